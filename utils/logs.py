@@ -1,0 +1,72 @@
+"""What a training run reports: means of scalars, `log.jsonl`, and `loss.png`."""
+
+import json
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+
+class Means:
+    """Running means of scalars over steps and processes; values stay on their device until `pop`."""
+
+    def __init__(self):
+        self.sums: dict[str, torch.Tensor] = {}
+        self.count = 0
+
+    def add(self, scalars: dict[str, torch.Tensor | float]) -> None:
+        """Add one step's scalars; the names must be the same in every step and process."""
+        for name, value in scalars.items():
+            value = value.detach().float().mean() if isinstance(value, torch.Tensor) else value
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+
+    def pop(self, accelerator: Accelerator) -> dict[str, float]:
+        """The means over all processes since the last call."""
+        names = sorted(self.sums)
+        values = [torch.as_tensor(self.sums[name], dtype=torch.float32, device=accelerator.device) for name in names]
+        means = accelerator.reduce(torch.stack(values) / self.count, reduction="mean").tolist()
+        self.sums, self.count = {}, 0
+        return dict(zip(names, means, strict=True))
+
+
+class JsonLog:
+    """A file with one JSON object a line; a resumed run drops the lines after its first step."""
+
+    def __init__(self, path: Path, first_step: int):
+        self.path = path
+        kept = [line for line in self.read() if line["step"] <= first_step] if first_step else []
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+    def write(self, line: dict) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def read(self) -> list[dict]:
+        """The complete lines of the file."""
+        text = self.path.read_text() if self.path.exists() else ""
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def plot_loss(lines: list[dict], path: Path) -> None:
+    """Draw the loss and its running mean over the steps into a PNG."""
+    from matplotlib.figure import Figure
+
+    if not lines:
+        return
+    steps, losses = [line["step"] for line in lines], [line["loss"] for line in lines]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(steps, losses, alpha=0.3, label="loss")
+    axes.plot(steps, _running_mean(losses, 0.95), label="running mean")
+    axes.set(xlabel="step", yscale="log" if min(losses) > 0 else "linear")
+    axes.legend()
+    figure.savefig(path, dpi=100)
+
+
+def _running_mean(values: list[float], keep: float) -> list[float]:
+    means, mean, weight = [], 0.0, 0.0
+    for value in values:
+        mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
+        means.append(mean / weight)
+    return means
