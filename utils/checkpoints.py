@@ -49,12 +49,12 @@ def _check_explicit(checkpoint: Path, folder: Path, overwrite: bool) -> None:
         )
 
 
-def clean_output_dir(folder: Path, first_step: int) -> None:
-    """Remove what an earlier run left after `first_step` (checkpoints), and half-written checkpoints."""
+def drop_later(folder: Path, step: int) -> None:
+    """Remove checkpoints later than `step`, which a run that starts there will write anew, and half-written ones."""
     for path in folder.glob("checkpoint-*.tmp"):
         shutil.rmtree(path)
     for path in list_checkpoints(folder):
-        if _step(path) > first_step:
+        if _step(path) > step:
             shutil.rmtree(path)
 
 
