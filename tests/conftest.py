@@ -1,0 +1,32 @@
+"""What all tests share: offline, small, and the folder of fixtures that lie outside the repository."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Set before any test imports a library that reads them.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["TQDM_DISABLE"] = "1"
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def _shared(name: str) -> Path:
+    folder = Path(os.environ.get("DUET_SHARED", REPOSITORY.parent / "shared")) / name
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is missing; set DUET_SHARED to the folder that holds {name}")
+    return folder
+
+
+@pytest.fixture
+def shared_media() -> Path:
+    """Folder of photographs and clips."""
+    return _shared("media")
+
+
+@pytest.fixture
+def shared_reference() -> Path:
+    """Folder of published checkpoints with outputs to match."""
+    return _shared("reference")
