@@ -63,9 +63,20 @@ def fit(
     """
     check_output_dir(args)
     run = prepare(args, model, dataset, collate_fn, parameters, frozen)
-    _start(run)
+    try:
+        _start(run)
+        _loop(run, compute_loss, validate)
+    finally:
+        _release(run)
+    if save and run.accelerator.is_main_process:
+        with _averaged(run):
+            save(model, run.folder)
+    run.accelerator.end_training()
+
+
+def _loop(run: Run, compute_loss, validate) -> None:
     for epoch, number, batch in _batches(run):
-        seed_batch(args.seed, epoch, number, run.accelerator.process_index)
+        seed_batch(run.args.seed, epoch, number, run.accelerator.process_index)
         if not _train_on(run, batch, compute_loss):
             continue
         run.step += 1
@@ -74,7 +85,6 @@ def fit(
             _checkpoint(run)
         if validate and run.due("validation_steps"):
             _validate(run, validate)
-    _finish(run, save)
 
 
 def _start(run: Run) -> None:
@@ -197,12 +207,14 @@ def _track_pictures(run: Run, pictures: dict[str, Image.Image]) -> None:
             tracker.log_images({name: [picture] for name, picture in pictures.items()}, step=run.step)
 
 
-def _finish(run: Run, save) -> None:
-    run.bar.close()
+def _release(run: Run) -> None:
+    """Give the model back as it came, but trained."""
+    if run.bar:
+        run.bar.close()
     run.accelerator.unwrap_model(run.prepared, keep_fp32_wrapper=False, keep_torch_compile=False)
+    attributes = vars(run.model)
+    attributes.pop("_is_accelerate_prepared", None)
+    if getattr(attributes.get("forward"), "__func__", None) is type(run.model).forward:
+        del attributes["forward"]
     if run.args.channels_last:
         run.model.to(memory_format=torch.contiguous_format)
-    if save and run.accelerator.is_main_process:
-        with _averaged(run):
-            save(run.model, run.folder)
-    run.accelerator.end_training()

@@ -157,7 +157,6 @@ def _loader(args, dataset, collate_fn) -> tuple[DataLoader, EpochSampler]:
         batch_sampler=BatchSampler(sampler, args.train_batch_size, drop_last=False),
         collate_fn=collate_fn,
         num_workers=args.dataloader_num_workers,
-        persistent_workers=args.dataloader_num_workers > 0,
     )
     return loader, sampler
 
