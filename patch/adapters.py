@@ -1,0 +1,154 @@
+"""LoRAs for a patched model."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from peft import LoraConfig, PeftConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from patch.control import device_of
+from patch.post import post_key
+from patch.state import ROLES, lora_name
+from patch.surgery import (
+    apply_patch,
+    hack_lora_forward,
+    initialize_joint_layers,
+    label,
+    network,
+    patched_attentions,
+    patched_network,
+)
+
+PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+def joint_lora_targets(model) -> list[str]:
+    """Full paths of the q, k, v and out projections of every patched self-attention."""
+    return [f"{path}.{layer}" for path, _ in patched_attentions(patched_network(model)) for layer in PROJECTIONS]
+
+
+def self_lora_targets(model) -> list[str]:
+    """The same for the self- and the cross-attention of every patched block: what `y_lora` adapts."""
+    net = patched_network(model)
+    paths = [path for path, _ in patched_attentions(net)]
+    paths += [path[: -len("attn1")] + "attn2" for path in paths if _has_cross_attention(net, path)]
+    return [f"{path}.{layer}" for path in paths for layer in PROJECTIONS]
+
+
+def add_adapter(model, config: PeftConfig, adapter_name: str = "default") -> None:
+    """`model.add_adapter` for every model, also those without it (SVD, PixArt): only the new adapter is active."""
+    net = network(model)
+    if adapter_name in getattr(net, "peft_config", {}):
+        raise ValueError(f"The model has an adapter '{adapter_name}' already: choose another name.")
+    inject_adapter_in_model(config, net, adapter_name)
+    if hasattr(net, "set_adapter"):
+        net._hf_peft_config_loaded = True
+    for layer in _lora_layers(net):
+        layer.set_adapter([adapter_name])
+
+
+def add_joint(
+    model,
+    name: str | None = None,
+    rank: int = 64,
+    alpha: float | None = None,
+    post: str = "fuse",
+    post_rank: int | None = None,
+    lora_dropout: float = 0.0,
+    temporal: bool = False,
+) -> nn.Module:
+    """Patches a model or pipeline and adds a joint adapter, ready to be trained: still bit-equal. Returns the model.
+
+    Adds the LoRAs `{name}_xy_lora` and `{name}_yx_lora` on the joint attention, `{name}_y_lora` on self- and
+    cross-attention of y, and the output projection. Everything else is frozen, other adapters included; these
+    are trainable (`joint_parameters`). They act only on the rows that `set_pairs` or a mask gives them.
+
+    alpha: LoRA's scale times rank, by default `rank`. post, post_rank: see `initialize_joint_layers`; by default
+    twice the rank. temporal: also the attention over time (see `apply_patch`).
+    """
+    net = patched_with_joint(model, name, post, post_rank or 2 * rank, temporal)
+    trainable = {n.replace(".base_layer", "") for n, p in net.named_parameters() if p.requires_grad}
+    for role in ROLES:
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=rank if alpha is None else alpha,
+            lora_dropout=lora_dropout,
+            target_modules=role_targets(net, role),
+        )
+        add_managed(net, config, lora_name(name, role))
+    net.requires_grad_(False)
+    for parameter in joint_parameters(net, name):
+        parameter.requires_grad_(True)
+    net._duet.frozen |= trainable
+    return model if isinstance(model, nn.Module) else net
+
+
+def joint_parameters(model, name: str | None = None) -> list[nn.Parameter]:
+    """The parameters of a joint adapter: its LoRAs and its output projections."""
+    net = patched_network(model)
+    if name not in net._duet.joints:
+        raise ValueError(f"There is no joint adapter {label(name)}: call patch.add_joint first.")
+    adapters = [lora_name(name, role) for role in ROLES]
+    loras = [p for layer in _lora_layers(net) for adapter in adapters for p in lora_tensors(layer, adapter).values()]
+    posts = [p for _, attn in patched_attentions(net) for p in attn.joint_post[post_key(name)].parameters()]
+    return loras + posts
+
+
+def lora_tensors(layer: LoraLayer, adapter: str) -> dict[str, nn.Parameter]:
+    """PEFT's parameters of one adapter in one layer, by their name without the adapter's."""
+    found = {}
+    for part in layer.adapter_layer_names:
+        entries = getattr(layer, part)
+        if adapter in entries:
+            entry = entries[adapter]
+            named = entry.named_parameters() if isinstance(entry, nn.Module) else [("", entry)]
+            found |= {".".join(filter(None, (part, key))): parameter for key, parameter in named}
+    return found
+
+
+def patched_with_joint(model, name: str | None, post: str, post_rank: int, temporal: bool) -> nn.Module:
+    """A patched network with a new joint adapter that has no LoRAs yet."""
+    apply_patch(model, temporal=temporal)
+    net = network(model)
+    taken = [a for a in getattr(net, "peft_config", {}) if a in {lora_name(name, role) for role in ROLES}]
+    if name in net._duet.joints or taken:
+        raise ValueError(f"The model has a joint adapter {label(name)} already: choose another name.")
+    initialize_joint_layers(net, name, post, post_rank)
+    return net
+
+
+def add_managed(net: nn.Module, config: LoraConfig, adapter: str) -> None:
+    """Adds a LoRA that acts only where pairs or masks say, and leaves the others as they are: active, trainable."""
+    with _others_unchanged(net, adapter):
+        inject_adapter_in_model(config, net, adapter)
+    if hasattr(net, "set_adapter"):
+        net._hf_peft_config_loaded = True
+    net._duet.managed |= {adapter}
+    net._duet.masked |= {adapter}
+    net._duet.update(device_of(net))
+    hack_lora_forward(net)
+
+
+def role_targets(net: nn.Module, role: str) -> list[str]:
+    return self_lora_targets(net) if role == "y" else joint_lora_targets(net)
+
+
+@contextmanager
+def _others_unchanged(net: nn.Module, adapter: str) -> Iterator[None]:
+    """PEFT makes a new adapter the only active and the only trainable one."""
+    flags = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
+    active = {layer: list(layer.active_adapters) for layer in _lora_layers(net)}
+    yield
+    for layer in _lora_layers(net):
+        layer._active_adapter = active.get(layer, []) + ([adapter] if adapter in layer.r else [])
+    for parameter, flag in flags:
+        parameter.requires_grad_(flag)
+
+
+def _lora_layers(net: nn.Module) -> list[LoraLayer]:
+    return [module for module in net.modules() if isinstance(module, LoraLayer)]
+
+
+def _has_cross_attention(net: nn.Module, path: str) -> bool:
+    return getattr(net.get_submodule(path.rpartition(".")[0]), "attn2", None) is not None

@@ -1,0 +1,214 @@
+"""A joint adapter in one safetensors file, with its configuration as JSON under "config" in the header.
+
+Tensors are named `{role}_lora.{layer}.lora_A.weight` (each role is an ordinary PEFT state dict under its prefix) and
+`post.{attention}.{layer}.weight`.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from patch.adapters import add_managed, lora_tensors, patched_with_joint
+from patch.control import device_of
+from patch.post import build_post, post_key
+from patch.published import is_published, read_published
+from patch.state import ROLES, JointSpec, lora_name
+from patch.surgery import (
+    is_patched,
+    label,
+    network,
+    patched_attentions,
+    patched_network,
+    refuse_offloaded,
+    self_attentions,
+)
+
+FORMAT_VERSION = 1
+LORA_FIELDS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias")
+
+
+def save(
+    model,
+    folder: str | os.PathLike,
+    name: str | None = None,
+    base_model: str | None = None,
+    training: dict | None = None,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Writes a joint adapter to `{folder}/{name}.safetensors` (`joint.safetensors` without a name) and returns the path.
+
+    base_model: name or folder of the model it was trained on. training: arguments worth keeping, as JSON can hold them.
+    dtype: of the file, by default that of the weights; `torch.float16` halves it.
+    Raises FileExistsError when the file exists, unless `overwrite`.
+    """
+    net = patched_network(model)
+    if name not in net._duet.joints:
+        raise ValueError(f"There is no joint adapter {label(name)} to save: add it with patch.add_joint first.")
+    path = Path(folder) / file_name(name)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists: choose another folder or name, or pass overwrite=True.")
+    tensors = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in adapter_tensors(net, name).items()}
+    config = adapter_config(net, name) | {"base_model": base_model, "training": training or {}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    save_file(tensors, unfinished, metadata={"format": "pt", "config": json.dumps(config)})
+    os.replace(unfinished, path)
+    return path
+
+
+def load(model, folder: str | os.PathLike, name: str | None = None) -> dict:
+    """Patches the model if need be, adds the joint adapter of a file or folder, frozen, and returns its configuration.
+
+    folder: a file or folder written by `save`, a folder in UniCon's published layout, or a name on the hub.
+    name: the adapter in the folder, and its name in the model; may be left out where there is one. Another name
+    renames it.
+    Raises ValueError in one sentence, and leaves the model alone, when the adapter was made for another base.
+    """
+    net = network(model)
+    refuse_offloaded(net)
+    config, tensors = read(folder, name)
+    name = config["name"] = name or config["name"]
+    check_fit(net, config, tensors)
+    patched_with_joint(model, name, config["post"], config["post_rank"], config["temporal"])
+    spec = JointSpec(name, config["post"], config["post_rank"], config["kv"])
+    net._duet.joints[name] = spec
+    for role, lora in config["lora"].items():
+        targets = sorted({layer for layer, _ in lora_keys(tensors, role)})
+        add_managed(net, LoraConfig(**lora, target_modules=targets), lora_name(name, role))
+    with torch.no_grad():
+        for key, parameter in adapter_tensors(net, name).items():
+            parameter.copy_(tensors[key]).requires_grad_(False)
+    net._duet.update(device_of(net))
+    return config
+
+
+def read_config(folder: str | os.PathLike, name: str | None = None) -> dict:
+    """The configuration of a saved adapter, without its weights and without a model."""
+    return read(folder, name, weights=False)[0]
+
+
+def file_name(name: str | None) -> str:
+    return f"{name or 'joint'}.safetensors"
+
+
+def adapter_tensors(net: nn.Module, name: str | None) -> dict[str, torch.Tensor]:
+    """Every tensor of an adapter under its key in the file."""
+    tensors = {}
+    layers = [(path, module) for path, module in net.named_modules() if isinstance(module, LoraLayer)]
+    for role in ROLES:
+        for path, layer in layers:
+            for key, parameter in lora_tensors(layer, lora_name(name, role)).items():
+                tensors[f"{role}_lora.{path}.{key}"] = parameter
+    for path, attn in patched_attentions(net):
+        for key, parameter in attn.joint_post[post_key(name)].named_parameters():
+            tensors[f"post.{path}.{key}"] = parameter
+    return tensors
+
+
+def adapter_config(net: nn.Module, name: str | None) -> dict:
+    spec, configs = net._duet.joints[name], getattr(net, "peft_config", {})
+    loras = {role: configs[lora_name(name, role)] for role in ROLES if lora_name(name, role) in configs}
+    first = next(iter(loras.values()), None)
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "rank": first and first.r,
+        "alpha": first and first.lora_alpha,
+        "post": spec.post,
+        "post_rank": spec.post_rank,
+        "kv": spec.kv,
+        "temporal": net._duet.temporal,
+        "model_class": type(net).__name__,
+        "lora": {role: {field: getattr(config, field) for field in LORA_FIELDS} for role, config in loras.items()},
+    }
+
+
+def read(folder: str | os.PathLike, name: str | None, weights: bool = True) -> tuple[dict, dict]:
+    """Configuration and tensors of a saved or published adapter."""
+    folder = local_folder(folder)
+    if is_published(folder):
+        return read_published(folder, name)
+    path = folder if folder.is_file() else find_file(folder, name)
+    with safe_open(path, "pt") as file:
+        header = json.loads((file.metadata() or {}).get("config", "{}"))
+    tensors = load_file(path) if weights else {}
+    if header.get("format_version") != FORMAT_VERSION:
+        raise ValueError(f"{path} is no joint adapter of format {FORMAT_VERSION}: it was not written by patch.save.")
+    return header, tensors
+
+
+def local_folder(folder: str | os.PathLike) -> Path:
+    path = Path(folder)
+    if path.exists():
+        return path
+    if str(folder).count("/") != 1 or str(folder).startswith((".", "/", "~")):
+        raise FileNotFoundError(f"{folder} does not exist: give a folder written by patch.save.")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(folder), allow_patterns=["*.safetensors", "*.pth"]))
+    except Exception as error:
+        raise FileNotFoundError(f"{folder} is neither a folder here nor a repository that can be reached.") from error
+
+
+def find_file(folder: Path, name: str | None) -> Path:
+    if name is not None and (folder / file_name(name)).is_file():
+        return folder / file_name(name)
+    found = sorted(folder.glob("*.safetensors"))
+    if len(found) != 1:
+        names = ", ".join(path.stem for path in found) or "none"
+        raise FileNotFoundError(f"{folder} has no single adapter to load as {label(name)}: it holds {names}.")
+    return found[0]
+
+
+def check_fit(net: nn.Module, config: dict, tensors: dict) -> None:
+    """Raises when the file's layers are not the model's, before anything is changed."""
+    expected = expected_shapes(net, config, tensors)
+    for key in expected.keys() | tensors.keys():
+        found = tuple(tensors[key].shape) if key in tensors else None
+        if found != expected.get(key):
+            raise ValueError(
+                f"The adapter {label(config['name'])} was made for another base model "
+                f"({config.get('base_model') or config['model_class']}): {key} is {found} in the file and "
+                f"{expected.get(key)} in this {type(net).__name__}."
+            )
+
+
+def expected_shapes(net: nn.Module, config: dict, tensors: dict) -> dict[str, tuple]:
+    shapes = {}
+    temporal = config["temporal"] or (is_patched(net) and net._duet.temporal)
+    for path, attn in self_attentions(net, temporal):
+        with torch.device("meta"):
+            post = build_post(config["post"], attn.out_dim, config["post_rank"])
+        shapes |= {f"post.{path}.{key}": tuple(p.shape) for key, p in post.named_parameters()}
+    layers = dict(net.named_modules())
+    for role in config["lora"]:
+        for layer, part in lora_keys(tensors, role):
+            shapes[f"{role}_lora.{layer}.{part}"] = lora_shape(
+                layers.get(layer), part, tensors[f"{role}_lora.{layer}.{part}"]
+            )
+    return shapes
+
+
+def lora_shape(layer: nn.Module | None, part: str, tensor: torch.Tensor) -> tuple | None:
+    """The file's shape with the model's width in place of the file's."""
+    weight = getattr(layer, "weight", None)
+    if weight is None or tensor.dim() != weight.dim():
+        return tuple(tensor.shape) if weight is not None else None
+    if part.startswith("lora_A"):
+        return (tensor.shape[0], *weight.shape[1:])
+    return (weight.shape[0], *tensor.shape[1:])
+
+
+def lora_keys(tensors: dict, role: str) -> list[tuple[str, str]]:
+    """(layer, part of PEFT's adapter) of each LoRA tensor of a role."""
+    keys = [key.removeprefix(f"{role}_lora.") for key in tensors if key.startswith(f"{role}_lora.")]
+    return [(layer, f"lora_{part}") for layer, _, part in (key.rpartition(".lora_") for key in keys)]

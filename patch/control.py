@@ -1,0 +1,134 @@
+"""What a batch is: its pairs, and the mask of each adapter. Set before a call, left alone until after backward."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from patch.state import Mask, Pair
+from patch.surgery import hack_lora_forward, label, patched_network
+
+
+def set_pairs(model, pairs: Sequence[Pair | tuple], batch_size: int | None = None) -> None:
+    """Says which samples of the batch are generated together; an empty list takes all pairs away.
+
+    pairs: `(x, y)`, `(x, y, name)`, `(x, y, name, weight)`, `(x, y, name, weight, direction)` or `Pair`, where x and y
+    are places in the batch. Guidance copies are further pairs. LoRAs of the adapters follow from the pairs unless
+    they have a mask: `{name}_xy_lora` where x reads, `{name}_yx_lora` where y reads, `{name}_y_lora` on y.
+    batch_size: needed only when the last samples of the batch are in no pair.
+    Raises ValueError for an unknown adapter or an impossible pair; a batch of another size raises when the model runs.
+    """
+    net = patched_network(model)
+    pairs = tuple(pair if isinstance(pair, Pair) else Pair(*pair) for pair in pairs)
+    for pair in pairs:
+        _check_known(net, pair.name)
+    needed = 1 + max((max(pair.x, pair.y) for pair in pairs), default=-1)
+    if batch_size is not None and batch_size < needed:
+        raise ValueError(f"batch_size={batch_size} is too small for pairs that name sample {needed - 1}.")
+    net._duet.update(device_of(net), pairs=pairs, samples=batch_size or needed)
+
+
+def clear_pairs(model) -> None:
+    """Takes all pairs away; masks stay."""
+    set_pairs(model, ())
+
+
+def set_pair_weights(model, weights: Sequence, weights_y: Sequence | None = None) -> None:
+    """New weights for the pairs that are set, in their order, and for their y sides (by default the same).
+
+    For weights that change from step to step give tensors at every step, the first included: then a compiled model
+    is not compiled again.
+    """
+    net = patched_network(model)
+    pairs = net._duet.settings.pairs
+    weights_y = weights if weights_y is None else weights_y
+    if not len(weights) == len(weights_y) == len(pairs):
+        raise ValueError(f"{len(weights)} and {len(weights_y)} weights were given for {len(pairs)} pairs.")
+    pairs = tuple(
+        Pair(p.x, p.y, p.name, w, p.direction, w_y) for p, w, w_y in zip(pairs, weights, weights_y, strict=True)
+    )
+    net._duet.update(device_of(net), pairs=pairs)
+
+
+def get_pairs(model) -> tuple[Pair, ...]:
+    """The pairs that are set."""
+    return patched_network(model)._duet.settings.pairs
+
+
+def set_joint_attention_mask(model, mask: Sequence[int] | None) -> None:
+    """One entry per sample: 1 for an x, 0 for a y. The k-th x pairs with the k-th y; `None` takes the pairs away."""
+    if mask is None:
+        return clear_pairs(model)
+    values = mask_values(mask)
+    x = [i for i, value in enumerate(values) if value]
+    y = [i for i, value in enumerate(values) if not value]
+    if len(x) != len(y):
+        raise ValueError(f"The joint attention mask has {len(x)} x and {len(y)} y samples: each x needs its y.")
+    set_pairs(model, list(zip(x, y, strict=True)), batch_size=len(values))
+
+
+def set_patch_lora_mask(model, adapter: str, mask: Sequence | None, kv_mask: Sequence | None = None) -> None:
+    """One weight per sample of the batch, guidance copies included; the adapter becomes active beside the others.
+
+    For a self adapter the mask says on which samples it acts; `None` lets it act on all, as in PEFT. For a joint adapter it
+    says which samples read with it: their q and out, and the k and v that they read; `None` follows the pairs.
+    kv_mask: which samples' own k and v the joint adapter changes instead, whoever reads them.
+    """
+    net = patched_network(model)
+    known = list(getattr(net, "peft_config", {}))
+    if adapter not in known:
+        raise ValueError(f"There is no adapter '{adapter}': the model has {', '.join(known) or 'none'}.")
+    hack_lora_forward(net)
+    masks = {name: value for name, value in net._duet.settings.masks.items() if name != adapter}
+    if mask is not None:
+        masks[adapter] = Mask(mask_values(mask), None if kv_mask is None else mask_values(kv_mask))
+        if kv_mask is not None and len(masks[adapter].kv) != len(masks[adapter].rows):
+            raise ValueError(f"mask has {len(mask)} entries and kv_mask {len(kv_mask)}: both need one per sample.")
+        net._duet.masked |= {adapter}
+        _activate(net, adapter)
+    net._duet.update(device_of(net), masks=masks)
+
+
+@contextmanager
+def disabled(model) -> Iterator[None]:
+    """Switches the joint attention off and keeps masks and `y_lora`: x and y as two separate models."""
+    net = patched_network(model)
+    before = net._duet.settings.enabled
+    net._duet.update(device_of(net), enabled=False)
+    try:
+        yield
+    finally:
+        net._duet.update(device_of(net), enabled=before)
+
+
+def mask_values(mask: Sequence) -> tuple[float, ...]:
+    if isinstance(mask, torch.Tensor):
+        mask = mask.flatten().tolist()
+    return tuple(float(value) for value in mask)
+
+
+def device_of(net: nn.Module) -> torch.device:
+    """Where the model runs: its parameters' device, or the one that an offloading hook moves it to."""
+    hooked = getattr(getattr(net, "_hf_hook", None), "execution_device", None)
+    if hooked is not None:
+        return torch.device(hooked)
+    device = next(net.parameters()).device
+    return torch.device("cpu") if device.type == "meta" else device
+
+
+def _activate(net: nn.Module, adapter: str) -> None:
+    """As PEFT's set_adapter, active and trainable, but beside the adapters that are active already."""
+    for layer in net.modules():
+        if isinstance(layer, LoraLayer) and adapter in layer.r and adapter not in layer.active_adapters:
+            layer._active_adapter = [*layer.active_adapters, adapter]
+            layer.set_requires_grad(adapter)
+
+
+def _check_known(net: nn.Module, name: str | None) -> None:
+    known = net._duet.joints
+    if not known:
+        raise ValueError("The model has no joint layers: call patch.initialize_joint_layers or patch.add_joint first.")
+    if name not in known:
+        raise ValueError(f"There is no joint adapter {label(name)}: the model has {', '.join(map(label, known))}.")

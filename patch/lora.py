@@ -1,0 +1,98 @@
+"""PEFT's LoRA layers, with rows of their own for each adapter.
+
+The class of a layer is swapped and nothing else changes: weights, names and PEFT's own methods stay as they are.
+"""
+
+import torch
+from peft.tuners.lora import layer as peft_layer
+from torch import nn
+
+from patch.state import CallState, Rows, is_joint_lora
+
+
+class MaskedLora:
+    """A LoRA layer whose own forward is base + self adapters; the joint attention asks for base + joint adapters."""
+
+    def forward(self, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        state = self._duet.state
+        if self.disable_adapters or "adapter_names" in kwargs or not self._is_masked(state):
+            return super().forward(x, *args, **kwargs)
+        return self.add_self(self.base_layer(x, *args, **kwargs), x)
+
+    def add_self(self, result: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Adds the self adapters to the base's `result`, which has to be a fresh tensor."""
+        state = self._duet.state
+        for adapter in self._self_adapters(state):
+            result = self._add(adapter, state.rows.get(adapter), result, x)
+        return result
+
+    def add_joint(self, result: torch.Tensor, x: torch.Tensor, place: int) -> torch.Tensor:
+        """Adds the joint adapters to the base's `result` for every link. place: 0 for q and out, 1 for k and v."""
+        for adapter, rows in self._duet.state.links.adapters.items():
+            if adapter in self.lora_A and not self.disable_adapters:
+                result = self._add(adapter, rows[place], result, x)
+        return result
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        names = [name for name in adapter_names or self.active_adapters if name in self.lora_A]
+        kept = [name for name in names if _acts_on_some_rows(name, self._duet.state)]
+        if kept:
+            raise ValueError(
+                f"Adapter '{kept[0]}' acts on some rows of the batch only and cannot be merged into the weights: "
+                "pass the adapter_names of your own LoRAs."
+            )
+        super().merge(safe_merge=safe_merge, adapter_names=adapter_names)
+
+    def _is_masked(self, state: CallState) -> bool:
+        return any(_acts_on_some_rows(adapter, state) for adapter in self.lora_A)
+
+    def _self_adapters(self, state: CallState) -> list[str]:
+        """PEFT's active ones in PEFT's order, then those that a mask makes active."""
+        if self.disable_adapters:
+            return []
+        active = [name for name in self.active_adapters if name in state.rows or name not in state.managed]
+        names = active + [name for name in self.lora_A if name in state.rows and name not in active]
+        return [n for n in names if n in self.lora_A and not is_joint_lora(n) and n not in self.merged_adapters]
+
+    def _add(self, adapter: str, rows: Rows | None, result: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        if rows is None:
+            return (result + self._delta(adapter, x, result)).to(result.dtype)
+        if len(rows) == 0:
+            return result
+        return rows.add_(result, self._delta(adapter, rows.take(x), rows.take(result)))
+
+    def _delta(self, adapter: str, x: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+        lora_A, lora_B = self.lora_A[adapter], self.lora_B[adapter]
+        x = self._cast_input_dtype(x, lora_A.weight.dtype)
+        if adapter in self.lora_variant:
+            return self.lora_variant[adapter].forward(self, active_adapter=adapter, x=x, result=result) - result
+        return lora_B(lora_A(self.lora_dropout[adapter](x))) * self.scaling[adapter]
+
+
+class MaskedLinear(MaskedLora, peft_layer.Linear):
+    pass
+
+
+class MaskedConv2d(MaskedLora, peft_layer.Conv2d):
+    pass
+
+
+class MaskedConv3d(MaskedLora, peft_layer.Conv3d):
+    pass
+
+
+MASKED = {
+    peft_layer.Linear: MaskedLinear,
+    peft_layer.Conv2d: MaskedConv2d,
+    peft_layer.Conv3d: MaskedConv3d,
+}
+PLAIN = {masked: plain for plain, masked in MASKED.items()}
+
+
+def base_of(linear: nn.Module) -> nn.Module:
+    """The model's own layer under PEFT's."""
+    return linear.get_base_layer() if isinstance(linear, peft_layer.LoraLayer) else linear
+
+
+def _acts_on_some_rows(adapter: str, state: CallState) -> bool:
+    return is_joint_lora(adapter) or adapter in state.rows or adapter in state.managed

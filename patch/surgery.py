@@ -1,0 +1,233 @@
+"""Puts the patch into a model and takes it out again."""
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.models.attention import BasicTransformerBlock, TemporalBasicTransformerBlock
+from diffusers.models.attention_processor import Attention
+from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from patch.attention import JointAttention
+from patch.lora import MASKED, PLAIN
+from patch.post import build_post, post_key
+from patch.state import Context, JointSpec, is_joint_lora, lora_name
+
+POST_RANK = 128
+
+
+def apply_patch(model, temporal: bool = False) -> nn.Module:
+    """Prepares every spatial self-attention of a model, or of a pipeline's model, for the joint attention.
+
+    The output stays bit-equal; a second call is harmless. Returns the model.
+
+    temporal: also the attention over time of SVD and of motion modules.
+    Raises ValueError when the model has no such block, is offloaded, or has another patch on these layers.
+    """
+    net = network(model)
+    refuse_offloaded(net)
+    context = net.__dict__.get("_duet") or Context(active_lora_names(net))
+    layers = [(path, attn) for path, attn in self_attentions(net, temporal) if not isinstance(attn, JointAttention)]
+    if not layers and not is_patched(net):
+        raise ValueError(f"{type(net).__name__} has no BasicTransformerBlock with self-attention: nothing to patch.")
+    for path, attn in layers:
+        if type(attn) is not Attention or "forward" in attn.__dict__:
+            raise ValueError(f"Another patch has replaced {path}: remove it, or apply it after patch.apply_patch.")
+    for _, attn in layers:
+        attn.__class__ = JointAttention
+        attn._duet = context
+    if not is_patched(net):
+        net._duet = context
+        net.register_forward_pre_hook(check_call, with_kwargs=True)
+    context.temporal = context.temporal or temporal
+    for spec in context.joints.values():
+        _add_posts(net, spec)
+    return model if isinstance(model, nn.Module) else net
+
+
+def initialize_joint_layers(model, name: str | None = None, post: str = "fuse", post_rank: int = POST_RANK) -> None:
+    """Gives every patched self-attention the zero-initialised output projection of a joint adapter.
+
+    name: the adapter's, `None` the unnamed one. post: "fuse" (2C -> post_rank -> 2C on what both sides read),
+    "conv" (C -> C for each side) or "conv_fuse" (2C -> 2C). Called again with the same arguments it changes nothing.
+    """
+    net = patched_network(model)
+    refuse_offloaded(net)
+    if name is not None and not name.replace("-", "_").isidentifier():
+        raise ValueError(f"name='{name}' cannot name an adapter: use letters, digits, '_' and '-'.")
+    spec = JointSpec(name, post, post_rank)
+    if net._duet.joints.setdefault(name, spec) != spec:
+        raise ValueError(f"The joint adapter {label(name)} exists with post='{net._duet.joints[name].post}': use another name.")  # fmt: skip
+    _add_posts(net, spec)
+
+
+def hack_lora_forward(model) -> None:
+    """Lets LoRA layers obey a mask per sample and keeps the joint ones out of self-attention.
+
+    LoRAs that are added later are picked up at the next call of the model (when it is compiled: call this again).
+    """
+    net = patched_network(model)
+    for module in net.modules():
+        if type(module) in MASKED:
+            module.__class__ = MASKED[type(module)]
+            module._duet = net._duet
+    net._duet.hacked = _loras(net)
+
+
+def remove_patch(model) -> nn.Module:
+    """Takes the patch out: outputs, state-dict keys, classes and attributes are the base's again.
+
+    Adapters that the patch added, loaded or masked go with it; a user's other LoRAs stay. Without a patch it does
+    nothing. Returns the model.
+    """
+    net = network(model)
+    context = net.__dict__.get("_duet")
+    if context is not None:
+        delete_adapters(net, owned_adapters(net), context.active_before)
+        for module in net.modules():
+            _restore(module)
+        for key in [key for key, hook in net._forward_pre_hooks.items() if hook is check_call]:
+            del net._forward_pre_hooks[key], net._forward_pre_hooks_with_kwargs[key]
+        for name, parameter in net.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad or name.replace(".base_layer", "") in context.frozen)
+    return model if isinstance(model, nn.Module) else net
+
+
+def _restore(module: nn.Module) -> None:
+    if module.__dict__.pop("_duet", None) is None:
+        return
+    module._modules.pop("joint_post", None)
+    if type(module) is JointAttention:
+        module.__class__ = Attention
+    elif type(module) in PLAIN:
+        module.__class__ = PLAIN[type(module)]
+
+
+def check_call(net: nn.Module, args: tuple, kwargs: dict) -> None:
+    """Before each call of the model: pairs and masks have one entry per sample, and new LoRAs are picked up."""
+    context = net._duet
+    # A compiled call is traced and cannot change classes; there hack_lora_forward is called by the user.
+    if not torch.compiler.is_compiling() and context.hacked not in (None, _loras(net)):
+        hack_lora_forward(net)
+    if context.state.error is not None:
+        raise ValueError(context.state.error)
+    sample = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
+    if context.state.samples not in (None, sample.shape[0]):
+        raise ValueError(
+            f"The pairs and masks are for {context.state.samples} samples, but the batch has {sample.shape[0]}: "
+            "give one entry per sample, guidance copies included (batch_size for samples outside of all pairs)."
+        )
+
+
+def network(model) -> nn.Module:
+    """The network inside a pipeline, `torch.compile` or a distributed wrapper."""
+    if isinstance(model, DiffusionPipeline):
+        found = getattr(model, "unet", None) or getattr(model, "transformer", None)
+        if found is None:
+            raise ValueError(f"{type(model).__name__} has neither a unet nor a transformer to patch.")
+        return network(found)
+    for wrapper in ("_orig_mod", "module"):
+        if isinstance(getattr(model, wrapper, None), nn.Module):
+            return network(getattr(model, wrapper))
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"Expected a model or a pipeline, not {type(model).__name__}.")
+    return model
+
+
+def is_patched(net: nn.Module) -> bool:
+    return "_duet" in net.__dict__
+
+
+def patched_network(model) -> nn.Module:
+    net = network(model)
+    if not is_patched(net):
+        raise ValueError(f"{type(net).__name__} is not patched: call patch.apply_patch first.")
+    return net
+
+
+def refuse_offloaded(net: nn.Module) -> None:
+    """Hooks on parts of the model hold weights and methods that a patch would miss; one on the whole is no obstacle."""
+    for path, module in net.named_modules():
+        registry = getattr(module, "_diffusers_hook", None)
+        grouped = registry is not None and any("offload" in name for name in registry.hooks)
+        if grouped or (path and hasattr(module, "_hf_hook")):
+            raise ValueError(
+                "The model is offloaded in parts (sequential or group offload, or a device_map): patch it and add its "
+                "adapters first, then enable the offloading."
+            )
+
+
+def blocks(net: nn.Module, temporal: bool) -> list[tuple[str, nn.Module]]:
+    """The blocks with a self-attention, by path; those over time only with `temporal`."""
+    over_time = (TransformerTemporalModel, AnimateDiffTransformer3D)
+    prefixes = tuple(f"{path}." for path, module in net.named_modules() if isinstance(module, over_time))
+    found = []
+    for path, module in net.named_modules():
+        spatial = isinstance(module, BasicTransformerBlock) and not path.startswith(prefixes)
+        timed = isinstance(module, TemporalBasicTransformerBlock) or (
+            isinstance(module, BasicTransformerBlock) and not spatial
+        )
+        if (spatial or (timed and temporal)) and not getattr(module, "only_cross_attention", False):
+            found.append((path, module))
+    return found
+
+
+def self_attentions(net: nn.Module, temporal: bool) -> list[tuple[str, Attention]]:
+    return [(f"{path}.attn1", block.attn1) for path, block in blocks(net, temporal)]
+
+
+def patched_attentions(net: nn.Module) -> list[tuple[str, JointAttention]]:
+    return [(path, attn) for path, attn in net.named_modules() if isinstance(attn, JointAttention)]
+
+
+def label(name: str | None) -> str:
+    return f"'{name}'" if name else "without a name"
+
+
+def owned_adapters(net: nn.Module) -> set[str]:
+    """LoRAs that belong to the patch: added, loaded or masked by it, or with the role joint."""
+    context = net._duet
+    joint = {lora_name(name, "y") for name in {pair.name for pair in context.settings.pairs}}
+    return {a for a in getattr(net, "peft_config", {}) if is_joint_lora(a) or a in context.masked | joint}
+
+
+def delete_adapters(net: nn.Module, adapters: set[str], active_before: tuple[str, ...]) -> None:
+    """Deletes LoRAs and unwraps the layers that have none left (PEFT leaves the wrappers)."""
+    for path, layer in [(p, m) for p, m in net.named_modules() if isinstance(m, LoraLayer)]:
+        mine = [adapter for adapter in adapters if adapter in layer.r]
+        left = [name for name in layer.r if name not in adapters]
+        active = [name for name in layer.active_adapters if name in left]
+        layer._active_adapter = active or [name for name in active_before if name in left]
+        for adapter in mine:
+            layer.delete_adapter(adapter)
+        if mine and not left:
+            parent, _, child = path.rpartition(".")
+            setattr(net.get_submodule(parent), child, layer.base_layer)
+    for adapter in adapters:
+        net.peft_config.pop(adapter, None)
+    if adapters and not net.peft_config:
+        del net.peft_config
+        net.__dict__.pop("_hf_peft_config_loaded", None)
+
+
+def active_lora_names(net: nn.Module) -> tuple[str, ...]:
+    layers = (module for module in net.modules() if isinstance(module, LoraLayer))
+    return tuple(next((layer.active_adapters for layer in layers), ()))
+
+
+def _loras(net: nn.Module) -> tuple:
+    """Changes whenever a LoRA is added, deleted or unloaded."""
+    config = getattr(net, "peft_config", None)
+    return id(config), tuple(config or ())
+
+
+def _add_posts(net: nn.Module, spec: JointSpec) -> None:
+    key = post_key(spec.name)
+    for _, attn in patched_attentions(net):
+        if not hasattr(attn, "joint_post"):
+            attn.joint_post = nn.ModuleDict()
+        if key not in attn.joint_post:
+            weight = attn.to_q.weight
+            post = build_post(spec.post, attn.out_dim, spec.post_rank)
+            attn.joint_post[key] = post.to(weight.device, weight.dtype).train(attn.training)
