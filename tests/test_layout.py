@@ -1,0 +1,106 @@
+"""The house: who may import whom, which files a variant has, and what an import may cost."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from utils.variants import VARIANTS
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+BELOW = {
+    "patch": set(),
+    "unimatch": set(),
+    "utils": {"unimatch"},
+    "models": {"patch", "utils", "unimatch"},
+    "pipelines": {"patch", "utils", "models", "unimatch"},
+    "train_models": {"patch", "unimatch", "utils", "models", "pipelines"},
+    "run_models": {"patch", "unimatch", "utils", "models", "pipelines"},
+    "gradios": {"patch", "unimatch", "utils", "models", "pipelines", "train_models", "run_models"},
+    "benchmarks": {"patch", "unimatch", "utils", "models", "pipelines", "train_models", "run_models", "gradios"},
+}
+# Slow to import or missing on many machines: imported inside the functions that use them.
+LATE = {"torchvision", "torchcodec", "datasets", "matplotlib", "gradio", "torchmetrics", "tensorboard", "wandb"}
+
+ROOMS = [room for room in BELOW if (REPOSITORY / room).is_dir()]
+SOURCES = [path for room in ROOMS for path in sorted((REPOSITORY / room).rglob("*.py"))]
+SCRIPTS = [
+    path for path in SOURCES if path.name.startswith(("train_", "run_")) and path.parent.name.endswith("_models")
+]
+
+
+def name(path):
+    return str(path.relative_to(REPOSITORY))
+
+
+def imported(tree):
+    """First names of all imports in a module, wherever they stand; relative ones stay inside their room."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+def docstrings(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            yield node.body[0].value
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_imports_point_down(path):
+    room = path.relative_to(REPOSITORY).parts[0]
+    ours = set(imported(ast.parse(path.read_text()))) & set(BELOW)
+    assert ours <= BELOW[room] | {room}
+    if room in ("train_models", "run_models"):
+        assert room not in ours, "scripts never import each other"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_no_device_is_named_in_code(path):
+    tree = ast.parse(path.read_text())
+    prose = set(map(id, docstrings(tree)))
+    words = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in prose]
+    words += [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    assert not [word for word in words if isinstance(word, str) and word.split(":")[0] == "cuda"]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_importing_a_room_loads_nothing_that_its_functions_do_not_always_need(room):
+    late = LATE - {"gradio"} if room == "gradios" else LATE
+    modules = [
+        ".".join(p.relative_to(REPOSITORY).with_suffix("").parts) for p in sorted((REPOSITORY / room).rglob("*.py"))
+    ]
+    modules = [module.removesuffix(".__init__") for module in modules]
+    code = f"""import importlib, sys
+for module in {modules!r}:
+    importlib.import_module(module)
+    loaded = {late!r} & set(sys.modules)
+    assert not loaded, f"{{module}} imports {{loaded}}"
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name)
+def test_a_script_has_a_main_that_takes_its_arguments(path):
+    mains = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef) and n.name == "main"]
+    assert mains, "no main(argv=None)"
+    arguments = mains[0].args
+    assert [argument.arg for argument in arguments.args] == ["argv"]
+    assert [default.value for default in arguments.defaults] == [None]
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+def test_the_files_of_a_variant_exist(variant):
+    assert not [str(path) for path in variant.files if not (REPOSITORY / path).exists()]
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+def test_a_variant_has_a_row_in_the_readme(variant):
+    rows = [line for line in (REPOSITORY / "README.md").read_text().splitlines() if line.startswith("|")]
+    assert [row for row in rows if f"`{variant.name}`" in row.split("|")[1]]

@@ -1,0 +1,55 @@
+import argparse
+
+import pytest
+
+from utils.arguments import parse_args
+from utils.training import add_training_arguments
+
+
+def parse(tmp_path, text, *argv):
+    parser = argparse.ArgumentParser()
+    add_training_arguments(parser)
+    parser.add_argument("--sizes", type=int, nargs="+")
+    parser.add_argument("--flip", action=argparse.BooleanOptionalAction, default=True)
+    (tmp_path / "config.yaml").write_text(text)
+    return parse_args(parser, ["--config", str(tmp_path / "config.yaml"), *argv])
+
+
+def test_a_file_gives_values_of_every_kind(tmp_path):
+    text = "output_dir: out\nlearning_rate: 1e-4\nuse_ema: true\nsizes: [64, 96]\nflip: false\nseed: -3\n"
+    args = parse(tmp_path, text)
+    assert (args.output_dir, args.learning_rate, args.use_ema, args.sizes) == ("out", 1e-4, True, [64, 96])
+    assert (args.flip, args.seed) == (False, -3)
+
+
+def test_the_command_line_wins_over_the_file(tmp_path):
+    args = parse(tmp_path, "output_dir: out\nlearning_rate: 1e-4\n", "--learning_rate", "2e-3")
+    assert (args.output_dir, args.learning_rate) == ("out", 2e-3)
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("learning_rat: 1", "unknown key 'learning_rat'; did you mean 'learning_rate'"),
+        ("use_ema: 1", "use_ema is a switch and takes true or false, not 1"),
+        ("seed: {a: 1}", "seed must be one value or a list"),
+        ("- seed", "expected a mapping"),
+    ],
+)
+def test_a_file_with_a_mistake_is_refused_in_one_sentence(tmp_path, text, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        parse(tmp_path, text)
+
+
+def test_values_of_the_file_are_checked_like_typed_ones(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        parse(tmp_path, "output_dir: out\nlr_scheduler: steep\n")
+    assert "invalid choice: 'steep'" in capsys.readouterr().err
+
+
+def test_defaults_of_a_script_replace_those_of_the_loop_and_a_wrong_name_is_refused():
+    parser = argparse.ArgumentParser()
+    add_training_arguments(parser, learning_rate=3e-5)
+    assert parse_args(parser, ["--output_dir", "out"]).learning_rate == 3e-5
+    with pytest.raises(ValueError, match="'learning_rte'"):
+        add_training_arguments(argparse.ArgumentParser(), learning_rte=1)
