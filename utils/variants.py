@@ -40,7 +40,12 @@ _ALL = (
         pipeline="pipeline_stable_diffusion_joint.py",
         weights=("depth_image",),
     ),
-    Variant("tiny_sd", "a small Stable Diffusion trained from nothing on the procedural world", weights=("tiny_sd",)),
+    Variant(
+        "tiny_sd",
+        "a small Stable Diffusion trained from nothing on the procedural world",
+        run=False,
+        weights=("tiny_sd",),
+    ),
 )
 
 VARIANTS: dict[str, Variant] = {variant.name: variant for variant in _ALL}

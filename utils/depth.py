@@ -1,0 +1,109 @@
+"""Depth as metres, as disparity, and as pictures.
+
+Metres: distance along the optical axis. On disk a 16-bit PNG of millimetres, 0 where unknown, 65.535 m at most.
+Disparity: 1 / metres, or any affine map of it: larger is nearer. Networks see it *normalised*: mapped per picture onto [-1, 1], nearest 1,
+farthest -1. The map is from minimum to maximum and not from percentiles, so that it is affine for every pixel: nothing saturates,
+and the affine alignment of an evaluation undoes it exactly. Inverse depth, since a far background would otherwise take most of
+the range from the objects, and since depth models that learn from stereo or the web predict it.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from utils.files import replacing
+
+KINDS = ("metres", "disparity")
+MAX_METRES = 65.535
+
+
+def write_depth(path: str | Path, metres: np.ndarray) -> None:
+    """Write metres (H, W) as a 16-bit PNG of millimetres; farther than 65.535 m becomes that, unknown (0, nan) becomes 0."""
+    known = np.nan_to_num(metres, nan=0.0, posinf=MAX_METRES, neginf=0.0)
+    _write_16_bit(path, np.clip(known, 0, MAX_METRES) * 1000)
+
+
+def read_depth(path: str | Path) -> np.ndarray:
+    """Read a 16-bit PNG of millimetres as metres: float32 (H, W), 0 where unknown.
+
+    Raises:
+        ValueError: The file is no 16-bit picture of one channel.
+    """
+    values = _read_gray(path)
+    if values.dtype != np.uint16:
+        raise ValueError(f"{path} has 8 bits; metres are stored in 16. If it holds relative disparity, say so.")
+    return values.astype(np.float32) / 1000
+
+
+def write_disparity(path: str | Path, disparity: np.ndarray) -> None:
+    """Write normalised disparity (H, W) in [-1, 1] as a 16-bit PNG: -1 becomes 0, 1 becomes 65535."""
+    _write_16_bit(path, (np.clip(disparity, -1, 1) + 1) / 2 * 65535)
+
+
+def read_disparity(path: str | Path, kind: str) -> np.ndarray:
+    """Read a depth picture of either kind as disparity: float32 (H, W), larger is nearer, defined up to an affine map.
+
+    Args:
+        path: A picture of one channel, or of three equal ones.
+        kind: What it holds: "metres" (16-bit millimetres) or "disparity" (8 or 16 bits, brighter is nearer).
+    """
+    if kind == "metres":
+        return metres_to_disparity(read_depth(path))
+    if kind != "disparity":
+        raise ValueError(f"A depth picture holds {' or '.join(KINDS)}, not {kind!r}.")
+    values = _read_gray(path)
+    return values.astype(np.float32) / np.iinfo(values.dtype).max
+
+
+def metres_to_disparity(metres: np.ndarray) -> np.ndarray:
+    """1 / metres, float32; unknown pixels (0) become as far as the farthest known one."""
+    known = metres > 0
+    if not known.any():
+        raise ValueError("The depth has no known pixel: all are 0.")
+    farthest = metres[known].max()
+    return (1 / np.where(known, metres, farthest)).astype(np.float32)
+
+
+def normalize_disparity(disparity: np.ndarray) -> np.ndarray:
+    """Map the values of one picture onto [-1, 1], nearest 1; a flat one becomes 0."""
+    low, high = float(disparity.min()), float(disparity.max())
+    if high == low:
+        return np.zeros_like(disparity)
+    return (disparity - low) * np.float32(2 / (high - low)) - 1
+
+
+def disparity_to_metres(disparity: np.ndarray, near: float, far: float) -> np.ndarray:
+    """Metres of normalised disparity [-1, 1] in a scene that reaches from `near` to `far` metres."""
+    if not 0 < near < far:
+        raise ValueError(f"near {near} and far {far} have to satisfy 0 < near < far.")
+    share = (np.clip(disparity, -1, 1) + 1) / 2
+    return 1 / (share / near + (1 - share) / far)
+
+
+def color_disparity(disparity: np.ndarray) -> Image.Image:
+    """Picture of normalised disparity (H, W) in [-1, 1]: from red, near, to blue, far."""
+    from matplotlib import colormaps
+
+    colors = colormaps["Spectral"]((1 - np.clip(disparity, -1, 1)) / 2, bytes=True)
+    return Image.fromarray(colors[..., :3])
+
+
+def _write_16_bit(path: str | Path, values: np.ndarray) -> None:
+    if values.ndim != 2:
+        raise ValueError(f"Depth has the shape (H, W), not {values.shape}.")
+    _, data = cv2.imencode(".png", np.rint(values).astype(np.uint16))
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _read_gray(path: str | Path) -> np.ndarray:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no depth picture {path}.")
+    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise ValueError(f"{path} cannot be read as a picture.")
+    if values.ndim == 3 and (np.ptp(values[..., :3].astype(np.int32), axis=2) != 0).any():
+        raise ValueError(f"{path} is coloured; a depth picture has one channel.")
+    return values if values.ndim == 2 else values[..., 0]

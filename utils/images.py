@@ -1,0 +1,39 @@
+"""Images between files, PIL and tensors. Pixels are in [-1, 1] wherever a network sees them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Read a picture as RGB, turned as its EXIF says; transparent parts become white.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read as a picture.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no image {path}.")
+    try:
+        with Image.open(path) as image:
+            image = ImageOps.exif_transpose(image)
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return image.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as an image: {error}.") from error
+
+
+def to_pixels(image: Image.Image) -> torch.Tensor:
+    """An RGB picture as a tensor (3, H, W) in [-1, 1]."""
+    values = torch.from_numpy(np.array(image.convert("RGB")))
+    return values.permute(2, 0, 1).float().div(127.5).sub(1)
+
+
+def to_image(pixels: torch.Tensor) -> Image.Image:
+    """A tensor (3, H, W) in [-1, 1] as a picture; values outside are clipped."""
+    values = pixels.detach().float().cpu().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    return Image.fromarray(values.permute(1, 2, 0).numpy())
