@@ -1,0 +1,144 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from utils.data.geometry import Geometry
+from utils.data.pairs import PairDataset
+from utils.data.records import read_records
+from utils.depth import write_depth, write_disparity
+from utils.seeding import EpochSampler, SeededDataset
+
+
+def write_folder(folder, count=3, size=(24, 18), **extra):
+    """Images whose red channel falls with depth, so that alignment shows."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(exist_ok=True)
+    lines = []
+    for i in range(count):
+        metres = rng.uniform(1, 10, size[::-1]).astype(np.float32)
+        red = (255 / metres).round().astype(np.uint8)
+        Image.fromarray(np.stack([red, 0 * red, 0 * red], axis=-1)).save(folder / f"{i}.png")
+        write_depth(folder / f"{i}_depth.png", metres)
+        lines.append({"file_name": f"{i}.png", "depth_file_name": f"{i}_depth.png", "text": f"scene {i}", **extra})
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "data")
+
+
+def test_a_folder_with_metadata_gives_pixels_condition_and_caption_in_range(folder):
+    sample = PairDataset(read_records(folder), 16, "depth")[1]
+    assert sample["caption"] == "scene 1"
+    assert sample["pixel_values"].shape == sample["conditioning_pixel_values"].shape == (3, 16, 16)
+    assert sample["pixel_values"].min() >= -1 and sample["pixel_values"].max() <= 1
+    assert sample["conditioning_pixel_values"].min() == -1 and sample["conditioning_pixel_values"].max() == 1
+
+
+def test_resize_crop_and_flip_act_on_both_sides_alike(folder):
+    dataset = PairDataset(read_records(folder), 13, "depth", random_flip=True)
+    for _ in range(8):
+        sample = dataset[0]
+        red, disparity = sample["pixel_values"][0].flatten(), sample["conditioning_pixel_values"][0].flatten()
+        assert torch.corrcoef(torch.stack([red, disparity]))[0, 1] > 0.999
+
+
+def test_a_sample_of_the_right_size_is_not_resampled(folder):
+    sample = PairDataset(read_records(folder), 18, center_crop=True)[0]
+    stored = np.asarray(Image.open(folder / "0.png"))[:, 3:21]
+    np.testing.assert_allclose((sample["pixel_values"].permute(1, 2, 0).numpy() + 1) * 127.5, stored, atol=1e-3)
+
+
+def test_a_crop_reaches_every_border_and_keeps_the_shape():
+    picture = torch.arange(7.0 * 5).view(1, 7, 5)
+    corners = [Geometry(5, 0, 0), Geometry(5, 1, 1)]
+    assert torch.equal(corners[0].apply(picture), picture[:, :5])
+    assert torch.equal(corners[1].apply(picture), picture[:, 2:])
+    assert torch.equal(Geometry(5, flip=True).apply(picture), picture[:, 1:6].flip(-1))
+    for size in ((3, 1000), (1000, 3), (7, 6)):
+        assert Geometry(8).apply(torch.zeros(3, *size)).shape == (3, 8, 8)
+
+
+def test_augmentation_changes_with_the_epoch_and_not_with_the_number_of_workers(folder):
+    def epoch(number, workers):
+        dataset = PairDataset(read_records(folder), 12, "depth", random_flip=True)
+        sampler = EpochSampler(len(dataset), seed=0)
+        sampler.epoch = number
+        loader = DataLoader(SeededDataset(dataset, seed=0), sampler=sampler, num_workers=workers)
+        return {sample["caption"][0]: sample["pixel_values"] for sample in loader}
+
+    here, there, later = epoch(0, 0), epoch(0, 2), epoch(1, 2)
+    assert all(torch.equal(here[caption], there[caption]) for caption in here)
+    assert not any(torch.equal(here[caption], later[caption]) for caption in here)
+
+
+def test_edges_are_computed_from_the_image_that_is_shown(folder):
+    sample = PairDataset(read_records(folder), 18, "edge")[0]
+    assert set(sample["conditioning_pixel_values"].unique().tolist()) <= {-1.0, 1.0}
+
+
+def write_voc(folder, depth=True):
+    for name in ("JPEGImages", "Depth", "Annotations"):
+        (folder / name).mkdir(parents=True)
+    for stem in ("2007_000027", "2007_000032"):
+        Image.new("RGB", (20, 16), "green").save(folder / "JPEGImages" / f"{stem}.jpg")
+        if depth:
+            write_disparity(folder / "Depth" / f"{stem}.png", np.linspace(-1, 1, 320).reshape(16, 20))
+    objects = "".join(f"<object><name>{name}</name></object>" for name in ("dog", "person", "person"))
+    (folder / "Annotations" / "2007_000027.xml").write_text(f"<annotation>{objects}</annotation>")
+    return folder
+
+
+def test_pascal_voc_is_read_with_depth_beside_and_captions_of_its_objects(tmp_path):
+    dataset = PairDataset(read_records(write_voc(tmp_path / "VOC2012")), 16, "depth", center_crop=True)
+    assert [sample["caption"] for sample in dataset] == ["a photo of dog and 2 persons", ""]
+    assert dataset[0]["conditioning_pixel_values"][0, 0, 0] == -1
+
+
+def test_depth_that_is_missing_is_named_before_training_with_the_command_that_makes_it(tmp_path):
+    records = read_records(write_voc(tmp_path / "VOC2012", depth=False))
+    with pytest.raises(ValueError, match="2 of 2 images have no depth.*annotate_depth"):
+        PairDataset(records, 16, "depth")
+    assert len(PairDataset(records, 16)) == 2
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ('{"text": "no file"}', "line 1: no file_name"),
+        ("{", "line 1: not JSON"),
+        ('{"file_name": "0.png", "depth_kind": "feet"}', "depth_kind is metres or disparity, not 'feet'"),
+        ("", "lists no image"),
+    ],
+)
+def test_metadata_with_a_mistake_is_refused_in_one_sentence(folder, text, sentence):
+    (folder / "metadata.jsonl").write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        read_records(folder)
+
+
+def test_missing_files_and_folders_are_named(folder, tmp_path):
+    (folder / "1_depth.png").unlink()
+    with pytest.raises(FileNotFoundError, match="1_depth.png"):
+        read_records(folder)
+    (folder / "metadata.jsonl").unlink()
+    with pytest.raises(FileNotFoundError, match="no metadata.jsonl and no JPEGImages"):
+        read_records(folder)
+    with pytest.raises(FileNotFoundError, match="no data folder"):
+        read_records(tmp_path / "absent")
+
+
+def test_an_image_that_cannot_be_read_or_differs_from_its_depth_in_size_is_named(folder):
+    dataset = PairDataset(read_records(folder), 16, "depth")
+    (folder / "0.png").write_text("text")
+    with pytest.raises(ValueError, match="0.png cannot be read"):
+        dataset[0]
+    Image.new("RGB", (5, 5)).save(folder / "1.png")
+    with pytest.raises(ValueError, match="1.png is 5x5 and its depth .* 24x18"):
+        dataset[1]

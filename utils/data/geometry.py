@@ -1,0 +1,41 @@
+"""Resize, crop and flip, drawn once and applied to an image and everything aligned with it."""
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A square cut out of an image whose shorter side is resized to the square's.
+
+    Attributes:
+        resolution: Side of the square in pixels.
+        left, top: Place of the square in the room that the resized image leaves, 0 to 1; 0.5 is the centre.
+        flip: Mirror left and right.
+    """
+
+    resolution: int
+    left: float = 0.5
+    top: float = 0.5
+    flip: bool = False
+
+    @classmethod
+    def draw(cls, resolution: int, center_crop: bool, random_flip: bool) -> "Geometry":
+        """Draw a place unless `center_crop`, and a flip if `random_flip`, from `random`."""
+        left, top = (0.5, 0.5) if center_crop else (random.random(), random.random())
+        return cls(resolution, left, top, random_flip and random.random() < 0.5)
+
+    def apply(self, picture: torch.Tensor) -> torch.Tensor:
+        """Cut a picture (C, H, W) to (C, resolution, resolution), bilinear with antialiasing; unchanged if it has that size."""
+        H, W = picture.shape[-2:]
+        side, short = self.resolution, min(H, W)
+        if short != side:
+            size = (max(side, round(H * side / short)), max(side, round(W * side / short)))
+            picture = functional.interpolate(picture[None], size, mode="bilinear", antialias=True)[0]
+        H, W = picture.shape[-2:]
+        y, x = round(self.top * (H - side)), round(self.left * (W - side))
+        picture = picture[..., y : y + side, x : x + side]
+        return picture.flip(-1) if self.flip else picture.contiguous()

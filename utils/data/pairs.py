@@ -1,0 +1,120 @@
+"""Images with a condition aligned to them, as the networks see them."""
+
+import argparse
+from typing import NotRequired, TypedDict
+
+import torch
+from torch.utils.data import Dataset
+
+from utils.data.geometry import Geometry
+from utils.data.records import Record, read_records
+from utils.depth import normalize_disparity, read_disparity
+from utils.edges import canny_edges
+from utils.images import read_image, to_pixels
+from utils.training_arguments import positive_int
+
+CONDITIONS = ("depth", "edge")
+
+
+class PairSample(TypedDict):
+    """A sample, and with a leading B a batch.
+
+    Keys:
+        pixel_values: Image (3, H, W) in [-1, 1].
+        conditioning_pixel_values: The condition as a picture (3, H, W) in [-1, 1]; absent without a condition.
+        caption: Text.
+    """
+
+    pixel_values: torch.Tensor
+    conditioning_pixel_values: NotRequired[torch.Tensor]
+    caption: str
+
+
+def add_data_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
+    """Add the flags that `PairDataset.from_args` reads; `defaults` replace their defaults."""
+    add = parser.add_argument_group("data").add_argument
+    add("--train_data_dir", required=True, help="folder with metadata.jsonl, or PascalVOC (JPEGImages, Depth)")
+    add("--resolution", type=positive_int, default=512, help="the shorter side is resized to it, then a square cut")
+    add("--center_crop", action="store_true", help="cut the middle; by default a random part")
+    add("--random_flip", action="store_true", help="mirror half of the samples")
+    add("--max_train_samples", type=positive_int, help="use the first ones only")
+    parser.set_defaults(**defaults)
+
+
+class PairDataset(Dataset):
+    """Samples of a list of records; resize, crop and flip are drawn anew at each access and are the same for both sides.
+
+    Args:
+        records: Files and captions (`utils.data.records.read_records`).
+        resolution: Side of the square samples in pixels.
+        condition: "depth" (needs a depth file for each record), "edge" (computed from the image), or None.
+        center_crop, random_flip: See `Geometry.draw`.
+
+    Raises:
+        ValueError: Unknown condition, or depth asked for and missing.
+    """
+
+    def __init__(
+        self,
+        records: list[Record],
+        resolution: int,
+        condition: str | None = None,
+        center_crop: bool = False,
+        random_flip: bool = False,
+    ):
+        if condition not in (None, *CONDITIONS):
+            raise ValueError(f"condition is {' or '.join(CONDITIONS)}, not {condition!r}.")
+        if condition == "depth":
+            _check_depth(records)
+        self.records = records
+        self.resolution = resolution
+        self.condition = condition
+        self.center_crop = center_crop
+        self.random_flip = random_flip
+
+    @classmethod
+    def from_args(cls, args: argparse.Namespace, condition: str | None = None) -> "PairDataset":
+        """The data set that the flags of `add_data_arguments` describe."""
+        records = read_records(args.train_data_dir)[: args.max_train_samples]
+        return cls(records, args.resolution, condition, args.center_crop, args.random_flip)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> PairSample:
+        return self.sample(index, Geometry.draw(self.resolution, self.center_crop, self.random_flip))
+
+    def sample(self, index: int, geometry: Geometry) -> PairSample:
+        """Sample `index` cut by a given geometry.
+
+        Raises:
+            ValueError: A file cannot be read, or image and depth differ in size.
+        """
+        record = self.records[index]
+        image = to_pixels(read_image(record.image))
+        pixels = geometry.apply(image).clamp(-1, 1)
+        sample = PairSample(pixel_values=pixels, caption=record.caption)
+        if self.condition == "depth":
+            sample["conditioning_pixel_values"] = _depth(record, geometry, image.shape[-2:])
+        if self.condition == "edge":
+            sample["conditioning_pixel_values"] = canny_edges(pixels)
+        return sample
+
+
+def _check_depth(records: list[Record]) -> None:
+    missing = [record for record in records if record.depth is None]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(records)} images have no depth, the first {missing[0].image}; "
+            "make it with python -m utils.data.annotate_depth."
+        )
+
+
+def _depth(record: Record, geometry: Geometry, size: tuple[int, int]) -> torch.Tensor:
+    """Disparity (3, H, W), normalised over what the geometry shows, so that it fills [-1, 1] in every sample."""
+    disparity = read_disparity(record.depth, record.depth_kind)
+    if disparity.shape != tuple(size):
+        (H, W), (h, w) = size, disparity.shape
+        raise ValueError(f"{record.image} is {W}x{H} and its depth {record.depth} {w}x{h}; they have to be equal.")
+    shown = geometry.apply(torch.from_numpy(disparity)[None])
+    return torch.from_numpy(normalize_disparity(shown.numpy())).expand(3, -1, -1).clone()
