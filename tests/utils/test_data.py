@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -9,28 +7,8 @@ from torch.utils.data import DataLoader
 from utils.data.geometry import Geometry
 from utils.data.pairs import PairDataset
 from utils.data.records import read_records
-from utils.depth import write_depth, write_disparity
+from utils.depth import write_disparity
 from utils.seeding import EpochSampler, SeededDataset
-
-
-def write_folder(folder, count=3, size=(24, 18), **extra):
-    """Images whose red channel falls with depth, so that alignment shows."""
-    rng = np.random.default_rng(0)
-    folder.mkdir(exist_ok=True)
-    lines = []
-    for i in range(count):
-        metres = rng.uniform(1, 10, size[::-1]).astype(np.float32)
-        red = (255 / metres).round().astype(np.uint8)
-        Image.fromarray(np.stack([red, 0 * red, 0 * red], axis=-1)).save(folder / f"{i}.png")
-        write_depth(folder / f"{i}_depth.png", metres)
-        lines.append({"file_name": f"{i}.png", "depth_file_name": f"{i}_depth.png", "text": f"scene {i}", **extra})
-    (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_folder(tmp_path / "data")
 
 
 def test_a_folder_with_metadata_gives_pixels_condition_and_caption_in_range(folder):
