@@ -10,6 +10,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from patch.attention import JointAttention
+from patch.keys import add_key_hooks, remove_key_hooks
 from patch.lora import MASKED, PLAIN
 from patch.post import build_post, post_key
 from patch.state import Context, JointSpec, is_joint_lora, lora_name
@@ -40,6 +41,7 @@ def apply_patch(model, temporal: bool = False) -> nn.Module:
     if not is_patched(net):
         net._duet = context
         net.register_forward_pre_hook(check_call, with_kwargs=True)
+        add_key_hooks(net)
     context.temporal = context.temporal or temporal
     for spec in context.joints.values():
         _add_posts(net, spec)
@@ -89,6 +91,7 @@ def remove_patch(model) -> nn.Module:
             _restore(module)
         for key in [key for key, hook in net._forward_pre_hooks.items() if hook is check_call]:
             del net._forward_pre_hooks[key], net._forward_pre_hooks_with_kwargs[key]
+        remove_key_hooks(net)
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(parameter.requires_grad or name.replace(".base_layer", "") in context.frozen)
     return model if isinstance(model, nn.Module) else net

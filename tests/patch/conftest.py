@@ -1,0 +1,178 @@
+"""Tiny models of every supported kind, with inputs, and adapters that have learnt something."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from diffusers import (
+    PixArtTransformer2DModel,
+    UNet2DConditionModel,
+    UNetMotionModel,
+    UNetSpatioTemporalConditionModel,
+)
+
+import patch
+
+TEXT = 8
+
+
+def sd(**changes):
+    config = {
+        "sample_size": 8,
+        "block_out_channels": (8, 16),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "layers_per_block": 1,
+        "cross_attention_dim": TEXT,
+        "attention_head_dim": 2,
+        "norm_num_groups": 4,
+    }
+    return UNet2DConditionModel(**config | changes)
+
+
+def sd21():
+    return sd(use_linear_projection=True, upcast_attention=True, attention_head_dim=(2, 4))
+
+
+def sdxl():
+    return sd(
+        transformer_layers_per_block=(2, 3),
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=6 * 4 + TEXT,
+    )
+
+
+def svd():
+    return UNetSpatioTemporalConditionModel(
+        sample_size=8,
+        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
+        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
+        layers_per_block=1,
+        transformer_layers_per_block=1,
+        cross_attention_dim=TEXT,
+        num_attention_heads=(2, 4),
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24,
+        num_frames=3,
+    )
+
+
+def motion():
+    return UNetMotionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        down_block_types=("CrossAttnDownBlockMotion", "DownBlockMotion"),
+        up_block_types=("UpBlockMotion", "CrossAttnUpBlockMotion"),
+        layers_per_block=1,
+        cross_attention_dim=TEXT,
+        num_attention_heads=2,
+        motion_num_attention_heads=2,
+        norm_num_groups=4,
+    )
+
+
+def pixart():
+    return PixArtTransformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=TEXT,
+        norm_num_groups=4,
+        use_additional_conditions=False,
+    )
+
+
+KINDS = {"sd": sd, "sd21": sd21, "sdxl": sdxl, "svd": svd, "motion": motion, "pixart": pixart}
+FRAMES = 3
+
+
+@torch.no_grad()
+def make_net(kind: str, seed: int = 0, **changes):
+    """A network whose every layer matters (diffusers initialises some to zero), frozen.
+
+    PyTorch takes other kernels for a linear layer that needs a gradient, so that freezing alone moves the last bit.
+    """
+    torch.manual_seed(seed)
+    net = KINDS[kind](**changes).eval().requires_grad_(False)
+    for parameter in net.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    return net
+
+
+def make_inputs(kind: str, batch: int = 4) -> dict:
+    generator = torch.Generator().manual_seed(batch)
+
+    def random(*shape):
+        return torch.randn(shape, generator=generator)
+
+    timestep = torch.linspace(900, 100, batch)
+    if kind == "svd":
+        ids = torch.tensor([[6.0, 127.0, 0.02]]).repeat(batch, 1)
+        return {
+            "sample": random(batch, FRAMES, 8, 8, 8),
+            "timestep": timestep,
+            "encoder_hidden_states": random(batch, 1, TEXT),
+            "added_time_ids": ids,
+        }
+    if kind == "pixart":
+        text = random(batch, 5, TEXT)
+        added = {"resolution": None, "aspect_ratio": None}
+        sample = random(batch, 4, 8, 8)
+        return {
+            "hidden_states": sample,
+            "timestep": timestep,
+            "encoder_hidden_states": text,
+            "added_cond_kwargs": added,
+        }
+    shape = (batch, 4, FRAMES, 8, 8) if kind == "motion" else (batch, 4, 8, 8)
+    text = random(batch, 5, TEXT)
+    if kind == "motion":  # as its pipelines do
+        text = text.repeat_interleave(FRAMES, dim=0)
+    inputs = {"sample": random(*shape), "timestep": timestep, "encoder_hidden_states": text}
+    if kind == "sdxl":
+        inputs["added_cond_kwargs"] = {"text_embeds": random(batch, TEXT), "time_ids": torch.ones(batch, 6)}
+    return inputs
+
+
+@torch.no_grad()
+def run_net(net, kind: str = "sd", batch: int = 4) -> torch.Tensor:
+    return net(**make_inputs(kind, batch)).sample
+
+
+@torch.no_grad()
+def teach(net, name: str | None = None, seed: int = 1) -> None:
+    """Gives an adapter weights other than zero."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in patch.joint_parameters(net, name):
+        parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+
+
+@pytest.fixture
+def tiny():
+    """make, inputs, run, teach, kinds: see the functions of this file."""
+    return SimpleNamespace(make=make_net, inputs=make_inputs, run=run_net, teach=teach, frames=FRAMES)
+
+
+@pytest.fixture
+def net():
+    return make_net("sd")
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def joint_net(net):
+    """A network with a joint adapter "depth" that has learnt something; no pairs are set."""
+    patch.add_joint(net, "depth", rank=2, alpha=3)
+    teach(net, "depth")
+    return net

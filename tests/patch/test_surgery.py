@@ -1,0 +1,323 @@
+"""What putting the patch in and taking it out leaves as it was."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from peft import LoraConfig
+
+import patch
+
+PAIRS = [(0, 2, "depth"), (1, 3, "depth")]
+
+
+def hook_counts(module):
+    return [len(entry) for name, entry in module.__dict__.items() if name.endswith(("_hooks", "_kwargs")) and entry]
+
+
+def snapshot(net):
+    """Everything that removal has to restore."""
+    return {
+        path: (type(module), sorted(module.__dict__), list(module._modules), hook_counts(module))
+        for path, module in net.named_modules()
+    }
+
+
+def test_every_step_before_training_is_bit_equal(tiny, kind):
+    net = tiny.make(kind)
+    base = tiny.run(net, kind)
+    assert patch.apply_patch(net) is net
+    assert torch.equal(tiny.run(net, kind), base)
+    patch.initialize_joint_layers(net)
+    patch.set_joint_attention_mask(net, [1, 0, 1, 0])
+    assert torch.equal(tiny.run(net, kind), base)
+    patch.add_joint(net, "depth", rank=2)
+    patch.set_pairs(net, PAIRS)
+    assert torch.equal(tiny.run(net, kind), base)
+
+
+@pytest.mark.parametrize("temporal", [False, True])
+def test_removal_restores_everything(tiny, kind, temporal):
+    net = tiny.make(kind)
+    base, keys, before = tiny.run(net, kind), list(net.state_dict()), snapshot(net)
+    for parameter in list(net.parameters())[::2]:
+        parameter.requires_grad_(True)
+    trainable = [p.requires_grad for p in net.parameters()]
+    patch.add_joint(net, "depth", rank=2, temporal=temporal)
+    tiny.teach(net, "depth")
+    patch.set_pairs(net, PAIRS)
+    assert not torch.equal(tiny.run(net, kind), base)
+    patch.remove_patch(net)
+    assert [p.requires_grad for p in net.parameters()] == trainable
+    net.requires_grad_(False)
+    assert torch.equal(tiny.run(net, kind), base)
+    assert list(net.state_dict()) == keys
+    assert snapshot(net) == before
+
+
+def test_without_pairs_a_trained_adapter_is_silent(tiny, kind):
+    net = tiny.make(kind)
+    base = tiny.run(net, kind)
+    patch.add_joint(net, "depth", rank=2)
+    tiny.teach(net, "depth")
+    assert torch.equal(tiny.run(net, kind), base)
+    patch.set_pairs(net, PAIRS)
+    assert not torch.equal(tiny.run(net, kind), base)
+    patch.clear_pairs(net)
+    assert torch.equal(tiny.run(net, kind), base)
+
+
+def test_temporal_blocks_are_patched_on_request(tiny):
+    for kind in ("svd", "motion"):
+        net = tiny.make(kind)
+        patch.apply_patch(net)
+        spatial = patch.joint_lora_targets(net)
+        patch.apply_patch(net, temporal=True)
+        assert len(patch.joint_lora_targets(net)) > len(spatial)
+        assert not any("motion_modules" in path or "temporal" in path for path in spatial)
+
+
+def test_applying_twice_changes_nothing(joint_net, tiny):
+    patch.set_pairs(joint_net, PAIRS)
+    expected, before = tiny.run(joint_net), snapshot(joint_net)
+    patch.apply_patch(joint_net)
+    patch.initialize_joint_layers(joint_net, "depth", post_rank=4)
+    patch.hack_lora_forward(joint_net)
+    assert snapshot(joint_net) == before
+    assert torch.equal(tiny.run(joint_net), expected)
+
+
+def test_removing_twice_or_without_a_patch_is_harmless(net):
+    before = snapshot(net)
+    patch.remove_patch(net)
+    patch.apply_patch(net)
+    patch.remove_patch(net)
+    patch.remove_patch(net)
+    assert snapshot(net) == before
+
+
+def test_a_pipeline_is_accepted(net):
+    pipe = StableDiffusionPipeline(net, None, None, net, None, None, None, requires_safety_checker=False)
+    assert patch.apply_patch(pipe) is net
+    patch.add_joint(pipe, "depth", rank=2)
+    patch.set_pairs(pipe, PAIRS)
+    assert patch.remove_patch(pipe) is net
+
+
+@pytest.mark.parametrize("processor", [AttnProcessor, AttnProcessor2_0])
+def test_processors_may_change_after_the_patch(joint_net, tiny, processor):
+    patch.set_pairs(joint_net, PAIRS)
+    expected = tiny.run(joint_net)
+    joint_net.set_attn_processor(processor())
+    torch.testing.assert_close(tiny.run(joint_net), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_attention_slicing_and_fused_projections_agree_with_shared_projections(joint_net, tiny):
+    patch.set_pairs(joint_net, PAIRS)
+    expected = tiny.run(joint_net)
+    joint_net.set_attention_slice(1)
+    torch.testing.assert_close(tiny.run(joint_net), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_attention_slicing_before_the_patch(tiny, net):
+    net.set_attention_slice(1)
+    base = tiny.run(net)
+    patch.add_joint(net, "depth", rank=2)
+    patch.set_pairs(net, PAIRS)
+    assert torch.equal(tiny.run(net), base)
+
+
+def ip_adapter_weights(net):
+    """An image embedding of 6 numbers as 4 tokens, in the published layout."""
+    width = net.config.cross_attention_dim
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        "image_proj": {
+            "proj.weight": torch.randn(4 * width, 6, generator=generator),
+            "proj.bias": torch.zeros(4 * width),
+            "norm.weight": torch.ones(width),
+            "norm.bias": torch.zeros(width),
+        },
+        "ip_adapter": {},
+    }
+    place = 1
+    for name in net.attn_processors:
+        if name.endswith("attn2.processor"):
+            size = net.get_submodule(name.removesuffix(".processor")).to_q.in_features
+            for part in ("k", "v"):
+                weights["ip_adapter"][f"{place}.to_{part}_ip.weight"] = torch.randn(size, width, generator=generator)
+            place += 2
+    return weights
+
+
+def run_with_image(net, tiny):
+    image = torch.ones(4, 1, 6)
+    with torch.no_grad():
+        return net(**tiny.inputs("sd"), added_cond_kwargs={"image_embeds": [image]}).sample
+
+
+def test_ip_adapter_may_be_loaded_before_or_after(tiny):
+    before, after = tiny.make("sd"), tiny.make("sd")
+    before._load_ip_adapter_weights([ip_adapter_weights(before)])
+    base = run_with_image(before, tiny)
+    for net in (before, after):
+        patch.add_joint(net, "depth", rank=2)
+        tiny.teach(net, "depth")
+    after._load_ip_adapter_weights([ip_adapter_weights(after)])
+    assert torch.equal(run_with_image(after, tiny), base)
+    for net in (before, after):
+        patch.set_pairs(net, PAIRS)
+    assert torch.equal(run_with_image(before, tiny), run_with_image(after, tiny))
+    patch.remove_patch(after)
+    assert torch.equal(run_with_image(after, tiny), base)
+
+
+class OtherBlock(BasicTransformerBlock):
+    """Another patch, of the kind that swaps a block's class."""
+
+    def forward(self, hidden_states, *args, **kwargs):
+        return 0.5 * super().forward(hidden_states, *args, **kwargs)
+
+
+def swap_blocks(net, old, new):
+    for module in net.modules():
+        if type(module) is old:
+            module.__class__ = new
+
+
+@pytest.mark.parametrize("other_first", [True, False])
+def test_another_patch_on_the_blocks_may_come_and_go_in_any_order(tiny, net, other_first):
+    base = tiny.run(net)
+    if other_first:
+        swap_blocks(net, BasicTransformerBlock, OtherBlock)
+    patch.add_joint(net, "depth", rank=2)
+    tiny.teach(net, "depth")
+    patch.set_pairs(net, PAIRS)
+    if not other_first:
+        swap_blocks(net, BasicTransformerBlock, OtherBlock)
+    if other_first:
+        swap_blocks(net, OtherBlock, BasicTransformerBlock)
+        patch.remove_patch(net)
+    else:
+        patch.remove_patch(net)
+        swap_blocks(net, OtherBlock, BasicTransformerBlock)
+    assert torch.equal(tiny.run(net), base)
+
+
+def test_a_wrapped_forward_that_outlives_the_patch_is_the_base(tiny, net):
+    base = tiny.run(net)
+    patch.add_joint(net, "depth", rank=2)
+    tiny.teach(net, "depth")
+    attn = net.mid_block.attentions[0].transformer_blocks[0].attn1
+    attn.forward = attn.forward
+    patch.remove_patch(net)
+    assert torch.equal(tiny.run(net), base)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_users_lora_stays_when_the_patch_goes(tiny, net, when):
+    config = LoraConfig(r=2, target_modules=["to_q", "to_out.0", "conv1"], init_lora_weights=False)
+    if when == "after":
+        patch.add_joint(net, "depth", rank=2)
+    torch.manual_seed(5)
+    net.add_adapter(config, "style")
+    plain = tiny.make("sd")
+    torch.manual_seed(5)
+    plain.add_adapter(config, "style")
+    styled, before = tiny.run(plain), snapshot(plain)
+    if when == "before":
+        patch.add_joint(net, "depth", rank=2)
+    tiny.teach(net, "depth")
+    assert torch.equal(tiny.run(net), styled)
+    patch.set_pairs(net, PAIRS)
+    assert not torch.equal(tiny.run(net), styled)
+    patch.remove_patch(net)
+    assert torch.equal(tiny.run(net), styled)
+    assert list(net.state_dict()) == list(plain.state_dict())
+    assert snapshot(net) == before
+    assert list(net.peft_config) == ["style"]
+
+
+def test_a_copy_and_a_pickle_work_alone(joint_net, tiny):
+    patch.set_pairs(joint_net, PAIRS)
+    expected = tiny.run(joint_net)
+    copies = [copy.deepcopy(joint_net), pickle.loads(pickle.dumps(joint_net))]
+    patch.remove_patch(joint_net)
+    for other in copies:
+        assert torch.equal(tiny.run(other), expected)
+        patch.set_pairs(other, [(0, 1, "depth"), (2, 3, "depth")])
+        assert not torch.equal(tiny.run(other), expected)
+        patch.remove_patch(other)
+        assert torch.equal(tiny.run(other), tiny.run(joint_net))
+
+
+def test_save_pretrained_of_a_patched_model_is_the_base_model(joint_net, tiny, tmp_path):
+    patch.clear_pairs(joint_net)
+    base = tiny.run(joint_net)
+    joint_net.save_pretrained(tmp_path)
+    loaded = UNet2DConditionModel.from_pretrained(tmp_path).requires_grad_(False)
+    assert torch.equal(tiny.run(loaded), base)
+
+
+def test_the_state_dict_of_a_patched_model_restores_it(joint_net, tiny):
+    patch.set_pairs(joint_net, PAIRS)
+    other = tiny.make("sd", seed=3)
+    patch.add_joint(other, "depth", rank=2, alpha=3)
+    other.load_state_dict(joint_net.state_dict())
+    patch.set_pairs(other, PAIRS)
+    assert torch.equal(tiny.run(other), tiny.run(joint_net))
+
+
+def test_a_state_dict_of_the_base_loads_into_a_patched_model(joint_net, tiny):
+    base = tiny.make("sd", seed=3)
+    missing, unexpected = joint_net.load_state_dict(base.state_dict(), strict=False)
+    assert not unexpected and all("lora_" in key or "joint_post" in key for key in missing)
+    assert torch.equal(tiny.run(joint_net), tiny.run(base))
+
+
+def test_sd15_trains_at_most_40_million_parameters_without_a_copy_of_attention():
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(cross_attention_dim=768, sample_size=64)
+    total = sum(p.numel() for p in unet.parameters())
+    patch.add_joint(unet, "depth", rank=64)
+    trained = sum(p.numel() for p in unet.parameters() if p.requires_grad)
+    assert trained == sum(p.numel() for p in patch.joint_parameters(unet, "depth")) <= 40e6
+    assert sum(p.numel() for p in unet.parameters()) == total + trained
+
+
+def test_only_the_newest_joint_adapter_is_trainable(joint_net):
+    patch.add_joint(joint_net, "edge", rank=2)
+    trainable = {id(p) for p in joint_net.parameters() if p.requires_grad}
+    assert trainable == {id(p) for p in patch.joint_parameters(joint_net, "edge")}
+
+
+def test_wrong_use_of_the_surgery_raises_one_sentence(tiny, net):
+    with pytest.raises(ValueError, match="UNet2DConditionModel is not patched: call patch.apply_patch first"):
+        patch.set_pairs(net, [(0, 1)])
+    with pytest.raises(ValueError, match="Linear has no BasicTransformerBlock"):
+        patch.apply_patch(torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="Expected a model or a pipeline, not str"):
+        patch.apply_patch("unet")
+    patch.apply_patch(net)
+    with pytest.raises(ValueError, match="no joint layers: call patch.initialize_joint_layers"):
+        patch.set_joint_attention_mask(net, [1, 0])
+    with pytest.raises(ValueError, match="post='full' is unknown: choose one of fuse, conv, conv_fuse"):
+        patch.initialize_joint_layers(net, post="full")
+    patch.initialize_joint_layers(net, "depth")
+    with pytest.raises(ValueError, match="exists with post='fuse'"):
+        patch.initialize_joint_layers(net, "depth", post="conv")
+    with pytest.raises(ValueError, match="cannot name an adapter"):
+        patch.initialize_joint_layers(net, "a.b")
+
+
+def test_another_patch_on_the_attention_is_named(net):
+    attn = net.mid_block.attentions[0].transformer_blocks[0].attn1
+    attn.forward = attn.forward
+    with pytest.raises(
+        ValueError, match="Another patch has replaced mid_block.attentions.0.transformer_blocks.0.attn1"
+    ):
+        patch.apply_patch(net)
