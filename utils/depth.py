@@ -71,7 +71,7 @@ def normalize_disparity(disparity: np.ndarray) -> np.ndarray:
     low, high = float(disparity.min()), float(disparity.max())
     if high == low:
         return np.zeros_like(disparity)
-    return (disparity - low) * np.float32(2 / (high - low)) - 1
+    return (disparity - low) / (high - low) * 2 - 1
 
 
 def disparity_to_metres(disparity: np.ndarray, near: float, far: float) -> np.ndarray:
