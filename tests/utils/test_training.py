@@ -243,6 +243,36 @@ def test_a_parameter_outside_of_the_model_is_refused(tmp_path):
         fit(make_args(tmp_path / "run"), make_model(), Numbers(), square, parameters=[nn.Parameter(torch.ones(1))])
 
 
+@pytest.mark.parametrize(
+    "flag, sentence",
+    [
+        (["--gradient_checkpointing"], "Model has no gradient checkpointing"),
+        (["--use_8bit_adam"], "needs that package: pip install bitsandbytes"),
+        (["--report_to", "wandb"], "needs that package: pip install wandb"),
+        (["--resume_from_checkpoint", "nowhere"], "nowhere is not a checkpoint"),
+    ],
+)
+def test_a_flag_that_cannot_be_obeyed_is_refused_in_one_sentence(tmp_path, monkeypatch, flag, sentence):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        Trial(tmp_path / "run", *flag)
+    assert not (tmp_path / "run").exists()
+
+
+def test_channels_last_and_bfloat16_reach_the_network(tmp_path):
+    conv, seen = nn.Conv2d(2, 2, 3), {}
+    model = nn.Sequential(conv)
+
+    def loss(model, batch):
+        output = model(torch.zeros(1, 2, 4, 4))
+        seen.update(strides=conv.weight.stride())
+        return output.sum()
+
+    conv.register_forward_hook(lambda module, inputs, output: seen.update(dtype=output.dtype))
+    fit(make_args(tmp_path / "run", "--channels_last", "--mixed_precision", "bf16"), model, Numbers(), loss)
+    assert seen["dtype"] == torch.bfloat16 and seen["strides"] == (18, 1, 6, 2)
+
+
 PROCESS = """
 import sys
 sys.path.insert(0, {folder!r})

@@ -5,6 +5,7 @@ encoder. Changed inputs therefore give another folder, and an unchanged one is u
 of the posterior are kept, not a draw of it, so that training samples it anew at each access as it would without a cache.
 """
 
+import argparse
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +23,12 @@ from utils.data.pairs import PairDataset
 from utils.files import replacing
 
 SIDES = {"pixel_values": "latents", "conditioning_pixel_values": "conditioning_latents"}
+
+
+def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--cache_latents` and `--cache_dir`; a script that has them calls `cache_latents` and `cache_texts`."""
+    parser.add_argument("--cache_latents", action="store_true", help="encode images and captions once; centre crops")
+    parser.add_argument("--cache_dir", default="cache", help="folder of all caches")
 
 
 class CachedPairs(Dataset):
