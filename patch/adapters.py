@@ -8,7 +8,6 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from patch.control import device_of
-from patch.post import post_key
 from patch.state import ROLES, lora_name
 from patch.surgery import (
     apply_patch,
@@ -18,6 +17,7 @@ from patch.surgery import (
     network,
     patched_attentions,
     patched_network,
+    posts_of,
 )
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -91,8 +91,7 @@ def joint_parameters(model, name: str | None = None) -> list[nn.Parameter]:
         raise ValueError(f"There is no joint adapter {label(name)}: call patch.add_joint first.")
     adapters = [lora_name(name, role) for role in ROLES]
     loras = [p for layer in _lora_layers(net) for adapter in adapters for p in lora_tensors(layer, adapter).values()]
-    posts = [p for _, attn in patched_attentions(net) for p in attn.joint_post[post_key(name)].parameters()]
-    return loras + posts
+    return loras + [parameter for post in posts_of(net, name) for parameter in post.parameters()]
 
 
 def lora_tensors(layer: LoraLayer, adapter: str) -> dict[str, nn.Parameter]:

@@ -7,8 +7,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from patch.state import Mask, Pair
-from patch.surgery import hack_lora_forward, label, patched_network
+from patch.state import Mask, Pair, is_joint_lora, joint_name
+from patch.surgery import hack_lora_forward, label, patched_network, posts_of
 
 
 def set_pairs(model, pairs: Sequence[Pair | tuple], batch_size: int | None = None) -> None:
@@ -27,6 +27,7 @@ def set_pairs(model, pairs: Sequence[Pair | tuple], batch_size: int | None = Non
     needed = 1 + max((max(pair.x, pair.y) for pair in pairs), default=-1)
     if batch_size is not None and batch_size < needed:
         raise ValueError(f"batch_size={batch_size} is too small for pairs that name sample {needed - 1}.")
+    hack_lora_forward(net)
     net._duet.update(device_of(net), pairs=pairs, samples=batch_size or needed)
 
 
@@ -120,10 +121,16 @@ def device_of(net: nn.Module) -> torch.device:
 
 def _activate(net: nn.Module, adapter: str) -> None:
     """As PEFT's set_adapter, active and trainable, but beside the adapters that are active already."""
-    for layer in net.modules():
-        if isinstance(layer, LoraLayer) and adapter in layer.r and adapter not in layer.active_adapters:
+    layers = [layer for layer in net.modules() if isinstance(layer, LoraLayer) and adapter in layer.r]
+    for layer in layers:
+        if adapter not in layer.active_adapters:
             layer._active_adapter = [*layer.active_adapters, adapter]
             layer.set_requires_grad(adapter)
+    if is_joint_lora(adapter) and adapter not in net._duet.managed:
+        # PEFT has frozen the output projection together with the base.
+        trained = any(layer.lora_A[adapter].weight.requires_grad for layer in layers)
+        for post in posts_of(net, joint_name(adapter)):
+            post.requires_grad_(trained)
 
 
 def _check_known(net: nn.Module, name: str | None) -> None:

@@ -169,7 +169,7 @@ class Context:
         self.masked: frozenset[str] = frozenset()
         self.frozen: frozenset[str] = frozenset()
         self.active_before = active_before
-        self.hacked: tuple | None = None
+        self.hacked: tuple[dict | None, tuple[str, ...]] | None = None
 
     def update(self, device: torch.device, **changes) -> None:
         """Replaces settings and state together."""

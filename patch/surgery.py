@@ -67,14 +67,19 @@ def initialize_joint_layers(model, name: str | None = None, post: str = "fuse", 
 def hack_lora_forward(model) -> None:
     """Lets LoRA layers obey a mask per sample and keeps the joint ones out of self-attention.
 
-    LoRAs that are added later are picked up at the next call of the model (when it is compiled: call this again).
+    Setting pairs or a mask does it too. LoRAs that are added later are picked up at the next call of the model (when it
+    is compiled: call this again).
     """
     net = patched_network(model)
+    config = getattr(net, "peft_config", None)
+    known, names = net._duet.hacked or (None, ())
+    if net._duet.hacked and known is config and names == tuple(config or ()):
+        return
     for module in net.modules():
         if type(module) in MASKED:
             module.__class__ = MASKED[type(module)]
             module._duet = net._duet
-    net._duet.hacked = _loras(net)
+    net._duet.hacked = (config, tuple(config or ()))
 
 
 def remove_patch(model) -> nn.Module:
@@ -111,7 +116,7 @@ def check_call(net: nn.Module, args: tuple, kwargs: dict) -> None:
     """Before each call of the model: pairs and masks have one entry per sample, and new LoRAs are picked up."""
     context = net._duet
     # A compiled call is traced and cannot change classes; there hack_lora_forward is called by the user.
-    if not torch.compiler.is_compiling() and context.hacked not in (None, _loras(net)):
+    if not torch.compiler.is_compiling() and context.hacked is not None:
         hack_lora_forward(net)
     if context.state.error is not None:
         raise ValueError(context.state.error)
@@ -184,6 +189,12 @@ def patched_attentions(net: nn.Module) -> list[tuple[str, JointAttention]]:
     return [(path, attn) for path, attn in net.named_modules() if isinstance(attn, JointAttention)]
 
 
+def posts_of(net: nn.Module, name: str | None) -> list[nn.Module]:
+    """The output projections of a joint adapter, one for each patched self-attention that has it."""
+    layers = [getattr(attn, "joint_post", {}) for _, attn in patched_attentions(net)]
+    return [posts[post_key(name)] for posts in layers if post_key(name) in posts]
+
+
 def label(name: str | None) -> str:
     return f"'{name}'" if name else "without a name"
 
@@ -217,12 +228,6 @@ def delete_adapters(net: nn.Module, adapters: set[str], active_before: tuple[str
 def active_lora_names(net: nn.Module) -> tuple[str, ...]:
     layers = (module for module in net.modules() if isinstance(module, LoraLayer))
     return tuple(next((layer.active_adapters for layer in layers), ()))
-
-
-def _loras(net: nn.Module) -> tuple:
-    """Changes whenever a LoRA is added, deleted or unloaded."""
-    config = getattr(net, "peft_config", None)
-    return id(config), tuple(config or ())
 
 
 def _add_posts(net: nn.Module, spec: JointSpec) -> None:
