@@ -28,6 +28,7 @@ class JointAttention(Attention):
         links = context.state.links if context is not None else None
         if links is None or encoder_hidden_states is not None:
             return Attention.forward(self, hidden_states, encoder_hidden_states, attention_mask, **kwargs)
+        context.check_layer(hidden_states)
         if kwargs or not shares_projections(self):
             own = Attention.forward(self, hidden_states, None, attention_mask, **kwargs)
             return add_joint(self, own.clone(), hidden_states, None, links, attention_mask)
@@ -136,3 +137,13 @@ def project_out(attn, out: torch.Tensor) -> torch.Tensor:
 
 def select(x: torch.Tensor | None, index: torch.Tensor) -> torch.Tensor | None:
     return None if x is None else x.index_select(0, index)
+
+
+def noise_weight(t_x: torch.Tensor, t_y: torch.Tensor) -> torch.Tensor:
+    """Weight of what x receives, by the noise levels of both sides: sigmoid(3 (t_y / (t_x + t_y) - 1/2)) (JointDiT).
+
+    t_x, t_y: noise levels of any shape and unit, 0 for a given side; 1/2 where both are given. Swap them for y.
+    """
+    total = t_x + t_y
+    share = torch.where(total > 0, t_y / total.clamp(min=torch.finfo(torch.float32).tiny), 0.5)
+    return torch.sigmoid(3 * (share - 0.5))

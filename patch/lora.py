@@ -17,6 +17,7 @@ class MaskedLora:
         state = self._duet.state
         if self.disable_adapters or "adapter_names" in kwargs or not self._is_masked(state):
             return super().forward(x, *args, **kwargs)
+        self._duet.check_layer(x)
         return self.add_self(self.base_layer(x, *args, **kwargs), x)
 
     def add_self(self, result: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Everything that `import patch` offers, in the order in which one needs it."""
 
 from patch.adapters import add_adapter, add_joint, joint_lora_targets, joint_parameters, self_lora_targets
+from patch.attention import noise_weight
 from patch.checkpoint import load, read_config, save
 from patch.control import (
     clear_pairs,
@@ -11,7 +12,7 @@ from patch.control import (
     set_pairs,
     set_patch_lora_mask,
 )
-from patch.state import Pair, noise_weight
+from patch.state import Pair
 from patch.surgery import apply_patch, hack_lora_forward, initialize_joint_layers, remove_patch
 
 __all__ = [

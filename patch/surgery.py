@@ -4,18 +4,20 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.models.attention import BasicTransformerBlock, TemporalBasicTransformerBlock
 from diffusers.models.attention_processor import Attention
-from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel, TransformerTemporalModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from patch.attention import JointAttention
-from patch.keys import add_key_hooks, remove_key_hooks
+from patch.context import Context
 from patch.lora import MASKED, PLAIN
 from patch.post import build_post, post_key
-from patch.state import Context, JointSpec, is_joint_lora, lora_name
+from patch.pretrained import SavePretrained
+from patch.state import JointSpec, is_joint_lora, lora_name
 
 POST_RANK = 128
+OVER_TIME = (TransformerTemporalModel, AnimateDiffTransformer3D)
 
 
 def apply_patch(model, temporal: bool = False) -> nn.Module:
@@ -28,7 +30,7 @@ def apply_patch(model, temporal: bool = False) -> nn.Module:
     """
     net = network(model)
     refuse_offloaded(net)
-    context = net.__dict__.get("_duet") or Context(active_lora_names(net))
+    context = net.__dict__.get("_duet") or Context(has_frames(net), active_lora_names(net))
     layers = [(path, attn) for path, attn in self_attentions(net, temporal) if not isinstance(attn, JointAttention)]
     if not layers and not is_patched(net):
         raise ValueError(f"{type(net).__name__} has no BasicTransformerBlock with self-attention: nothing to patch.")
@@ -41,7 +43,7 @@ def apply_patch(model, temporal: bool = False) -> nn.Module:
     if not is_patched(net):
         net._duet = context
         net.register_forward_pre_hook(check_call, with_kwargs=True)
-        add_key_hooks(net)
+        net.save_pretrained = SavePretrained(net)
     context.temporal = context.temporal or temporal
     for spec in context.joints.values():
         _add_posts(net, spec)
@@ -96,7 +98,7 @@ def remove_patch(model) -> nn.Module:
             _restore(module)
         for key in [key for key, hook in net._forward_pre_hooks.items() if hook is check_call]:
             del net._forward_pre_hooks[key], net._forward_pre_hooks_with_kwargs[key]
-        remove_key_hooks(net)
+        net.__dict__.pop("save_pretrained", None)
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(parameter.requires_grad or name.replace(".base_layer", "") in context.frozen)
     return model if isinstance(model, nn.Module) else net
@@ -115,17 +117,13 @@ def _restore(module: nn.Module) -> None:
 def check_call(net: nn.Module, args: tuple, kwargs: dict) -> None:
     """Before each call of the model: pairs and masks have one entry per sample, and new LoRAs are picked up."""
     context = net._duet
-    # A compiled call is traced and cannot change classes; there hack_lora_forward is called by the user.
-    if not torch.compiler.is_compiling() and context.hacked is not None:
-        hack_lora_forward(net)
-    if context.state.error is not None:
-        raise ValueError(context.state.error)
+    if not torch.compiler.is_compiling():  # a traced call cannot change classes
+        if context.hacked is not None:
+            hack_lora_forward(net)
+    elif not context.has_frames:  # its layers check themselves, and this would be a graph of its own
+        return
     sample = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
-    if context.state.samples not in (None, sample.shape[0]):
-        raise ValueError(
-            f"The pairs and masks are for {context.state.samples} samples, but the batch has {sample.shape[0]}: "
-            "give one entry per sample, guidance copies included (batch_size for samples outside of all pairs)."
-        )
+    context.check(sample.shape[0])
 
 
 def network(model) -> nn.Module:
@@ -166,10 +164,14 @@ def refuse_offloaded(net: nn.Module) -> None:
             )
 
 
+def has_frames(net: nn.Module) -> bool:
+    timed = (TransformerSpatioTemporalModel, *OVER_TIME)
+    return any(isinstance(module, timed) for module in net.modules())
+
+
 def blocks(net: nn.Module, temporal: bool) -> list[tuple[str, nn.Module]]:
     """The blocks with a self-attention, by path; those over time only with `temporal`."""
-    over_time = (TransformerTemporalModel, AnimateDiffTransformer3D)
-    prefixes = tuple(f"{path}." for path, module in net.named_modules() if isinstance(module, over_time))
+    prefixes = tuple(f"{path}." for path, module in net.named_modules() if isinstance(module, OVER_TIME))
     found = []
     for path, module in net.named_modules():
         spatial = isinstance(module, BasicTransformerBlock) and not path.startswith(prefixes)

@@ -262,7 +262,7 @@ def test_wrong_pairs_raise_one_sentence(joint_net, tiny):
     patch.set_pairs(joint_net, [(0, 1, "depth")])
     with pytest.raises(ValueError, match="are for 2 samples, but the batch has 4"):
         tiny.run(joint_net)
-    with pytest.raises(ValueError, match="are for 2 samples, but a layer got 3 rows"):
+    with pytest.raises(ValueError, match="are for 2 samples, but the batch has 3"):
         joint_net.get_submodule(ATTN)(torch.randn(3, 6, 16))
 
 

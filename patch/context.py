@@ -1,0 +1,45 @@
+"""The one object that a patched model and its patched layers share."""
+
+from dataclasses import replace
+
+import torch
+
+from patch.build import build_state
+from patch.state import CallState, JointSpec, Settings
+
+
+class Context:
+    """The one object that a patched model and its patched layers share."""
+
+    def __init__(self, has_frames: bool, active_before: tuple[str, ...]):
+        self.has_frames = has_frames
+        self.temporal = False
+        self.settings = Settings()
+        self.state = CallState()
+        self.joints: dict[str | None, JointSpec] = {}
+        self.managed: frozenset[str] = frozenset()
+        self.masked: frozenset[str] = frozenset()
+        self.frozen: frozenset[str] = frozenset()
+        self.active_before = active_before
+        self.hacked: tuple[dict | None, tuple[str, ...]] | None = None
+
+    def update(self, device: torch.device, **changes) -> None:
+        """Replaces settings and state together."""
+        self.settings = replace(self.settings, **changes)
+        self.state = build_state(self.settings, self.joints, self.managed, device)
+
+    def check(self, rows: int) -> None:
+        """Raises when pairs or masks are for another batch than one of `rows` samples, or contradict each other."""
+        if self.state.error is not None:
+            raise ValueError(self.state.error)
+        samples = self.state.samples
+        if samples is not None and samples != rows:
+            raise ValueError(
+                f"The pairs and masks are for {samples} samples, but the batch has {rows}: give one entry per sample, "
+                "guidance copies included (batch_size for samples outside of all pairs)."
+            )
+
+    def check_layer(self, x: torch.Tensor) -> None:
+        """The same in a layer, where only a model without frames has one row per sample."""
+        if not self.has_frames or self.state.error is not None:
+            self.check(x.shape[0])
