@@ -1,5 +1,6 @@
 """LoRAs for a patched model."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,15 +8,17 @@ from peft import LoraConfig, PeftConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from patch.control import device_of
-from patch.state import ROLES, lora_name
+from patch.control import check_maskable, device_of
+from patch.state import ROLES, JointSpec, lora_name
 from patch.surgery import (
+    add_posts,
     apply_patch,
+    blocks,
+    check_name,
     hack_lora_forward,
-    initialize_joint_layers,
+    is_patched,
     label,
     network,
-    patched_attentions,
     patched_network,
     posts_of,
 )
@@ -25,14 +28,20 @@ PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 
 def joint_lora_targets(model) -> list[str]:
     """Full paths of the q, k, v and out projections of every patched self-attention."""
-    return [f"{path}.{layer}" for path, _ in patched_attentions(patched_network(model)) for layer in PROJECTIONS]
+    net = patched_network(model)
+    return role_targets(net, "xy", net._duet.temporal)
 
 
 def self_lora_targets(model) -> list[str]:
     """The same for the self- and the cross-attention of every patched block: what `y_lora` adapts."""
     net = patched_network(model)
-    paths = [path for path, _ in patched_attentions(net)]
-    paths += [path[: -len("attn1")] + "attn2" for path in paths if _has_cross_attention(net, path)]
+    return role_targets(net, "y", net._duet.temporal)
+
+
+def role_targets(net: nn.Module, role: str, temporal: bool) -> list[str]:
+    paths = [f"{path}.attn1" for path, _ in blocks(net, temporal)]
+    if role == "y":
+        paths += [f"{path}.attn2" for path, block in blocks(net, temporal) if block.attn2 is not None]
     return [f"{path}.{layer}" for path in paths for layer in PROJECTIONS]
 
 
@@ -67,14 +76,14 @@ def add_joint(
     alpha: LoRA's scale times rank, by default `rank`. post, post_rank: see `initialize_joint_layers`; by default
     twice the rank. temporal: also the attention over time (see `apply_patch`).
     """
-    net = patched_with_joint(model, name, post, post_rank or 2 * rank, temporal)
+    net = patched_with_joint(model, JointSpec(name, post, post_rank or 2 * rank, temporal))
     trainable = {n.replace(".base_layer", "") for n, p in net.named_parameters() if p.requires_grad}
     for role in ROLES:
         config = LoraConfig(
             r=rank,
             lora_alpha=rank if alpha is None else alpha,
             lora_dropout=lora_dropout,
-            target_modules=role_targets(net, role),
+            target_modules=role_targets(net, role, temporal),
         )
         add_managed(net, config, lora_name(name, role))
     net.requires_grad_(False)
@@ -106,20 +115,22 @@ def lora_tensors(layer: LoraLayer, adapter: str) -> dict[str, nn.Parameter]:
     return found
 
 
-def patched_with_joint(model, name: str | None, post: str, post_rank: int, temporal: bool) -> nn.Module:
+def patched_with_joint(model, spec: JointSpec) -> nn.Module:
     """A patched network with a new joint adapter that has no LoRAs yet."""
-    apply_patch(model, temporal=temporal)
     net = network(model)
-    taken = [a for a in getattr(net, "peft_config", {}) if a in {lora_name(name, role) for role in ROLES}]
-    if name in net._duet.joints or taken:
-        raise ValueError(f"The model has a joint adapter {label(name)} already: choose another name.")
-    initialize_joint_layers(net, name, post, post_rank)
+    check_name(spec.name)
+    taken = {lora_name(spec.name, role) for role in ROLES} & set(getattr(net, "peft_config", {}))
+    if taken or (is_patched(net) and spec.name in net._duet.joints):
+        raise ValueError(f"The model has a joint adapter {label(spec.name)} already: choose another name.")
+    apply_patch(net, temporal=spec.temporal)
+    add_posts(net, spec)
     return net
 
 
 def add_managed(net: nn.Module, config: LoraConfig, adapter: str) -> None:
     """Adds a LoRA that acts only where pairs or masks say, and leaves the others as they are: active, trainable."""
-    with _others_unchanged(net, adapter):
+    with _others_unchanged(net, adapter), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are what is wanted
         inject_adapter_in_model(config, net, adapter)
     if hasattr(net, "set_adapter"):
         net._hf_peft_config_loaded = True
@@ -127,10 +138,7 @@ def add_managed(net: nn.Module, config: LoraConfig, adapter: str) -> None:
     net._duet.masked |= {adapter}
     net._duet.update(device_of(net))
     hack_lora_forward(net)
-
-
-def role_targets(net: nn.Module, role: str) -> list[str]:
-    return self_lora_targets(net) if role == "y" else joint_lora_targets(net)
+    check_maskable(net, adapter)
 
 
 @contextmanager
@@ -147,7 +155,3 @@ def _others_unchanged(net: nn.Module, adapter: str) -> Iterator[None]:
 
 def _lora_layers(net: nn.Module) -> list[LoraLayer]:
     return [module for module in net.modules() if isinstance(module, LoraLayer)]
-
-
-def _has_cross_attention(net: nn.Module, path: str) -> bool:
-    return getattr(net.get_submodule(path.rpartition(".")[0]), "attn2", None) is not None

@@ -26,13 +26,19 @@ class JointAttention(Attention):
         # and `super()` without arguments would fail.
         context = getattr(self, "_duet", None)
         links = context.state.links if context is not None else None
-        if links is None or encoder_hidden_states is not None:
+        if links is None or encoder_hidden_states is not None or not is_joint(self, links):
             return Attention.forward(self, hidden_states, encoder_hidden_states, attention_mask, **kwargs)
         context.check_layer(hidden_states)
         if kwargs or not shares_projections(self):
             own = Attention.forward(self, hidden_states, None, attention_mask, **kwargs)
             return add_joint(self, own.clone(), hidden_states, None, links, attention_mask)
         return shared_attention(self, hidden_states, links, attention_mask)
+
+
+def is_joint(attn: Attention, links: Links) -> bool:
+    """Whether one of the links' adapters is in this layer: not every adapter is in the attention over time."""
+    posts = getattr(attn, "joint_post", {})
+    return any(post_key(fusion.name) in posts for fusion in links.fusions)
 
 
 def shares_projections(attn: Attention) -> bool:
@@ -95,6 +101,8 @@ def project_post(posts: nn.ModuleDict, out: torch.Tensor, links: Links, repeats:
     """Updates of the readers, each with the (start, length) of its rows."""
     updates = []
     for fusion in links.fusions:
+        if post_key(fusion.name) not in posts:
+            continue
         spans = [span and (span[0] * repeats, span[1] * repeats) for span in (fusion.x, fusion.y)]
         post = posts[post_key(fusion.name)]
         sides = post(*(cast_input(post, span and out.narrow(0, *span)) for span in spans))
@@ -144,6 +152,7 @@ def noise_weight(t_x: torch.Tensor, t_y: torch.Tensor) -> torch.Tensor:
 
     t_x, t_y: noise levels of any shape and unit, 0 for a given side; 1/2 where both are given. Swap them for y.
     """
+    t_x, t_y = (torch.as_tensor(t).float() for t in (t_x, t_y))
     total = t_x + t_y
     share = torch.where(total > 0, t_y / total.clamp(min=torch.finfo(torch.float32).tiny), 0.5)
     return torch.sigmoid(3 * (share - 0.5))

@@ -21,10 +21,8 @@ from patch.post import build_post, post_key
 from patch.published import is_published, read_published
 from patch.state import ROLES, JointSpec, lora_name
 from patch.surgery import (
-    is_patched,
     label,
     network,
-    patched_attentions,
     patched_network,
     refuse_offloaded,
     self_attentions,
@@ -77,9 +75,7 @@ def load(model, folder: str | os.PathLike, name: str | None = None) -> dict:
     config, tensors = read(folder, name)
     name = config["name"] = name or config["name"]
     check_fit(net, config, tensors)
-    patched_with_joint(model, name, config["post"], config["post_rank"], config["temporal"])
-    spec = JointSpec(name, config["post"], config["post_rank"], config["kv"])
-    net._duet.joints[name] = spec
+    patched_with_joint(net, JointSpec(name, *(config[key] for key in ("post", "post_rank", "temporal", "kv"))))
     for role, lora in config["lora"].items():
         targets = sorted({layer for layer, _ in lora_keys(tensors, role)})
         add_managed(net, LoraConfig(**lora, target_modules=targets), lora_name(name, role))
@@ -107,7 +103,7 @@ def adapter_tensors(net: nn.Module, name: str | None) -> dict[str, torch.Tensor]
         for path, layer in layers:
             for key, parameter in lora_tensors(layer, lora_name(name, role)).items():
                 tensors[f"{role}_lora.{path}.{key}"] = parameter
-    for path, attn in patched_attentions(net):
+    for path, attn in self_attentions(net, net._duet.joints[name].temporal):
         for key, parameter in attn.joint_post[post_key(name)].named_parameters():
             tensors[f"post.{path}.{key}"] = parameter
     return tensors
@@ -125,7 +121,7 @@ def adapter_config(net: nn.Module, name: str | None) -> dict:
         "post": spec.post,
         "post_rank": spec.post_rank,
         "kv": spec.kv,
-        "temporal": net._duet.temporal,
+        "temporal": spec.temporal,
         "model_class": type(net).__name__,
         "lora": {role: {field: getattr(config, field) for field in LORA_FIELDS} for role, config in loras.items()},
     }
@@ -184,8 +180,7 @@ def check_fit(net: nn.Module, config: dict, tensors: dict) -> None:
 
 def expected_shapes(net: nn.Module, config: dict, tensors: dict) -> dict[str, tuple]:
     shapes = {}
-    temporal = config["temporal"] or (is_patched(net) and net._duet.temporal)
-    for path, attn in self_attentions(net, temporal):
+    for path, attn in self_attentions(net, config["temporal"]):
         with torch.device("meta"):
             post = build_post(config["post"], attn.out_dim, config["post_rank"])
         shapes |= {f"post.{path}.{key}": tuple(p.shape) for key, p in post.named_parameters()}

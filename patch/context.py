@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from patch.build import build_state
-from patch.state import CallState, JointSpec, Settings
+from patch.build import build_state, lay_out, stack_weights
+from patch.state import CallState, JointSpec, Pair, Settings
 
 
 class Context:
@@ -27,6 +27,13 @@ class Context:
         """Replaces settings and state together."""
         self.settings = replace(self.settings, **changes)
         self.state = build_state(self.settings, self.joints, self.managed, device)
+
+    def reweigh(self, device: torch.device, pairs: tuple[Pair, ...]) -> None:
+        """The same pairs with other weights; everything else of the state stays."""
+        self.settings = replace(self.settings, pairs=pairs)
+        if self.state.links is not None:
+            weight = stack_weights(lay_out(pairs)[0], device)
+            self.state = replace(self.state, links=replace(self.state.links, weight=weight))
 
     def check(self, rows: int) -> None:
         """Raises when pairs or masks are for another batch than one of `rows` samples, or contradict each other."""

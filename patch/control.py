@@ -7,6 +7,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from patch.lora import MaskedLora
 from patch.state import Mask, Pair, is_joint_lora, joint_name
 from patch.surgery import hack_lora_forward, label, patched_network, posts_of
 
@@ -21,7 +22,7 @@ def set_pairs(model, pairs: Sequence[Pair | tuple], batch_size: int | None = Non
     Raises ValueError for an unknown adapter or an impossible pair; a batch of another size raises when the model runs.
     """
     net = patched_network(model)
-    pairs = tuple(pair if isinstance(pair, Pair) else Pair(*pair) for pair in pairs)
+    pairs = tuple(pair if isinstance(pair, Pair) else _pair(pair) for pair in pairs)
     for pair in pairs:
         _check_known(net, pair.name)
     needed = 1 + max((max(pair.x, pair.y) for pair in pairs), default=-1)
@@ -50,7 +51,7 @@ def set_pair_weights(model, weights: Sequence, weights_y: Sequence | None = None
     pairs = tuple(
         Pair(p.x, p.y, p.name, w, p.direction, w_y) for p, w, w_y in zip(pairs, weights, weights_y, strict=True)
     )
-    net._duet.update(device_of(net), pairs=pairs)
+    net._duet.reweigh(device_of(net), pairs)
 
 
 def get_pairs(model) -> tuple[Pair, ...]:
@@ -82,6 +83,7 @@ def set_patch_lora_mask(model, adapter: str, mask: Sequence | None, kv_mask: Seq
     if adapter not in known:
         raise ValueError(f"There is no adapter '{adapter}': the model has {', '.join(known) or 'none'}.")
     hack_lora_forward(net)
+    check_maskable(net, adapter)
     masks = {name: value for name, value in net._duet.settings.masks.items() if name != adapter}
     if mask is not None:
         masks[adapter] = Mask(mask_values(mask), None if kv_mask is None else mask_values(kv_mask))
@@ -119,6 +121,19 @@ def device_of(net: nn.Module) -> torch.device:
     return torch.device("cpu") if device.type == "meta" else device
 
 
+def check_maskable(net: nn.Module, adapter: str) -> None:
+    """Raises where an adapter sits on layers that cannot tell samples apart."""
+    layers = [(p, m) for p, m in net.named_modules() if isinstance(m, LoraLayer) and adapter in m.r]
+    if not layers:
+        raise ValueError(f"Adapter '{adapter}' is no LoRA: only LoRA layers obey a mask.")
+    for path, layer in layers:
+        if not isinstance(layer, MaskedLora):
+            raise ValueError(
+                f"Adapter '{adapter}' sits on {path}, a {type(layer).__module__}.{type(layer).__name__}, which cannot "
+                "obey a mask: use LoRA on unquantised linear and convolution layers."
+            )
+
+
 def _activate(net: nn.Module, adapter: str) -> None:
     """As PEFT's set_adapter, active and trainable, but beside the adapters that are active already."""
     layers = [layer for layer in net.modules() if isinstance(layer, LoraLayer) and adapter in layer.r]
@@ -131,6 +146,12 @@ def _activate(net: nn.Module, adapter: str) -> None:
         trained = any(layer.lora_A[adapter].weight.requires_grad for layer in layers)
         for post in posts_of(net, joint_name(adapter)):
             post.requires_grad_(trained)
+
+
+def _pair(values: tuple) -> Pair:
+    if not 2 <= len(values) <= 6:
+        raise ValueError(f"{values} is no pair: give (x, y), (x, y, name), (x, y, name, weight) or a patch.Pair.")
+    return Pair(*values)
 
 
 def _check_known(net: nn.Module, name: str | None) -> None:

@@ -60,13 +60,14 @@ class MaskedLora:
             return (result + self._delta(adapter, x, result)).to(result.dtype)
         if len(rows) == 0:
             return result
-        return rows.add_(result, self._delta(adapter, rows.take(x), rows.take(result)))
+        base = rows.take(result) if adapter in self.lora_variant else None
+        return rows.add_(result, self._delta(adapter, rows.take(x), base))
 
-    def _delta(self, adapter: str, x: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+    def _delta(self, adapter: str, x: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:
         lora_A, lora_B = self.lora_A[adapter], self.lora_B[adapter]
         x = self._cast_input_dtype(x, lora_A.weight.dtype)
         if adapter in self.lora_variant:
-            return self.lora_variant[adapter].forward(self, active_adapter=adapter, x=x, result=result) - result
+            return self.lora_variant[adapter].forward(self, active_adapter=adapter, x=x, result=base) - base
         return lora_B(lora_A(self.lora_dropout[adapter](x))) * self.scaling[adapter]
 
 

@@ -1,9 +1,11 @@
 """UniCon's published folders: `{xy,yx,y}_lora/pytorch_lora_weights.safetensors` and `model.pth` (arXiv 2410.11439)."""
 
+import json
 import re
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from patch.state import ROLES
@@ -23,12 +25,12 @@ def is_published(folder: Path) -> bool:
 
 def read_published(folder: Path, name: str | None) -> tuple[dict, dict]:
     """Configuration and tensors as in our own files. There k and v belong to the row that they come from."""
-    loras = {}
+    tensors, posts, alphas = {}, {}, {}
     for role in ROLES:
         path = folder / f"{role}_lora" / LORA_FILE
         if path.is_file():
-            loras |= {lora_key(key, role, path): tensor for key, tensor in load_file(path).items()}
-    tensors, posts = loras, {}
+            tensors |= {lora_key(key, role, path): tensor for key, tensor in load_file(path).items()}
+            alphas[role] = read_alpha(path)
     for key, tensor in read_trained(folder / "model.pth").items():
         post = POST_KEY.fullmatch(key)
         if post:
@@ -40,11 +42,14 @@ def read_published(folder: Path, name: str | None) -> tuple[dict, dict]:
     layers = {path: split_post(path, weight, tensors) for path, weight in posts.items()}
     tensors |= {f"post.{path}.{key}": tensor for path, (_, parts) in layers.items() for key, tensor in parts.items()}
     ranks = {role: lora_rank(tensors, role) for role in ROLES if lora_rank(tensors, role)}
+    # Published without alpha: there it equals the rank.
+    loras = {role: {"r": rank, "lora_alpha": alphas.get(role) or rank} for role, rank in ranks.items()}
+    first = next(iter(loras.values()), {"r": None, "lora_alpha": None})
     config = {
         "format_version": 1,
         "name": name,
-        "rank": next(iter(ranks.values()), None),
-        "alpha": next(iter(ranks.values()), None),
+        "rank": first["r"],
+        "alpha": first["lora_alpha"],
         "post": next(kind for kind, _ in layers.values()),
         "post_rank": 0,
         "kv": "source",
@@ -52,14 +57,20 @@ def read_published(folder: Path, name: str | None) -> tuple[dict, dict]:
         "model_class": "UNet2DConditionModel",
         "base_model": None,
         "training": {},
-        # Published without alpha: there it equals the rank.
-        "lora": {role: {"r": rank, "lora_alpha": rank} for role, rank in ranks.items()},
+        "lora": loras,
     }
     return config, tensors
 
 
 def read_trained(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else {}
+
+
+def read_alpha(path: Path) -> float | None:
+    """LoRA's alpha as newer versions of diffusers write it in the header."""
+    with safe_open(path, "pt") as file:
+        saved = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+    return next((value for key, value in saved.items() if key.endswith("lora_alpha")), None)
 
 
 def lora_key(key: str, role: str | None, path: Path) -> str:
@@ -74,7 +85,7 @@ def lora_key(key: str, role: str | None, path: Path) -> str:
 
 def split_post(path: str, weight: torch.Tensor, tensors: dict) -> tuple[str, dict[str, torch.Tensor]]:
     """Post type and its parts: C -> C is "conv", 2C -> 2C is "conv_fuse", in four blocks of [x; y]."""
-    channels = tensors[f"xy_lora.{path}.to_out.0.lora_B.weight"].shape[0]
+    channels = next(t.shape[1] for key, t in tensors.items() if key.endswith(f".{path}.to_q.lora_A.weight"))
     if weight.shape[0] == channels:
         return "conv", {"proj.weight": weight.flatten(1)}
     (xx, yx), (xy, yy) = (rows.chunk(2, dim=1) for rows in weight.flatten(1).chunk(2, dim=0))

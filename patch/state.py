@@ -138,11 +138,15 @@ class Mask:
 
 @dataclass(frozen=True)
 class JointSpec:
-    """A joint adapter. kv: "reader" (its k and v LoRAs follow the reading row) or "source" (the row they come from)."""
+    """A joint adapter. temporal: also in the attention over time.
+
+    kv: "reader" (its k and v LoRAs follow the row that reads) or "source" (the row that they come from).
+    """
 
     name: str | None
     post: str
     post_rank: int
+    temporal: bool = False
     kv: str = "reader"
 
 

@@ -1,5 +1,7 @@
 """Puts the patch into a model and takes it out again."""
 
+from dataclasses import replace
+
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.models.attention import BasicTransformerBlock, TemporalBasicTransformerBlock
@@ -45,8 +47,6 @@ def apply_patch(model, temporal: bool = False) -> nn.Module:
         net.register_forward_pre_hook(check_call, with_kwargs=True)
         net.save_pretrained = SavePretrained(net)
     context.temporal = context.temporal or temporal
-    for spec in context.joints.values():
-        _add_posts(net, spec)
     return model if isinstance(model, nn.Module) else net
 
 
@@ -58,12 +58,8 @@ def initialize_joint_layers(model, name: str | None = None, post: str = "fuse", 
     """
     net = patched_network(model)
     refuse_offloaded(net)
-    if name is not None and not name.replace("-", "_").isidentifier():
-        raise ValueError(f"name='{name}' cannot name an adapter: use letters, digits, '_' and '-'.")
-    spec = JointSpec(name, post, post_rank)
-    if net._duet.joints.setdefault(name, spec) != spec:
-        raise ValueError(f"The joint adapter {label(name)} exists with post='{net._duet.joints[name].post}': use another name.")  # fmt: skip
-    _add_posts(net, spec)
+    check_name(name)
+    add_posts(net, JointSpec(name, post, post_rank, net._duet.temporal))
 
 
 def hack_lora_forward(model) -> None:
@@ -197,6 +193,11 @@ def posts_of(net: nn.Module, name: str | None) -> list[nn.Module]:
     return [posts[post_key(name)] for posts in layers if post_key(name) in posts]
 
 
+def check_name(name: str | None) -> None:
+    if name is not None and not name.replace("-", "_").isidentifier():
+        raise ValueError(f"name='{name}' cannot name an adapter: use letters, digits, '_' and '-', no digit first.")
+
+
 def label(name: str | None) -> str:
     return f"'{name}'" if name else "without a name"
 
@@ -232,12 +233,21 @@ def active_lora_names(net: nn.Module) -> tuple[str, ...]:
     return tuple(next((layer.active_adapters for layer in layers), ()))
 
 
-def _add_posts(net: nn.Module, spec: JointSpec) -> None:
+def add_posts(net: nn.Module, spec: JointSpec) -> None:
+    """Makes a joint adapter known and adds its output projections where they are missing."""
+    known = net._duet.joints.get(spec.name, spec)
+    if (known.post, known.post_rank) != (spec.post, spec.post_rank):
+        raise ValueError(
+            f"The joint adapter {label(spec.name)} exists with post='{known.post}' and post_rank={known.post_rank}: "
+            "choose another name."
+        )
     key = post_key(spec.name)
-    for _, attn in patched_attentions(net):
-        if not hasattr(attn, "joint_post"):
-            attn.joint_post = nn.ModuleDict()
-        if key not in attn.joint_post:
+    for _, attn in self_attentions(net, spec.temporal):
+        posts = getattr(attn, "joint_post", {})
+        if key not in posts:
             weight = attn.to_q.weight
             post = build_post(spec.post, attn.out_dim, spec.post_rank)
+            if not posts:
+                attn.joint_post = nn.ModuleDict()
             attn.joint_post[key] = post.to(weight.device, weight.dtype).train(attn.training)
+    net._duet.joints[spec.name] = replace(known, temporal=spec.temporal)

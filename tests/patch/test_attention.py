@@ -171,6 +171,19 @@ def test_frames_of_a_sample_read_their_partners_frames(tiny, temporal):
             assert torch.allclose(net(**moved).sample, out[order], atol=1e-5)
 
 
+def test_adapters_with_and_without_attention_over_time_share_a_model(tiny):
+    net = tiny.make("svd")
+    patch.add_joint(net, "depth", rank=2)
+    tiny.teach(net, "depth")
+    patch.set_pairs(net, [(0, 1, "depth"), (2, 3, "depth")])
+    alone = tiny.run(net, "svd")
+    patch.add_joint(net, "flow", rank=2, temporal=True)
+    tiny.teach(net, "flow")
+    assert torch.equal(tiny.run(net, "svd"), alone)
+    patch.set_pairs(net, [(0, 1, "depth"), (2, 3, "flow")])
+    torch.testing.assert_close(tiny.run(net, "svd")[:2], alone[:2], atol=1e-5, rtol=1e-4)
+
+
 def test_a_given_attention_mask_masks_the_source(tiny):
     net = tiny.make("pixart")
     patch.add_joint(net, "depth", rank=2)

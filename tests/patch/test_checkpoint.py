@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import patch
 
@@ -216,6 +217,42 @@ def test_weight_y_zero_keeps_the_part_of_y_in_a_fused_projection(published):
     torch.testing.assert_close(attn(hidden)[:2], out[:2])
     with patch.disabled(net):
         torch.testing.assert_close(attn(hidden)[2:], out[2:])
+
+
+def publish(net, folder, metadata):
+    """Writes the adapter without a name as UniCon's code does."""
+    trained = {}
+    for key, tensor in patch.checkpoint.adapter_tensors(net, None).items():
+        part, _, rest = key.partition(".")
+        if part == "post":
+            trained[rest.replace("attn1.proj", "conv1n")] = tensor.detach().clone()
+            continue
+        rest = rest.replace("attn1.", "attn1n.") if part != "y_lora" else rest
+        trained[rest.replace(".weight", f".{part}.weight")] = tensor.detach().clone()
+        layers = {".lora_A.": ".lora.down.", ".lora_B.": ".lora.up."}
+        side = next(side for side in layers if side in rest)
+        path = folder / part / "pytorch_lora_weights.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known = load_file(path) if path.exists() else {}
+        save_file(known | {f"unet.{rest.replace(side, layers[side])}": tensor.detach()}, path, metadata)
+    torch.save(trained, folder / "model.pth")
+
+
+@pytest.mark.parametrize("alpha", [2, 5])
+def test_the_published_layout_holds_the_post_type_conv_and_an_alpha(net, tiny, tmp_path, alpha):
+    patch.add_joint(net, rank=2, alpha=alpha, post="conv")
+    tiny.teach(net)
+    x, y = [1, 1, 0, 0], [0, 0, 1, 1]
+    for adapter, mask in (("xy_lora", x), ("yx_lora", y)):
+        patch.set_patch_lora_mask(net, adapter, mask, kv_mask=mask)
+    patch.set_joint_attention_mask(net, x)
+    header = {} if alpha == 2 else {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": alpha, "unet.r": 2})}
+    publish(net, tmp_path, header)
+    other = tiny.make("sd")
+    config = patch.load(other, tmp_path)
+    assert (config["post"], config["rank"], config["alpha"]) == ("conv", 2, alpha)
+    patch.set_joint_attention_mask(other, x)
+    assert torch.equal(tiny.run(other), tiny.run(net))
 
 
 def test_an_unknown_entry_in_a_published_folder_is_named(published, tmp_path):

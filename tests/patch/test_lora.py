@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from peft import LoraConfig
+from peft import LoHaConfig, LoraConfig
 
 import patch
 
@@ -203,6 +203,13 @@ def test_frames_do_not_hide_a_mask_of_the_wrong_length(tiny):
     patch.set_pairs(net, [(0, 1, "depth")])
     with pytest.raises(ValueError, match="are for 2 samples, but the batch has 4"):
         tiny.run(net, "svd", batch=4)
+
+
+def test_layers_that_cannot_obey_a_mask_are_named(net):
+    patch.apply_patch(net)
+    net.add_adapter(LoHaConfig(r=2, target_modules=["to_q"]), "haar")
+    with pytest.raises(ValueError, match="Adapter 'haar' is no LoRA: only LoRA layers obey a mask"):
+        patch.set_patch_lora_mask(net, "haar", [0, 1])
 
 
 def test_unknown_adapters_raise_one_sentence(lab_net):
