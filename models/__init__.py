@@ -1,0 +1,1 @@
+"""Networks that a patch cannot express, and the sizes of the tiny models."""

@@ -1,0 +1,115 @@
+"""Where rays meet solids. Rays: origins and directions (N, 3); a hit is a distance (N,), inf for a miss, and a normal (N, 3).
+
+Solids are met in a frame of their own: base at the origin, radius 1, height 2. The distance is in units of the
+direction's length, which an affine change of frame keeps.
+"""
+
+import numpy as np
+
+from utils.scenes.world import Solid
+
+EPSILON = 1e-4
+
+
+def intersect(solid: Solid, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest hit in front of the origins, and the outward normal there (zero for a miss)."""
+    turn = _yaw(solid.yaw)
+    local_origins = (origins - (solid.x, 0.0, solid.z)) @ turn / solid.radius
+    local_directions = directions @ turn / solid.radius
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance, normal = HITS[solid.shape](local_origins, local_directions)
+    return distance, np.where(np.isfinite(distance)[:, None], normal, 0.0) @ turn.T
+
+
+def meet_plane(normal, height: float, origins: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Distances (N,) to the plane normal . p = height."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _ahead((height - origins @ normal) / (directions @ normal))
+
+
+def _sphere(o, d):
+    o = o - (0.0, 1.0, 0.0)
+    distance = np.minimum(*_roots(_dot(d, d), _dot(o, d), _dot(o, o) - 1))
+    return distance, o + d * _finite(distance)
+
+
+def _cube(o, d):
+    o = o - (0.0, 1.0, 0.0)
+    first, second = (-1 - o) / d, (1 - o) / d
+    enter, leave = np.minimum(first, second), np.maximum(first, second)
+    near = enter.max(axis=1)
+    distance = np.where(near <= leave.min(axis=1), _ahead(near), np.inf)
+    axis = enter.argmax(axis=1)[:, None] == np.arange(3)
+    return distance, np.where(axis, -np.sign(d), 0.0)
+
+
+def _cylinder(o, d):
+    flat_o, flat_d = o[:, ::2], d[:, ::2]
+    sides = [
+        _within(t, o[:, 1] + d[:, 1] * t, 0, 2)
+        for t in _roots(_dot(flat_d, flat_d), _dot(flat_o, flat_d), _dot(flat_o, flat_o) - 1)
+    ]
+    side = np.minimum(*sides)
+    point = o + d * _finite(side)
+    return _nearest([(side, point * (1, 0, 1)), _disc(o, d, 2.0, 1.0), _disc(o, d, 0.0, -1.0)])
+
+
+def _cone(o, d):
+    """Apex at height 2: x^2 + z^2 = (1 - y / 2)^2."""
+    rise_o, rise_d = 1 - o[:, 1] / 2, -d[:, 1] / 2
+    flat_o, flat_d = o[:, ::2], d[:, ::2]
+    roots = _roots(
+        _dot(flat_d, flat_d) - rise_d**2,
+        _dot(flat_o, flat_d) - rise_o * rise_d,
+        _dot(flat_o, flat_o) - rise_o**2,
+    )
+    side = np.minimum(*(_within(t, o[:, 1] + d[:, 1] * t, 0, 2) for t in roots))
+    point = o + d * _finite(side)
+    slope = np.stack([point[:, 0], (1 - point[:, 1] / 2) / 2, point[:, 2]], axis=1)
+    slope /= np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), EPSILON)
+    return _nearest([(side, slope), _disc(o, d, 0.0, -1.0)])
+
+
+HITS = {"sphere": _sphere, "cube": _cube, "cylinder": _cylinder, "cone": _cone}
+
+
+def _disc(o, d, height: float, up: float):
+    distance = _ahead((height - o[:, 1]) / d[:, 1])
+    flat = (o + d * _finite(distance))[:, ::2]
+    return np.where(_dot(flat, flat) <= 1, distance, np.inf), np.broadcast_to((0.0, up, 0.0), o.shape)
+
+
+def _nearest(hits):
+    distance, normal = hits[0]
+    for other, other_normal in hits[1:]:
+        closer = other < distance
+        distance = np.where(closer, other, distance)
+        normal = np.where(closer[:, None], other_normal, normal)
+    return distance, normal
+
+
+def _roots(a, half_b, c):
+    """Both solutions of a t^2 + 2 half_b t + c = 0 that lie ahead, inf for the others."""
+    root = np.sqrt(half_b**2 - a * c)
+    return _ahead((-half_b - root) / a), _ahead((-half_b + root) / a)
+
+
+def _within(distance, height, low, high):
+    return np.where((height >= low) & (height <= high), distance, np.inf)
+
+
+def _ahead(distance):
+    return np.where(distance > EPSILON, distance, np.inf)
+
+
+def _finite(distance):
+    return np.where(np.isfinite(distance), distance, 0.0)[:, None]
+
+
+def _dot(a, b):
+    return (a * b).sum(axis=1)
+
+
+def _yaw(angle: float) -> np.ndarray:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, 0.0, -s], [0.0, 1.0, 0.0], [s, 0.0, c]])

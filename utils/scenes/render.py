@@ -1,0 +1,107 @@
+"""From a scene to an image and its exact depth, by casting rays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.scenes.geometry import EPSILON, intersect, meet_plane
+from utils.scenes.world import COLORS, FLOORS, WALLS, Camera, Scene
+
+FLOOR, WALL = -1, -2
+AMBIENT = 0.38
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A picture of a scene.
+
+    Attributes:
+        image: uint8 (H, W, 3).
+        depth: float32 (H, W), metres along the optical axis, at the middles of the pixels.
+        labels: int8 (H, W): index of the object that is seen, `FLOOR` or `WALL`, at the middles of the pixels.
+    """
+
+    image: np.ndarray
+    depth: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What rays meet: distance (N,) in units of the direction's length, label (N,), normal (N, 3)."""
+
+    distance: np.ndarray
+    label: np.ndarray
+    normal: np.ndarray
+
+
+def render(scene: Scene, size: int = 64, samples: int = 3) -> Rendering:
+    """Render a square of `size` pixels; the colours are means over samples x samples rays of a pixel.
+
+    Directions have length 1 along the optical axis, so that distance is depth. `samples` is odd for one ray to pass
+    through the middle of each pixel.
+    """
+    if samples % 2 == 0:
+        raise ValueError(f"samples={samples} has to be odd, so that one ray passes through the middle of each pixel.")
+    origin, directions = camera_rays(scene.camera, size * samples)
+    hits = cast(scene, origin, directions)
+    colors = shade(scene, hits, origin + directions * hits.distance[:, None])
+    colors = colors.reshape(size, samples, size, samples, 3).mean(axis=(1, 3))
+    middle = slice(samples // 2, None, samples)
+    grid = (size * samples, size * samples)
+    return Rendering(
+        image=np.rint(255 * np.clip(colors, 0, 1) ** (1 / 1.4)).astype(np.uint8),
+        depth=hits.distance.reshape(grid)[middle, middle].astype(np.float32),
+        labels=hits.label.reshape(grid)[middle, middle].astype(np.int8),
+    )
+
+
+def camera_rays(camera: Camera, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Origin (3,) and directions (size * size, 3), row by row from the upper left."""
+    steps = ((np.arange(size) + 0.5) / size - 0.5) / camera.focal
+    right, down = np.meshgrid(steps, steps)
+    c, s = np.cos(camera.pitch), np.sin(camera.pitch)
+    directions = np.stack([right, -down * c - s, c - down * s], axis=-1)
+    return np.array([0.0, camera.height, 0.0]), directions.reshape(-1, 3)
+
+
+def cast(scene: Scene, origin: np.ndarray, directions: np.ndarray) -> Hits:
+    """The nearest thing along each ray."""
+    origins = np.broadcast_to(origin, directions.shape)
+    up, ahead = np.array([0.0, 1.0, 0.0]), wall_normal(scene)
+    floor = meet_plane(up, 0.0, origins, directions)
+    wall = meet_plane(ahead, ahead[2] * scene.wall_z, origins, directions)
+    on_floor = (floor < wall)[:, None]
+    hits = Hits(np.minimum(floor, wall), np.where(on_floor[:, 0], FLOOR, WALL), np.where(on_floor, up, ahead))
+    for index, solid in enumerate(scene.objects):
+        distance, normal = intersect(solid, origins, directions)
+        nearer = distance < hits.distance
+        hits = Hits(
+            np.where(nearer, distance, hits.distance),
+            np.where(nearer, index, hits.label),
+            np.where(nearer[:, None], normal, hits.normal),
+        )
+    return hits
+
+
+def shade(scene: Scene, hits: Hits, points: np.ndarray) -> np.ndarray:
+    """Linear colours (N, 3): ambient and diffuse light of one sun, with shadows."""
+    palette = np.array([COLORS[s.color] for s in scene.objects] + [WALLS[scene.wall], FLOORS[scene.floor]])
+    light = np.array(scene.light)
+    diffuse = np.clip(hits.normal @ light, 0, 1)
+    lit = diffuse > 0
+    diffuse[lit] *= ~_shadowed(scene, points[lit] + hits.normal[lit] * 10 * EPSILON, light)
+    return palette[hits.label] * (AMBIENT + (1 - AMBIENT) * diffuse)[:, None]
+
+
+def _shadowed(scene: Scene, points: np.ndarray, light: np.ndarray) -> np.ndarray:
+    rays = np.broadcast_to(light, points.shape)
+    dark = np.zeros(len(points), bool)
+    for solid in scene.objects:
+        dark |= np.isfinite(intersect(solid, points, rays)[0])
+    return dark
+
+
+def wall_normal(scene: Scene) -> np.ndarray:
+    """Unit normal of the wall, towards the camera."""
+    return -np.array([np.sin(scene.wall_yaw), 0.0, np.cos(scene.wall_yaw)])

@@ -1,0 +1,64 @@
+"""Write scenes as an image folder: metadata.jsonl, pictures, 16-bit depth (millimetres)."""
+
+import argparse
+import json
+from multiprocessing import Pool
+from pathlib import Path
+
+from PIL import Image
+from tqdm.auto import tqdm
+
+from utils.arguments import parse_args
+from utils.depth import write_depth
+from utils.files import replacing
+from utils.scenes import caption, render, sample_scene
+
+
+def write_sample(task: tuple[Path, int, int]) -> dict:
+    """Render one seed into a folder and return its row of the metadata."""
+    folder, seed, size = task
+    scene = sample_scene(seed)
+    rendering = render(scene, size)
+    row = {
+        "file_name": f"images/{seed:07d}.png",
+        "depth_file_name": f"depth/{seed:07d}.png",
+        "text": caption(scene),
+        "seed": seed,
+        "objects": [{"color": solid.color, "shape": solid.shape, "size": solid.size} for solid in scene.objects],
+    }
+    Image.fromarray(rendering.image).save(folder / row["file_name"])
+    write_depth(folder / row["depth_file_name"], rendering.depth)
+    return row
+
+
+def write_dataset(folder: str | Path, seeds: range, size: int, num_workers: int = 1) -> None:
+    """Write the scenes of `seeds`; the folder appears when it is complete.
+
+    Raises:
+        FileExistsError: The folder exists.
+    """
+    if Path(folder).exists():
+        raise FileExistsError(f"{folder} exists; choose another --output_dir or remove it.")
+    with replacing(folder) as temporary:
+        for name in ("images", "depth"):
+            (temporary / name).mkdir(parents=True)
+        tasks = [(temporary, seed, size) for seed in seeds]
+        with Pool(num_workers) as pool, (temporary / "metadata.jsonl").open("w") as metadata:
+            rows = pool.imap(write_sample, tasks, chunksize=16)
+            for row in tqdm(rows, total=len(tasks), desc="render"):
+                metadata.write(json.dumps(row) + "\n")
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output_dir", required=True)
+    parser.add_argument("--num_samples", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="the first seed; the others follow it")
+    parser.add_argument("--resolution", type=int, default=64)
+    parser.add_argument("--num_workers", type=int, default=1)
+    args = parse_args(parser, argv)
+    write_dataset(args.output_dir, range(args.seed, args.seed + args.num_samples), args.resolution, args.num_workers)
+
+
+if __name__ == "__main__":
+    main()
