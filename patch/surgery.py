@@ -33,11 +33,12 @@ def apply_patch(model, temporal: bool = False) -> nn.Module:
     net = network(model)
     refuse_offloaded(net)
     context = net.__dict__.get("_duet") or Context(has_frames(net), active_lora_names(net))
-    layers = [(path, attn) for path, attn in self_attentions(net, temporal) if not isinstance(attn, JointAttention)]
+    layers = [(path, attn) for path, attn in self_attentions(net, temporal) if "_duet" not in attn.__dict__]
     if not layers and not is_patched(net):
         raise ValueError(f"{type(net).__name__} has no BasicTransformerBlock with self-attention: nothing to patch.")
     for path, attn in layers:
-        if type(attn) is not Attention or "forward" in attn.__dict__:
+        # The class alone may be a leftover: another patch that put it back after remove_patch.
+        if type(attn) not in (Attention, JointAttention) or "forward" in attn.__dict__:
             raise ValueError(f"Another patch has replaced {path}: remove it, or apply it after patch.apply_patch.")
     for _, attn in layers:
         attn.__class__ = JointAttention
