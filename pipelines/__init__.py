@@ -1,0 +1,1 @@
+"""Sampling: subclasses of diffusers pipelines that own their denoising loop."""

@@ -1,0 +1,271 @@
+"""An image and its conditions (depth, edges) drawn together by Stable Diffusion with joint attention.
+
+    image, condition ~ p(x, y);    image ~ p(x | y);    condition ~ p(y | x);    and what lies between
+
+One loop serves all; they differ in the noise level at which each side starts and in what of it is kept (`pipelines/sides.py`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+
+import patch
+from pipelines.inputs import latent_mask
+from pipelines.request import Known, Request, check_adapters, check_options, gather_known, make_request
+from pipelines.rows import Rows, guided, lay_out_rows, paired
+from pipelines.sides import Side, start_side
+from utils.joint import LatentScale
+
+
+@dataclass
+class JointOutput(BaseOutput):
+    """
+    Attributes:
+        images: B PIL pictures; with output_type "np" an array (B, H, W, 3) in [0, 1], with "pt" a tensor (B, 3, H, W)
+            in [0, 1], with "latent" the VAE's latents (B, C, h, w), which a later call takes as `image`.
+        conditions: The same for each condition, by the adapter's name.
+        values: Each condition as float32 (B, H, W) in [-1, 1], the mean of its three channels: for depth normalised
+            disparity, nearest 1. Empty with "latent".
+        nsfw_content_detected: From the safety checker, where there is one.
+    """
+
+    images: list | np.ndarray | torch.Tensor
+    conditions: dict
+    values: dict
+    nsfw_content_detected: list | None = None
+
+
+@dataclass(frozen=True)
+class AdapterPair:
+    """What sampling needs to know of a joint adapter besides its weights."""
+
+    trigger: str = ""
+    latent_scale: LatentScale = LatentScale()
+
+
+class StableDiffusionJointPipeline(StableDiffusionPipeline):
+    """Stable Diffusion that draws an image together with its conditions.
+
+    pipe = StableDiffusionJointPipeline.from_pretrained(folder)
+    pipe.load_adapter_pair("weights/depth_image/depth.safetensors")
+    out = pipe("a red cube and a blue sphere")     # out.images, out.conditions["depth"], out.values["depth"]
+    """
+
+    _callback_tensor_inputs = ["latents", "condition_latents"]
+
+    def __init__(
+        self,
+        vae,
+        text_encoder,
+        tokenizer,
+        unet,
+        scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        image_encoder=None,
+        requires_safety_checker: bool = True,
+    ):
+        # A folder without a safety checker is an ordinary one here, nothing to warn of.
+        requires_safety_checker = requires_safety_checker and safety_checker is not None
+        models = (vae, text_encoder, tokenizer, unet, scheduler, safety_checker, feature_extractor, image_encoder)
+        super().__init__(*models, requires_safety_checker)
+        self.adapter_pairs: dict[str, AdapterPair] = {}
+
+    def load_adapter_pair(self, path, name: str | None = None) -> str:
+        """Loads a joint adapter (see `patch.load`) with its trigger word and latent scale, and returns its name."""
+        config = patch.load(self, path, name)
+        training = config.get("training") or {}
+        scale = LatentScale(**training.get("latent_scale", {}))
+        self.register_adapter_pair(config["name"], training.get("trigger", ""), scale)
+        return config["name"]
+
+    def register_adapter_pair(self, name: str, trigger: str = "", latent_scale: LatentScale | None = None) -> None:
+        """Says how a joint adapter that is in the network already was trained: needed after `patch.load` alone."""
+        self.adapter_pairs[name] = AdapterPair(trigger, latent_scale or LatentScale())
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str] | None = None,
+        image=None,
+        condition=None,
+        strength: float | None = None,
+        condition_strength=None,
+        mask_image=None,
+        condition_mask=None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        condition_guidance_scale: float = 0.0,
+        negative_prompt: str | list[str] | None = None,
+        num_images_per_prompt: int = 1,
+        adapters: str | list[str] | dict[str, float] | None = None,
+        direction: str | None = None,
+        eta: float = 0.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        condition_latents=None,
+        output_type: str = "pil",
+        callback_on_step_end=None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
+    ) -> JointOutput:
+        """Draws images with their conditions.
+
+        Args:
+            prompt: May be left out where a side is known. Conditions get it with their trigger word in front.
+            image, condition: What is known of a side: pictures, or floats in [-1, 1] (`pipelines.inputs.picture_batch`),
+                or latents of an earlier call. With several conditions a dict by adapter name, as all `condition_*`.
+            strength, condition_strength: Share of the noise at which a known side starts. 0, the default: it is given,
+                and comes back as it is. Between: coarse control. 1: it is drawn anew.
+            mask_image, condition_mask: White (1) where a known side is drawn anew, black (0) where its pixels are kept.
+            guidance_scale: s below; 1 or less is off, and so is a call without any text.
+            condition_guidance_scale: s_c of eps_u + s (eps_t - eps_u) + s_c (eps_t^joint - eps_t^separate) (UniCon,
+                arXiv 2410.11439): how much more the sides heed each other than two separate models do; 0 is off.
+            adapters: Names of those to use, with their weights if it is a dict; by default all.
+            direction: "both", "x_reads_y" or "y_reads_x", x the image; by default a given side does not read the other.
+            latents, condition_latents: Noise of variance 1, (B, C, h, w), in place of a draw.
+            output_type: "pil", "np", "pt" or "latent".
+            callback_on_step_end: Called as `callback(pipe, i, t, tensors)`; returns a dict of tensors to replace, of
+                `latents` and `condition_latents` (a dict by name).
+
+        Raises:
+            ValueError: What was passed cannot be drawn; in one sentence, before any network runs.
+        """
+        check_options(direction, output_type, num_inference_steps)
+        weights = check_adapters(adapters, self.known_adapters())
+        values = (condition, condition_strength, condition_mask, condition_latents)
+        known = gather_known(list(weights), (image, strength, mask_image, latents), *values)
+        request = make_request(
+            self, prompt, negative_prompt, known, weights, height, width, num_images_per_prompt, generator
+        )
+        scales = (guidance_scale if request.has_text else 1.0, condition_guidance_scale)
+        self._interrupt = False
+        prepared = self.prepare(request, num_inference_steps, scales, eta)
+        names = callback_on_step_end_tensor_inputs or ["latents"]
+        with paired(self.unet, prepared["rows"], prepared["sides"], weights, direction):
+            sides = self.denoise(**prepared, scales=scales, callback=callback_on_step_end, callback_tensors=names)
+        output = self.decode(sides, request, output_type)
+        self.maybe_free_model_hooks()
+        return output
+
+    def known_adapters(self) -> list[str]:
+        """Joint adapters of the network; raises where it is not known how one was trained."""
+        loaded = list(self.unet._duet.joints) if "_duet" in vars(self.unet) else []
+        for name in loaded:
+            if name not in self.adapter_pairs:
+                raise ValueError(
+                    f"It is not known how the adapter {name!r} was trained: load it with pipe.load_adapter_pair, or "
+                    "call pipe.register_adapter_pair with its trigger word and latent scale."
+                )
+        return loaded
+
+    def prepare(self, request: Request, num_inference_steps: int, scales: tuple[float, float], eta: float) -> dict:
+        """Sides at their first noise level, the layout of the batch, and its text embeddings."""
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        generators = [request.generators, *(child(request.generators, n) for n in range(1, len(request.known)))]
+        sides = [
+            self.prepare_side(name, known, request, generator, eta)
+            for (name, known), generator in zip(request.known.items(), generators, strict=True)
+        ]
+        rows = lay_out_rows(sides, request.batch, scales[0] > 1, scales[1] != 0)
+        return {"sides": sides, "rows": rows, "text": self.embed(request, rows)}
+
+    def prepare_side(self, name: str | None, known: Known, request: Request, generator, eta: float) -> Side:
+        scale = LatentScale() if name is None else self.adapter_pairs[name].latent_scale
+        device, dtype, factor = self._execution_device, self.unet.dtype, self.vae_scale_factor
+        shape = (request.batch, self.unet.config.in_channels, request.height // factor, request.width // factor)
+        noise = known.noise
+        if noise is None:
+            noise = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+        clean = None if known.pictures is None else scale.normalize(self.encode(known))
+        mask = None if known.mask is None else latent_mask(known.mask, factor).to(device, dtype)
+        noise = noise.to(device, dtype)
+        return start_side(name, scale, self.scheduler, noise, known.strength, clean, mask, generator, eta)
+
+    def encode(self, known: Known) -> torch.Tensor:
+        """Latents of the VAE, the mode of its posterior."""
+        if known.latent:
+            return known.pictures.to(self._execution_device, self.unet.dtype)
+        pixels = known.pictures.to(self._execution_device, self.vae.dtype)
+        latents = self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
+        return latents.to(self.unet.dtype)
+
+    def embed(self, request: Request, rows: Rows) -> torch.Tensor:
+        """Text embeddings of all rows, (rows, N, C)."""
+        has_free = any(term == "free" for _, term in rows.slots)
+        per_side = []
+        for name in request.known:
+            trigger = "" if name is None else self.adapter_pairs[name].trigger
+            prompts = [", ".join(filter(None, (trigger, prompt))) for prompt in request.prompts]
+            text, free = self.encode_prompt(
+                prompts, self._execution_device, request.copies, has_free, request.negative_prompts
+            )
+            per_side.append({"text": text, "alone": text, "free": free})
+        return torch.cat([per_side[side][term] for side, term in rows.slots])
+
+    def denoise(self, sides: list[Side], rows: Rows, text, scales, callback=None, callback_tensors=()) -> list[Side]:
+        """The sides after all steps, each with its own noise level at every one."""
+        steps = range(min(side.start for side in sides if not side.given), len(self.scheduler.timesteps))
+        self._num_timesteps = len(steps)
+        for i in self.progress_bar(steps):
+            if self.interrupt:
+                break
+            sides = [side.with_known(i) for side in sides]
+            latents = rows.cat([side.model_input(i) for side in sides])  # (rows, C, h, w)
+            timesteps = rows.cat([side.level(i) for side in sides])  # (rows,)
+            prediction = self.unet(latents, timesteps, encoder_hidden_states=text, return_dict=False)[0]
+            terms = rows.split(prediction)
+            sides = [side.step(guided(part, *scales), i) for side, part in zip(sides, terms, strict=True)]
+            if callback is not None:
+                sides = self.call_back(callback, callback_tensors, i, sides)
+        return sides
+
+    def call_back(self, callback, names, i: int, sides: list[Side]) -> list[Side]:
+        tensors = {"latents": sides[0].latents, "condition_latents": {s.name: s.latents for s in sides[1:]}}
+        changed = callback(self, i, self.scheduler.timesteps[i], {name: tensors[name] for name in names}) or {}
+        latents = {None: changed.get("latents", sides[0].latents), **changed.get("condition_latents", {})}
+        return [side.at(latents.get(side.name, side.latents)) for side in sides]
+
+    def decode(self, sides: list[Side], request: Request, output_type: str) -> JointOutput:
+        """Pictures of the sides; what was given, and what a mask kept, is the very pixels that were passed."""
+        if output_type == "latent":
+            results = {side.name: side.result() for side in sides}
+            return JointOutput(images=results.pop(None), conditions=results, values={})
+        pixels = {side.name: self.decode_side(side, request.known[side.name]) for side in sides}
+        image, nsfw = self.run_safety_checker(pixels.pop(None), self._execution_device, self.unet.dtype)
+        shown = None if nsfw is None else [not flag for flag in nsfw]
+        return JointOutput(
+            images=self.image_processor.postprocess(image, output_type, shown),
+            conditions={name: self.image_processor.postprocess(p, output_type) for name, p in pixels.items()},
+            values={name: p.mean(dim=1).clamp(-1, 1).cpu().numpy() for name, p in pixels.items()},
+            nsfw_content_detected=nsfw,
+        )
+
+    def decode_side(self, side: Side, known: Known) -> torch.Tensor:
+        """Pixels, float32 (B, 3, H, W) in [-1, 1]."""
+        kept = None if known.latent or known.pictures is None else known.pictures.to(self._execution_device)
+        if side.given and kept is not None:
+            return kept
+        latents = side.result().to(self.vae.dtype) / self.vae.config.scaling_factor
+        pixels = self.vae.decode(latents, return_dict=False)[0].float()
+        if known.mask is not None and kept is not None:
+            mask = known.mask.to(pixels)
+            pixels = torch.where(mask.bool(), pixels, kept)
+        return pixels
+
+
+def child(generator, number: int):
+    """A generator that depends on the state of another and leaves it alone: conditions must not change the image's noise."""
+    if generator is None:
+        return None
+    if isinstance(generator, list):
+        return [child(one, number) for one in generator]
+    copy = torch.Generator(generator.device)
+    copy.set_state(generator.get_state())
+    seed = torch.randint(2**62, (), generator=copy, device=generator.device).item()
+    return copy.manual_seed(seed + number)

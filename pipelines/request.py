@@ -1,0 +1,178 @@
+"""What one call asks for, checked before any network runs."""
+
+from dataclasses import dataclass
+
+import torch
+
+from patch.state import DIRECTIONS
+from pipelines.inputs import check_strength, is_latent, mask_batch, per_condition, picture_batch, repeat_to
+from pipelines.sides import check_scheduler
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What a call says of one side.
+
+    pictures: (B, 3, H, W) in [-1, 1], or latents (B, C, h, w), or None. mask: (B, 1, H, W), 1 where to generate.
+    strength: Share of the noise at which it starts. noise: (B, C, h, w) of variance 1, or None to draw it.
+    """
+
+    pictures: torch.Tensor | None
+    mask: torch.Tensor | None
+    strength: float
+    noise: torch.Tensor | None = None
+    latent: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """known: by the adapter's name, the image first, under None. weights: of the adapters. copies: for each prompt."""
+
+    prompts: list[str]
+    negative_prompts: list[str]
+    known: dict[str | None, Known]
+    weights: dict[str, float]
+    height: int
+    width: int
+    copies: int
+    generators: torch.Generator | list[torch.Generator] | None
+
+    @property
+    def batch(self) -> int:
+        return len(self.prompts) * self.copies
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the prompt says anything; if not, guidance by it has nothing to go by."""
+        return any(self.prompts) or any(self.negative_prompts)
+
+
+def make_request(
+    pipe, prompt, negative_prompt, known: dict, weights: dict[str, float], height, width, copies: int, generator
+) -> Request:
+    """known: for the image (under None) and each adapter (pictures, strength, mask, noise), as users pass them."""
+    check_models(pipe)
+    sides = {name: read_side(pipe, name, *values) for name, values in known.items()}
+    if all(side.strength == 0 for side in sides.values()):
+        raise ValueError("All sides are given, so there is nothing to draw: leave one out, or raise a strength.")
+    prompts = check_prompts(prompt, sides)
+    if copies < 1:
+        raise ValueError(f"num_images_per_prompt is {copies}: draw at least 1.")
+    if isinstance(generator, list) and len(generator) != len(prompts) * copies:
+        raise ValueError(f"There are {len(generator)} generators for {len(prompts) * copies} images: one for each.")
+    height, width = check_size(pipe, sides, height, width)
+    sides = {name: spread(side, len(prompts), copies, label(name)) for name, side in sides.items()}
+    negatives = check_negatives(negative_prompt, prompts)
+    return Request(prompts, negatives, sides, weights, height, width, copies, generator)
+
+
+def read_side(pipe, name: str | None, pictures, strength, mask, noise) -> Known:
+    what, channels = label(name), pipe.vae.config.latent_channels
+    mask = None if mask is None else mask_batch(mask, f"{what} mask")
+    strength = check_strength(strength, pictures, mask, what)
+    if pictures is None:
+        return Known(None, None, strength, noise)
+    pictures = picture_batch(pictures, what, channels)
+    return Known(pictures, mask, strength, noise, is_latent(pictures, channels))
+
+
+def check_prompts(prompt, sides: dict[str | None, Known]) -> list[str]:
+    """One prompt for each picture; without a prompt, or with one, it serves all pictures."""
+    count = max(len(side.pictures) if side.pictures is not None else 1 for side in sides.values())
+    if prompt is None:
+        if sides[None].pictures is None and all(side.pictures is None for side in sides.values()):
+            raise ValueError("There is neither a prompt nor a picture: give a prompt (it may be empty).")
+        prompt = ""
+    if isinstance(prompt, str):
+        return [prompt] * count
+    if not prompt or not all(isinstance(text, str) for text in prompt):
+        raise ValueError(f"The prompt is a string or a list of strings, not {prompt!r}.")
+    return list(prompt)
+
+
+def check_negatives(negative_prompt, prompts: list[str]) -> list[str]:
+    if negative_prompt is None or isinstance(negative_prompt, str):
+        return [negative_prompt or ""] * len(prompts)
+    if len(negative_prompt) != len(prompts):
+        raise ValueError(f"There are {len(negative_prompt)} negative prompts for {len(prompts)} prompts.")
+    return list(negative_prompt)
+
+
+def check_size(pipe, sides: dict[str | None, Known], height: int | None, width: int | None) -> tuple[int, int]:
+    """Height and width in pixels: those asked for, or of the pictures, or of the model; all of one call agree."""
+    factor = pipe.vae_scale_factor
+    sizes = {}
+    for name, side in sides.items():
+        if side.pictures is not None:
+            sizes[label(name)] = tuple(n * (factor if side.latent else 1) for n in side.pictures.shape[-2:])
+        if side.mask is not None:
+            sizes[f"{label(name)} mask"] = tuple(side.mask.shape[-2:])
+    default = next(iter(sizes.values()), default_size(pipe))
+    size = (height or default[0], width or default[1])
+    for what, found in sizes.items():
+        if found != size:
+            raise ValueError(f"{what} has {found[0]}x{found[1]} pixels where {size[0]}x{size[1]} are due: resize it.")
+    if size[0] % factor or size[1] % factor:
+        raise ValueError(f"{size[0]}x{size[1]} pixels do not divide by the model's {factor}: choose multiples of it.")
+    return size
+
+
+def default_size(pipe) -> tuple[int, int]:
+    """Height and width in pixels that the model was trained with."""
+    size = pipe.unet.config.sample_size
+    height, width = (size, size) if isinstance(size, int) else size
+    return height * pipe.vae_scale_factor, width * pipe.vae_scale_factor
+
+
+def check_models(pipe) -> None:
+    check_scheduler(pipe.scheduler)
+    takes, has = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
+    if takes != has:
+        raise ValueError(f"The UNet takes {takes} channels and the VAE makes {has}: this model needs another pipeline.")
+
+
+def check_options(direction: str | None, output_type: str, num_inference_steps: int) -> None:
+    if direction is not None and direction not in DIRECTIONS:
+        raise ValueError(f"direction is {direction!r}: choose one of {', '.join(DIRECTIONS)}, or None.")
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"output_type is {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}.")
+    if num_inference_steps < 1:
+        raise ValueError(f"num_inference_steps is {num_inference_steps}: take at least 1.")
+
+
+def check_adapters(adapters, loaded: list[str]) -> dict[str, float]:
+    """Weights of the adapters to use, by name; by default all that are loaded, with weight 1."""
+    if not loaded:
+        raise ValueError("No adapter is loaded: call pipe.load_adapter_pair with a file or folder first.")
+    if adapters is None:
+        adapters = loaded
+    if isinstance(adapters, str):
+        adapters = [adapters]
+    weights = dict(adapters) if isinstance(adapters, dict) else dict.fromkeys(adapters, 1.0)
+    if unknown := sorted(set(weights) - set(loaded)):
+        raise ValueError(f"There is no adapter {unknown[0]!r}: loaded are {', '.join(loaded)}.")
+    if not weights:
+        raise ValueError(f"adapters is empty: name some of {', '.join(loaded)}, or leave it out for all.")
+    return weights
+
+
+def gather_known(names: list[str], image: tuple, pictures, strengths, masks, noises) -> dict:
+    """(pictures, strength, mask, noise) for the image, under None, and for each condition."""
+    values = (pictures, strengths, masks, noises)
+    titles = ("condition", "condition_strength", "condition_mask", "condition_latents")
+    columns = [per_condition(value, names, title) for value, title in zip(values, titles, strict=True)]
+    return {None: image, **{name: tuple(column[name] for column in columns) for name in names}}
+
+
+def spread(side: Known, prompts: int, copies: int, what: str) -> Known:
+    """The side with an entry for each row of the batch."""
+    pictures, mask = (
+        None if values is None else repeat_to(values, prompts, copies, what) for values in (side.pictures, side.mask)
+    )
+    return Known(pictures, mask, side.strength, side.noise, side.latent)
+
+
+def label(name: str | None) -> str:
+    return "The image" if name is None else f"The condition {name!r}"

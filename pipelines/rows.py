@@ -1,0 +1,95 @@
+"""The rows of one batch: each side once for each term of the guidance, and who reads whom."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+import patch
+from pipelines.sides import Side
+
+FREE, TEXT, ALONE = "free", "text", "alone"  # without the prompt; with it; with it and without joint attention
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Slots of B rows each, all of the image first, so that an adapter's rows are consecutive.
+
+    slots: (number of the side, term of the guidance); side 0 is the image.
+    """
+
+    slots: tuple[tuple[int, str], ...]
+    batch: int
+
+    def cat(self, per_side: list[torch.Tensor]) -> torch.Tensor:
+        """A tensor (B, ...) for each side -> (slots * B, ...)"""
+        return torch.cat([per_side[side] for side, _ in self.slots])
+
+    def split(self, prediction: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        """(slots * B, ...) -> for each side its terms, (B, ...)"""
+        terms = [{} for _ in range(1 + max(side for side, _ in self.slots))]
+        for (side, term), part in zip(self.slots, prediction.split(self.batch), strict=True):
+            terms[side][term] = part
+        return terms
+
+    def first(self, side: int, term: str) -> int:
+        """Place in the batch of the first row of a slot."""
+        return self.slots.index((side, term)) * self.batch
+
+
+def lay_out_rows(sides: list[Side], batch: int, text_guidance: bool, condition_guidance: bool) -> Rows:
+    """A given side needs no row of its own without joint attention: nothing reads it and it is not denoised."""
+    terms = [FREE] * text_guidance + [TEXT] + [ALONE] * condition_guidance
+    slots = [(i, term) for i, side in enumerate(sides) for term in terms if not (side.given and term == ALONE)]
+    return Rows(tuple(slots), batch)
+
+
+@contextmanager
+def paired(unet, rows: Rows, sides: list[Side], weights: dict[str, float], direction: str | None) -> Iterator[None]:
+    """Sets the pairs of the batch and the rows of each condition's own adapter, and takes them away at the end."""
+    total = len(rows.slots) * rows.batch
+    patch.set_pairs(unet, make_pairs(rows, sides, weights, direction), batch_size=total)
+    masks = {f"{side.name}_y_lora": own_rows(rows, i) for i, side in enumerate(sides) if side.name is not None}
+    masks = {adapter: mask for adapter, mask in masks.items() if adapter in unet.peft_config}
+    try:
+        for adapter, mask in masks.items():
+            patch.set_patch_lora_mask(unet, adapter, mask)
+        yield
+    finally:
+        for adapter in masks:
+            patch.set_patch_lora_mask(unet, adapter, None)
+        patch.clear_pairs(unet)
+
+
+def make_pairs(rows: Rows, sides: list[Side], weights: dict[str, float], direction: str | None) -> list[patch.Pair]:
+    pairs = []
+    for i, side in enumerate(sides[1:], start=1):
+        one_way = direction or default_direction(sides[0], side)
+        for term in [term for number, term in rows.slots if number == i and term != ALONE and one_way is not None]:
+            x, y = rows.first(0, term), rows.first(i, term)
+            pairs += [patch.Pair(x + b, y + b, side.name, weights[side.name], one_way) for b in range(rows.batch)]
+    return pairs
+
+
+def default_direction(image: Side, condition: Side) -> str | None:
+    """A given side does not read the other; None where both are given, as nothing is left to be read."""
+    if image.given and condition.given:
+        return None
+    if image.given:
+        return "y_reads_x"
+    return "x_reads_y" if condition.given else "both"
+
+
+def own_rows(rows: Rows, side: int) -> list[int]:
+    return [int(number == side) for number, _ in rows.slots for _ in range(rows.batch)]
+
+
+def guided(terms: dict[str, torch.Tensor], guidance_scale: float, condition_guidance_scale: float) -> torch.Tensor:
+    """eps_u + s (eps_t - eps_u) + s_c (eps_t^joint - eps_t^separate) (UniCon, arXiv 2410.11439)."""
+    prediction = terms[TEXT]
+    if FREE in terms:
+        prediction = terms[FREE] + guidance_scale * (terms[TEXT] - terms[FREE])
+    if ALONE in terms:
+        prediction = prediction + condition_guidance_scale * (terms[TEXT] - terms[ALONE])
+    return prediction

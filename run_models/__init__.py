@@ -1,0 +1,1 @@
+"""Scripts that load a model, sample and write files."""

@@ -1,0 +1,215 @@
+"""Draws images with their depth (or other conditions), and either from the other.
+
+python run_models/run_depth_image.py --mode joint --prompt "a red cube and a blue sphere" --output_dir outputs/pair
+python run_models/run_depth_image.py --mode image_to_depth --image photo.png --output_dir outputs/depth
+python run_models/run_depth_image.py --mode depth_to_image --depth depth.png --prompt "a green cone" --output_dir outputs/image
+python run_models/run_depth_image.py --mode coarse --depth sketch.png --strength 0.6 --output_dir outputs/coarse
+"""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import torch
+from PIL import Image
+
+from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
+from pipelines.request import default_size
+from utils.arguments import parse_args
+from utils.depth import color_disparity, normalize_disparity, read_disparity, write_disparity
+from utils.files import replacing
+from utils.images import read_image, to_image, to_pixels
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+MODES = ("joint", "image_to_depth", "depth_to_image", "coarse")
+PROMPT = "a red cube and a blue sphere on a gray floor, white wall"
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = result.add_argument
+    add("--mode", choices=MODES, default="joint")
+    add("--prompt", help="in joint mode by default a scene of the embedded model, in the others none")
+    add("--negative_prompt")
+    add("--image", help="what image_to_depth reads and coarse starts from; transparent parts become white")
+    add("--depth", help="16 or 8 bits, nearest brightest; the same as --condition depth=FILE")
+    add("--condition", nargs="+", default=[], metavar="NAME=FILE", help="pictures for several adapters")
+    add("--depth_kind", choices=("disparity", "metres"), default="disparity", help="metres: 16 bits of millimetres")
+    add("--strength", type=float, default=0.7, help="coarse: share of the noise at which the pictures start")
+    add("--output_dir", required=True)
+    add("--overwrite", action="store_true", help="accept an output_dir with content")
+    add("--pretrained_model_name_or_path", default=str(REPOSITORY / "weights/tiny_sd"))
+    add("--adapter", nargs="+", default=[str(REPOSITORY / "weights/depth_image/depth.safetensors")])
+    add("--num_images_per_prompt", type=int, help="by default 4 in joint mode and 1 in the others")
+    add("--num_inference_steps", type=int, default=30)
+    add("--guidance_scale", type=float, default=5.0)
+    add("--condition_guidance_scale", type=float, default=0.0)
+    add("--height", type=int)
+    add("--width", type=int)
+    add("--scheduler", help="class in diffusers, such as UniPCMultistepScheduler; by default the model's own")
+    add("--seed", type=int, default=0)
+    add("--device", default="cpu")
+    add("--dtype", choices=DTYPES, default="float32")
+    return result
+
+
+def main(argv=None) -> Path:
+    """Runs the script and returns the folder of its pictures."""
+    args = parse_args(parser(), argv)
+    check_arguments(args)
+    pipe = load_pipeline(args)
+    image, conditions = read_inputs(args, pipe)
+    started = time.perf_counter()
+    out = pipe(**sampling_arguments(args, image, conditions))
+    seconds = time.perf_counter() - started
+    folder = Path(args.output_dir)
+    names = write_pictures(folder, out)
+    write_record(folder / "run.json", args, names, seconds, out.images[0].size)
+    print(f"{len(out.images)} pictures in {seconds:.1f} s: {folder.resolve()}")
+    return folder
+
+
+def check_arguments(args) -> None:
+    needed = {"image_to_depth": [args.image], "depth_to_image": [args.depth, *args.condition]}
+    if not any(needed.get(args.mode, [True])):
+        raise ValueError(f"--mode {args.mode} needs --{args.mode.partition('_')[0]}.")
+    if args.mode == "coarse" and not any([args.image, args.depth, *args.condition]):
+        raise ValueError("--mode coarse needs --image, --depth or --condition to start from.")
+    if args.mode in ("joint", "image_to_depth") and (args.depth or args.condition):
+        raise ValueError(f"--mode {args.mode} draws the depth: leave out --depth and --condition, or take coarse.")
+    if args.mode in ("joint", "depth_to_image") and args.image:
+        raise ValueError(f"--mode {args.mode} draws the image: leave out --image, or take coarse.")
+    folder = Path(args.output_dir)
+    if folder.is_dir() and any(folder.iterdir()) and not args.overwrite:
+        raise FileExistsError(f"{folder} has content: choose another --output_dir or pass --overwrite.")
+
+
+def load_pipeline(args) -> StableDiffusionJointPipeline:
+    model = args.pretrained_model_name_or_path
+    if not Path(model).is_dir() and (model.count("/") != 1 or model.startswith((".", "/"))):
+        raise FileNotFoundError(f"There is no model folder {model}: see --pretrained_model_name_or_path.")
+    pipe = StableDiffusionJointPipeline.from_pretrained(model)
+    if args.scheduler:
+        pipe.scheduler = scheduler_class(args.scheduler).from_config(pipe.scheduler.config)
+    for adapter in args.adapter:
+        pipe.load_adapter_pair(adapter)
+    return pipe.to(args.device, DTYPES[args.dtype])
+
+
+def scheduler_class(name: str):
+    found = getattr(diffusers, name, None) or getattr(diffusers, f"{name}Scheduler", None)
+    if not (isinstance(found, type) and issubclass(found, diffusers.SchedulerMixin)):
+        raise ValueError(f"diffusers has no scheduler {name}: take DDIMScheduler or UniPCMultistepScheduler, say.")
+    return found
+
+
+def read_inputs(args, pipe) -> tuple[Image.Image | None, dict[str, np.ndarray]]:
+    """The image and the conditions by name, all of one size that the model can take."""
+    files = dict(item.partition("=")[::2] for item in args.condition) | ({"depth": args.depth} if args.depth else {})
+    if unknown := sorted(set(files) - set(pipe.adapter_pairs)):
+        raise ValueError(
+            f"There is no adapter {unknown[0]!r} for the condition: loaded are {list(pipe.adapter_pairs)}."
+        )
+    image = read_image(args.image) if args.image else None
+    maps = {name: normalize_disparity(read_disparity(path, args.depth_kind)) for name, path in files.items()}
+    sizes = ([image.size[::-1]] if image else []) + [values.shape for values in maps.values()]
+    if not sizes:
+        return None, {}
+    size = target_size(args, pipe, sizes[0])
+    image = to_image(fit(to_pixels(image), size, args.image)) if image else None
+    maps = {name: fit(torch.from_numpy(values)[None], size, files[name])[0].numpy() for name, values in maps.items()}
+    return image, maps
+
+
+def target_size(args, pipe, size: tuple[int, int]) -> tuple[int, int]:
+    """--height and --width; without either the shorter side becomes the model's and the shape stays, up to multiples."""
+    if args.height or args.width:
+        default = default_size(pipe)
+        return args.height or default[0], args.width or default[1]
+    multiple = pipe.vae_scale_factor * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
+    scale = min(default_size(pipe)) / min(size)
+    return tuple(max(multiple, round(side * scale / multiple) * multiple) for side in size)
+
+
+def fit(picture: torch.Tensor, size: tuple[int, int], path: str) -> torch.Tensor:
+    """(C, H, W) resized to cover `size`, and its middle cut out."""
+    found = tuple(picture.shape[-2:])
+    if found == size:
+        return picture
+    print(f"{path}: {found[1]}x{found[0]} pixels are resized and cropped to {size[1]}x{size[0]}.")
+    scale = max(size[0] / found[0], size[1] / found[1])
+    covering = [max(due, round(side * scale)) for due, side in zip(size, found, strict=True)]
+    picture = torch.nn.functional.interpolate(picture[None], covering, mode="bilinear", antialias=True)[0]
+    top, left = ((side - due) // 2 for side, due in zip(covering, size, strict=True))
+    return picture[:, top : top + size[0], left : left + size[1]].clamp(-1, 1)
+
+
+def sampling_arguments(args, image, conditions: dict) -> dict:
+    joint = args.mode == "joint"
+    prompt = args.prompt if args.prompt is not None or not joint else PROMPT
+    arguments = {
+        "prompt": prompt,
+        "negative_prompt": args.negative_prompt,
+        "num_images_per_prompt": args.num_images_per_prompt or (4 if joint else 1),
+        "num_inference_steps": args.num_inference_steps,
+        "guidance_scale": args.guidance_scale,
+        "condition_guidance_scale": args.condition_guidance_scale,
+        "generator": torch.Generator().manual_seed(args.seed),
+    }
+    if image is None and not conditions:
+        arguments |= {"height": args.height, "width": args.width}
+    if image is not None:
+        arguments |= {"image": image}
+    if conditions:
+        arguments |= {"condition": conditions}
+    if args.mode == "coarse":
+        arguments |= {"strength": args.strength} if image is not None else {}
+        arguments |= {"condition_strength": dict.fromkeys(conditions, args.strength)}
+    return arguments
+
+
+def write_pictures(folder: Path, out) -> list[str]:
+    """For each pair the image, each condition in colours and in 16 bits, and all of them side by side."""
+    names = []
+    for i, image in enumerate(out.images):
+        row = [image]
+        names += [save(folder / f"{i:02}_image.png", image)]
+        for name, values in out.values.items():
+            row += [color_disparity(values[i]) if name == "depth" else out.conditions[name][i]]
+            names += [save(folder / f"{i:02}_{name}.png", row[-1])]
+            write_disparity(folder / f"{i:02}_{name}_16bit.png", values[i])
+            names += [f"{i:02}_{name}_16bit.png"]
+        names += [save(folder / f"{i:02}_side_by_side.png", side_by_side(row))]
+    return names
+
+
+def side_by_side(pictures: list[Image.Image]) -> Image.Image:
+    return Image.fromarray(np.concatenate([np.asarray(picture.convert("RGB")) for picture in pictures], axis=1))
+
+
+def save(path: Path, picture: Image.Image) -> str:
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG")
+    return path.name
+
+
+def write_record(path: Path, args, names: list[str], seconds: float, size: tuple[int, int]) -> None:
+    versions = {"torch": torch.__version__, "diffusers": diffusers.__version__}
+    record = {"arguments": vars(args), "files": names, "width": size[0], "height": size[1]}
+    record |= {"seconds": round(seconds, 2), "versions": versions}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        logging.getLogger(__name__).debug("refused", exc_info=True)
+        sys.exit(f"error: {error}")
