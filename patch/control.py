@@ -8,7 +8,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from patch.lora import MaskedLora
-from patch.state import Mask, Pair, is_joint_lora, joint_name
+from patch.state import ROLES, Mask, Pair, is_joint_lora, joint_name, lora_name
 from patch.surgery import hack_lora_forward, label, patched_network, posts_of
 
 
@@ -160,3 +160,9 @@ def _check_known(net: nn.Module, name: str | None) -> None:
         raise ValueError("The model has no joint layers: call patch.initialize_joint_layers or patch.add_joint first.")
     if name not in known:
         raise ValueError(f"There is no joint adapter {label(name)}: the model has {', '.join(map(label, known))}.")
+    gone = net._duet.managed & {lora_name(name, role) for role in ROLES} - set(getattr(net, "peft_config", {}))
+    if gone:
+        raise ValueError(
+            f"The LoRAs of the joint adapter {label(name)} are gone, as after unload_lora: call patch.remove_patch and "
+            "load it again."
+        )

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.models.attention import BasicTransformerBlock, TemporalBasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel, TransformerTemporalModel
@@ -125,7 +124,7 @@ def check_call(net: nn.Module, args: tuple, kwargs: dict) -> None:
 
 def network(model) -> nn.Module:
     """The network inside a pipeline, `torch.compile` or a distributed wrapper."""
-    if isinstance(model, DiffusionPipeline):
+    if hasattr(model, "components"):  # a pipeline, told apart without importing all of diffusers' pipelines
         found = getattr(model, "unet", None) or getattr(model, "transformer", None)
         if found is None:
             raise ValueError(f"{type(model).__name__} has neither a unet nor a transformer to patch.")

@@ -146,6 +146,24 @@ def test_a_users_lora_loaded_later_leaves_the_joint_adapter_at_work(joint_net, t
     assert torch.equal(tiny.run(joint_net), before)
 
 
+def test_deleting_a_users_lora_leaves_the_joint_adapter(joint_net, tiny):
+    patch.set_pairs(joint_net, [(0, 2, "depth"), (1, 3, "depth")])
+    before = tiny.run(joint_net)
+    joint_net.add_adapter(config(["to_q", "ff.net.2"]), "style")
+    assert not torch.equal(tiny.run(joint_net), before)
+    joint_net.delete_adapters("style")
+    assert torch.equal(tiny.run(joint_net), before)
+
+
+def test_unloading_all_loras_is_noticed_and_can_be_removed(joint_net, tiny):
+    joint_net.unload_lora()
+    with pytest.raises(ValueError, match="LoRAs of the joint adapter 'depth' are gone, as after unload_lora"):
+        patch.set_pairs(joint_net, [(0, 1, "depth")])
+    patch.remove_patch(joint_net)
+    assert list(joint_net.state_dict()) == list(tiny.make("sd").state_dict())
+    patch.add_joint(joint_net, "depth", rank=2)
+
+
 def test_disabling_all_adapters_disables_the_joint_ones(joint_net, tiny):
     patch.set_pairs(joint_net, [(0, 2, "depth"), (1, 3, "depth")])
     joint_net.disable_adapters()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from peft import LoraConfig
 from safetensors.torch import load_file
 
@@ -109,6 +109,13 @@ def test_a_pipeline_is_accepted(net):
     assert patch.remove_patch(pipe) is net
 
 
+def test_diffusers_sees_the_attention_layers_it_knows(tiny, kind):
+    net = tiny.make(kind)
+    names = list(net.attn_processors)
+    patch.add_joint(net, "depth", rank=2, temporal=True)
+    assert list(net.attn_processors) == names
+
+
 @pytest.mark.parametrize("processor", [AttnProcessor, AttnProcessor2_0])
 def test_processors_may_change_after_the_patch(joint_net, tiny, processor):
     patch.set_pairs(joint_net, PAIRS)
@@ -207,6 +214,21 @@ def test_another_patch_on_the_blocks_may_come_and_go_in_any_order(tiny, net, oth
         patch.remove_patch(net)
         swap_blocks(net, OtherBlock, BasicTransformerBlock)
     assert torch.equal(tiny.run(net), base)
+
+
+def test_a_class_put_back_by_another_patch_can_be_patched_again(tiny, net):
+    base = tiny.run(net)
+    patch.apply_patch(net)
+    attn = net.mid_block.attentions[0].transformer_blocks[0].attn1
+    kept = type(attn)
+    attn.__class__ = type("Other", (kept,), {})
+    patch.remove_patch(net)
+    assert torch.equal(tiny.run(net), base)
+    attn.__class__ = kept
+    assert torch.equal(tiny.run(net), base)
+    patch.add_joint(net, "depth", rank=2)
+    patch.remove_patch(net)
+    assert type(attn) is Attention
 
 
 def test_a_wrapped_forward_that_outlives_the_patch_is_the_base(tiny, net):
