@@ -39,7 +39,7 @@ def make_unet() -> UNet2DConditionModel:
         up_block_types=("CrossAttnUpBlock2D",) * 3,
         layers_per_block=1,
         cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=4,
+        attention_head_dim=2,
         norm_num_groups=16,
     )
 

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# The small base from nothing: data, autoencoder, then text encoder and UNet.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python -m utils.scenes.write_dataset --output_dir data/scenes --num_samples 20000 --seed 0 --num_workers 2
+
+python train_models/train_tiny_sd.py --stage vae --train_data_dir data/scenes --output_dir outputs/tiny_vae \
+  --train_batch_size 16 --max_train_steps 1500 --learning_rate 2e-3 --lr_scheduler cosine --lr_warmup_steps 50 \
+  --mixed_precision bf16 --channels_last --seed 0
+
+python train_models/train_tiny_sd.py --stage unet --train_data_dir data/scenes --vae outputs/tiny_vae/vae \
+  --output_dir outputs/tiny_sd --cache_latents --train_batch_size 32 --max_train_steps 20000 \
+  --learning_rate 1e-3 --lr_scheduler constant_with_warmup --lr_warmup_steps 100 --use_ema --ema_decay 0.999 \
+  --checkpointing_steps 500 --checkpoints_total_limit 2 --validation_steps 2000 --mixed_precision bf16 --channels_last --seed 0
