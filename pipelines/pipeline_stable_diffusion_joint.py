@@ -5,7 +5,8 @@
 One loop serves all; they differ in the noise level at which each side starts and in what of it is kept (`pipelines/sides.py`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 import patch
 from pipelines.inputs import latent_mask
-from pipelines.request import Known, Request, check_adapters, check_options, gather_known, make_request
+from pipelines.request import TENSORS, Known, Request, check_adapters, check_options, gather_known, make_request
 from pipelines.rows import Rows, guided, lay_out_rows, paired
 from pipelines.sides import Side, start_side
 from utils.joint import LatentScale
@@ -44,7 +45,7 @@ class AdapterPair:
     """What sampling needs to know of a joint adapter besides its weights."""
 
     trigger: str = ""
-    latent_scale: LatentScale = LatentScale()
+    latent_scale: LatentScale = field(default_factory=LatentScale)
 
 
 class StableDiffusionJointPipeline(StableDiffusionPipeline):
@@ -55,7 +56,7 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
     out = pipe("a red cube and a blue sphere")     # out.images, out.conditions["depth"], out.values["depth"]
     """
 
-    _callback_tensor_inputs = ["latents", "condition_latents"]
+    _callback_tensor_inputs: ClassVar = list(TENSORS)
 
     def __init__(
         self,
@@ -136,7 +137,8 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         Raises:
             ValueError: What was passed cannot be drawn; in one sentence, before any network runs.
         """
-        check_options(direction, output_type, num_inference_steps)
+        tensors = callback_on_step_end_tensor_inputs or ["latents"]
+        check_options(direction, output_type, num_inference_steps, tensors)
         weights = check_adapters(adapters, self.known_adapters())
         values = (condition, condition_strength, condition_mask, condition_latents)
         known = gather_known(list(weights), (image, strength, mask_image, latents), *values)
@@ -146,9 +148,8 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         scales = (guidance_scale if request.has_text else 1.0, condition_guidance_scale)
         self._interrupt = False
         prepared = self.prepare(request, num_inference_steps, scales, eta)
-        names = callback_on_step_end_tensor_inputs or ["latents"]
         with paired(self.unet, prepared["rows"], prepared["sides"], weights, direction):
-            sides = self.denoise(**prepared, scales=scales, callback=callback_on_step_end, callback_tensors=names)
+            sides = self.denoise(**prepared, scales=scales, callback=callback_on_step_end, callback_tensors=tensors)
         output = self.decode(sides, request, output_type)
         self.maybe_free_model_hooks()
         return output

@@ -9,6 +9,7 @@ from pipelines.inputs import check_strength, is_latent, mask_batch, per_conditio
 from pipelines.sides import check_scheduler
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+TENSORS = ("latents", "condition_latents")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,7 @@ def make_request(
     if isinstance(generator, list) and len(generator) != len(prompts) * copies:
         raise ValueError(f"There are {len(generator)} generators for {len(prompts) * copies} images: one for each.")
     height, width = check_size(pipe, sides, height, width)
+    check_noise(pipe, sides, len(prompts) * copies, height, width)
     sides = {name: spread(side, len(prompts), copies, label(name)) for name, side in sides.items()}
     negatives = check_negatives(negative_prompt, prompts)
     return Request(prompts, negatives, sides, weights, height, width, copies, generator)
@@ -126,6 +128,14 @@ def default_size(pipe) -> tuple[int, int]:
     return height * pipe.vae_scale_factor, width * pipe.vae_scale_factor
 
 
+def check_noise(pipe, sides: dict[str | None, Known], batch: int, height: int, width: int) -> None:
+    factor = pipe.vae_scale_factor
+    due = (batch, pipe.unet.config.in_channels, height // factor, width // factor)
+    for name, side in sides.items():
+        if side.noise is not None and tuple(side.noise.shape) != due:
+            raise ValueError(f"{label(name)}: the noise has the shape {tuple(side.noise.shape)} where {due} is due.")
+
+
 def check_models(pipe) -> None:
     check_scheduler(pipe.scheduler)
     takes, has = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
@@ -133,7 +143,9 @@ def check_models(pipe) -> None:
         raise ValueError(f"The UNet takes {takes} channels and the VAE makes {has}: this model needs another pipeline.")
 
 
-def check_options(direction: str | None, output_type: str, num_inference_steps: int) -> None:
+def check_options(direction, output_type: str, num_inference_steps: int, tensors: list[str]) -> None:
+    if unknown := sorted(set(tensors) - set(TENSORS)):
+        raise ValueError(f"A callback cannot have {unknown[0]!r}: the tensors are {', '.join(TENSORS)}.")
     if direction is not None and direction not in DIRECTIONS:
         raise ValueError(f"direction is {direction!r}: choose one of {', '.join(DIRECTIONS)}, or None.")
     if output_type not in OUTPUT_TYPES:

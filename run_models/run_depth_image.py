@@ -69,6 +69,7 @@ def main(argv=None) -> Path:
     out = pipe(**sampling_arguments(args, image, conditions))
     seconds = time.perf_counter() - started
     folder = Path(args.output_dir)
+    remove_last_run(folder / "run.json")
     names = write_pictures(folder, out)
     write_record(folder / "run.json", args, names, seconds, out.images[0].size)
     print(f"{len(out.images)} pictures in {seconds:.1f} s: {folder.resolve()}")
@@ -85,6 +86,8 @@ def check_arguments(args) -> None:
         raise ValueError(f"--mode {args.mode} draws the depth: leave out --depth and --condition, or take coarse.")
     if args.mode in ("joint", "depth_to_image") and args.image:
         raise ValueError(f"--mode {args.mode} draws the image: leave out --image, or take coarse.")
+    if wrong := [item for item in args.condition if "=" not in item]:
+        raise ValueError(f"--condition {wrong[0]} is not of the form NAME=FILE.")
     folder = Path(args.output_dir)
     if folder.is_dir() and any(folder.iterdir()) and not args.overwrite:
         raise FileExistsError(f"{folder} has content: choose another --output_dir or pass --overwrite.")
@@ -156,7 +159,9 @@ def sampling_arguments(args, image, conditions: dict) -> dict:
     arguments = {
         "prompt": prompt,
         "negative_prompt": args.negative_prompt,
-        "num_images_per_prompt": args.num_images_per_prompt or (4 if joint else 1),
+        "num_images_per_prompt": (4 if joint else 1)
+        if args.num_images_per_prompt is None
+        else args.num_images_per_prompt,
         "num_inference_steps": args.num_inference_steps,
         "guidance_scale": args.guidance_scale,
         "condition_guidance_scale": args.condition_guidance_scale,
@@ -172,6 +177,13 @@ def sampling_arguments(args, image, conditions: dict) -> dict:
         arguments |= {"strength": args.strength} if image is not None else {}
         arguments |= {"condition_strength": dict.fromkeys(conditions, args.strength)}
     return arguments
+
+
+def remove_last_run(record: Path) -> None:
+    """Removes the pictures of the run that is overwritten; other files in the folder stay."""
+    if record.is_file():
+        for name in json.loads(record.read_text())["files"]:
+            (record.parent / Path(name).name).unlink(missing_ok=True)
 
 
 def write_pictures(folder: Path, out) -> list[str]:

@@ -1,0 +1,156 @@
+"""The script that draws pairs: its files, its record, its refusals."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from run_models.run_depth_image import main, parser
+from utils.depth import read_disparity
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+def run(folders, tmp_path):
+    """Runs the script on the tiny model and returns its record."""
+
+    def call(*arguments, output_dir=tmp_path / "out", adapters=("depth",)):
+        files = [str(folders.adapters / f"{name}.safetensors") for name in adapters]
+        fixed = ["--pretrained_model_name_or_path", str(folders.model), "--adapter", *files]
+        fixed += ["--output_dir", str(output_dir), "--num_inference_steps", "2"]
+        return json.loads((main([*fixed, *map(str, arguments)]) / "run.json").read_text())
+
+    return call
+
+
+@pytest.fixture
+def image(tmp_path):
+    """40x60, with a transparent half."""
+    values = np.random.default_rng(0).integers(0, 256, (60, 40, 4), dtype=np.uint8)
+    values[..., 3] = 255
+    values[:30, :, 3] = 0
+    Image.fromarray(values).save(tmp_path / "image.png")
+    return tmp_path / "image.png"
+
+
+@pytest.fixture(params=[np.uint8, np.uint16])
+def depth(tmp_path, request):
+    top = np.iinfo(request.param).max
+    values = np.linspace(0, top, 32 * 32).reshape(32, 32).astype(request.param)
+    cv2.imwrite(str(tmp_path / "depth.png"), values)
+    return tmp_path / "depth.png"
+
+
+def test_joint_draws_four_pairs_and_says_where(run, tmp_path, capsys):
+    record = run("--mode", "joint")
+    assert str(tmp_path / "out") in capsys.readouterr().out
+    assert len(record["files"]) == 16
+    for name in record["files"]:
+        Image.open(tmp_path / "out" / name).verify()
+    assert not list((tmp_path / "out").glob(".tmp*"))
+    assert Image.open(tmp_path / "out" / "00_side_by_side.png").size == (64, 32)
+    assert record["arguments"]["mode"] == "joint"
+
+
+def test_the_seed_decides_the_pictures(run, tmp_path):
+    pictures = []
+    for i, seed in enumerate((1, 1, 2)):
+        run("--seed", seed, output_dir=tmp_path / str(i))
+        pictures.append((tmp_path / str(i) / "00_side_by_side.png").read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
+
+
+def test_image_to_depth_keeps_the_shape_of_the_image_and_says_that_it_is_resized(run, image, tmp_path, capsys):
+    record = run("--mode", "image_to_depth", "--image", image)
+    assert f"{image}: 40x60 pixels are resized and cropped to 32x48." in capsys.readouterr().out
+    assert (record["width"], record["height"]) == (32, 48)
+    shown = np.asarray(Image.open(tmp_path / "out" / "00_image.png"))
+    assert (shown[:22] == 255).all()  # transparent parts are white
+
+
+def test_depth_to_image_writes_the_given_depth_in_16_bits(run, depth, tmp_path):
+    run("--mode", "depth_to_image", "--depth", depth, "--prompt", "a cube")
+    given = read_disparity(depth, "disparity")
+    kept = read_disparity(tmp_path / "out" / "00_depth_16bit.png", "disparity")
+    np.testing.assert_allclose(kept, given, atol=2e-5)
+
+
+def test_coarse_starts_from_either_side_or_both(run, depth, image):
+    for arguments in (["--depth", depth], ["--image", image], ["--depth", depth, "--image", image]):
+        size = ["--height", 32, "--width", 32]
+        record = run("--mode", "coarse", "--strength", 0.5, *arguments, *size, "--overwrite")
+        assert (record["width"], record["height"]) == (32, 32)
+
+
+def test_several_adapters_with_a_condition_each(run, depth):
+    files = ["--condition", f"depth={depth}", f"edge={depth}"]
+    record = run("--mode", "depth_to_image", *files, adapters=("depth", "edge"))
+    assert "00_edge.png" in record["files"]
+
+
+@pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")
+@pytest.mark.parametrize("scheduler", ["UniPCMultistepScheduler", "EulerAncestralDiscrete"])
+def test_the_scheduler_can_be_chosen(run, scheduler):
+    assert run("--scheduler", scheduler, "--dtype", "bfloat16")["files"]
+
+
+def test_a_folder_with_content_is_kept_without_overwrite(run, tmp_path):
+    run()
+    (tmp_path / "out" / "mine.txt").write_text("kept")
+    before = sorted((tmp_path / "out").iterdir())
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        run()
+    assert sorted((tmp_path / "out").iterdir()) == before
+    run("--num_images_per_prompt", 1, "--overwrite")
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert [name for name in left if name.startswith("01")] == []
+    assert "mine.txt" in left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--mode", "image_to_depth"], "needs --image"),
+        (["--mode", "depth_to_image"], "needs --depth"),
+        (["--mode", "coarse"], "to start from"),
+        (["--mode", "joint", "--image", "dog.png"], "draws the image"),
+        (["--mode", "image_to_depth", "--image", "dog.png", "--depth", "d.png"], "draws the depth"),
+        (["--mode", "image_to_depth", "--image", "nothing.png"], "There is no image nothing.png"),
+        (["--mode", "depth_to_image", "--condition", "normal=n.png"], "no adapter 'normal'"),
+        (["--mode", "depth_to_image", "--condition", "depth.png"], "NAME=FILE"),
+        (["--scheduler", "Nothing"], "no scheduler Nothing"),
+        (["--height", "30"], "do not divide"),
+        (["--num_images_per_prompt", "0"], "num_images_per_prompt is 0"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_a_sentence(run, tmp_path, arguments, sentence):
+    with pytest.raises((ValueError, OSError), match=sentence):
+        run(*arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_model_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no model folder"):
+        main(["--pretrained_model_name_or_path", str(tmp_path / "x"), "--output_dir", str(tmp_path / "out")])
+
+
+def test_it_runs_from_the_clone_and_refuses_with_one_line(tmp_path):
+    command = [sys.executable, "run_models/run_depth_image.py", "--mode", "coarse", "--output_dir", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}  # as an editable install does
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: --mode coarse needs")
+
+
+def test_the_defaults_are_the_embedded_model():
+    arguments = parser().parse_args(["--output_dir", "out"])
+    assert arguments.mode == "joint"
+    assert arguments.pretrained_model_name_or_path.endswith("weights/tiny_sd")
+    assert arguments.adapter[0].endswith("weights/depth_image/depth.safetensors")
