@@ -1,0 +1,221 @@
+"""Train a joint adapter: an image with its depth (--condition depth) or its edges (--condition edge).
+
+python train_models/train_depth_image.py --train_data_dir data/scenes --output_dir outputs/depth_image
+
+One network denoises rows of both sides, first all images x, then all conditions y; the k-th x pairs with the k-th y.
+"""
+
+import argparse
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPTextModel, CLIPTokenizer
+
+import patch
+from utils.arguments import parse_args
+from utils.data.cache import add_cache_arguments, cache_latents, cache_texts, encode_pair
+from utils.data.pairs import CONDITIONS, PairDataset, add_data_arguments
+from utils.joint import GIVEN_TIMESTEP, LatentScale, with_trigger
+from utils.training import add_training_arguments, check_output_dir, fit
+
+SCALE_SAMPLES = 256  # pictures that the latent scale of the condition is measured on
+
+
+def main(argv=None) -> None:
+    args = parse_args(make_parser(), argv)
+    args.adapter_name = args.adapter_name or args.condition
+    args.trigger_word = f"{args.condition}_map" if args.trigger_word is None else args.trigger_word
+    check_output_dir(args)
+    dataset = PairDataset.from_args(args, args.condition)
+    base = {"pretrained_model_name_or_path": args.pretrained_model_name_or_path, "revision": args.revision}
+    vae = AutoencoderKL.from_pretrained(**base, subfolder="vae", torch_dtype=torch.float32).requires_grad_(False)
+    unet = UNet2DConditionModel.from_pretrained(**base, subfolder="unet", torch_dtype=torch.float32)
+    scheduler = DDPMScheduler.from_pretrained(**base, subfolder="scheduler")
+    text = TextEncoder(base)
+    torch.manual_seed(args.seed)
+    patch.add_joint(unet, args.adapter_name, args.rank, args.lora_alpha, args.post)
+    if args.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    if args.cache_latents:
+        dataset = cache_latents(dataset, vae, args.cache_dir, args.train_batch_size)
+        captions = dataset.captions
+        text.cached = cache_texts(
+            {"", *captions, *(with_trigger(args.trigger_word, caption) for caption in ["", *captions])},
+            text.encoder,
+            text.encode,
+            args.cache_dir,
+        )
+    scale = measure_scale(dataset, vae)
+
+    def compute_loss(unet_in_use, batch):
+        return joint_loss(unet, unet_in_use, batch, vae, text, scheduler, scale, args)
+
+    def save(unet, folder):
+        training = {**vars(args), "trigger": args.trigger_word, "latent_scale": vars(scale)}
+        base_model = args.pretrained_model_name_or_path
+        patch.save(unet, folder, args.adapter_name, base_model, training, torch.float16, overwrite=True)
+
+    def validate(unet, step):
+        return {"pairs": draw_pairs(unet, args, dataset, scale)}
+
+    validate = validate if args.validation_prompts else None
+    parameters = patch.joint_parameters(unet, args.adapter_name)
+    frozen = (vae, text.encoder)
+    fit(args, unet, dataset, compute_loss, save=save, validate=validate, parameters=parameters, frozen=frozen)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument_group("pair").add_argument
+    add("--pretrained_model_name_or_path", default="weights/tiny_sd", help="folder or hub name of the base")
+    add("--revision", help="of the base on the hub")
+    add("--condition", choices=CONDITIONS, default="depth")
+    add("--adapter_name", help="by default that of the condition")
+    add("--rank", type=int, default=64)
+    add("--lora_alpha", type=float, help="by default the rank")
+    add(
+        "--post", choices=["fuse", "conv", "conv_fuse"], default="fuse", help="output projection of the joint attention"
+    )
+    add("--trigger_word", help="leads the caption of the condition; by default depth_map or edge_map")
+    add(
+        "--one_way_share",
+        type=float,
+        default=0.4,
+        help="batches in which one side is given and does not read the other",
+    )
+    add("--clean_image_share", type=float, default=0.2, help="pairs whose image is given, in the other batches")
+    add("--clean_condition_share", type=float, default=0.2, help="pairs whose condition is given, likewise")
+    add("--equal_noise_share", type=float, default=0.25, help="pairs with one noise level for both sides")
+    add("--drop_image_prompt", type=float, default=0.1)
+    add("--drop_condition_prompt", type=float, default=0.1)
+    add("--drop_both_prompts", type=float, default=0.1)
+    add("--snr_gamma", type=float, default=5.0, help="of min-SNR weights (Hang et al., arXiv 2303.09556)")
+    add("--validation_prompts", nargs="+", default=[], help="drawn as pairs every --validation_steps")
+    add_data_arguments(parser)
+    add_cache_arguments(parser)
+    add_training_arguments(parser)
+    return parser
+
+
+def joint_loss(unet, unet_in_use, batch, vae, text, scheduler, scale, args):
+    """Denoising error of both sides, each with its own noise level; a given side has no error of its own."""
+    x_0, y_0 = encode_pair(batch, vae)
+    x_0, y_0 = x_0.float(), scale.normalize(y_0.float())
+    B, device = len(x_0), x_0.device
+    direction = draw_direction(args)
+    t_x, t_y = draw_timesteps(B, direction, scheduler.config.num_train_timesteps, args)
+    t = torch.cat([t_x, t_y]).to(device)
+    clean = torch.cat([x_0, y_0])
+    noise = torch.randn_like(clean)
+    given = (t == GIVEN_TIMESTEP)[:, None, None, None]
+    noisy = torch.where(given, clean, scheduler.add_noise(clean, noise, t))
+    prompts = draw_prompts(batch["caption"], args)
+    patch.set_pairs(unet, [(i, B + i, args.adapter_name, 1.0, direction) for i in range(B)])
+    prediction = unet_in_use(noisy, t, text(prompts, device)).sample.float()
+    error = (prediction - target(scheduler, clean, noise, t)).square().mean(dim=(1, 2, 3))
+    learns = ~given.flatten() & side_learns(B, direction).to(device)
+    loss = error * min_snr_weight(scheduler, t, args.snr_gamma) * learns
+    return loss.sum() / learns.sum().clamp(min=1)
+
+
+def draw_direction(args) -> str:
+    """One for the whole batch: which sides read the other."""
+    draw = float(torch.rand(()))
+    if draw >= args.one_way_share:
+        return "both"
+    return "x_reads_y" if draw < args.one_way_share / 2 else "y_reads_x"
+
+
+def draw_timesteps(B: int, direction: str, timesteps: int, args) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noise levels (B,) of both sides, independent but for some equal pairs; `GIVEN_TIMESTEP` where a side is given.
+
+    With one direction the side that is read is given; independent draws almost never meet that.
+    """
+    t_x, t_y = torch.randint(1, timesteps, (2, B))
+    t_y = torch.where(torch.rand(B) < args.equal_noise_share, t_x, t_y)
+    given = torch.rand(B)
+    x_given, y_given = given < args.clean_image_share, given >= 1 - args.clean_condition_share
+    if direction != "both":
+        x_given, y_given = torch.full((B,), direction == "y_reads_x"), torch.full((B,), direction == "x_reads_y")
+    return t_x.masked_fill(x_given, GIVEN_TIMESTEP), t_y.masked_fill(y_given, GIVEN_TIMESTEP)
+
+
+def side_learns(B: int, direction: str) -> torch.Tensor:
+    """Rows (2 B,) with something to learn: an image that does not read its condition is the frozen base's."""
+    return torch.tensor([direction != "y_reads_x"] * B + [True] * B)
+
+
+def draw_prompts(captions: list[str], args) -> list[str]:
+    """Captions of x, then of y with the trigger word, some of them dropped: x's, y's, or both."""
+    x_limit = args.drop_image_prompt
+    y_limit = x_limit + args.drop_condition_prompt
+    both_limit = y_limit + args.drop_both_prompts
+    draws = torch.rand(len(captions)).tolist()
+    x = ["" if d < x_limit or y_limit <= d < both_limit else c for c, d in zip(captions, draws, strict=True)]
+    y = ["" if x_limit <= d < both_limit else c for c, d in zip(captions, draws, strict=True)]
+    return x + [with_trigger(args.trigger_word, caption) for caption in y]
+
+
+def target(scheduler, clean, noise, t):
+    """What the network predicts: the noise, or v = alpha noise - sigma x_0."""
+    kind = scheduler.config.prediction_type
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        return scheduler.get_velocity(clean, noise, t)
+    raise ValueError(f"The base predicts {kind!r}; epsilon and v_prediction can be trained.")
+
+
+def min_snr_weight(scheduler, t: torch.Tensor, gamma: float) -> torch.Tensor:
+    """min(SNR, gamma) / SNR for the noise, min(SNR, gamma) / (SNR + 1) for v."""
+    alpha = scheduler.alphas_cumprod.to(t.device)[t]
+    snr = alpha / (1 - alpha)
+    return snr.clamp(max=gamma) / (snr + (scheduler.config.prediction_type == "v_prediction"))
+
+
+class TextEncoder:
+    """Texts to embeddings (B, L, D), read from a cache where there is one."""
+
+    def __init__(self, base: dict):
+        self.tokenizer = CLIPTokenizer.from_pretrained(**base, subfolder="tokenizer")
+        self.encoder = CLIPTextModel.from_pretrained(**base, subfolder="text_encoder", torch_dtype=torch.float32)
+        self.encoder.requires_grad_(False)
+        self.cached = None
+
+    def __call__(self, texts: list[str], device) -> torch.Tensor:
+        if self.cached is not None:
+            return torch.stack([self.cached[text] for text in texts]).to(device)
+        return self.encode(texts)
+
+    @torch.no_grad()
+    def encode(self, texts: list[str]) -> torch.Tensor:
+        tokens = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return self.encoder(tokens.to(self.encoder.device)).last_hidden_state
+
+
+@torch.no_grad()
+def measure_scale(dataset, vae) -> LatentScale:
+    """Mean and deviation of the condition's latents over the first samples."""
+    samples = [dataset[i] for i in range(min(SCALE_SAMPLES, len(dataset)))]
+    batches = [torch.utils.data.default_collate(samples[i : i + 16]) for i in range(0, len(samples), 16)]
+    return LatentScale.measure(torch.cat([encode_pair(batch, vae)[1].float() for batch in batches]))
+
+
+def draw_pairs(unet, args, dataset, scale) -> Image.Image:
+    """A row for each validation prompt: the joint pair."""
+    from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
+
+    pipe = StableDiffusionJointPipeline.from_pretrained(args.pretrained_model_name_or_path, unet=unet)
+    pipe.to(unet.device)
+    pipe.register_adapter_pair(args.adapter_name, args.trigger_word, scale)
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(args.seed)
+    out = pipe(args.validation_prompts, num_inference_steps=25, generator=generator)
+    rows = zip(out.images, out.conditions[args.adapter_name], strict=True)
+    return Image.fromarray(np.concatenate([np.concatenate([np.asarray(p) for p in row], axis=1) for row in rows]))
+
+
+if __name__ == "__main__":
+    main()
