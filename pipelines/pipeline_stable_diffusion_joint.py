@@ -17,9 +17,9 @@ from diffusers.utils.torch_utils import randn_tensor
 import patch
 from pipelines.inputs import latent_mask
 from pipelines.request import TENSORS, Known, Request, check_adapters, check_options, gather_known, make_request
-from pipelines.rows import Rows, guided, lay_out_rows, paired
+from pipelines.rows import ALONE, FREE, TEXT, Rows, guided, lay_out_rows, paired
 from pipelines.sides import Side, start_side
-from utils.joint import LatentScale
+from utils.joint import LatentScale, with_trigger
 
 
 @dataclass
@@ -197,16 +197,17 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         return latents.to(self.unet.dtype)
 
     def embed(self, request: Request, rows: Rows) -> torch.Tensor:
-        """Text embeddings of all rows, (rows, N, C)."""
-        has_free = any(term == "free" for _, term in rows.slots)
+        """Text embeddings of all rows, (rows, N, C); a condition's lead with its trigger word, with a prompt or without."""
+        has_free = any(term == FREE for _, term in rows.slots)
         per_side = []
         for name in request.known:
             trigger = "" if name is None else self.adapter_pairs[name].trigger
-            prompts = [", ".join(filter(None, (trigger, prompt))) for prompt in request.prompts]
-            text, free = self.encode_prompt(
-                prompts, self._execution_device, request.copies, has_free, request.negative_prompts
+            prompts, negatives = (
+                [with_trigger(trigger, prompt) for prompt in texts]
+                for texts in (request.prompts, request.negative_prompts)
             )
-            per_side.append({"text": text, "alone": text, "free": free})
+            text, free = self.encode_prompt(prompts, self._execution_device, request.copies, has_free, negatives)
+            per_side.append({TEXT: text, ALONE: text, FREE: free})
         return torch.cat([per_side[side][term] for side, term in rows.slots])
 
     def denoise(self, sides: list[Side], rows: Rows, text, scales, callback=None, callback_tensors=()) -> list[Side]:

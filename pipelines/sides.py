@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from diffusers import PNDMScheduler
 
-from utils.joint import LatentScale
+from utils.joint import GIVEN_TIMESTEP, LatentScale
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +46,10 @@ class Side:
         return len(self.timesteps) == 0
 
     def level(self, i: int) -> torch.Tensor:
-        """Timestep (B,) in iteration i; 0 for a given side."""
-        t = self.timesteps[max(i - self.start, 0)] if not self.given else self.timesteps.new_zeros(())
-        return t.expand(len(self.latents))
+        """Timestep (B,) in iteration i."""
+        if self.given:
+            return self.timesteps.new_full((len(self.latents),), GIVEN_TIMESTEP)
+        return self.timesteps[max(i - self.start, 0)].expand(len(self.latents))
 
     def with_known(self, i: int) -> "Side":
         """The side with its known part at the noise level of iteration i."""

@@ -105,6 +105,7 @@ def stumble(*args):
 
 def test_a_folder_without_safety_checker_loads_without_a_warning(folders, caplog):
     import diffusers
+
     from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 
     diffusers.utils.logging.enable_propagation()

@@ -78,6 +78,20 @@ def test_a_gray_picture_and_its_values_are_the_same_condition(pipe):
     torch.testing.assert_close(draw(pipe, condition=gray).images, draw(pipe, condition=values).images)
 
 
+def test_the_condition_has_its_trigger_word_with_the_prompt_and_without(pipe, monkeypatch):
+    texts, encode = [], pipe.encode_prompt
+
+    def spy(prompts, device, copies, guided, negatives):
+        texts.append((prompts, negatives))
+        return encode(prompts, device, copies, guided, negatives)
+
+    monkeypatch.setattr(pipe, "encode_prompt", spy)
+    draw(pipe, "a cube", negative_prompt="fog")
+    draw(pipe, "a cube")
+    assert texts[:2] == [(["a cube"], ["fog"]), (["depth_map, a cube"], ["depth_map, fog"])]
+    assert texts[2:] == [(["a cube"], [""]), (["depth_map, a cube"], ["depth_map"])]
+
+
 def test_no_prompt_is_needed_for_a_known_side(pipe):
     assert torch.equal(draw(pipe, None, image=picture()).images, draw(pipe, "", image=picture()).images)
 
