@@ -17,7 +17,7 @@ from diffusers.utils.torch_utils import randn_tensor
 import patch
 from pipelines.inputs import latent_mask
 from pipelines.request import TENSORS, Known, Request, check_adapters, check_options, gather_known, make_request
-from pipelines.rows import ALONE, FREE, TEXT, Rows, guided, lay_out_rows, paired
+from pipelines.rows import ALONE, FREE, TEXT, Rows, default_direction, guided, lay_out_rows, paired
 from pipelines.sides import Side, start_side
 from utils.joint import LatentScale, with_trigger
 
@@ -42,10 +42,14 @@ class JointOutput(BaseOutput):
 
 @dataclass(frozen=True)
 class AdapterPair:
-    """What sampling needs to know of a joint adapter besides its weights."""
+    """What sampling needs to know of a joint adapter besides its weights.
+
+    one_way: Whether it was also trained with sides that do not read the other; if not, both always read.
+    """
 
     trigger: str = ""
     latent_scale: LatentScale = field(default_factory=LatentScale)
+    one_way: bool = True
 
 
 class StableDiffusionJointPipeline(StableDiffusionPipeline):
@@ -76,17 +80,25 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         super().__init__(*models, requires_safety_checker)
         self.adapter_pairs: dict[str, AdapterPair] = {}
 
-    def load_adapter_pair(self, path, name: str | None = None) -> str:
-        """Loads a joint adapter (see `patch.load`) with its trigger word and latent scale, and returns its name."""
-        config = patch.load(self, path, name)
-        training = config.get("training") or {}
-        scale = LatentScale(**training.get("latent_scale", {}))
-        self.register_adapter_pair(config["name"], training.get("trigger", ""), scale)
-        return config["name"]
+    def load_adapter_pair(self, path, name: str | None = None, trigger: str | None = None) -> str:
+        """Loads a joint adapter (see `patch.load`) with what its header says of its training, and returns its name.
 
-    def register_adapter_pair(self, name: str, trigger: str = "", latent_scale: LatentScale | None = None) -> None:
+        name, trigger: Needed for a published adapter, which holds neither.
+        """
+        name = name or patch.read_config(path)["name"]
+        if name is None:
+            raise ValueError(f"The adapter in {path} has no name of its own: pass one, such as name='depth'.")
+        training = patch.load(self, path, name).get("training") or {}
+        trigger = training.get("trigger", "") if trigger is None else trigger
+        scale = LatentScale(**training.get("latent_scale", {}))
+        self.register_adapter_pair(name, trigger, scale, one_way=training.get("one_way_share", 0) > 0)
+        return name
+
+    def register_adapter_pair(
+        self, name: str, trigger: str = "", latent_scale: LatentScale | None = None, one_way: bool = True
+    ) -> None:
         """Says how a joint adapter that is in the network already was trained: needed after `patch.load` alone."""
-        self.adapter_pairs[name] = AdapterPair(trigger, latent_scale or LatentScale())
+        self.adapter_pairs[name] = AdapterPair(trigger, latent_scale or LatentScale(), one_way)
 
     @torch.no_grad()
     def __call__(
@@ -128,7 +140,8 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
             condition_guidance_scale: s_c of eps_u + s (eps_t - eps_u) + s_c (eps_t^joint - eps_t^separate) (UniCon,
                 arXiv 2410.11439): how much more the sides heed each other than two separate models do; 0 is off.
             adapters: Names of those to use, with their weights if it is a dict; by default all.
-            direction: "both", "x_reads_y" or "y_reads_x", x the image; by default a given side does not read the other.
+            direction: "both", "x_reads_y" or "y_reads_x", x the image; by default a given side does not read the other
+                (unless the adapter was never trained so).
             latents, condition_latents: Noise of variance 1, (B, C, h, w), in place of a draw.
             output_type: "pil", "np", "pt" or "latent".
             callback_on_step_end: Called as `callback(pipe, i, t, tensors)`; returns a dict of tensors to replace, of
@@ -148,7 +161,8 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         scales = (guidance_scale if request.has_text else 1.0, condition_guidance_scale)
         self._interrupt = False
         prepared = self.prepare(request, num_inference_steps, scales, eta)
-        with paired(self.unet, prepared["rows"], prepared["sides"], weights, direction):
+        directions = self.directions(request, direction)
+        with paired(self.unet, prepared["rows"], prepared["sides"], weights, directions):
             sides = self.denoise(**prepared, scales=scales, callback=callback_on_step_end, callback_tensors=tensors)
         output = self.decode(sides, request, output_type)
         self.maybe_free_model_hooks()
@@ -164,6 +178,15 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
                     "call pipe.register_adapter_pair with its trigger word and latent scale."
                 )
         return loaded
+
+    def directions(self, request: Request, direction: str | None) -> dict[str, str | None]:
+        """Who reads whom, for each condition; where nothing was asked for, a given side does not read the other."""
+        given = {name: known.strength == 0 for name, known in request.known.items()}
+        return {
+            name: direction
+            or (default_direction(given[None], given[name]) if self.adapter_pairs[name].one_way else "both")
+            for name in request.weights
+        }
 
     def prepare(self, request: Request, num_inference_steps: int, scales: tuple[float, float], eta: float) -> dict:
         """Sides at their first noise level, the layout of the batch, and its text embeddings."""

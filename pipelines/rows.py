@@ -46,10 +46,10 @@ def lay_out_rows(sides: list[Side], batch: int, text_guidance: bool, condition_g
 
 
 @contextmanager
-def paired(unet, rows: Rows, sides: list[Side], weights: dict[str, float], direction: str | None) -> Iterator[None]:
+def paired(unet, rows: Rows, sides: list[Side], weights: dict[str, float], directions: dict) -> Iterator[None]:
     """Sets the pairs of the batch and the rows of each condition's own adapter, and takes them away at the end."""
     total = len(rows.slots) * rows.batch
-    patch.set_pairs(unet, make_pairs(rows, sides, weights, direction), batch_size=total)
+    patch.set_pairs(unet, make_pairs(rows, sides, weights, directions), batch_size=total)
     masks = {f"{side.name}_y_lora": own_rows(rows, i) for i, side in enumerate(sides) if side.name is not None}
     masks = {adapter: mask for adapter, mask in masks.items() if adapter in unet.peft_config}
     try:
@@ -62,23 +62,24 @@ def paired(unet, rows: Rows, sides: list[Side], weights: dict[str, float], direc
         patch.clear_pairs(unet)
 
 
-def make_pairs(rows: Rows, sides: list[Side], weights: dict[str, float], direction: str | None) -> list[patch.Pair]:
+def make_pairs(rows: Rows, sides: list[Side], weights: dict[str, float], directions: dict) -> list[patch.Pair]:
+    """directions: of each condition, None where its pairs are left out."""
     pairs = []
     for i, side in enumerate(sides[1:], start=1):
-        one_way = direction or default_direction(sides[0], side)
-        for term in [term for number, term in rows.slots if number == i and term != ALONE and one_way is not None]:
+        direction = directions[side.name]
+        for term in [term for number, term in rows.slots if number == i and term != ALONE and direction is not None]:
             x, y = rows.first(0, term), rows.first(i, term)
-            pairs += [patch.Pair(x + b, y + b, side.name, weights[side.name], one_way) for b in range(rows.batch)]
+            pairs += [patch.Pair(x + b, y + b, side.name, weights[side.name], direction) for b in range(rows.batch)]
     return pairs
 
 
-def default_direction(image: Side, condition: Side) -> str | None:
+def default_direction(image_given: bool, condition_given: bool) -> str | None:
     """A given side does not read the other; None where both are given, as nothing is left to be read."""
-    if image.given and condition.given:
+    if image_given and condition_given:
         return None
-    if image.given:
+    if image_given:
         return "y_reads_x"
-    return "x_reads_y" if condition.given else "both"
+    return "x_reads_y" if condition_given else "both"
 
 
 def own_rows(rows: Rows, side: int) -> list[int]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+import patch
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from pipelines.request import default_size
 from utils.arguments import parse_args
@@ -45,7 +46,14 @@ def parser() -> argparse.ArgumentParser:
     add("--output_dir", required=True)
     add("--overwrite", action="store_true", help="accept an output_dir with content")
     add("--pretrained_model_name_or_path", default=str(REPOSITORY / "weights/tiny_sd"))
-    add("--adapter", nargs="+", default=[str(REPOSITORY / "weights/depth_image/depth.safetensors")])
+    add(
+        "--adapter",
+        nargs="+",
+        default=[str(REPOSITORY / "weights/depth_image/depth.safetensors")],
+        metavar="[NAME=]PATH",
+        help="files, folders, hub names",
+    )
+    add("--trigger_word", help="leads the prompt of the conditions; by default the one in the adapter's file")
     add("--num_images_per_prompt", type=int, help="by default 4 in joint mode and 1 in the others")
     add("--num_inference_steps", type=int, default=30)
     add("--guidance_scale", type=float, default=5.0)
@@ -63,10 +71,11 @@ def main(argv=None) -> Path:
     """Runs the script and returns the folder of its pictures."""
     args = parse_args(parser(), argv)
     check_arguments(args)
+    image, maps = read_inputs(args)
     pipe = load_pipeline(args)
-    image, conditions = read_inputs(args, pipe)
+    image, maps = fit_inputs(args, pipe, image, maps)
     started = time.perf_counter()
-    out = pipe(**sampling_arguments(args, image, conditions))
+    out = pipe(**sampling_arguments(args, image, maps))
     seconds = time.perf_counter() - started
     folder = Path(args.output_dir)
     remove_last_run(folder / "run.json")
@@ -88,6 +97,8 @@ def check_arguments(args) -> None:
         raise ValueError(f"--mode {args.mode} draws the image: leave out --image, or take coarse.")
     if wrong := [item for item in args.condition if "=" not in item]:
         raise ValueError(f"--condition {wrong[0]} is not of the form NAME=FILE.")
+    if args.scheduler:
+        scheduler_class(args.scheduler)
     folder = Path(args.output_dir)
     if folder.is_dir() and any(folder.iterdir()) and not args.overwrite:
         raise FileExistsError(f"{folder} has content: choose another --output_dir or pass --overwrite.")
@@ -95,14 +106,24 @@ def check_arguments(args) -> None:
 
 def load_pipeline(args) -> StableDiffusionJointPipeline:
     model = args.pretrained_model_name_or_path
-    if not Path(model).is_dir() and (model.count("/") != 1 or model.startswith((".", "/"))):
-        raise FileNotFoundError(f"There is no model folder {model}: see --pretrained_model_name_or_path.")
-    pipe = StableDiffusionJointPipeline.from_pretrained(model)
+    missing = f"{model} is neither a model folder nor one on the hub that can be reached."
+    if not Path(model).is_dir() and model.count("/") != 1:
+        raise FileNotFoundError(missing)
+    try:
+        pipe = StableDiffusionJointPipeline.from_pretrained(model)
+    except OSError as error:
+        raise FileNotFoundError(missing) from error
     if args.scheduler:
         pipe.scheduler = scheduler_class(args.scheduler).from_config(pipe.scheduler.config)
-    for adapter in args.adapter:
-        pipe.load_adapter_pair(adapter)
+    for name, path in adapters(args):
+        pipe.load_adapter_pair(path, name, args.trigger_word)
     return pipe.to(args.device, DTYPES[args.dtype])
+
+
+def adapters(args) -> list[tuple[str, str]]:
+    """(name, path) of each --adapter; the name comes from the file where none is given."""
+    named = [text.rpartition("=")[::2] for text in args.adapter]
+    return [(name or patch.read_config(path)["name"], path) for name, path in named]
 
 
 def scheduler_class(name: str):
@@ -112,22 +133,29 @@ def scheduler_class(name: str):
     return found
 
 
-def read_inputs(args, pipe) -> tuple[Image.Image | None, dict[str, np.ndarray]]:
-    """The image and the conditions by name, all of one size that the model can take."""
-    files = dict(item.partition("=")[::2] for item in args.condition) | ({"depth": args.depth} if args.depth else {})
-    if unknown := sorted(set(files) - set(pipe.adapter_pairs)):
-        raise ValueError(
-            f"There is no adapter {unknown[0]!r} for the condition: loaded are {list(pipe.adapter_pairs)}."
-        )
+def read_inputs(args) -> tuple[Image.Image | None, dict[str, np.ndarray]]:
+    """The image, and the conditions by the adapter's name, float32 (H, W) in [-1, 1]."""
+    files = condition_files(args)
+    loaded = [name for name, _ in adapters(args)]
+    if unknown := sorted(set(files) - set(loaded)):
+        raise ValueError(f"There is no adapter {unknown[0]!r} for the condition: --adapter has {', '.join(loaded)}.")
     image = read_image(args.image) if args.image else None
-    maps = {name: normalize_disparity(read_disparity(path, args.depth_kind)) for name, path in files.items()}
+    return image, {name: normalize_disparity(read_disparity(path, args.depth_kind)) for name, path in files.items()}
+
+
+def condition_files(args) -> dict[str, str]:
+    files = dict(item.partition("=")[::2] for item in args.condition)
+    return files | ({"depth": args.depth} if args.depth else {})
+
+
+def fit_inputs(args, pipe, image, maps: dict) -> tuple[Image.Image | None, dict[str, np.ndarray]]:
+    """Both brought to one size that the model can take."""
     sizes = ([image.size[::-1]] if image else []) + [values.shape for values in maps.values()]
     if not sizes:
         return None, {}
-    size = target_size(args, pipe, sizes[0])
+    size, files = target_size(args, pipe, sizes[0]), condition_files(args)
     image = to_image(fit(to_pixels(image), size, args.image)) if image else None
-    maps = {name: fit(torch.from_numpy(values)[None], size, files[name])[0].numpy() for name, values in maps.items()}
-    return image, maps
+    return image, {name: fit(torch.from_numpy(v)[None], size, files[name])[0].numpy() for name, v in maps.items()}
 
 
 def target_size(args, pipe, size: tuple[int, int]) -> tuple[int, int]:

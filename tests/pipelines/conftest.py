@@ -64,7 +64,11 @@ def folders(tmp_path_factory):
     for name in ("depth", "edge"):
         patch.add_joint(plain.unet, name, rank=2)
         teach(plain.unet, name)
-        training = {"trigger": f"{name}_map", "latent_scale": {"mean": SCALE.mean, "std": SCALE.std}}
+        training = {
+            "trigger": f"{name}_map",
+            "latent_scale": {"mean": SCALE.mean, "std": SCALE.std},
+            "one_way_share": 0.4,
+        }
         patch.save(plain.unet, folder / "adapters", name, training=training)
     return SimpleNamespace(model=folder / "model", adapters=folder / "adapters")
 

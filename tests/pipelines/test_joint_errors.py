@@ -81,6 +81,11 @@ def test_an_adapter_loaded_without_its_header_is_refused_until_it_is_registered(
     bare("a", num_inference_steps=1)
 
 
+def test_a_published_adapter_needs_a_name(bare, shared_reference):
+    with pytest.raises(ValueError, match="has no name of its own"):
+        bare.load_adapter_pair(shared_reference / "unicon" / "checkpoint")
+
+
 def test_one_value_for_several_conditions_is_refused(pipe, folders):
     pipe.load_adapter_pair(folders.adapters, "edge")
     with pytest.raises(ValueError, match="give a dict by name"):

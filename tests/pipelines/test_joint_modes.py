@@ -191,6 +191,16 @@ def test_direction_decides_who_reads(pipe):
     assert (one_way.conditions["depth"] - silent.conditions["depth"]).abs().max() > 1e-3
 
 
+def test_a_given_side_reads_only_where_the_adapter_knows_nothing_else(pipe):
+    known = {"condition": disparity(), "condition_guidance_scale": 1.0}
+    one_way, both = draw(pipe, direction="x_reads_y", **known), draw(pipe, direction="both", **known)
+    assert (one_way.images - both.images).abs().max() > 1e-4
+    assert torch.equal(draw(pipe, **known).images, one_way.images)
+    pair = pipe.adapter_pairs["depth"]
+    pipe.register_adapter_pair("depth", pair.trigger, pair.latent_scale, one_way=False)
+    assert torch.equal(draw(pipe, **known).images, both.images)
+
+
 def test_the_generator_decides_everything(pipe):
     first, same, other = draw(pipe, seed=1), draw(pipe, seed=1), draw(pipe, seed=2)
     assert torch.equal(first.images, same.images)

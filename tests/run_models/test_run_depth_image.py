@@ -136,9 +136,26 @@ def test_wrong_arguments_are_refused_in_a_sentence(run, tmp_path, arguments, sen
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_model_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no model folder"):
-        main(["--pretrained_model_name_or_path", str(tmp_path / "x"), "--output_dir", str(tmp_path / "out")])
+def test_a_missing_model_is_refused(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="neither a model folder nor"):
+        run("--pretrained_model_name_or_path", tmp_path / "x")
+
+
+def test_a_missing_adapter_is_refused(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        run("--adapter", tmp_path / "x")
+
+
+def test_an_adapter_can_be_renamed(run, depth, folders):
+    record = run(
+        "--adapter",
+        f"near={folders.adapters / 'depth.safetensors'}",
+        "--mode",
+        "depth_to_image",
+        "--condition",
+        f"near={depth}",
+    )
+    assert "00_near.png" in record["files"]
 
 
 def test_it_runs_from_the_clone_and_refuses_with_one_line(tmp_path):
