@@ -88,7 +88,10 @@ def train_unet(args) -> None:
         return {"samples": sample_grid(pipeline(model), captions[:16])}
 
     def save(model, folder):
-        pipeline(model).to(torch.float16).save_pretrained(folder)
+        # The text encoder stays float32: transformers loads files in their own type, diffusers in float32.
+        for network in (vae, model.unet):
+            network.half()
+        pipeline(model).save_pretrained(folder)
 
     fit(args, model, dataset, loss, collate_fn=collate, save=save, validate=validate, frozen=(vae,))
 

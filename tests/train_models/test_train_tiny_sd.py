@@ -1,0 +1,75 @@
+"""A Stable Diffusion from nothing, in a few steps, that plain diffusers loads."""
+
+import pytest
+import torch
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+from PIL import Image
+from torch import nn
+
+from train_models.train_tiny_sd import main, unet_loss
+from utils.scenes.write_dataset import write_dataset
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "scenes"
+    write_dataset(folder, range(8), 64)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vae(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vae")
+    main(["--stage", "vae", *common(data, folder)])
+    return folder / "vae"
+
+
+def common(data, folder):
+    options = ["--train_data_dir", data, "--output_dir", folder, "--max_train_steps", 2, "--train_batch_size", 4]
+    return [str(option) for option in options]
+
+
+def test_both_stages_give_a_pipeline_that_plain_diffusers_loads(data, vae, tmp_path):
+    cached = ["--cache_latents", "--cache_dir", str(tmp_path / "cache"), "--use_ema"]
+    main(["--stage", "unet", "--vae", str(vae), *common(data, tmp_path / "sd"), *cached])
+    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "sd", safety_checker=None)
+    image = pipe("a red cube", num_inference_steps=2, output_type="pil").images[0]
+    assert image.size == (64, 64)
+    assert Image.open(tmp_path / "sd/validation/000002_samples.png").size == (512, 64)
+
+
+def test_the_scaling_factor_brings_image_latents_to_unit_deviation(data, vae):
+    from diffusers import AutoencoderKL
+
+    from utils.data.pairs import PairDataset
+    from utils.data.records import read_records
+
+    net = AutoencoderKL.from_pretrained(vae)
+    images = torch.stack([sample["pixel_values"] for sample in PairDataset(read_records(data), 64)])
+    with torch.no_grad():
+        latents = net.encode(images).latent_dist.mean * net.config.scaling_factor
+    assert float(latents.std()) == pytest.approx(1, abs=0.01)
+
+
+def test_the_unet_stage_asks_for_the_autoencoder(data, tmp_path):
+    with pytest.raises(SystemExit):
+        main(["--stage", "unet", *common(data, tmp_path / "sd")])
+
+
+def test_a_network_that_knows_v_has_no_loss():
+    class Oracle(nn.Module):
+        def forward(self, x_t, t, input_ids):
+            """v from x_t and the known x_0."""
+            alpha = scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
+            noise = (x_t - alpha.sqrt() * x_0) / (1 - alpha).sqrt()
+            return alpha.sqrt() * noise - (1 - alpha).sqrt() * x_0
+
+    class Identity(nn.Module):
+        config = type("Config", (), {"scaling_factor": 1.0})
+        dtype = torch.float32
+
+    scheduler = DDPMScheduler(prediction_type="v_prediction")
+    x_0 = torch.randn(6, 4, 8, 8)
+    batch = {"latents": x_0, "input_ids": torch.ones(6, 5, dtype=torch.long)}
+    loss, _ = unet_loss(Oracle(), batch, Identity(), scheduler, torch.zeros(1, 5, dtype=torch.long), 0.1)
+    assert float(loss) < 1e-6
