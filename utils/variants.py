@@ -38,13 +38,11 @@ _ALL = (
         "depth_image",
         "joint depth and image on Stable Diffusion",
         pipeline="pipeline_stable_diffusion_joint.py",
-        weights=("depth_image",),
     ),
     Variant(
         "tiny_sd",
         "a small Stable Diffusion trained from nothing on the procedural world",
         run=False,
-        weights=("tiny_sd",),
     ),
 )
 
