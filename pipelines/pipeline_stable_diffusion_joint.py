@@ -170,7 +170,8 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
 
     def known_adapters(self) -> list[str]:
         """Joint adapters of the network; raises where it is not known how one was trained."""
-        loaded = list(self.unet._duet.joints) if "_duet" in vars(self.unet) else []
+        context = getattr(self.unet, "_duet", None)  # also through torch.compile's wrapper
+        loaded = list(context.joints) if context else []
         for name in loaded:
             if name not in self.adapter_pairs:
                 raise ValueError(

@@ -295,3 +295,9 @@ def test_other_sizes_than_the_models_work(pipe):
     out = draw(pipe, height=40, width=24, output_type="pil")
     assert out.images[0].size == (24, 40)
     assert out.values["depth"].shape == (1, 40, 24)
+
+
+def test_a_wrapped_network_draws_the_same(pipe):
+    expected = draw(pipe)
+    pipe.unet = torch.compile(pipe.unet, backend="eager")
+    torch.testing.assert_close(draw(pipe).images, expected.images, atol=1e-5, rtol=0)
