@@ -9,7 +9,8 @@ import argparse
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from accelerate import PartialState
+from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -17,8 +18,12 @@ import patch
 from utils.arguments import parse_args
 from utils.data.cache import add_cache_arguments, cache_latents, cache_texts, encode_pair
 from utils.data.pairs import CONDITIONS, PairDataset, add_data_arguments
+from utils.data.records import read_records
+from utils.images import to_image
 from utils.joint import GIVEN_TIMESTEP, LatentScale, with_trigger
+from utils.seeding import SeededDataset
 from utils.training import add_training_arguments, check_output_dir, fit
+from utils.training_arguments import positive_int
 
 SCALE_SAMPLES = 256  # pictures that the latent scale of the condition is measured on
 
@@ -27,17 +32,17 @@ def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
     args.adapter_name = args.adapter_name or args.condition
     args.trigger_word = f"{args.condition}_map" if args.trigger_word is None else args.trigger_word
+    check_shares(args)
     check_output_dir(args)
-    dataset = PairDataset.from_args(args, args.condition)
+    dataset, shown = read_data(args)
     base = {"pretrained_model_name_or_path": args.pretrained_model_name_or_path, "revision": args.revision}
     vae = AutoencoderKL.from_pretrained(**base, subfolder="vae", torch_dtype=torch.float32).requires_grad_(False)
     unet = UNet2DConditionModel.from_pretrained(**base, subfolder="unet", torch_dtype=torch.float32)
     scheduler = DDPMScheduler.from_pretrained(**base, subfolder="scheduler")
+    check_prediction_type(scheduler)
     text = TextEncoder(base)
     torch.manual_seed(args.seed)
     patch.add_joint(unet, args.adapter_name, args.rank, args.lora_alpha, args.post)
-    if args.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
     if args.cache_latents:
         dataset = cache_latents(dataset, vae, args.cache_dir, args.train_batch_size)
         captions = dataset.captions
@@ -47,7 +52,7 @@ def main(argv=None) -> None:
             text.encode,
             args.cache_dir,
         )
-    scale = measure_scale(dataset, vae)
+    scale = measure_scale(dataset, vae, args.seed)
 
     def compute_loss(unet_in_use, batch):
         return joint_loss(unet, unet_in_use, batch, vae, text, scheduler, scale, args)
@@ -58,9 +63,10 @@ def main(argv=None) -> None:
         patch.save(unet, folder, args.adapter_name, base_model, training, torch.float16, overwrite=True)
 
     def validate(unet, step):
-        return {"pairs": draw_pairs(unet, args, dataset, scale)}
+        pipe = make_pipeline(unet, vae, text, scheduler, args, scale)
+        return draw_validation(pipe, args, shown)
 
-    validate = validate if args.validation_prompts else None
+    validate = validate if args.validation_prompts or shown else None
     parameters = patch.joint_parameters(unet, args.adapter_name)
     frozen = (vae, text.encoder)
     fit(args, unet, dataset, compute_loss, save=save, validate=validate, parameters=parameters, frozen=frozen)
@@ -73,7 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--revision", help="of the base on the hub")
     add("--condition", choices=CONDITIONS, default="depth")
     add("--adapter_name", help="by default that of the condition")
-    add("--rank", type=int, default=64)
+    add("--rank", type=positive_int, default=64)
     add("--lora_alpha", type=float, help="by default the rank")
     add(
         "--post", choices=["fuse", "conv", "conv_fuse"], default="fuse", help="output projection of the joint attention"
@@ -91,8 +97,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--drop_image_prompt", type=float, default=0.1)
     add("--drop_condition_prompt", type=float, default=0.1)
     add("--drop_both_prompts", type=float, default=0.1)
-    add("--snr_gamma", type=float, default=5.0, help="of min-SNR weights (Hang et al., arXiv 2303.09556)")
+    add("--snr_gamma", type=float, default=5.0, help="of min-SNR weights (Hang et al., arXiv 2303.09556); 0 is off")
+    add("--noise_offset", type=float, default=0.0, help="of noise that is constant over each channel")
     add("--validation_prompts", nargs="+", default=[], help="drawn as pairs every --validation_steps")
+    add("--validation_data_dir", help="as --train_data_dir; its first images are shown with their estimated condition")
+    add("--num_validation_samples", type=positive_int, default=4, help="of --validation_data_dir")
     add_data_arguments(parser)
     add_cache_arguments(parser)
     add_training_arguments(parser)
@@ -109,10 +118,12 @@ def joint_loss(unet, unet_in_use, batch, vae, text, scheduler, scale, args):
     t = torch.cat([t_x, t_y]).to(device)
     clean = torch.cat([x_0, y_0])
     noise = torch.randn_like(clean)
+    if args.noise_offset:
+        noise = noise + args.noise_offset * torch.randn_like(noise[..., :1, :1])
     given = (t == GIVEN_TIMESTEP)[:, None, None, None]
     noisy = torch.where(given, clean, scheduler.add_noise(clean, noise, t))
     prompts = draw_prompts(batch["caption"], args)
-    patch.set_pairs(unet, [(i, B + i, args.adapter_name, 1.0, direction) for i in range(B)])
+    pair_up(unet, args.adapter_name, B, direction)
     prediction = unet_in_use(noisy, t, text(prompts, device)).sample.float()
     error = (prediction - target(scheduler, clean, noise, t)).square().mean(dim=(1, 2, 3))
     learns = ~given.flatten() & side_learns(B, direction).to(device)
@@ -126,6 +137,13 @@ def draw_direction(args) -> str:
     if draw >= args.one_way_share:
         return "both"
     return "x_reads_y" if draw < args.one_way_share / 2 else "y_reads_x"
+
+
+def pair_up(unet, name: str, B: int, direction: str) -> None:
+    """Row i of the images with row B + i, unless they are paired so already."""
+    pairs = patch.get_pairs(unet)
+    if len(pairs) != B or pairs[0].direction != direction:
+        patch.set_pairs(unet, [(i, B + i, name, 1.0, direction) for i in range(B)])
 
 
 def draw_timesteps(B: int, direction: str, timesteps: int, args) -> tuple[torch.Tensor, torch.Tensor]:
@@ -160,19 +178,50 @@ def draw_prompts(captions: list[str], args) -> list[str]:
 
 def target(scheduler, clean, noise, t):
     """What the network predicts: the noise, or v = alpha noise - sigma x_0."""
-    kind = scheduler.config.prediction_type
-    if kind == "epsilon":
+    if scheduler.config.prediction_type == "epsilon":
         return noise
-    if kind == "v_prediction":
-        return scheduler.get_velocity(clean, noise, t)
-    raise ValueError(f"The base predicts {kind!r}; epsilon and v_prediction can be trained.")
+    return scheduler.get_velocity(clean, noise, t)
 
 
 def min_snr_weight(scheduler, t: torch.Tensor, gamma: float) -> torch.Tensor:
-    """min(SNR, gamma) / SNR for the noise, min(SNR, gamma) / (SNR + 1) for v."""
+    """min(SNR, gamma) / SNR for the noise, min(SNR, gamma) / (SNR + 1) for v; 1 where gamma is 0."""
+    if not gamma:
+        return torch.ones_like(t, dtype=torch.float32)
     alpha = scheduler.alphas_cumprod.to(t.device)[t]
     snr = alpha / (1 - alpha)
-    return snr.clamp(max=gamma) / (snr + (scheduler.config.prediction_type == "v_prediction"))
+    if scheduler.config.prediction_type == "v_prediction":
+        return snr.clamp(max=gamma) / (snr + 1)
+    return (gamma / snr).clamp(max=1)  # also where the last level has an SNR of 0
+
+
+def check_shares(args) -> None:
+    names = ("one_way_share", "clean_image_share", "clean_condition_share", "equal_noise_share")
+    prompts = ("drop_image_prompt", "drop_condition_prompt", "drop_both_prompts")
+    for name in (*names, *prompts):
+        if not 0 <= getattr(args, name) <= 1:
+            raise ValueError(f"--{name} is {getattr(args, name)}: a share lies between 0 and 1.")
+    for group in (("clean_image_share", "clean_condition_share"), prompts):
+        if (total := sum(getattr(args, name) for name in group)) > 1 + 1e-6:
+            raise ValueError(
+                f"{', '.join(f'--{name}' for name in group)} add up to {total:g}: lower them to 1 at most."
+            )
+    if args.snr_gamma < 0:
+        raise ValueError(f"--snr_gamma is {args.snr_gamma}: take 5, or 0 to weigh all noise levels alike.")
+
+
+def check_prediction_type(scheduler) -> None:
+    kind = scheduler.config.prediction_type
+    if kind not in ("epsilon", "v_prediction"):
+        raise ValueError(f"The base predicts {kind!r}: take one that predicts epsilon or v_prediction.")
+
+
+def read_data(args) -> tuple[PairDataset, list]:
+    """The training data, and the first samples of the validation data."""
+    dataset = PairDataset.from_args(args, args.condition)
+    if args.validation_data_dir is None:
+        return dataset, []
+    records = read_records(args.validation_data_dir)[: args.num_validation_samples]
+    return dataset, list(PairDataset(records, args.resolution, args.condition, center_crop=True))
 
 
 class TextEncoder:
@@ -196,25 +245,50 @@ class TextEncoder:
 
 
 @torch.no_grad()
-def measure_scale(dataset, vae) -> LatentScale:
+def measure_scale(dataset, vae, seed: int) -> LatentScale:
     """Mean and deviation of the condition's latents over the first samples."""
-    samples = [dataset[i] for i in range(min(SCALE_SAMPLES, len(dataset)))]
-    batches = [torch.utils.data.default_collate(samples[i : i + 16]) for i in range(0, len(samples), 16)]
-    return LatentScale.measure(torch.cat([encode_pair(batch, vae)[1].float() for batch in batches]))
+    vae.to(PartialState().device)
+    seeded = SeededDataset(dataset, seed)  # a resumed run has to find the same scale
+    latents = []
+    for i in range(min(SCALE_SAMPLES, len(dataset))):
+        sample = {key: value[None] for key, value in seeded[0, i].items() if key.startswith("conditioning")}
+        latents.append(encode_pair({key: value.to(vae.device) for key, value in sample.items()}, vae)[1].float())
+    return LatentScale.measure(torch.cat(latents))
 
 
-def draw_pairs(unet, args, dataset, scale) -> Image.Image:
-    """A row for each validation prompt: the joint pair."""
+def make_pipeline(unet, vae, text, scheduler, args, scale):
     from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 
-    pipe = StableDiffusionJointPipeline.from_pretrained(args.pretrained_model_name_or_path, unet=unet)
-    pipe.to(unet.device)
-    pipe.register_adapter_pair(args.adapter_name, args.trigger_word, scale)
+    sampler = DDIMScheduler.from_config(scheduler.config)
+    pipe = StableDiffusionJointPipeline(vae, text.encoder, text.tokenizer, unet, sampler)
+    pipe.register_adapter_pair(args.adapter_name, args.trigger_word, scale, one_way=args.one_way_share > 0)
     pipe.set_progress_bar_config(disable=True)
-    generator = torch.Generator().manual_seed(args.seed)
-    out = pipe(args.validation_prompts, num_inference_steps=25, generator=generator)
-    rows = zip(out.images, out.conditions[args.adapter_name], strict=True)
-    return Image.fromarray(np.concatenate([np.concatenate([np.asarray(p) for p in row], axis=1) for row in rows]))
+    return pipe
+
+
+def draw_validation(pipe, args, shown: list) -> dict[str, Image.Image]:
+    """pairs: drawn for the prompts. samples: image and condition, the condition from the image, a pair for the caption."""
+    sample = {"num_inference_steps": 25, "height": args.resolution, "width": args.resolution}
+    pictures = {}
+    if args.validation_prompts:
+        pictures["pairs"] = grid(draw(pipe, args, prompt=args.validation_prompts, **sample))
+    if shown:
+        known = [[to_image(s[key]) for s in shown] for key in ("pixel_values", "conditioning_pixel_values")]
+        captions = [s["caption"] for s in shown]
+        estimated = draw(pipe, args, prompt=captions, image=known[0], **sample)[1]
+        pictures["samples"] = grid([*known, estimated, *draw(pipe, args, prompt=captions, **sample)])
+    return pictures
+
+
+def draw(pipe, args, **inputs) -> list[list[Image.Image]]:
+    """Images and conditions."""
+    out = pipe(generator=torch.Generator().manual_seed(args.seed), **inputs)
+    return [out.images, out.conditions[args.adapter_name]]
+
+
+def grid(columns: list[list[Image.Image]]) -> Image.Image:
+    rows = [np.concatenate([np.asarray(picture) for picture in row], axis=1) for row in zip(*columns, strict=True)]
+    return Image.fromarray(np.concatenate(rows))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,27 @@
+import pytest
+import torch
+
+from utils.joint import LatentScale, with_trigger
+
+
+def test_the_measured_scale_brings_latents_to_mean_0_and_deviation_1_and_back():
+    latents = 1.48 * torch.randn(8, 4, 16, 16) + 0.3
+    scale = LatentScale.measure(latents)
+    seen = scale.normalize(latents)
+    assert float(seen.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(seen.std()) == pytest.approx(1, abs=1e-5)
+    assert torch.allclose(scale.denormalize(seen), latents, atol=1e-5)
+
+
+def test_without_a_measurement_latents_stay_as_they_are():
+    latents = torch.randn(2, 4, 8, 8)
+    assert torch.equal(LatentScale().normalize(latents), latents)
+    assert torch.equal(LatentScale().denormalize(latents), latents)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "caption", "text"),
+    [("depth_map", "a cube", "depth_map, a cube"), ("depth_map", "", "depth_map"), ("", "a cube", "a cube")],
+)
+def test_the_trigger_word_leads_the_caption(trigger, caption, text):
+    assert with_trigger(trigger, caption) == text
