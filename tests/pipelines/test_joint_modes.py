@@ -297,7 +297,6 @@ def test_other_sizes_than_the_models_work(pipe):
     assert out.values["depth"].shape == (1, 40, 24)
 
 
-def test_a_wrapped_network_draws_the_same(pipe):
-    expected = draw(pipe)
+def test_the_adapters_of_a_compiled_network_are_found(pipe):
     pipe.unet = torch.compile(pipe.unet, backend="eager")
-    torch.testing.assert_close(draw(pipe).images, expected.images, atol=1e-5, rtol=0)
+    assert pipe.known_adapters() == ["depth"]
