@@ -1,0 +1,282 @@
+"""Training of a joint adapter: the loss row by row, and whole runs on a tiny random Stable Diffusion."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+import patch
+import train_models.train_depth_image as script
+from train_models.train_depth_image import (
+    draw_direction,
+    draw_prompts,
+    draw_timesteps,
+    joint_loss,
+    main,
+    make_parser,
+    min_snr_weight,
+)
+from utils.depth import write_depth
+from utils.joint import LatentScale
+
+SIZE = 16
+B = 6
+
+
+def tiny_unet():
+    return UNet2DConditionModel(
+        sample_size=SIZE // 2, block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, cross_attention_dim=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=2,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    letters = "abcdefghijklmnopqrstuvwxyz_,"
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    torch.manual_seed(0)
+    text = CLIPTextConfig(
+        vocab_size=len(words), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=16, bos_token_id=56, eos_token_id=57, pad_token_id=57,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(4, 8), norm_num_groups=4, sample_size=SIZE, scaling_factor=0.7,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    )  # fmt: skip
+    pipe = StableDiffusionPipeline(
+        vae, CLIPTextModel(text), CLIPTokenizer.from_pretrained(folder, model_max_length=16), tiny_unet(),
+        DDPMScheduler(prediction_type="v_prediction", clip_sample=False), None, None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipe.save_pretrained(folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    lines = []
+    for i in range(6):
+        Image.fromarray(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+        write_depth(folder / f"{i}_depth.png", rng.uniform(1, 9, (SIZE, SIZE)))
+        lines.append({"file_name": f"{i}.png", "depth_file_name": f"{i}_depth.png", "text": "a cube" * (i % 2)})
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def train(base, data, output_dir, *flags):
+    flags = [
+        "--pretrained_model_name_or_path", base, "--train_data_dir", data, "--output_dir", output_dir, "--resolution", SIZE,
+        "--train_batch_size", 4, "--rank", 2, "--max_train_steps", 2, "--learning_rate", 1e-2, *flags,
+    ]  # fmt: skip
+    main([str(flag) for flag in flags])
+
+
+def arguments(*flags):
+    return make_parser().parse_args(["--train_data_dir", "d", "--output_dir", "o", *map(str, flags)])
+
+
+def test_a_run_writes_an_adapter_whose_header_says_how_to_use_it(base, data, tmp_path):
+    train(base, data, tmp_path / "run", "--lora_alpha", 4, "--validation_prompts", "a cube", "a cone")
+    path = tmp_path / "run/depth.safetensors"
+    config = patch.read_config(path)
+    assert (config["rank"], config["alpha"], config["base_model"]) == (2, 4, str(base))
+    assert config["training"]["trigger"] == "depth_map"
+    assert config["training"]["latent_scale"]["std"] > 0
+    assert config["training"]["max_train_steps"] == 2
+    assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
+    unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
+    patch.load(unet, path)
+    assert any(p.abs().max() > 0 for name, p in unet.named_parameters() if "joint_post" in name)
+    assert Image.open(tmp_path / "run/validation/000002_pairs.png").size == (2 * SIZE, 2 * SIZE)
+
+
+def test_validation_shows_samples_with_their_estimated_condition(base, data, tmp_path):
+    flags = ["--condition", "edge", "--adapter_name", "lines", "--validation_data_dir", data]
+    train(base, data, tmp_path / "run", *flags, "--num_validation_samples", 2, "--max_train_steps", 1)
+    assert Image.open(tmp_path / "run/validation/000001_samples.png").size == (5 * SIZE, 2 * SIZE)
+    assert patch.read_config(tmp_path / "run/lines.safetensors")["training"]["trigger"] == "edge_map"
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_resumed_run_equals_an_uninterrupted_one_whatever_was_validated(base, data, tmp_path, cached):
+    flags = ["--cache_latents", "--cache_dir", tmp_path / "cache"] if cached else []
+    long = ["--max_train_steps", 4]
+    train(base, data, tmp_path / "whole", *flags, *long)
+    train(base, data, tmp_path / "cut", *flags, "--validation_prompts", "a cube", "--validation_steps", 1)
+    train(base, data, tmp_path / "cut", *flags, *long, "--resume_from_checkpoint", "latest")
+    whole, cut = (load_file(tmp_path / run / "depth.safetensors") for run in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+
+
+def test_a_cached_run_calls_neither_autoencoder_nor_text_encoder_in_its_steps(base, data, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("an encoder was called")
+
+    fit = script.fit
+
+    def fit_without_encoders(*args, frozen, **kwargs):
+        vae, text_encoder = frozen
+        vae.encode = text_encoder.forward = refuse
+        fit(*args, frozen=frozen, **kwargs)
+
+    monkeypatch.setattr(script, "fit", fit_without_encoders)
+    train(base, data, tmp_path / "run", "--cache_latents", "--cache_dir", tmp_path / "cache")
+    assert (tmp_path / "run/depth.safetensors").is_file()
+
+
+@pytest.mark.parametrize("flags", [["--post", "conv"], ["--post", "conv_fuse"], ["--gradient_checkpointing"]])
+def test_every_form_of_the_adapter_trains(base, data, tmp_path, flags):
+    train(base, data, tmp_path / "run", *flags)
+    tensors = load_file(tmp_path / "run/depth.safetensors")
+    assert any(t.abs().max() > 0 for key, t in tensors.items() if key.startswith("post"))
+
+
+class Recorder(nn.Module):
+    """Stands in for the prepared network: keeps what it was asked, answers `answer`."""
+
+    def __init__(self, answer=0.0):
+        super().__init__()
+        self.answer = nn.Parameter(torch.tensor(answer))
+
+    def forward(self, noisy, t, text):
+        self.noisy, self.t = noisy, t
+        self.rows = (torch.zeros_like(noisy) + self.answer).requires_grad_()
+        self.rows.retain_grad()
+        return SimpleNamespace(sample=self.rows)
+
+
+def loss_of(*flags):
+    """Recorder, normalised clean latents (2 B, ...), pairs and loss of one batch."""
+    unet = tiny_unet()
+    patch.add_joint(unet, "depth", rank=2)
+    args = arguments(*flags)
+    args.adapter_name, args.trigger_word = "depth", "depth_map"
+    batch = {
+        "latents": torch.randn(B, 4, 8, 8),
+        "conditioning_latents": torch.randn(B, 4, 8, 8),
+        "caption": ["a cube"] * B,
+    }
+    vae = SimpleNamespace(config=SimpleNamespace(scaling_factor=1.0), dtype=torch.float32)
+    scale, recorder = LatentScale(0.5, 2.0), Recorder()
+    scheduler = DDPMScheduler(prediction_type="v_prediction")
+    loss = joint_loss(unet, recorder, batch, vae, lambda texts, device: None, scheduler, scale, args)
+    clean = torch.cat([batch["latents"], scale.normalize(batch["conditioning_latents"])])
+    return recorder, clean, patch.get_pairs(unet), loss
+
+
+@pytest.mark.parametrize(
+    ("flag", "given"), [("--clean_image_share", range(B)), ("--clean_condition_share", range(B, 2 * B))]
+)
+def test_a_given_side_has_no_noise_and_no_loss(flag, given):
+    other = {"--clean_image_share": "--clean_condition_share"}.get(flag, "--clean_image_share")
+    recorder, clean, pairs, loss = loss_of("--one_way_share", 0, flag, 1, other, 0)
+    loss.backward()
+    given, free = list(given), [row for row in range(2 * B) if row not in given]
+    assert {pair.direction for pair in pairs} == {"both"}
+    assert torch.equal(recorder.noisy[given], clean[given])
+    assert (recorder.t[given] == 0).all()
+    assert recorder.rows.grad[given].abs().max() == 0
+    assert (recorder.t[free] > 0).all()
+    assert (recorder.rows.grad[free].flatten(1).abs().amax(1) > 0).all()
+
+
+def test_with_one_direction_the_side_that_is_read_is_given():
+    seen = set()
+    for seed in range(8):
+        torch.manual_seed(seed)
+        recorder, clean, pairs, _ = loss_of("--one_way_share", 1)
+        direction = pairs[0].direction
+        given = slice(B, None) if direction == "x_reads_y" else slice(0, B)
+        assert {pair.direction for pair in pairs} == {direction}
+        assert torch.equal(recorder.noisy[given], clean[given])
+        seen.add(direction)
+    assert seen == {"x_reads_y", "y_reads_x"}
+
+
+def test_directions_and_noise_levels_come_in_the_shares_asked_for():
+    torch.manual_seed(0)
+    args = arguments("--one_way_share", 0.4, "--equal_noise_share", 0.25)
+    directions = [draw_direction(args) for _ in range(4000)]
+    for direction, share in (("both", 0.6), ("x_reads_y", 0.2), ("y_reads_x", 0.2)):
+        assert directions.count(direction) / 4000 == pytest.approx(share, abs=0.03)
+    t_x, t_y = draw_timesteps(4000, "both", 1000, args)
+    free = (t_x > 0) & (t_y > 0)
+    assert float((t_x == 0).float().mean()) == pytest.approx(0.2, abs=0.03)
+    assert float((t_y == 0).float().mean()) == pytest.approx(0.2, abs=0.03)
+    assert not ((t_x == 0) & (t_y == 0)).any()
+    assert float((t_x == t_y)[free].float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_prompts_are_dropped_per_side_and_the_condition_keeps_its_trigger():
+    torch.manual_seed(0)
+    args = arguments()
+    args.trigger_word = "depth_map"
+    texts = draw_prompts(["a cube"] * 4000, args)
+    pairs = list(zip(texts[:4000], texts[4000:], strict=True))
+    shares = {
+        ("", "depth_map, a cube"): 0.1,
+        ("a cube", "depth_map"): 0.1,
+        ("", "depth_map"): 0.1,
+        ("a cube", "depth_map, a cube"): 0.7,
+    }
+    assert set(pairs) == set(shares)
+    for pair, share in shares.items():
+        assert pairs.count(pair) / 4000 == pytest.approx(share, abs=0.03)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_min_snr_weights_follow_the_formula(kind):
+    scheduler = DDPMScheduler(prediction_type=kind)
+    t = torch.tensor([1, 300, 999])
+    alpha = scheduler.alphas_cumprod[t]
+    snr = alpha / (1 - alpha)
+    smaller = torch.minimum(snr, torch.tensor(5.0))
+    expected = smaller / snr if kind == "epsilon" else smaller / (snr + 1)
+    assert torch.allclose(min_snr_weight(scheduler, t, 5.0), expected)
+    assert torch.equal(min_snr_weight(scheduler, t, 0), torch.ones(3))
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_the_weight_is_finite_where_nothing_of_the_signal_is_left(kind):
+    scheduler = DDPMScheduler(prediction_type=kind, rescale_betas_zero_snr=True)
+    scheduler.alphas_cumprod[-1] = 0
+    assert min_snr_weight(scheduler, torch.tensor([999]), 5.0).isfinite().all()
+
+
+def test_a_folder_without_metadata_is_refused(base, tmp_path):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"metadata\.jsonl"):
+        train(base, tmp_path / "data", tmp_path / "run")
+
+
+def test_an_output_folder_with_content_is_refused_and_kept(base, data, tmp_path):
+    (tmp_path / "depth.safetensors").write_text("mine")
+    with pytest.raises(FileExistsError):
+        train(base, data, tmp_path)
+    assert (tmp_path / "depth.safetensors").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--one_way_share", 1.5], "--one_way_share is 1.5"),
+        (["--clean_image_share", 0.7, "--clean_condition_share", 0.7], "add up to 1.4"),
+        (["--drop_both_prompts", 0.9], "add up to 1.1"),
+        (["--snr_gamma", -1], "--snr_gamma is -1"),
+    ],
+)
+def test_impossible_shares_are_refused_before_anything_is_read(tmp_path, flags, message):
+    with pytest.raises(ValueError, match=message):
+        train("missing", "missing", tmp_path / "run", *flags)
