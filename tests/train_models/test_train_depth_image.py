@@ -136,7 +136,24 @@ def test_a_cached_run_calls_neither_autoencoder_nor_text_encoder_in_its_steps(ba
     assert (tmp_path / "run/depth.safetensors").is_file()
 
 
-@pytest.mark.parametrize("flags", [["--post", "conv"], ["--post", "conv_fuse"], ["--gradient_checkpointing"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--post", "conv"],
+        ["--post", "conv_fuse"],
+        ["--gradient_checkpointing"],
+        [
+            "--mixed_precision",
+            "bf16",
+            "--channels_last",
+            "--use_ema",
+            "--noise_offset",
+            "0.1",
+            "--validation_prompts",
+            "a cube",
+        ],
+    ],
+)
 def test_every_form_of_the_adapter_trains(base, data, tmp_path, flags):
     train(base, data, tmp_path / "run", *flags)
     tensors = load_file(tmp_path / "run/depth.safetensors")
