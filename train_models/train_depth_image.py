@@ -9,7 +9,6 @@ import argparse
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -21,6 +20,7 @@ from utils.data.pairs import CONDITIONS, PairDataset, add_data_arguments
 from utils.data.records import read_records
 from utils.images import to_image
 from utils.joint import GIVEN_TIMESTEP, LatentScale, with_trigger
+from utils.processes import process_state
 from utils.seeding import SeededDataset
 from utils.training import add_training_arguments, check_output_dir, fit
 from utils.training_arguments import positive_int
@@ -247,7 +247,7 @@ class TextEncoder:
 @torch.no_grad()
 def measure_scale(dataset, vae, seed: int) -> LatentScale:
     """Mean and deviation of the condition's latents over the first samples."""
-    vae.to(PartialState().device)
+    vae.to(process_state().device)
     seeded = SeededDataset(dataset, seed)  # a resumed run has to find the same scale
     latents = []
     for i in range(min(SCALE_SAMPLES, len(dataset))):

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from utils import checkpoints
 from utils.logs import JsonLog, Means
+from utils.processes import on_cpu
 from utils.seeding import EpochSampler, SeededDataset
 
 
@@ -138,6 +139,7 @@ def _accelerator(args) -> Accelerator:
     GradientState._reset_state()
     folder = Path(args.output_dir)
     return Accelerator(
+        cpu=on_cpu(),
         mixed_precision=args.mixed_precision,
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         log_with=None if args.report_to == "none" else args.report_to,

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -23,6 +22,7 @@ from utils.data.records import METADATA, read_image_folder
 from utils.depth import metres_to_disparity, normalize_disparity, write_disparity
 from utils.files import replacing
 from utils.images import read_image
+from utils.processes import process_state
 from utils.training_arguments import positive_int
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -92,7 +92,7 @@ class DepthEstimator:
 
         # The other backend of the processors needs torchvision.
         self.processor = AutoImageProcessor.from_pretrained(name, backend="pil")
-        self.model = AutoModelForDepthEstimation.from_pretrained(name).eval().to(PartialState().device)
+        self.model = AutoModelForDepthEstimation.from_pretrained(name).eval().to(process_state().device)
         kind = getattr(self.model.config, "depth_estimation_type", None)
         self.metric = kind == "metric" or self.model.config.model_type in METRIC_MODELS
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
@@ -21,6 +20,7 @@ from tqdm.auto import tqdm
 from utils.data.geometry import Geometry
 from utils.data.pairs import PairDataset
 from utils.files import replacing
+from utils.processes import process_state
 
 SIDES = {"pixel_values": "latents", "conditioning_pixel_values": "conditioning_latents"}
 
@@ -132,7 +132,7 @@ def _draw(posterior: np.ndarray) -> torch.Tensor:
 
 def _build_once(folder: Path, write: Callable[[Path], None]) -> None:
     """Build a cache in the first process of a machine while the others wait."""
-    with PartialState().local_main_process_first():
+    with process_state().local_main_process_first():
         if folder.is_dir():
             return
         with replacing(folder) as temporary:
@@ -142,7 +142,7 @@ def _build_once(folder: Path, write: Callable[[Path], None]) -> None:
 
 @torch.no_grad()
 def _write_latents(dataset: PairDataset, vae: nn.Module, folder: Path, batch_size: int) -> None:
-    vae.to(PartialState().device)
+    vae.to(process_state().device)
     flips = (False, True) if dataset.random_flip else (False,)
     arrays = {}
     for start in tqdm(range(0, len(dataset), batch_size), desc="encode images"):
@@ -169,7 +169,7 @@ def _posterior(vae: nn.Module, pixels: torch.Tensor) -> np.ndarray:
 
 @torch.no_grad()
 def _write_texts(texts: list[str], text_encoder: nn.Module, encode, folder: Path, batch_size: int) -> None:
-    text_encoder.to(PartialState().device)
+    text_encoder.to(process_state().device)
     starts = tqdm(range(0, len(texts), batch_size), desc="encode texts")
     parts = [encode(texts[start : start + batch_size]).to(torch.float16).cpu().numpy() for start in starts]
     np.save(folder / "embeddings.npy", np.concatenate(parts))
