@@ -9,14 +9,22 @@ from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusio
 from PIL import Image
 from torch import nn
 
-from models.tiny_sd import make_scheduler, make_text_encoder, make_tokenizer, make_unet, make_vae
+from models.tiny_sd import (
+    LATENT_CHANNELS,
+    make_scheduler,
+    make_text_encoder,
+    make_tokenizer,
+    make_unet,
+    make_vae,
+    narrow_latents,
+)
 from utils.arguments import parse_args
 from utils.data.cache import add_cache_arguments, cache_latents, encode_pair
 from utils.data.pairs import PairDataset, add_data_arguments
 from utils.images import to_image
 from utils.training import add_training_arguments, check_output_dir, fit
+from utils.training_arguments import positive_int
 
-KL_WEIGHT = 1e-6
 DEPTH_SHARE = 4  # one depth picture for so many images: the autoencoder has to draw both
 SNR_GAMMA = 5.0  # min-SNR weighting (Hang et al., arXiv 2303.09556)
 TRIGGERS = ("depth_map", "edge_map")  # words of the pairs that are trained on this base
@@ -27,7 +35,12 @@ def main(argv=None) -> None:
     parser.add_argument("--stage", choices=["vae", "unet"], required=True)
     parser.add_argument("--vae", help="folder of the trained autoencoder, for --stage unet")
     parser.add_argument("--drop_prompt", type=float, default=0.1, help="share of empty captions, for guidance")
-    parser.add_argument("--init_from", help="pipeline folder whose text encoder and UNet are trained further")
+    parser.add_argument(
+        "--init_from",
+        help="what is trained further: a pipeline folder, or an autoencoder, of which the fullest channels are kept",
+    )
+    parser.add_argument("--latent_channels", type=positive_int, default=LATENT_CHANNELS, help="of --stage vae")
+    parser.add_argument("--kl_weight", type=float, default=1e-6, help="of the autoencoder's divergence")
     add_data_arguments(parser, resolution=64)
     add_cache_arguments(parser)
     add_training_arguments(parser)
@@ -45,6 +58,7 @@ def train_vae(args) -> None:
     torch.manual_seed(args.seed)
     dataset = PairDataset.from_args(args, "depth")
     shown = torch.stack([dataset[i]["pixel_values"] for i in range(8)])
+    vae = load_vae(args, dataset) if args.init_from else make_vae(args.latent_channels)
 
     def validate(vae, step):
         return {"reconstruction": grid(torch.cat([shown, reconstruct(vae, shown)]), columns=8)}
@@ -55,9 +69,9 @@ def train_vae(args) -> None:
 
     fit(
         args,
-        Autoencoder(),
+        Autoencoder(vae),
         dataset,
-        vae_loss,
+        lambda model, batch: vae_loss(model, batch, args.kl_weight),
         save=lambda m, f: save(m.vae, f),
         validate=lambda m, s: validate(m.vae, s),
     )
@@ -68,7 +82,8 @@ def train_unet(args) -> None:
     vae = AutoencoderKL.from_pretrained(args.vae)
     dataset = PairDataset.from_args(args)
     captions = [record.caption for record in dataset.records]
-    model, tokenizer = load_parts(args.init_from) if args.init_from else make_parts(captions)
+    channels = vae.config.latent_channels
+    model, tokenizer = load_parts(args.init_from) if args.init_from else make_parts(captions, channels)
     if args.cache_latents:
         dataset = cache_latents(dataset, vae, args.cache_dir, batch_size=32)
     scheduler = make_scheduler()
@@ -99,9 +114,9 @@ def train_unet(args) -> None:
 class Autoencoder(nn.Module):
     """`AutoencoderKL` from pixels to reconstruction and divergence in one forward."""
 
-    def __init__(self):
+    def __init__(self, vae):
         super().__init__()
-        self.vae = make_vae()
+        self.vae = vae
 
     def forward(self, pixels):
         posterior = self.vae.encode(pixels).latent_dist
@@ -119,14 +134,14 @@ class TextToImage(nn.Module):
         return self.unet(x_t, t, self.text_encoder(input_ids).last_hidden_state).sample
 
 
-def vae_loss(model, batch):
+def vae_loss(model, batch, kl_weight):
     images, depths = batch["pixel_values"], batch["conditioning_pixel_values"]
     pixels = torch.cat([images, depths[: len(depths) // DEPTH_SHARE]])
     decoded, kl = model(pixels)
     error = F.mse_loss(decoded.float(), pixels)
     absolute = F.l1_loss(decoded.float(), pixels)
     psnr = 10 * torch.log10(4 / error.detach())
-    return error + 0.5 * absolute + KL_WEIGHT * kl.float(), {"psnr": psnr}
+    return error + 0.5 * absolute + kl_weight * kl.float(), {"psnr": psnr}
 
 
 def unet_loss(model, batch, vae, scheduler, empty, drop_prompt):
@@ -143,9 +158,22 @@ def unet_loss(model, batch, vae, scheduler, empty, drop_prompt):
     return (error * snr.clamp(max=SNR_GAMMA) / (snr + 1)).mean(), {"v_error": error.detach().mean()}
 
 
-def make_parts(captions):
+def load_vae(args, dataset):
+    vae = AutoencoderKL.from_pretrained(args.init_from, torch_dtype=torch.float32)
+    if vae.config.latent_channels < args.latent_channels:
+        raise ValueError(
+            f"{args.init_from} has {vae.config.latent_channels} latent channels: lower --latent_channels {args.latent_channels}."
+        )
+    if vae.config.latent_channels == args.latent_channels:
+        return vae
+    samples = [dataset[i] for i in range(min(256, len(dataset)))]
+    pixels = [sample[key] for key in ("pixel_values", "conditioning_pixel_values") for sample in samples]
+    return narrow_latents(vae, torch.stack(pixels), args.latent_channels)
+
+
+def make_parts(captions, latent_channels):
     tokenizer = make_tokenizer([*captions, *TRIGGERS])
-    return TextToImage(make_text_encoder(tokenizer), make_unet()), tokenizer
+    return TextToImage(make_text_encoder(tokenizer), make_unet(latent_channels)), tokenizer
 
 
 def load_parts(folder):

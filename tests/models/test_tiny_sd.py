@@ -3,7 +3,15 @@
 import torch
 from transformers import CLIPTokenizer
 
-from models.tiny_sd import LATENT_CHANNELS, MAX_TOKENS, make_scheduler, make_tokenizer, make_unet, make_vae
+from models.tiny_sd import (
+    LATENT_CHANNELS,
+    MAX_TOKENS,
+    make_scheduler,
+    make_tokenizer,
+    make_unet,
+    make_vae,
+    narrow_latents,
+)
 from utils.scenes import caption, sample_scene
 
 CAPTIONS = [caption(sample_scene(seed)) for seed in range(200)]
@@ -38,6 +46,30 @@ def test_autoencoder_and_unet_agree_on_the_latents():
         assert latents.shape == (1, LATENT_CHANNELS, 16, 16)
         prediction = make_unet()(latents, 3, torch.zeros(1, MAX_TOKENS, 128)).sample
     assert prediction.shape == latents.shape
+
+
+@torch.no_grad()
+def test_narrowed_latents_are_the_fullest_channels_with_mean_0_and_deviation_1():
+    wide, pixels = make_vae(8), torch.rand(4, 3, 64, 64) * 2 - 1
+    wide.quant_conv.bias[8:] = torch.tensor(
+        [0.0, -12, 0, -12, -12, 0, -12, 0]
+    )  # log variances: small noise is a full channel
+    narrow = narrow_latents(wide, pixels, 4)
+    expected = wide.encode(pixels).latent_dist.mean[:, [1, 3, 4, 6]]
+    expected = (expected - expected.mean((0, 2, 3), keepdim=True)) / expected.std((0, 2, 3), keepdim=True)
+    torch.testing.assert_close(narrow.encode(pixels).latent_dist.mean, expected, atol=1e-4, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_a_narrowed_decoder_draws_as_the_wide_one_with_the_other_channels_at_their_mean():
+    wide, pixels = make_vae(8), torch.rand(4, 3, 64, 64) * 2 - 1
+    wide.quant_conv.bias[8:] = torch.tensor([-12.0] * 4 + [0] * 4)
+    latents = wide.encode(pixels).latent_dist.mean
+    latents[:, 4:] = latents[:, 4:].mean((0, 2, 3), keepdim=True)
+    wide.post_quant_conv.bias.copy_(-wide.post_quant_conv.weight[..., 0, 0] @ latents.mean((0, 2, 3)))
+    narrow = narrow_latents(wide, pixels, 4)
+    drawn = narrow.decode(narrow.encode(pixels).latent_dist.mean).sample
+    torch.testing.assert_close(drawn, wide.decode(latents).sample, atol=1e-4, rtol=1e-3)
 
 
 def test_files_stay_below_15_mb_in_float16():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline
 from PIL import Image
 from torch import nn
 
@@ -39,8 +39,6 @@ def test_both_stages_give_a_pipeline_that_plain_diffusers_loads(data, vae, tmp_p
 
 
 def test_the_scaling_factor_brings_image_latents_to_unit_deviation(data, vae):
-    from diffusers import AutoencoderKL
-
     from utils.data.pairs import PairDataset
     from utils.data.records import read_records
 
@@ -49,6 +47,14 @@ def test_the_scaling_factor_brings_image_latents_to_unit_deviation(data, vae):
     with torch.no_grad():
         latents = net.encode(images).latent_dist.mean * net.config.scaling_factor
     assert float(latents.std()) == pytest.approx(1, abs=0.01)
+
+
+def test_an_autoencoder_is_trained_further_with_fewer_channels_and_not_with_more(data, vae, tmp_path):
+    fewer = ["--stage", "vae", "--init_from", str(vae), "--latent_channels", "3"]
+    main([*fewer, *common(data, tmp_path / "fewer")])
+    assert AutoencoderKL.from_pretrained(tmp_path / "fewer/vae").config.latent_channels == 3
+    with pytest.raises(ValueError, match="lower --latent_channels 5"):
+        main([*fewer[:-1], "5", *common(data, tmp_path / "more")])
 
 
 def test_the_unet_stage_asks_for_the_autoencoder(data, tmp_path):
