@@ -5,6 +5,7 @@ import json
 from multiprocessing import Pool
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -24,11 +25,28 @@ def write_sample(task: tuple[Path, int, int]) -> dict:
         "depth_file_name": f"depth/{seed:07d}.png",
         "text": caption(scene),
         "seed": seed,
-        "objects": [{"color": solid.color, "shape": solid.shape, "size": solid.size} for solid in scene.objects],
+        "objects": [
+            {
+                "color": solid.color,
+                "shape": solid.shape,
+                "size": solid.size,
+                "center": center(rendering.labels == index),
+            }
+            for index, solid in enumerate(scene.objects)
+        ],
     }
     Image.fromarray(rendering.image).save(folder / row["file_name"])
     write_depth(folder / row["depth_file_name"], rendering.depth)
     return row
+
+
+def center(mask: np.ndarray) -> list[float]:
+    """Middle (x, y) of the pixels of a mask (H, W), as shares of width and height."""
+    rows, columns = np.nonzero(mask)
+    return [
+        round(float(places.mean() + 0.5) / size, 4)
+        for places, size in zip((columns, rows), mask.shape[::-1], strict=True)
+    ]
 
 
 def write_dataset(folder: str | Path, seeds: range, size: int, num_workers: int = 1) -> None:
