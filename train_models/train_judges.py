@@ -1,0 +1,152 @@
+"""Train the judges of the evaluation on scenes of the procedural world and on what an autoencoder makes of them.
+
+python -m utils.scenes.write_dataset --output_dir data/judge_scenes --num_samples 12500 --seed 1000000
+python train_models/train_judges.py --train_data_dir data/judge_scenes --vae weights/tiny_sd/vae --output_dir outputs/judges
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch.utils.data import Subset
+
+from utils.arguments import parse_args
+from utils.depth import read_depth
+from utils.files import replacing
+from utils.judges import AttributeJudge, DepthJudge, load_judge, save_judge
+from utils.judges.data import NOTHING, JudgeDataset, Scenes, from_bytes, reconstruct_scenes
+from utils.judges.storage import JUDGES
+from utils.metrics.attributes import score_objects
+from utils.metrics.depth import depth_errors
+from utils.training import add_training_arguments, check_output_dir, fit
+from utils.training_arguments import positive_int
+
+VERSIONS = {"renderings": 0, "reconstructions": 1}
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train_data_dir", required=True, help="folder written by utils.scenes.write_dataset")
+    parser.add_argument("--vae", required=True, help="folder of the autoencoder")
+    parser.add_argument("--judges", nargs="+", choices=list(JUDGES), default=list(JUDGES))
+    parser.add_argument("--max_train_samples", type=positive_int, help="use the first scenes only")
+    parser.add_argument("--num_validation_samples", type=positive_int, default=500, help="last scenes, not trained on")
+    add_training_arguments(parser, train_batch_size=32, max_train_steps=4000, learning_rate=2e-3, lr_scheduler="cosine")
+    parser.set_defaults(lr_warmup_steps=100)
+    args = parse_args(parser, argv)
+    runs = [run_arguments(args, name) for name in args.judges]
+    for run in runs:
+        check_output_dir(run)
+    dataset = load_dataset(args)
+    first_held_out = len(dataset) - args.num_validation_samples
+    for name, run in zip(args.judges, runs, strict=True):
+        train(name, run, dataset, range(first_held_out), range(first_held_out, len(dataset)))
+    write_card(Path(args.output_dir))
+
+
+def run_arguments(args, name: str) -> argparse.Namespace:
+    """Each judge has a run of its own, in a folder of its own."""
+    return argparse.Namespace(**{**vars(args), "output_dir": str(Path(args.output_dir) / name)})
+
+
+def load_dataset(args) -> JudgeDataset:
+    vae = AutoencoderKL.from_pretrained(args.vae, torch_dtype=torch.float32)
+    scenes = Scenes(args.train_data_dir, args.max_train_samples)
+    if len(scenes) <= args.num_validation_samples:
+        raise ValueError(f"{len(scenes)} scenes leave none to train on: lower --num_validation_samples.")
+    return JudgeDataset(scenes, reconstruct_scenes(vae, scenes))
+
+
+def train(name: str, args, dataset: JudgeDataset, trained: range, held_out: range) -> None:
+    losses = {"depth": depth_loss, "attributes": attribute_loss}
+    metrics = {"depth": depth_metrics, "attributes": attribute_metrics}
+
+    def save(judge, folder):
+        measured = {v: metrics[name](judge, dataset, held_out, number) for v, number in VERSIONS.items()}
+        command = {key: value for key, value in vars(args).items() if value is not None}
+        save_judge(folder.parent / f"{name}.safetensors", judge, arguments=command, metrics=measured)
+
+    torch.manual_seed(args.seed)
+    fit(args, JUDGES[name](), Subset(dataset, trained), losses[name], save=save)
+
+
+def depth_loss(judge, batch):
+    return F.l1_loss(judge(batch["pixels"]).float(), batch["disparity"])
+
+
+def attribute_loss(judge, batch):
+    """Where objects stand, and of what colour and shape they are there."""
+    middles, colors, shapes = (logits.float() for logits in judge(batch["pixels"]))
+    middle = F.binary_cross_entropy_with_logits(middles, batch["middles"])
+    color = F.cross_entropy(colors, batch["colors"], ignore_index=NOTHING)
+    shape = F.cross_entropy(shapes, batch["shapes"], ignore_index=NOTHING)
+    return 5 * middle + color + shape, {"middle": middle, "color": color, "shape": shape}
+
+
+@torch.no_grad()
+def depth_metrics(judge: DepthJudge, dataset: JudgeDataset, indices: range, version: int) -> dict[str, float]:
+    """Mean errors against the renderer's depth."""
+    disparities = torch.cat([judge(pixels).float().cpu() for pixels in batches(judge, dataset, indices, version)])
+    truths = [read_depth(dataset.scenes.metres[index]) for index in indices]
+    errors = [depth_errors(d.numpy(), metres) for d, metres in zip(disparities, truths, strict=True)]
+    return {"abs_rel": mean(e.abs_rel for e in errors), "delta1": mean(e.delta1 for e in errors)}
+
+
+def attribute_metrics(judge: AttributeJudge, dataset: JudgeDataset, indices: range, version: int) -> dict[str, float]:
+    """Shares that are right: colours and shapes of objects, and the number of objects."""
+    found = [objects for pixels in batches(judge, dataset, indices, version) for objects in judge.read(pixels)]
+    expected = [[(one["color"], one["shape"]) for one in dataset.scenes.objects[index]] for index in indices]
+    scores = [score_objects(*pair) for pair in zip(found, expected, strict=True)]
+    objects = sum(score.objects for score in scores)
+    return {
+        "color": sum(score.color for score in scores) / objects,
+        "shape": sum(score.shape for score in scores) / objects,
+        "count": mean(score.count for score in scores),
+    }
+
+
+def batches(judge, dataset: JudgeDataset, indices: range, version: int):
+    """Pixels (B, 3, H, W) of some scenes where the judge is."""
+    device = next(judge.parameters()).device
+    for values in dataset.versions[version][indices.start : indices.stop].split(50):
+        yield from_bytes(values).to(device)
+
+
+def mean(values) -> float:
+    return float(np.mean(list(values)))
+
+
+def write_card(folder: Path) -> None:
+    """README.md of the judges in a folder, from what their files say."""
+    lines = ["# Judges", "", "They look at pictures of the procedural world, for `benchmarks/eval_depth_image.py`.", ""]
+    for name in JUDGES:
+        if (path := folder / f"{name}.safetensors").is_file():
+            lines += card_of(name, path)
+    with replacing(folder / "README.md") as temporary:
+        temporary.write_text("\n".join(lines))
+
+
+def card_of(name: str, path: Path) -> list[str]:
+    from safetensors import safe_open
+
+    parameters = sum(weight.numel() for weight in load_judge(path).parameters())
+    with safe_open(path, "pt") as file:
+        training = json.loads(file.metadata()["training"])
+    arguments, metrics = training["arguments"], training["metrics"]
+    names = list(metrics["renderings"])
+    how = (
+        f"{parameters:,} parameters. {arguments['max_train_steps']} steps of {arguments['train_batch_size']} pictures, "
+        f"seed {arguments['seed']}, learning rate {arguments['learning_rate']}; half of the pictures as rendered, half "
+        f"through the autoencoder. On {arguments['num_validation_samples']} scenes that it was not trained on:"
+    )
+    head = [f"| pictures | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
+    rows = [f"| {kind} | " + " | ".join(f"{values[n]:.4f}" for n in names) + " |" for kind, values in metrics.items()]
+    return [f"## `{path.name}`", "", how, "", *head, *rows, ""]
+
+
+if __name__ == "__main__":
+    main()
