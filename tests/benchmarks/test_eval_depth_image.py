@@ -1,0 +1,175 @@
+"""The evaluation end to end on random models: its files, and going on where it was stopped."""
+
+import json
+
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from PIL import Image
+
+import patch
+from benchmarks import depth_image_tasks, eval_depth_image
+from benchmarks.depth_image_tasks import Bench
+from benchmarks.eval_depth_image import TASKS, main, parser
+from models.tiny_sd import make_scheduler
+from utils.judges import AttributeJudge, DepthJudge, save_judge
+from utils.scenes import caption, sample_scene
+
+
+@pytest.fixture(scope="module")
+def judges_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judges")
+    torch.manual_seed(0)
+    save_judge(folder / "depth.safetensors", DepthJudge((8, 8, 8)))
+    save_judge(folder / "attributes.safetensors", AttributeJudge((8, 8, 8)))
+    return folder
+
+
+@pytest.fixture
+def command(folders, judges_dir, tmp_path):
+    """Arguments of a small evaluation on random models."""
+
+    def make(*more):
+        values = {
+            "pretrained_model_name_or_path": folders.model,
+            "depth_adapter": folders.adapters / "depth.safetensors",
+            "edge_adapter": folders.adapters / "edge.safetensors",
+            "judges_dir": judges_dir,
+            "num_scenes": 3,
+            "num_captions": 3,
+            "batch_size": 2,
+            "num_inference_steps": 2,
+            "output_dir": tmp_path / "out",
+        }
+        return [*(str(part) for name, value in values.items() for part in (f"--{name}", value)), *map(str, more)]
+
+    return make
+
+
+def read(folder):
+    return json.loads((folder / "results.json").read_text())["results"]
+
+
+def test_all_tasks_give_a_table_a_json_and_a_picture(command, capsys):
+    folder = main(command())
+    results = read(folder)
+    assert set(results) == {*TASKS, "obedience_joint - obedience_base"}
+    assert set(results["depth_edge_to_image"]) == {"abs_rel", "delta1", "edge_f1"}
+    assert set(results["obedience_base"]) == {"color", "shape", "count"}
+    assert all(v["low"] <= v["mean"] <= v["high"] for values in results.values() for v in values.values())
+    table = (folder / "results.md").read_text()
+    assert table in capsys.readouterr().out
+    assert all(f"| {task} |" in table for task in results)
+    Image.open(folder / "results.png").verify()
+    assert not list(folder.rglob(".tmp*"))
+
+
+def test_a_run_that_was_stopped_goes_on_and_gives_the_same(command, tmp_path, monkeypatch):
+    tasks = ["--tasks", "image_to_depth", "joint"]
+    whole = read(main(command(*tasks, "--output_dir", tmp_path / "whole")))
+    calls, judge = [], Bench.judged_disparity
+
+    def stopping(bench, pixels):
+        calls.append(len(pixels))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return judge(bench, pixels)
+
+    monkeypatch.setattr(Bench, "judged_disparity", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        main(command(*tasks))
+    assert not (tmp_path / "out/results.json").exists()
+    assert read(main(command(*tasks))) == whole
+    assert calls == [2, 1, 1]  # the first chunk of two is not computed again
+
+
+def test_a_finished_run_computes_nothing_again(command, monkeypatch):
+    first = read(main(command("--tasks", "floor")))
+    monkeypatch.setattr(depth_image_tasks, "floor", lambda bench, indices: pytest.fail("computed again"))
+    assert read(main(command("--tasks", "floor"))) == first
+
+
+def test_results_of_other_settings_are_not_mixed_or_overwritten(command, folders, tmp_path):
+    floor = ["--tasks", "floor"]
+    main(command(*floor))
+    with pytest.raises(FileExistsError, match="num_scenes 3, not 2"):
+        main(command(*floor, "--num_scenes", 2))
+    main(command(*floor, "--num_scenes", 2, "--overwrite"))
+    assert json.loads((tmp_path / "out/settings.json").read_text())["num_scenes"] == 2
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="has content"):
+        main(command(*floor, "--output_dir", tmp_path / "mine"))
+
+
+def test_new_weights_under_an_old_name_are_other_settings(command, judges_dir, tmp_path):
+    copy = tmp_path / "judges"
+    save_judge(copy / "depth.safetensors", DepthJudge((8, 8, 8)))
+    save_judge(copy / "attributes.safetensors", AttributeJudge((8, 8, 8)))
+    arguments = command("--tasks", "judges", "--judges_dir", copy)
+    main(arguments)
+    save_judge(copy / "depth.safetensors", DepthJudge((8, 8, 8)))
+    with pytest.raises(FileExistsError, match="judges_dir_hash"):
+        main(arguments)
+
+
+def test_a_missing_file_is_named_before_any_work(command, tmp_path):
+    absent = tmp_path / "absent.safetensors"
+    with pytest.raises(FileNotFoundError, match="absent.safetensors"):
+        main(command("--depth_adapter", absent))
+    assert not (tmp_path / "out").exists()
+    main(command("--depth_adapter", absent, "--tasks", "obedience_base"))
+
+
+def test_a_result_does_not_depend_on_the_batch(command):
+    bench = Bench(parser().parse_args(command()))
+    together, _ = depth_image_tasks.joint(bench, range(3))
+    alone, _ = depth_image_tasks.joint(bench, range(2, 3))
+    assert alone[0]["abs_rel"] == pytest.approx(together[2]["abs_rel"], rel=1e-3)
+
+
+def test_joint_attention_off_is_the_base_alone(command):
+    """So that the base stands for "off" in the comparison of obedience."""
+    bench = Bench(parser().parse_args(command()))
+    words, pipe = bench.captions(range(2)), bench.joint("depth", "edge")
+    base = bench.base(words, **bench.sampling(range(2))).images
+    with patch.disabled(pipe.unet):
+        off = pipe(words, adapters="depth", **bench.sampling(range(2))).images
+    on = pipe(words, adapters="depth", **bench.sampling(range(2))).images
+    torch.testing.assert_close(off, base, atol=1e-4, rtol=0)
+    assert (on - base).abs().max() > 1e-2
+
+
+def test_an_idle_adapter_changes_nothing(command):
+    alone, both = (Bench(parser().parse_args(command())) for _ in range(2))
+    both.joint("depth", "edge")
+    rows = [depth_image_tasks.image_to_depth(bench, range(2))[0] for bench in (alone, both)]
+    assert rows[0][0]["abs_rel"] == pytest.approx(rows[1][0]["abs_rel"], rel=1e-4)
+
+
+def test_the_sampler_keeps_prediction_type_and_spacing_of_the_base(folders, command, tmp_path):
+    base = StableDiffusionPipeline.from_pretrained(folders.model)
+    base.scheduler = make_scheduler()
+    base.save_pretrained(tmp_path / "base")
+    bench = Bench(parser().parse_args(command("--pretrained_model_name_or_path", tmp_path / "base")))
+    sampler = bench.base.scheduler
+    assert isinstance(sampler, DPMSolverMultistepScheduler)
+    assert (sampler.config.prediction_type, sampler.config.timestep_spacing) == ("v_prediction", "trailing")
+    sampler.set_timesteps(10)
+    assert sampler.timesteps[0] == 999
+
+
+def test_captions_of_the_training_data_are_left_out(command, tmp_path):
+    seeds = [2_000_000, 2_000_002]
+    (tmp_path / "data").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "data/0.png")
+    rows = [{"file_name": "0.png", "text": caption(sample_scene(seed))} for seed in seeds]
+    (tmp_path / "data/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    bench = Bench(parser().parse_args(command("--train_data_dir", tmp_path / "data")))
+    assert [caption(scene) for scene in bench.unseen_scenes] == [
+        caption(sample_scene(2_000_000 + i)) for i in (1, 3, 4)
+    ]
+
+
+def test_every_task_is_a_function():
+    assert all(callable(getattr(depth_image_tasks, task)) for task in eval_depth_image.TASKS)
