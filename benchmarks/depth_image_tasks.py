@@ -27,7 +27,7 @@ from utils.metrics.edges import edge_f1
 from utils.scenes import Rendering, Scene, caption, render, sample_scene
 
 # Drawn depth has no unit: it is read as that of a scene whose nearest and farthest points are the medians of the world.
-NEAR, FAR = 2.2, 8.0
+NEAR, FAR = 2.8, 7.6  # metres
 EDGE_TOLERANCE = 1  # pixels
 
 

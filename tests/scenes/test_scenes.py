@@ -113,6 +113,9 @@ def test_a_written_data_set_holds_pictures_depth_and_captions(tmp_path):
     assert (np.asarray(Image.open(tmp_path / "scenes" / rows[1]["file_name"])) == rendering.image).all()
     np.testing.assert_allclose(read_depth(tmp_path / "scenes" / rows[1]["depth_file_name"]), rendering.depth, atol=6e-4)
     assert rows[1]["text"] == caption(sample_scene(6))
+    for index, row in enumerate(rows[1]["objects"]):
+        places = np.argwhere(rendering.labels == index).mean(axis=0) + 0.5
+        assert row["center"] == pytest.approx((places[::-1] / 32).tolist(), abs=1e-4)
 
 
 def test_an_existing_folder_is_not_overwritten(tmp_path):

@@ -84,7 +84,7 @@ def column_targets(objects: list[dict], columns: int, mirrored: bool) -> dict[st
     for one in objects:
         x = 1 - one["center"][0] if mirrored else one["center"][0]
         distance = (places + 0.5 - x * columns).abs()
-        middles = torch.maximum(middles, torch.exp(-((distance.floor() / SPREAD) ** 2) / 2))
+        middles = torch.maximum(middles, torch.exp(-((distance / SPREAD) ** 2) / 2))
         near = distance < REACH + 0.5
         colors[near], shapes[near] = names.index(one["color"]), SHAPES.index(one["shape"])
     return {"middles": middles, "colors": colors, "shapes": shapes}

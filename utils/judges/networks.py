@@ -99,6 +99,7 @@ class AttributeJudge(nn.Module):
         probability = middles.float().sigmoid()
         around = F.max_pool1d(probability[:, None], 2 * MIN_GAP + 1, 1, MIN_GAP)[:, 0]
         peaks = (probability == around) & (probability > PEAK)
+        peaks[:, 1:] &= ~peaks[:, :-1]  # equal neighbours are one object
         names = list(COLORS)
         return [
             [(names[colors[b, :, w].argmax()], SHAPES[shapes[b, :, w].argmax()]) for w in peaks[b].nonzero()[:, 0]]

@@ -14,7 +14,7 @@ class Estimate:
     high: float
 
 
-def bootstrap_mean(values, weights=None, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Estimate:
+def bootstrap_mean(values, weights=None, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Estimate:
     """sum(values) / sum(weights) with its percentile bootstrap interval (Efron 1979), resampling units.
 
     Args:

@@ -1,0 +1,65 @@
+"""Training of the judges: it learns, and leaves files that load and a card that says how good they are."""
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from train_models.train_judges import attribute_loss, attribute_metrics, depth_loss, depth_metrics, main
+from utils.judges import AttributeJudge, DepthJudge, load_judge
+from utils.judges.data import JudgeDataset, Scenes
+from utils.scenes.write_dataset import write_dataset
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "scenes"
+    write_dataset(folder, range(1_000_000, 1_000_006), 64)
+    return folder
+
+
+@pytest.fixture
+def vae(tmp_path):
+    AutoencoderKL(block_out_channels=(8,), norm_num_groups=4).save_pretrained(tmp_path / "vae")
+    return tmp_path / "vae"
+
+
+def test_both_judges_are_trained_measured_and_described(data, vae, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--train_data_dir", data, "--vae", vae, "--output_dir", out, "--max_train_steps", 2]
+    arguments = [*arguments, "--train_batch_size", 2, "--num_validation_samples", 2]
+    main(list(map(str, arguments)))
+    assert isinstance(load_judge(out / "depth.safetensors"), DepthJudge)
+    assert isinstance(load_judge(out / "attributes.safetensors"), AttributeJudge)
+    card = (out / "README.md").read_text()
+    assert "| pictures | abs_rel | delta1 |" in card and "| pictures | color | shape | count |" in card
+    assert card.count("| reconstructions |") == 2
+    with pytest.raises(FileExistsError):
+        main(list(map(str, arguments)))
+
+
+def test_a_validation_part_that_leaves_nothing_is_refused(data, vae, tmp_path):
+    arguments = ["--train_data_dir", str(data), "--vae", str(vae), "--output_dir", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="lower --num_validation_samples"):
+        main([*arguments, "--num_validation_samples", "6"])
+
+
+@pytest.mark.parametrize(
+    ("make", "loss", "metrics", "better"),
+    [
+        (DepthJudge, depth_loss, depth_metrics, lambda m: m["abs_rel"] < 0.15),
+        (AttributeJudge, lambda *a: attribute_loss(*a)[0], attribute_metrics, lambda m: m["color"] == m["shape"] == 1),
+    ],
+)
+def test_a_judge_learns_a_few_scenes_by_heart(data, make, loss, metrics, better):
+    torch.manual_seed(0)
+    scenes = Scenes(data)
+    dataset = JudgeDataset(scenes, scenes.images)
+    batch = torch.utils.data.default_collate([dataset.sample(i, 0, False) for i in range(3)])
+    judge = make((8, 32, 32))
+    optimizer = torch.optim.Adam(judge.parameters(), lr=1e-2)
+    assert not better(metrics(judge, dataset, range(3), 0))
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss(judge, batch).backward()
+        optimizer.step()
+    assert better(metrics(judge, dataset, range(3), 0))
