@@ -32,3 +32,11 @@ def shared_media() -> Path:
 def shared_reference() -> Path:
     """Folder of published checkpoints with outputs to match."""
     return _shared("reference")
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """model: a StableDiffusionPipeline folder. adapters: a folder with depth.safetensors and edge.safetensors."""
+    from tests.tiny_pipeline import write_folders
+
+    return write_folders(tmp_path_factory.mktemp("tiny"))

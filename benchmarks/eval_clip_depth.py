@@ -1,0 +1,139 @@
+"""Depth of the last frames of a real clip, by an adapter that was trained on its first frames.
+
+python benchmarks/eval_clip_depth.py prepare --frames_dir clip --output_dir data/clip
+python train_models/train_depth_image.py --train_data_dir data/clip --resolution 64 --output_dir outputs/clip ...
+python benchmarks/eval_clip_depth.py evaluate --frames_dir clip --adapter outputs/clip/depth.safetensors --output_dir outputs/clip_eval
+
+The true depth is relative (8 bits, brighter is nearer), so errors are taken of disparity: mean |a d + b - truth| as a share of the range of the
+truth, with a and b fitted by least squares. Beside it stand the best constant, and the depth of the last training frame.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
+from utils.arguments import parse_args
+from utils.data.geometry import Geometry
+from utils.data.records import METADATA
+from utils.depth import color_disparity, normalize_disparity, read_disparity
+from utils.files import replacing
+from utils.images import read_image, to_image, to_pixels
+from utils.metrics.depth import align_disparity
+
+
+def main(argv=None) -> None:
+    args = parse_args(make_parser(), argv)
+    folder = Path(args.output_dir)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} has content: choose another --output_dir.")
+    if args.command == "prepare":
+        prepare(args, folder)
+    else:
+        evaluate(args, folder)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["prepare", "evaluate"])
+    add = parser.add_argument
+    add("--frames_dir", required=True, help="folder of the clip")
+    add("--image_pattern", default="depthvid_rgb_{}.png", help="file of a frame, {} is its number")
+    add("--depth_pattern", default="depthvid_depth_{}.png")
+    add("--train_frames", type=frames, default="0-5", help="first and last")
+    add("--test_frames", type=frames, default="10-15")
+    add("--output_dir", required=True)
+    add("--pretrained_model_name_or_path", default="weights/tiny_sd")
+    add("--adapter", default="outputs/clip/depth.safetensors")
+    add("--resolution", type=int, default=64)
+    add("--num_samples", type=int, default=4, help="depths drawn for a frame, of which the mean is taken")
+    add("--num_inference_steps", type=int, default=30)
+    add("--seed", type=int, default=0)
+    return parser
+
+
+def frames(text: str) -> range:
+    first, last = map(int, text.split("-"))
+    return range(first, last + 1)
+
+
+def prepare(args, folder: Path) -> None:
+    """An image folder of the training frames."""
+    with replacing(folder) as temporary:
+        temporary.mkdir(parents=True)
+        lines = []
+        for number in args.train_frames:
+            image, depth = (pattern.format(number) for pattern in (args.image_pattern, args.depth_pattern))
+            for name in (image, depth):
+                shutil.copyfile(Path(args.frames_dir) / name, temporary / name)
+            record = {"file_name": image, "depth_file_name": depth, "depth_kind": "disparity", "text": ""}
+            lines.append(json.dumps(record) + "\n")
+        (temporary / METADATA).write_text("".join(lines))
+    print(f"{len(lines)} frames in {folder.resolve()}")
+
+
+def evaluate(args, folder: Path) -> None:
+    images, truths = zip(*(read_frame(args, number) for number in args.test_frames), strict=True)
+    _, repeated = read_frame(args, args.train_frames[-1])
+    drawn = draw(args, images)
+    methods = {
+        "adapter": drawn,
+        "constant": [np.zeros_like(truth) for truth in truths],
+        f"depth of frame {args.train_frames[-1]}": [repeated] * len(truths),
+    }
+    errors = {
+        name: [disparity_error(prediction, truth) for prediction, truth in zip(predictions, truths, strict=True)]
+        for name, predictions in methods.items()
+    }
+    for name, values in errors.items():
+        print(f"{name:18} {np.mean(values):.4f}   per frame: {' '.join(f'{value:.4f}' for value in values)}")
+    rows = [
+        [to_image(image) for image in images],
+        *([show(d) for d in row] for row in (truths, drawn, [repeated] * len(truths))),
+    ]
+    with replacing(folder) as temporary:
+        temporary.mkdir(parents=True)
+        (temporary / "errors.json").write_text(json.dumps(errors, indent=2) + "\n")
+        sheet = np.concatenate([np.concatenate([np.asarray(picture) for picture in row], axis=1) for row in rows])
+        Image.fromarray(sheet).resize((sheet.shape[1] * 3, sheet.shape[0] * 3)).save(temporary / "frames.png")
+    print(f"Rows: image, truth, adapter, last training frame: {folder.resolve() / 'frames.png'}")
+
+
+def read_frame(args, number: int) -> tuple[torch.Tensor, np.ndarray]:
+    """Image (3, H, W) and normalised disparity (H, W), both in [-1, 1]."""
+    middle = Geometry(args.resolution)
+    folder = Path(args.frames_dir)
+    disparity = read_disparity(folder / args.depth_pattern.format(number), "disparity")
+    depth = middle.apply(torch.from_numpy(disparity)[None])[0].numpy()
+    return middle.apply(to_pixels(read_image(folder / args.image_pattern.format(number)))), normalize_disparity(depth)
+
+
+def draw(args, images) -> np.ndarray:
+    """Mean of the depths drawn for each image, (N, H, W)."""
+    pipe = StableDiffusionJointPipeline.from_pretrained(args.pretrained_model_name_or_path)
+    name = pipe.load_adapter_pair(args.adapter)
+    out = pipe(
+        image=[to_image(image) for image in images],
+        num_images_per_prompt=args.num_samples,
+        num_inference_steps=args.num_inference_steps,
+        generator=torch.Generator().manual_seed(args.seed),
+    )
+    return out.values[name].reshape(len(images), args.num_samples, args.resolution, args.resolution).mean(axis=1)
+
+
+def disparity_error(prediction: np.ndarray, truth: np.ndarray) -> float:
+    aligned = align_disparity(prediction.ravel(), truth.ravel())
+    return float(np.abs(aligned - truth.ravel()).mean() / (truth.max() - truth.min()))
+
+
+def show(disparity: np.ndarray) -> Image.Image:
+    return color_disparity(normalize_disparity(disparity))
+
+
+if __name__ == "__main__":
+    main()
