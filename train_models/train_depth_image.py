@@ -20,6 +20,7 @@ from utils.data.pairs import CONDITIONS, PairDataset, add_data_arguments
 from utils.data.records import read_records
 from utils.images import to_image
 from utils.joint import GIVEN_TIMESTEP, LatentScale, with_trigger
+from utils.noise import min_snr_weight
 from utils.processes import process_state
 from utils.seeding import SeededDataset
 from utils.training import add_training_arguments, check_output_dir, fit
@@ -181,17 +182,6 @@ def target(scheduler, clean, noise, t):
     if scheduler.config.prediction_type == "epsilon":
         return noise
     return scheduler.get_velocity(clean, noise, t)
-
-
-def min_snr_weight(scheduler, t: torch.Tensor, gamma: float) -> torch.Tensor:
-    """min(SNR, gamma) / SNR for the noise, min(SNR, gamma) / (SNR + 1) for v; 1 where gamma is 0."""
-    if not gamma:
-        return torch.ones_like(t, dtype=torch.float32)
-    alpha = scheduler.alphas_cumprod.to(t.device)[t]
-    snr = alpha / (1 - alpha)
-    if scheduler.config.prediction_type == "v_prediction":
-        return snr.clamp(max=gamma) / (snr + 1)
-    return (gamma / snr).clamp(max=1)  # also where the last level has an SNR of 0
 
 
 def check_shares(args) -> None:

@@ -22,11 +22,11 @@ from utils.arguments import parse_args
 from utils.data.cache import add_cache_arguments, cache_latents, encode_pair
 from utils.data.pairs import PairDataset, add_data_arguments
 from utils.images import to_image
+from utils.noise import min_snr_weight
 from utils.training import add_training_arguments, check_output_dir, fit
 from utils.training_arguments import positive_int
 
 DEPTH_SHARE = 4  # one depth picture for so many images: the autoencoder has to draw both
-SNR_GAMMA = 5.0  # min-SNR weighting (Hang et al., arXiv 2303.09556)
 TRIGGERS = ("depth_map", "edge_map")  # words of the pairs that are trained on this base
 
 
@@ -41,6 +41,9 @@ def main(argv=None) -> None:
     )
     parser.add_argument("--latent_channels", type=positive_int, default=LATENT_CHANNELS, help="of --stage vae")
     parser.add_argument("--kl_weight", type=float, default=1e-6, help="of the autoencoder's divergence")
+    parser.add_argument(
+        "--snr_gamma", type=float, default=0, help="of min-SNR weights; 0 weighs all noise levels alike"
+    )
     add_data_arguments(parser, resolution=64)
     add_cache_arguments(parser)
     add_training_arguments(parser)
@@ -94,7 +97,7 @@ def train_unet(args) -> None:
         return batch
 
     def loss(model, batch):
-        return unet_loss(model, batch, vae, scheduler, tokenize(tokenizer, [""]), args.drop_prompt)
+        return unet_loss(model, batch, vae, scheduler, tokenize(tokenizer, [""]), args)
 
     def pipeline(model):
         return make_pipeline(model, vae, tokenizer)
@@ -144,18 +147,16 @@ def vae_loss(model, batch, kl_weight):
     return error + 0.5 * absolute + kl_weight * kl.float(), {"psnr": psnr}
 
 
-def unet_loss(model, batch, vae, scheduler, empty, drop_prompt):
-    """||v_theta(x_t, t, text) - v||^2 with v = alpha noise - sigma x_0 and min-SNR weights."""
+def unet_loss(model, batch, vae, scheduler, empty, args):
+    """||v_theta(x_t, t, text) - v||^2 with v = alpha noise - sigma x_0, weighed by `min_snr_weight`."""
     x_0, _ = encode_pair(batch, vae)
     noise = torch.randn_like(x_0)
     t = torch.randint(scheduler.config.num_train_timesteps, (len(x_0),), device=x_0.device)
-    dropped = torch.rand(len(x_0), 1, device=x_0.device) < drop_prompt
+    dropped = torch.rand(len(x_0), 1, device=x_0.device) < args.drop_prompt
     input_ids = torch.where(dropped, empty.to(x_0.device), batch["input_ids"])
     v = model(scheduler.add_noise(x_0, noise, t), t, input_ids).float()
     error = (v - scheduler.get_velocity(x_0, noise, t)).square().mean(dim=(1, 2, 3))
-    alpha = scheduler.alphas_cumprod.to(x_0.device)[t]
-    snr = alpha / (1 - alpha)
-    return (error * snr.clamp(max=SNR_GAMMA) / (snr + 1)).mean(), {"v_error": error.detach().mean()}
+    return (error * min_snr_weight(scheduler, t, args.snr_gamma)).mean(), {"v_error": error.detach().mean()}
 
 
 def load_vae(args, dataset):

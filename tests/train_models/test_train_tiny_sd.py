@@ -1,5 +1,7 @@
 """A Stable Diffusion from nothing, in a few steps, that plain diffusers loads."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline
@@ -75,7 +77,7 @@ def test_a_network_that_knows_v_has_no_loss():
         dtype = torch.float32
 
     scheduler = DDPMScheduler(prediction_type="v_prediction")
-    x_0 = torch.randn(6, 4, 8, 8)
+    x_0, args = torch.randn(6, 4, 8, 8), SimpleNamespace(drop_prompt=0.1, snr_gamma=0)
     batch = {"latents": x_0, "input_ids": torch.ones(6, 5, dtype=torch.long)}
-    loss, _ = unet_loss(Oracle(), batch, Identity(), scheduler, torch.zeros(1, 5, dtype=torch.long), 0.1)
+    loss, _ = unet_loss(Oracle(), batch, Identity(), scheduler, torch.zeros(1, 5, dtype=torch.long), args)
     assert float(loss) < 1e-6
