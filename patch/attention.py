@@ -2,7 +2,7 @@
 
     h + Attn(h) + weight * post(Attn_joint(q = own row, k and v = partner's row))        (UniCon, arXiv 2410.11439)
 
-Letters: R rows of a layer, L links (a row that reads another), N tokens, C channels.
+Letters: R rows of a layer, L of them that read (L links), N tokens, C channels.
 """
 
 import torch
@@ -13,9 +13,9 @@ from torch import nn
 
 from patch.lora import MaskedLora, base_of
 from patch.post import cast_input, post_key
-from patch.state import Links, rows_per_sample, scale_rows, spread
+from patch.state import Fusion, Links, Reads, Rows
 
-QUERY, MEMORY = 0, 1
+LAYERS = ("to_q", "to_k", "to_v")
 
 
 class JointAttention(Attention):
@@ -31,7 +31,8 @@ class JointAttention(Attention):
         context.check_layer(hidden_states)
         if kwargs or not shares_projections(self):
             own = Attention.forward(self, hidden_states, None, attention_mask, **kwargs)
-            return add_joint(self, own.clone(), hidden_states, None, links, attention_mask)
+            updates = joint_updates(self, hidden_states, (None, None, None), links, attention_mask)
+            return add_updates(own.clone(), updates)
         return shared_attention(self, hidden_states, links, attention_mask)
 
 
@@ -45,72 +46,80 @@ def shares_projections(attn: Attention) -> bool:
     """Whether self-attention can be computed here as the stock processor does, from projections made before."""
     plain = attn.group_norm is None and attn.spatial_norm is None and not attn.residual_connection
     stock = type(attn.processor) in (AttnProcessor2_0, AttnProcessor) and attn.rescale_output_factor == 1
-    layers = (attn.to_q, attn.to_k, attn.to_v)
+    layers = [getattr(attn, name) for name in LAYERS]
     return plain and stock and all(isinstance(a, MaskedLora) or not isinstance(a, BaseTunerLayer) for a in layers)
 
 
 def shared_attention(attn, hidden, links: Links, mask):
     """Both attentions from one base projection of q, k and v. hidden: (R, N, C)"""
-    layers = (attn.to_q, attn.to_k, attn.to_v)
+    layers = [getattr(attn, name) for name in LAYERS]
     base = [base_of(layer)(hidden) for layer in layers]
-    joint = joint_projections(attn, hidden, base, links)  # copies its rows, before the base is changed in place
+    updates = joint_updates(attn, hidden, base, links, mask)  # first, as self adapters change the base in place
     query, key, value = (with_self_adapters(a, b, hidden) for a, b in zip(layers, base, strict=True))
     own = project_out(attn, stock_attention(attn, query, key, value, mask))
-    return add_joint(attn, own, hidden, joint, links, mask)
+    return add_updates(own, updates)
 
 
-def add_joint(attn, own, hidden, joint, links: Links, mask):
-    """Adds to `own`, (R, N, C), in place, what each reader gets from its source."""
-    repeats = rows_per_sample(hidden, links.samples)
-    query, key, value = joint or joint_projections(attn, hidden, (None, None, None), links)
-    if mask is not None:
-        mask = mask.index_select(0, spread(links.sources, repeats, mask.device))
-    out = attend(attn, query, key, value, mask)  # (L, N, C)
-    out = attn.to_out[1](joint_layer(attn.to_out[0], out, None, QUERY))
-    readers = spread(links.readers, repeats, own.device)
-    for (start, length), update in project_post(attn.joint_post, out, links, repeats):
-        own.index_add_(0, readers.narrow(0, start, length), update.to(own.dtype))
+def joint_updates(attn, hidden, base, links: Links, mask) -> list[tuple[Rows, torch.Tensor]]:
+    """What readers get from their sources, (L, N, C) each. base: the base's q, k and v of all rows, or `None`."""
+    updates = []
+    for fusion in links.fusions:
+        if post_key(fusion.name) not in attn.joint_post:
+            continue
+        sides = (fusion.x, fusion.y)
+        outs = [reads and read(attn, reads, hidden, base, mask) for reads in sides]
+        projected = project_post(attn, fusion, outs)
+        updates += [(r.readers, update) for r, update in zip(sides, projected, strict=True) if update is not None]
+    return updates
+
+
+def add_updates(own: torch.Tensor, updates: list[tuple[Rows, torch.Tensor]]) -> torch.Tensor:
+    for rows, update in updates:
+        own = rows.add_(own, update)
     return own
 
 
-def joint_projections(attn, hidden, base, links: Links):
-    """q of the readers, k and v of the sources, each (L, N, C). base: the base's q, k and v of all rows, or `None`."""
-    repeats = rows_per_sample(hidden, links.samples)
-    readers = spread(links.readers, repeats, hidden.device)
-    sources = spread(links.sources, repeats, hidden.device)
-    asking, asked = hidden.index_select(0, readers), hidden.index_select(0, sources)
-    query, key, value = base
-    return (
-        joint_layer(attn.to_q, asking, select(query, readers), QUERY),
-        joint_layer(attn.to_k, asked, select(key, sources), MEMORY),
-        joint_layer(attn.to_v, asked, select(value, sources), MEMORY),
-    )
+def read(attn, reads: Reads, hidden, base, mask) -> torch.Tensor | None:
+    """Attention of the readers to their sources, (L, N, C); `None` where the sources are only recorded."""
+    if reads.sources is None:
+        key, value, mask = attn.joint_memory.get(reads.slot)
+    else:
+        asked = reads.sources.take(hidden)
+        key, value = (
+            joint_layer(layer, asked, take(reads.sources, b), reads.memory)
+            for layer, b in zip((attn.to_k, attn.to_v), base[1:], strict=True)
+        )
+        mask = take(reads.sources, mask)
+    if reads.readers is None:
+        return attn.joint_memory.put(reads.slot, key, value, mask)
+    query = joint_layer(attn.to_q, reads.readers.take(hidden), take(reads.readers, base[0]), reads.query)
+    return attend(attn, query, key, value, mask)
 
 
-def joint_layer(layer: nn.Module, x: torch.Tensor, base: torch.Tensor | None, place: int) -> torch.Tensor:
-    """base + joint adapters; never a self adapter."""
-    base = base_of(layer)(x) if base is None else base
-    return layer.add_joint(base, x, place) if isinstance(layer, MaskedLora) else base
+def joint_layer(layer: nn.Module, x: torch.Tensor, base: torch.Tensor | None, adapters: dict[str, Rows]):
+    """base + joint adapters; never a self adapter. base: the base's output for x, or `None`; it is left as it is."""
+    result = base_of(layer)(x) if base is None else base
+    if isinstance(layer, MaskedLora):
+        result = layer.add_joint(result, x, adapters)
+    return result.clone() if result is base else result  # self adapters change the base in place
 
 
 def with_self_adapters(layer: nn.Module, base: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return layer.add_self(base, x) if isinstance(layer, MaskedLora) else base
 
 
-def project_post(posts: nn.ModuleDict, out: torch.Tensor, links: Links, repeats: int):
-    """Updates of the readers, each with the (start, length) of its rows."""
-    updates = []
-    for fusion in links.fusions:
-        if post_key(fusion.name) not in posts:
-            continue
-        spans = [span and (span[0] * repeats, span[1] * repeats) for span in (fusion.x, fusion.y)]
-        post = posts[post_key(fusion.name)]
-        sides = post(*(cast_input(post, span and out.narrow(0, *span)) for span in spans))
-        for samples, span, side in zip((fusion.x, fusion.y), spans, sides, strict=True):
-            if span is not None:
-                weight = None if links.weight is None else links.weight.narrow(0, *samples)
-                updates.append((span, scale_rows(side, weight, repeats)))
-    return updates
+def project_post(attn, fusion: Fusion, outs: list[torch.Tensor | None]) -> tuple[torch.Tensor | None, ...]:
+    """Output projections of what x and y read, the attention's own first."""
+    key = post_key(fusion.name)
+    folded = getattr(attn, "joint_fused", {})
+    if key in folded and all(reads is None or reads.plain for reads in (fusion.x, fusion.y)):
+        return folded[key](*outs)
+    post, sides = attn.joint_post[key], []
+    for reads, out in zip((fusion.x, fusion.y), outs, strict=True):
+        if out is not None:
+            out = attn.to_out[1](joint_layer(attn.to_out[0], out, None, reads.query))
+        sides.append(cast_input(post, out))
+    return post(*sides)
 
 
 def attend(attn, query, key, value, mask):
@@ -143,8 +152,8 @@ def project_out(attn, out: torch.Tensor) -> torch.Tensor:
     return attn.to_out[1](attn.to_out[0](out))
 
 
-def select(x: torch.Tensor | None, index: torch.Tensor) -> torch.Tensor | None:
-    return None if x is None else x.index_select(0, index)
+def take(rows: Rows, x: torch.Tensor | None) -> torch.Tensor | None:
+    return None if x is None else rows.take(x)
 
 
 def noise_weight(t_x: torch.Tensor, t_y: torch.Tensor) -> torch.Tensor:

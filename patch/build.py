@@ -1,7 +1,7 @@
 """From what the user asked for to what the forward reads: index tensors and slices, made once per setting."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,7 +12,7 @@ from patch.state import (
     JointSpec,
     Links,
     Mask,
-    Pair,
+    Reads,
     Rows,
     Settings,
     is_joint_lora,
@@ -23,13 +23,22 @@ from patch.state import (
 
 @dataclass(frozen=True)
 class Link:
-    """Sample `reader` attends to sample `source` with the adapter `name`; role "xy" where the reader is an x."""
+    """Sample `reader` attends to sample `source`; role "xy" where the reader is an x."""
 
-    name: str | None
     role: str
     reader: int
     source: int
     weight: float | torch.Tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """Links of one adapter and direction, of x and of y. slot: where keys and values of given sources are kept."""
+
+    name: str | None
+    x: list[Link]
+    y: list[Link]
+    slot: str | None
 
 
 def build_state(settings: Settings, joints: dict, managed: frozenset, device: torch.device) -> CallState:
@@ -41,89 +50,124 @@ def build_state(settings: Settings, joints: dict, managed: frozenset, device: to
         error = f"Pairs and masks are for different batch sizes ({sizes}): set them all for the same batch."
         return CallState(managed=managed, error=error)
     samples = next(iter(lengths.values()), None)
+    kept = samples if samples is None else kept_samples(settings, samples)
     return CallState(
-        samples=samples,
-        rows=self_rows(settings, samples, device),
+        samples=None if kept is None else len(kept),
+        rows=self_rows(settings, samples, kept, device),
         managed=managed,
-        links=build_links(settings, joints, device) if settings.pairs and settings.enabled else None,
+        links=build_links(settings, joints, kept, device) if settings.pairs and settings.enabled else None,
     )
 
 
-def self_rows(settings: Settings, samples: int | None, device: torch.device) -> dict[str, Rows]:
+def kept_samples(settings: Settings, samples: int) -> list[int]:
+    """The samples of the next call, in their order: all, those that are given, or the others."""
+    if settings.recording:
+        return list(settings.given)
+    return [sample for sample in range(samples) if sample not in settings.given]
+
+
+def self_rows(settings: Settings, samples: int | None, kept: list[int] | None, device) -> dict[str, Rows]:
     """`y_lora` of each name on its y samples, and the masks of self adapters."""
     weights = {lora_name(pair.name, "y"): [0.0] * samples for pair in settings.pairs}
     for pair in settings.pairs:
         weights[lora_name(pair.name, "y")][pair.y] = 1.0
     weights |= {name: mask.rows for name, mask in settings.masks.items() if not is_joint_lora(name)}
-    return {name: select_rows(mask, device) for name, mask in weights.items()}
+    return {name: select_rows([mask[sample] for sample in kept], device) for name, mask in weights.items()}
 
 
 def select_rows(weights: Sequence[float], device: torch.device) -> Rows:
     """The entries with a weight other than zero."""
     places = [i for i, weight in enumerate(weights) if weight]
     kept = [float(weights[i]) for i in places]
+    weight = None if all(weight == 1.0 for weight in kept) else torch.tensor(kept, device=device)
+    return rows_at(places, len(weights), device, weight)
+
+
+def rows_at(places: list[int], total: int, device: torch.device, weight: torch.Tensor | None = None) -> Rows:
     first = places[0] if places else 0
     consecutive = places == list(range(first, first + len(places)))
     return Rows(
         index=torch.tensor(places, dtype=torch.long, device=device),
-        total=len(weights),
+        total=total,
         span=(first, len(places)) if consecutive else None,
-        weight=None if all(weight == 1.0 for weight in kept) else torch.tensor(kept, device=device),
+        weight=weight,
     )
 
 
-def build_links(settings: Settings, joints: dict[str | None, JointSpec], device: torch.device) -> Links:
-    links, fusions = lay_out(settings.pairs)
-    return Links(
-        samples=settings.samples,
-        readers=torch.tensor([link.reader for link in links], device=device),
-        sources=torch.tensor([link.source for link in links], device=device),
-        adapters=joint_rows(settings.masks, joints, links, device),
-        fusions=fusions,
-        weight=stack_weights(links, device),
+def build_links(settings: Settings, joints: dict[str | None, JointSpec], kept: list[int], device) -> Links:
+    def reads(group: Group, links: list[Link]) -> Reads | None:
+        return build_reads(group, links, settings, joints[group.name].kv, kept, device) if links else None
+
+    return Links(tuple(Fusion(g.name, reads(g, g.x), reads(g, g.y)) for g in lay_out(settings)))
+
+
+def lay_out(settings: Settings) -> Iterator[Group]:
+    """The groups of the next call: only those with given sources while these are recorded."""
+    for name in dict.fromkeys(pair.name for pair in settings.pairs):
+        for direction in DIRECTIONS:
+            pairs = [p for p in settings.pairs if p.name == name and p.direction == direction]
+            x = [Link("xy", p.x, p.y, p.weights[0]) for p in pairs if p.x_reads]
+            y = [Link("yx", p.y, p.x, p.weights[1]) for p in pairs if p.y_reads]
+            for given in (False, True):
+                sides = [[link for link in links if (link.source in settings.given) == given] for links in (x, y)]
+                if any(sides) and (given or not settings.recording):
+                    yield Group(name, *sides, slot=f"{name}_{direction}" if given else None)
+
+
+def build_reads(group: Group, links: list[Link], settings: Settings, kv: str, kept: list[int], device) -> Reads:
+    place = {sample: i for i, sample in enumerate(kept)}
+    adapters = joint_rows(group.name, links, settings.masks, kv, device)
+    readers = sources = None
+    if not settings.recording:
+        weight = stack_weights(links, device)
+        readers = rows_at([place[link.reader] for link in links], len(kept), device, weight)
+    if settings.recording or group.slot is None:
+        sources = rows_at([place[link.source] for link in links], len(kept), device)
+    query = {adapter: rows for adapter, (rows, _) in adapters.items() if len(rows)}
+    own = lora_name(group.name, links[0].role)
+    return Reads(
+        readers=readers,
+        sources=sources,
+        query=query,
+        memory={adapter: rows for adapter, (_, rows) in adapters.items() if len(rows)},
+        slot=group.slot,
+        plain=list(query) == [own] and query[own].whole,
     )
 
 
-def lay_out(pairs: Sequence[Pair]) -> tuple[list[Link], tuple[Fusion, ...]]:
-    """The links of each name in the order x of both, x alone, y of both, y alone, so that every part is a slice."""
-    links, fusions = [], []
-    for name in dict.fromkeys(pair.name for pair in pairs):
-        both, x_alone, y_alone = ([p for p in pairs if p.name == name and p.direction == d] for d in DIRECTIONS)
-        x_start = len(links)
-        links += [Link(name, "xy", p.x, p.y, p.weights[0]) for p in both + x_alone]
-        y_start = len(links)
-        links += [Link(name, "yx", p.y, p.x, p.weights[1]) for p in both + y_alone]
-        if both:
-            fusions.append(Fusion(name, (x_start, len(both)), (y_start, len(both))))
-        if x_alone:
-            fusions.append(Fusion(name, (x_start + len(both), len(x_alone)), None))
-        if y_alone:
-            fusions.append(Fusion(name, None, (y_start + len(both), len(y_alone))))
-    return links, tuple(fusions)
-
-
-def joint_rows(masks: dict[str, Mask], joints: dict, links: list[Link], device) -> dict[str, tuple[Rows, Rows]]:
+def joint_rows(name: str | None, links: list[Link], masks: dict[str, Mask], kv: str, device) -> dict:
     """For each joint LoRA the links whose q and out it changes, and those whose k and v."""
-    rows = {}
-    for name in dict.fromkeys(link.name for link in links):
-        for role, other in (("xy", "yx"), ("yx", "xy")):
-            owner = role if joints[name].kv == "reader" else other
-            weights = [[float((k.name, k.role) == (name, r)) for k in links] for r in (role, owner)]
-            rows[lora_name(name, role)] = tuple(select_rows(each, device) for each in weights)
+    weights = {}
+    for role, other in (("xy", "yx"), ("yx", "xy")):
+        owner = role if kv == "reader" else other
+        weights[lora_name(name, role)] = [[float(link.role == r) for link in links] for r in (role, owner)]
     for adapter, mask in masks.items():
-        name = joint_name(adapter)
-        if is_joint_lora(adapter) and any(link.name == name for link in links):
-            weights = masked_links(mask, name, joints[name].kv, links)
-            rows[adapter] = tuple(select_rows(each, device) for each in weights)
-    return rows
+        if is_joint_lora(adapter) and joint_name(adapter) == name:
+            weights[adapter] = masked_links(mask, kv, links)
+    return {adapter: [select_rows(each, device) for each in both] for adapter, both in weights.items()}
 
 
-def masked_links(mask: Mask, name: str | None, kv: str, links: list[Link]) -> tuple[list[float], list[float]]:
-    query = [mask.rows[link.reader] if link.name == name else 0.0 for link in links]
+def masked_links(mask: Mask, kv: str, links: list[Link]) -> tuple[list[float], list[float]]:
+    query = [mask.rows[link.reader] for link in links]
     if mask.kv is None and kv == "reader":
         return query, query
     owned = mask.rows if mask.kv is None else mask.kv
-    return query, [owned[link.source] if link.name == name else 0.0 for link in links]
+    return query, [owned[link.source] for link in links]
+
+
+def reweigh(links: Links, settings: Settings, device: torch.device) -> Links:
+    """The same links with the weights of other pairs."""
+    fusions = []
+    for fusion, group in zip(links.fusions, lay_out(settings), strict=True):
+        x, y = ((fusion.x, group.x), (fusion.y, group.y))
+        fusions.append(replace(fusion, x=reweigh_reads(*x, device), y=reweigh_reads(*y, device)))
+    return Links(tuple(fusions))
+
+
+def reweigh_reads(reads: Reads | None, links: list[Link], device: torch.device) -> Reads | None:
+    if reads is None or reads.readers is None:
+        return reads
+    return replace(reads, readers=replace(reads.readers, weight=stack_weights(links, device)))
 
 
 def stack_weights(links: list[Link], device: torch.device) -> torch.Tensor | None:

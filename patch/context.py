@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from patch.build import build_state, lay_out, stack_weights
+from patch.build import build_state, reweigh
 from patch.state import CallState, JointSpec, Pair, Settings
 
 
@@ -32,8 +32,7 @@ class Context:
         """The same pairs with other weights; everything else of the state stays."""
         self.settings = replace(self.settings, pairs=pairs)
         if self.state.links is not None:
-            weight = stack_weights(lay_out(pairs)[0], device)
-            self.state = replace(self.state, links=replace(self.state.links, weight=weight))
+            self.state = replace(self.state, links=reweigh(self.state.links, self.settings, device))
 
     def check(self, rows: int) -> None:
         """Raises when pairs or masks are for another batch than one of `rows` samples, or contradict each other."""

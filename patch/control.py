@@ -9,7 +9,7 @@ from torch import nn
 
 from patch.lora import MaskedLora
 from patch.state import ROLES, Mask, Pair, is_joint_lora, joint_name, lora_name
-from patch.surgery import hack_lora_forward, label, patched_network, posts_of
+from patch.surgery import drop_memory, hack_lora_forward, label, patched_network, posts_of
 
 
 def set_pairs(model, pairs: Sequence[Pair | tuple], batch_size: int | None = None) -> None:
@@ -29,7 +29,8 @@ def set_pairs(model, pairs: Sequence[Pair | tuple], batch_size: int | None = Non
     if batch_size is not None and batch_size < needed:
         raise ValueError(f"batch_size={batch_size} is too small for pairs that name sample {needed - 1}.")
     hack_lora_forward(net)
-    net._duet.update(device_of(net), pairs=pairs, samples=batch_size or needed)
+    drop_memory(net)
+    net._duet.update(device_of(net), pairs=pairs, samples=batch_size or needed, given=())
 
 
 def clear_pairs(model) -> None:
@@ -91,7 +92,8 @@ def set_patch_lora_mask(model, adapter: str, mask: Sequence | None, kv_mask: Seq
             raise ValueError(f"mask has {len(mask)} entries and kv_mask {len(kv_mask)}: both need one per sample.")
         net._duet.masked |= {adapter}
         _activate(net, adapter)
-    net._duet.update(device_of(net), masks=masks)
+    drop_memory(net)
+    net._duet.update(device_of(net), masks=masks, given=())
 
 
 @contextmanager

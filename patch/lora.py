@@ -24,14 +24,19 @@ class MaskedLora:
         """Adds the self adapters to the base's `result`, which has to be a fresh tensor."""
         state = self._duet.state
         for adapter in self._self_adapters(state):
-            result = self._add(adapter, state.rows.get(adapter), result, x)
+            result = self._add_(adapter, state.rows.get(adapter), result, x)
         return result
 
-    def add_joint(self, result: torch.Tensor, x: torch.Tensor, place: int) -> torch.Tensor:
-        """Adds the joint adapters to the base's `result` for every link. place: 0 for q and out, 1 for k and v."""
-        for adapter, rows in self._duet.state.links.adapters.items():
-            if adapter in self.lora_A and not self.disable_adapters:
-                result = self._add(adapter, rows[place], result, x)
+    def add_joint(self, base: torch.Tensor, x: torch.Tensor, adapters: dict[str, Rows]) -> torch.Tensor:
+        """`base` plus the joint adapters, each on its rows of x; `base` itself is left as it is."""
+        result = base
+        for adapter, rows in adapters.items():
+            if adapter not in self.lora_A or self.disable_adapters:
+                continue
+            if rows.whole:
+                result = self._plus(adapter, result, x)
+            else:
+                result = self._add_(adapter, rows, result.clone() if result is base else result, x)
         return result
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -55,13 +60,16 @@ class MaskedLora:
         names = active + [name for name in self.lora_A if name in state.rows and name not in active]
         return [n for n in names if n in self.lora_A and not is_joint_lora(n) and n not in self.merged_adapters]
 
-    def _add(self, adapter: str, rows: Rows | None, result: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def _add_(self, adapter: str, rows: Rows | None, result: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         if rows is None:
-            return (result + self._delta(adapter, x, result)).to(result.dtype)
+            return self._plus(adapter, result, x)
         if len(rows) == 0:
             return result
         base = rows.take(result) if adapter in self.lora_variant else None
         return rows.add_(result, self._delta(adapter, rows.take(x), base))
+
+    def _plus(self, adapter: str, base: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return (base + self._delta(adapter, x, base)).to(base.dtype)
 
     def _delta(self, adapter: str, x: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:
         lora_A, lora_B = self.lora_A[adapter], self.lora_B[adapter]

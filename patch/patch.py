@@ -12,6 +12,7 @@ from patch.control import (
     set_pairs,
     set_patch_lora_mask,
 )
+from patch.memory import record
 from patch.state import Pair
 from patch.surgery import apply_patch, hack_lora_forward, initialize_joint_layers, remove_patch
 
@@ -30,6 +31,7 @@ __all__ = [
     "load",
     "noise_weight",
     "read_config",
+    "record",
     "remove_patch",
     "save",
     "self_lora_targets",

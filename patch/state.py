@@ -77,44 +77,62 @@ class Rows:
     def __len__(self) -> int:
         return len(self.index)
 
+    @property
+    def whole(self) -> bool:
+        """All entries in their order, with weight 1."""
+        return self.span == (0, self.total) and self.weight is None
+
     def take(self, x: torch.Tensor) -> torch.Tensor:
-        """(total * repeats, ...) -> (len * repeats, ...)"""
+        """(total * repeats, ...) -> (len * repeats, ...), a view where the entries are consecutive."""
         repeats = rows_per_sample(x, self.total)
         if self.span is not None:
             return x.narrow(0, self.span[0] * repeats, self.span[1] * repeats)
-        return x.index_select(0, spread(self.index, repeats, x.device))
+        return x.unflatten(0, (self.total, repeats)).index_select(0, self.index).flatten(0, 1)
 
     def add_(self, out: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
         """Adds `delta`, (len * repeats, ...), to these rows of `out`, in place: `out` has to be a fresh tensor."""
         repeats = rows_per_sample(out, self.total)
         delta = scale_rows(delta, self.weight, repeats).to(out.dtype)
-        if len(self) == self.total:
-            return out.add_(delta)
-        return out.index_add_(0, spread(self.index, repeats, out.device), delta)
+        if self.span is not None:
+            self.take(out).add_(delta)
+            return out
+        parts = out.unflatten(0, (self.total, repeats))
+        parts.index_add_(0, self.index, delta.unflatten(0, (len(self), repeats)))
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Reads:
+    """Samples of one adapter that attend to others: the k-th reader to the k-th source.
+
+    readers: with the weight of what each receives; `None` while keys and values of given sources are recorded.
+    sources: `None` where their keys and values were recorded before, under `slot`.
+    query, memory: joint LoRA -> the reads whose q and out, and those whose k and v it changes.
+    plain: whether q and out have the LoRA of their role on all rows and no other.
+    """
+
+    readers: Rows | None
+    sources: Rows | None
+    query: dict[str, Rows]
+    memory: dict[str, Rows]
+    slot: str | None = None
+    plain: bool = True
 
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
-    """Links that share an output projection: (start, length) of what x read and what y read, `None` if it did not."""
+    """What shares an output projection: what x samples read, and what y samples read, `None` where they do not."""
 
     name: str | None
-    x: tuple[int, int] | None
-    y: tuple[int, int] | None
+    x: Reads | None
+    y: Reads | None
 
 
 @dataclass(frozen=True, eq=False)
 class Links:
-    """The joint attention of a call: link i lets sample `readers[i]` attend to sample `sources[i]`.
+    """The joint attention of a call."""
 
-    adapters: LoRA name -> (links whose q and out it changes, links whose k and v it changes).
-    """
-
-    samples: int
-    readers: torch.Tensor
-    sources: torch.Tensor
-    adapters: dict[str, tuple[Rows, Rows]]
     fusions: tuple[Fusion, ...]
-    weight: torch.Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,12 +170,17 @@ class JointSpec:
 
 @dataclass(frozen=True, eq=False)
 class Settings:
-    """What the user asked for; `samples` is the batch size that the pairs were set for."""
+    """What the user asked for; `samples` is the batch size that the pairs were set for.
+
+    given: samples whose keys and values are recorded once; a call has either them alone (`recording`) or the others.
+    """
 
     pairs: tuple[Pair, ...] = ()
     samples: int | None = None
     masks: dict[str, Mask] = field(default_factory=dict)
     enabled: bool = True
+    given: tuple[int, ...] = ()
+    recording: bool = False
 
 
 def rows_per_sample(x: torch.Tensor, samples: int) -> int:
@@ -168,14 +191,6 @@ def rows_per_sample(x: torch.Tensor, samples: int) -> int:
             "sample of the batch, guidance copies included."
         )
     return repeats
-
-
-def spread(index: torch.Tensor, repeats: int, device: torch.device) -> torch.Tensor:
-    """Indices of samples -> indices of their rows."""
-    index = index.to(device)
-    if repeats == 1:
-        return index
-    return (index[:, None] * repeats + torch.arange(repeats, device=device)).flatten()
 
 
 def scale_rows(x: torch.Tensor, weight: torch.Tensor | None, repeats: int) -> torch.Tensor:

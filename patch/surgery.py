@@ -103,7 +103,8 @@ def remove_patch(model) -> nn.Module:
 def _restore(module: nn.Module) -> None:
     if module.__dict__.pop("_duet", None) is None:
         return
-    module._modules.pop("joint_post", None)
+    for child in ("joint_post", "joint_memory"):
+        module._modules.pop(child, None)
     if type(module) is JointAttention:
         module.__class__ = Attention
     elif type(module) in PLAIN:
@@ -191,6 +192,12 @@ def posts_of(net: nn.Module, name: str | None) -> list[nn.Module]:
     """The output projections of a joint adapter, one for each patched self-attention that has it."""
     layers = [getattr(attn, "joint_post", {}) for _, attn in patched_attentions(net)]
     return [posts[post_key(name)] for posts in layers if post_key(name) in posts]
+
+
+def drop_memory(net: nn.Module) -> None:
+    """Frees the keys and values of given samples."""
+    for _, attn in patched_attentions(net):
+        attn._modules.pop("joint_memory", None)
 
 
 def check_name(name: str | None) -> None:

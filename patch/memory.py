@@ -1,0 +1,79 @@
+"""A given side is run once: each layer keeps the keys and values that others read from it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from patch.control import device_of
+from patch.surgery import drop_memory, patched_attentions, patched_network
+
+
+class JointMemory(nn.Module):
+    """Keys, values and mask of the given sources of one attention, by slot; in no state dict."""
+
+    def put(self, slot: str, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> None:
+        for part, tensor in (("key", key), ("value", value), ("mask", mask)):
+            self.register_buffer(f"{slot}_{part}", tensor, persistent=False)
+
+    def get(self, slot: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        return tuple(getattr(self, f"{slot}_{part}") for part in ("key", "value", "mask"))
+
+
+@contextmanager
+def record(model, given: Sequence[int]) -> Iterator[None]:
+    """Runs given samples once, so that the others are sampled without them.
+
+    patch.set_pairs(unet, [(0, 1, "depth", 1.0, "x_reads_y")])
+    with patch.record(unet, [1]):
+        unet(sample[1:], timestep[1:], text[1:])    # the given samples alone, in this order
+    unet(sample[:1], timestep[:1], text[:1])        # and from now on the others alone
+
+    The outputs are those of the whole batch, as long as sample, timestep and text of the given samples stay the same. It
+    ends when pairs or masks are set. Every layer keeps two tensors (rows, N, C) for each given sample that is read.
+
+    given: samples, counted as in the pairs and masks; none of them may read.
+    Raises ValueError for a given sample that reads, and when the model was not called in the block.
+    """
+    net = patched_network(model)
+    context = net._duet
+    given = check_given(context.settings, given)
+    memories = []
+    for _, attn in patched_attentions(net):
+        attn.joint_memory = JointMemory()
+        memories.append(attn.joint_memory)
+    context.update(device_of(net), given=given, recording=True)
+    try:
+        # Keys and values are kept by plain code, which a compiled model would be compiled anew for.
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            yield
+        if context.state.links is not None and context.state.links.fusions and not any(m._buffers for m in memories):
+            raise ValueError("Nothing was recorded: call the model on the given samples inside patch.record.")
+    except BaseException:
+        drop_memory(net)
+        context.update(device_of(net), given=(), recording=False)
+        raise
+    context.update(device_of(net), recording=False)
+
+
+def check_given(settings, given: Sequence[int]) -> tuple[int, ...]:
+    given = tuple(int(sample) for sample in given)
+    if not settings.pairs:
+        raise ValueError("No pairs are set: call patch.set_pairs for the whole batch before patch.record.")
+    if settings.given:
+        raise ValueError("Given samples are recorded already: set the pairs again before another patch.record.")
+    unknown = [sample for sample in given if not 0 <= sample < settings.samples]
+    if unknown or not given or len(set(given)) != len(given) or len(given) == settings.samples:
+        raise ValueError(
+            f"given={list(given)} does not name some of the {settings.samples} samples, each once: leave at least one "
+            "to be sampled."
+        )
+    for pair in settings.pairs:
+        for sample, reads, direction in ((pair.x, pair.x_reads, "y_reads_x"), (pair.y, pair.y_reads, "x_reads_y")):
+            if sample in given and reads:
+                raise ValueError(
+                    f"Sample {sample} is given but reads its partner in the pair ({pair.x}, {pair.y}), so that it "
+                    f"changes from step to step: set the pair with direction='{direction}'."
+                )
+    return given
