@@ -68,6 +68,8 @@ def joint_updates(attn, hidden, base, links: Links, mask) -> list[tuple[Rows, to
             continue
         sides = (fusion.x, fusion.y)
         outs = [reads and read(attn, reads, hidden, base, mask) for reads in sides]
+        if links.recording:
+            continue
         projected = project_post(attn, fusion, outs)
         updates += [(r.readers, update) for r, update in zip(sides, projected, strict=True) if update is not None]
     return updates

@@ -98,7 +98,8 @@ def build_links(settings: Settings, joints: dict[str | None, JointSpec], kept: l
     def reads(group: Group, links: list[Link]) -> Reads | None:
         return build_reads(group, links, settings, joints[group.name].kv, kept, device) if links else None
 
-    return Links(tuple(Fusion(g.name, reads(g, g.x), reads(g, g.y)) for g in lay_out(settings)))
+    fusions = tuple(Fusion(g.name, reads(g, g.x), reads(g, g.y)) for g in lay_out(settings))
+    return Links(fusions, settings.recording)
 
 
 def lay_out(settings: Settings) -> Iterator[Group]:
@@ -161,7 +162,7 @@ def reweigh(links: Links, settings: Settings, device: torch.device) -> Links:
     for fusion, group in zip(links.fusions, lay_out(settings), strict=True):
         x, y = ((fusion.x, group.x), (fusion.y, group.y))
         fusions.append(replace(fusion, x=reweigh_reads(*x, device), y=reweigh_reads(*y, device)))
-    return Links(tuple(fusions))
+    return replace(links, fusions=tuple(fusions))
 
 
 def reweigh_reads(reads: Reads | None, links: list[Link], device: torch.device) -> Reads | None:

@@ -130,9 +130,10 @@ class Fusion:
 
 @dataclass(frozen=True, eq=False)
 class Links:
-    """The joint attention of a call."""
+    """The joint attention of a call. recording: it only keeps the keys and values of given sources."""
 
     fusions: tuple[Fusion, ...]
+    recording: bool = False
 
 
 @dataclass(frozen=True, eq=False)
