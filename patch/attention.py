@@ -11,6 +11,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor, AttnP
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from patch.fast import folded_post
 from patch.lora import MaskedLora, base_of
 from patch.post import cast_input, post_key
 from patch.state import Fusion, Links, Reads, Rows
@@ -112,11 +113,10 @@ def with_self_adapters(layer: nn.Module, base: torch.Tensor, x: torch.Tensor) ->
 
 def project_post(attn, fusion: Fusion, outs: list[torch.Tensor | None]) -> tuple[torch.Tensor | None, ...]:
     """Output projections of what x and y read, the attention's own first."""
-    key = post_key(fusion.name)
-    folded = getattr(attn, "joint_fused", {})
-    if key in folded and all(reads is None or reads.plain for reads in (fusion.x, fusion.y)):
-        return folded[key](*outs)
-    post, sides = attn.joint_post[key], []
+    fast = folded_post(attn, fusion)
+    if fast is not None:
+        return fast(*outs)
+    post, sides = attn.joint_post[post_key(fusion.name)], []
     for reads, out in zip((fusion.x, fusion.y), outs, strict=True):
         if out is not None:
             out = attn.to_out[1](joint_layer(attn.to_out[0], out, None, reads.query))

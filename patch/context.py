@@ -20,6 +20,7 @@ class Context:
         self.managed: frozenset[str] = frozenset()
         self.masked: frozenset[str] = frozenset()
         self.frozen: frozenset[str] = frozenset()
+        self.fused: tuple[torch.nn.Parameter, ...] = ()
         self.active_before = active_before
         self.hacked: tuple[dict | None, tuple[str, ...]] | None = None
 
@@ -38,6 +39,8 @@ class Context:
         """Raises when pairs or masks are for another batch than one of `rows` samples, or contradict each other."""
         if self.state.error is not None:
             raise ValueError(self.state.error)
+        if self.fused and torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.fused):
+            raise ValueError("A fused model does not train its adapters: call patch.unfuse, or use torch.no_grad().")
         samples = self.state.samples
         if samples is not None and samples != rows:
             raise ValueError(

@@ -7,6 +7,7 @@ import torch
 from peft.tuners.lora import layer as peft_layer
 from torch import nn
 
+from patch.fast import ThinLora, add_thin_, fast_form, merged_output
 from patch.state import CallState, Rows, is_joint_lora
 
 
@@ -18,6 +19,10 @@ class MaskedLora:
         if self.disable_adapters or "adapter_names" in kwargs or not self._is_masked(state):
             return super().forward(x, *args, **kwargs)
         self._duet.check_layer(x)
+        acting = {adapter: state.rows.get(adapter) for adapter in self._self_adapters(state)}
+        fast = merged_output(self, x, acting) if "joint_fused" in self._modules else None
+        if fast is not None:
+            return fast
         return self.add_self(self.base_layer(x, *args, **kwargs), x)
 
     def add_self(self, result: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -65,10 +70,15 @@ class MaskedLora:
             return self._plus(adapter, result, x)
         if len(rows) == 0:
             return result
+        if add_thin_(self, adapter, rows, result, x):
+            return result
         base = rows.take(result) if adapter in self.lora_variant else None
         return rows.add_(result, self._delta(adapter, rows.take(x), base))
 
     def _plus(self, adapter: str, base: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        fast = fast_form(self, adapter)
+        if isinstance(fast, ThinLora):
+            return fast(x, base)
         return (base + self._delta(adapter, x, base)).to(base.dtype)
 
     def _delta(self, adapter: str, x: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:

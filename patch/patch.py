@@ -12,6 +12,7 @@ from patch.control import (
     set_pairs,
     set_patch_lora_mask,
 )
+from patch.fuse import fuse, unfuse
 from patch.memory import record
 from patch.state import Pair
 from patch.surgery import apply_patch, hack_lora_forward, initialize_joint_layers, remove_patch
@@ -23,6 +24,7 @@ __all__ = [
     "apply_patch",
     "clear_pairs",
     "disabled",
+    "fuse",
     "get_pairs",
     "hack_lora_forward",
     "initialize_joint_layers",
@@ -39,4 +41,5 @@ __all__ = [
     "set_pair_weights",
     "set_pairs",
     "set_patch_lora_mask",
+    "unfuse",
 ]

@@ -4,6 +4,8 @@ Each maps what x read and what y read, (n, N, C) or `None` for a side that did n
 made of whole linear layers, so that offloading, which moves weights layer by layer, finds every one.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -21,8 +23,21 @@ class ConvPost(nn.Module):
         return tuple(None if side is None else self.proj(side) for side in (x, y))
 
 
+class FoldedConvPost(nn.Module):
+    """`ConvPost` with another projection for each side, as `patch.fuse` makes it."""
+
+    def __init__(self, x: nn.Module, y: nn.Module):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def forward(self, x, y):
+        return None if x is None else self.x(x), None if y is None else self.y(y)
+
+
 class ConvFusePost(nn.Module):
     """2C -> 2C on the channels of [x; y], in four blocks ("conv_fuse" of UniCon). `yx` is y's part in x's update."""
+
+    READS: ClassVar = {"xx": "x", "yx": "y", "xy": "x", "yy": "y"}
 
     def __init__(self, channels: int):
         super().__init__()
@@ -38,6 +53,8 @@ class ConvFusePost(nn.Module):
 
 class FusePost(nn.Module):
     """2C -> rank -> 2C on the channels of [x; y]."""
+
+    READS: ClassVar = {"down_x": "x", "down_y": "y"}
 
     def __init__(self, channels: int, rank: int):
         super().__init__()

@@ -103,7 +103,7 @@ def remove_patch(model) -> nn.Module:
 def _restore(module: nn.Module) -> None:
     if module.__dict__.pop("_duet", None) is None:
         return
-    for child in ("joint_post", "joint_memory"):
+    for child in ("joint_post", "joint_memory", "joint_fused"):
         module._modules.pop(child, None)
     if type(module) is JointAttention:
         module.__class__ = Attention
@@ -200,6 +200,12 @@ def drop_memory(net: nn.Module) -> None:
         attn._modules.pop("joint_memory", None)
 
 
+def drop_fused(net: nn.Module) -> None:
+    for module in net.modules():
+        module._modules.pop("joint_fused", None)
+    net._duet.fused = ()
+
+
 def check_name(name: str | None) -> None:
     if name is not None and not name.replace("-", "_").isidentifier():
         raise ValueError(f"name='{name}' cannot name an adapter: use letters, digits, '_' and '-', no digit first.")
@@ -243,6 +249,8 @@ def active_lora_names(net: nn.Module) -> tuple[str, ...]:
 def add_posts(net: nn.Module, spec: JointSpec) -> None:
     """Makes a joint adapter known and adds its output projections where they are missing."""
     known = net._duet.joints.get(spec.name, spec)
+    if net._duet.fused and spec.name not in net._duet.joints:
+        raise ValueError(f"The model is fused: call patch.unfuse before adding the adapter {label(spec.name)}.")
     if (known.post, known.post_rank) != (spec.post, spec.post_rank):
         raise ValueError(
             f"The joint adapter {label(spec.name)} exists with post='{known.post}' and post_rank={known.post_rank}: "
