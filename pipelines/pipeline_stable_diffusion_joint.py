@@ -17,7 +17,7 @@ from diffusers.utils.torch_utils import randn_tensor
 import patch
 from pipelines.inputs import latent_mask
 from pipelines.request import TENSORS, Known, Request, check_adapters, check_options, gather_known, make_request
-from pipelines.rows import ALONE, FREE, TEXT, Rows, default_direction, guided, lay_out_rows, paired
+from pipelines.rows import ALONE, FREE, TEXT, Rows, constant_sides, default_direction, guided, lay_out_rows, paired
 from pipelines.sides import Side, start_side
 from utils.joint import LatentScale, with_trigger
 
@@ -160,10 +160,11 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         )
         scales = (guidance_scale if request.has_text else 1.0, condition_guidance_scale)
         self._interrupt = False
-        prepared = self.prepare(request, num_inference_steps, scales, eta)
         directions = self.directions(request, direction)
-        with paired(self.unet, prepared["rows"], prepared["sides"], weights, directions):
-            sides = self.denoise(**prepared, scales=scales, callback=callback_on_step_end, callback_tensors=tensors)
+        sides, rows, text = self.prepare(request, num_inference_steps, scales, eta, directions)
+        with paired(self.unet, rows, sides, weights, directions):
+            rows, text = self.run_constant(sides, rows, text, directions)
+            sides = self.denoise(sides, rows, text, scales, callback_on_step_end, tensors)
         output = self.decode(sides, request, output_type)
         self.maybe_free_model_hooks()
         return output
@@ -189,7 +190,7 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
             for name in request.weights
         }
 
-    def prepare(self, request: Request, num_inference_steps: int, scales: tuple[float, float], eta: float) -> dict:
+    def prepare(self, request: Request, num_inference_steps: int, scales: tuple[float, float], eta: float, directions):
         """Sides at their first noise level, the layout of the batch, and its text embeddings."""
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         generators = [request.generators, *(child(request.generators, n) for n in range(1, len(request.known)))]
@@ -197,8 +198,8 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
             self.prepare_side(name, known, request, generator, eta)
             for (name, known), generator in zip(request.known.items(), generators, strict=True)
         ]
-        rows = lay_out_rows(sides, request.batch, scales[0] > 1, scales[1] != 0)
-        return {"sides": sides, "rows": rows, "text": self.embed(request, rows)}
+        rows = lay_out_rows(sides, request.batch, scales[0] > 1, scales[1] != 0, directions)
+        return sides, rows, self.embed(request, rows)
 
     def prepare_side(self, name: str | None, known: Known, request: Request, generator, eta: float) -> Side:
         scale = LatentScale() if name is None else self.adapter_pairs[name].latent_scale
@@ -234,6 +235,19 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
             per_side.append({TEXT: text, ALONE: text, FREE: free})
         return torch.cat([per_side[side][term] for side, term in rows.slots])
 
+    def run_constant(self, sides: list[Side], rows: Rows, text: torch.Tensor, directions) -> tuple[Rows, torch.Tensor]:
+        """Runs once what is the same at every step, and returns the rows and the text of what is not."""
+        constant = constant_sides(sides, rows, directions)
+        if not constant:
+            return rows, text
+        drawn = [i for i in range(len(sides)) if i not in constant]
+        once = rows.of(constant)
+        with patch.record(self.unet, rows.places(constant)):
+            latents = once.cat({i: sides[i].model_input(0) for i in constant})
+            timesteps = once.cat({i: sides[i].level(0) for i in constant})
+            self.unet(latents, timesteps, encoder_hidden_states=text[rows.places(constant)])
+        return rows.of(drawn), text[rows.places(drawn)]
+
     def denoise(self, sides: list[Side], rows: Rows, text, scales, callback=None, callback_tensors=()) -> list[Side]:
         """The sides after all steps, each with its own noise level at every one."""
         steps = range(min(side.start for side in sides if not side.given), len(self.scheduler.timesteps))
@@ -246,7 +260,10 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
             timesteps = rows.cat([side.level(i) for side in sides])  # (rows,)
             prediction = self.unet(latents, timesteps, encoder_hidden_states=text, return_dict=False)[0]
             terms = rows.split(prediction)
-            sides = [side.step(guided(part, *scales), i) for side, part in zip(sides, terms, strict=True)]
+            sides = [
+                side.step(guided(terms[number], *scales), i) if number in terms else side
+                for number, side in enumerate(sides)
+            ]
             if callback is not None:
                 sides = self.call_back(callback, callback_tensors, i, sides)
         return sides

@@ -9,6 +9,8 @@ import torch
 import patch
 from pipelines.sides import Side
 
+READING_ANOTHER = (("both", "x_reads_y"), ("both", "y_reads_x"))
+READ_BY_ANOTHER = (("both", "y_reads_x"), ("both", "x_reads_y"))
 FREE, TEXT, ALONE = "free", "text", "alone"  # without the prompt; with it; with it and without joint attention
 
 
@@ -22,27 +24,55 @@ class Rows:
     slots: tuple[tuple[int, str], ...]
     batch: int
 
-    def cat(self, per_side: list[torch.Tensor]) -> torch.Tensor:
-        """A tensor (B, ...) for each side -> (slots * B, ...)"""
+    def cat(self, per_side: list[torch.Tensor] | dict[int, torch.Tensor]) -> torch.Tensor:
+        """A tensor (B, ...) for each side, by its number -> (slots * B, ...)"""
         return torch.cat([per_side[side] for side, _ in self.slots])
 
-    def split(self, prediction: torch.Tensor) -> list[dict[str, torch.Tensor]]:
-        """(slots * B, ...) -> for each side its terms, (B, ...)"""
-        terms = [{} for _ in range(1 + max(side for side, _ in self.slots))]
+    def split(self, prediction: torch.Tensor) -> dict[int, dict[str, torch.Tensor]]:
+        """(slots * B, ...) -> for each side with rows its terms, (B, ...)"""
+        terms = {side: {} for side, _ in self.slots}
         for (side, term), part in zip(self.slots, prediction.split(self.batch), strict=True):
             terms[side][term] = part
         return terms
+
+    def places(self, sides: list[int]) -> list[int]:
+        """Places in the batch of the rows of some sides."""
+        return [
+            i * self.batch + b for i, (side, _) in enumerate(self.slots) if side in sides for b in range(self.batch)
+        ]
+
+    def of(self, sides: list[int]) -> "Rows":
+        return Rows(tuple(slot for slot in self.slots if slot[0] in sides), self.batch)
 
     def first(self, side: int, term: str) -> int:
         """Place in the batch of the first row of a slot."""
         return self.slots.index((side, term)) * self.batch
 
 
-def lay_out_rows(sides: list[Side], batch: int, text_guidance: bool, condition_guidance: bool) -> Rows:
-    """A given side needs no row of its own without joint attention: nothing reads it and it is not denoised."""
+def lay_out_rows(
+    sides: list[Side], batch: int, text_guidance: bool, condition_guidance: bool, directions: dict
+) -> Rows:
+    """A given side is not denoised: it has rows only where another reads it, so none without joint attention."""
     terms = [FREE] * text_guidance + [TEXT] + [ALONE] * condition_guidance
-    slots = [(i, term) for i, side in enumerate(sides) for term in terms if not (side.given and term == ALONE)]
+    slots = []
+    for i, side in enumerate(sides):
+        if not side.given:
+            slots += [(i, term) for term in terms]
+        elif side_acts(i, sides, directions, READ_BY_ANOTHER):
+            slots += [(i, term) for term in terms if term != ALONE]
     return Rows(tuple(slots), batch)
+
+
+def constant_sides(sides: list[Side], rows: Rows, directions: dict) -> list[int]:
+    """Numbers of the sides that are the same at every step: given, and reading no other."""
+    present = sorted({i for i, _ in rows.slots})
+    return [i for i in present if sides[i].given and not side_acts(i, sides, directions, READING_ANOTHER)]
+
+
+def side_acts(number: int, sides: list[Side], directions: dict, kinds: tuple[tuple, tuple]) -> bool:
+    """Whether one of a side's pairs has a direction of `kinds`: those that count for an image, and for a condition."""
+    own = directions.values() if number == 0 else [directions[sides[number].name]]
+    return any(direction in kinds[min(number, 1)] for direction in own)
 
 
 @contextmanager
@@ -67,7 +97,9 @@ def make_pairs(rows: Rows, sides: list[Side], weights: dict[str, float], directi
     pairs = []
     for i, side in enumerate(sides[1:], start=1):
         direction = directions[side.name]
-        for term in [term for number, term in rows.slots if number == i and term != ALONE and direction is not None]:
+        if direction is None or not any(number == 0 for number, _ in rows.slots):
+            continue
+        for term in [term for number, term in rows.slots if number == i and term != ALONE]:
             x, y = rows.first(0, term), rows.first(i, term)
             pairs += [patch.Pair(x + b, y + b, side.name, weights[side.name], direction) for b in range(rows.batch)]
     return pairs
