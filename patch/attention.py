@@ -23,15 +23,16 @@ class JointAttention(Attention):
     """`Attention` plus the joint attention of the pairs that are set; without pairs exactly `Attention`."""
 
     def forward(self, hidden_states, encoder_hidden_states=None, attention_mask=None, **kwargs):
-        # Offloading hooks keep this method after the patch is gone; then neither `_duet` nor the class is there,
-        # and `super()` without arguments would fail.
         context = getattr(self, "_duet", None)
-        links = context.state.links if context is not None else None
-        if links is None or encoder_hidden_states is not None or not is_joint(self, links):
+        if context is None:
+            # Offloading hooks keep this method after the patch is gone, where `super()` would fail.
             return Attention.forward(self, hidden_states, encoder_hidden_states, attention_mask, **kwargs)
+        links = context.state.links
+        if links is None or encoder_hidden_states is not None or not is_joint(self, links):
+            return super().forward(hidden_states, encoder_hidden_states, attention_mask, **kwargs)
         context.check_layer(hidden_states)
         if kwargs or not shares_projections(self):
-            own = Attention.forward(self, hidden_states, None, attention_mask, **kwargs)
+            own = super().forward(hidden_states, None, attention_mask, **kwargs)
             updates = joint_updates(self, hidden_states, (None, None, None), links, attention_mask)
             return add_updates(own.clone(), updates)
         return shared_attention(self, hidden_states, links, attention_mask)
