@@ -91,7 +91,7 @@ def attribute_loss(judge, batch):
 def depth_metrics(judge: DepthJudge, dataset: JudgeDataset, indices: range, version: int) -> dict[str, float]:
     """Mean errors against the renderer's depth."""
     disparities = torch.cat([judge(pixels).float().cpu() for pixels in batches(judge, dataset, indices, version)])
-    truths = [read_depth(dataset.scenes.metres[index]) for index in indices]
+    truths = [read_depth(dataset.scenes.depth_files[index]) for index in indices]
     errors = [depth_errors(d.numpy(), metres) for d, metres in zip(disparities, truths, strict=True)]
     return {"abs_rel": mean(e.abs_rel for e in errors), "delta1": mean(e.delta1 for e in errors)}
 
