@@ -33,7 +33,7 @@ def run_script(main: Callable[[], object]) -> None:
     """Run the `main` of a script; what it refuses ends it with one line. `python -X dev` shows the traceback."""
     try:
         main()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if sys.flags.dev_mode:
             raise
         sys.exit(f"error: {error}")
