@@ -175,7 +175,7 @@ def find_file(folder: Path, name: str | None) -> Path:
 def check_fit(net: nn.Module, config: dict, tensors: dict) -> None:
     """Raises when the file's layers are not the model's, before anything is changed."""
     expected = expected_shapes(net, config, tensors)
-    for key in expected.keys() | tensors.keys():
+    for key in sorted(expected.keys() | tensors.keys()):
         found = tuple(tensors[key].shape) if key in tensors else None
         if found != expected.get(key):
             raise ValueError(
