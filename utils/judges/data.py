@@ -25,6 +25,7 @@ class Scenes:
 
     Attributes:
         images: uint8 (N, 3, H, W).
+        depth_files: Path of each scene's depth.
         disparity: Normalised, float32 (N, H, W) in [-1, 1].
         objects: For each scene its rows of the metadata ("color", "shape", "center"), from left to right.
 
@@ -40,7 +41,7 @@ class Scenes:
         self.images = torch.stack(
             [to_bytes(to_pixels(read_image(record.image))) for record in tqdm(records, desc="read")]
         )
-        self.metres = [record.depth for record in records]
+        self.depth_files = [record.depth for record in records]
         self.disparity = np.stack([normalize_disparity(read_disparity(r.depth, r.depth_kind)) for r in records])
         self.objects = [row["objects"] for row in rows]
 
