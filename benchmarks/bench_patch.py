@@ -1,10 +1,12 @@
 """What the joint attention costs: time of each form as a ratio to the base UNet on the same rows, and memory.
 
-python benchmarks/bench_patch.py --model sd15 --latent_size 32 --output outputs/bench_patch.json
-python benchmarks/bench_patch.py --model weights/tiny_sd --output outputs/bench_patch_tiny.json
+python -m benchmarks.bench_patch --output outputs/bench_patch.json
+python -m benchmarks.bench_patch --models sd15 --parts training --output outputs/bench_patch.json
 
-All forms run in turns in one process; the table has the median of the ratios and their quartiles. On a machine that does
-other work take OMP_NUM_THREADS=1 and read the ratio of processor time. docs/performance.md explains the forms.
+The forms of a part run in turns in one process; the table has the median of their ratios and its quartiles. A part that
+--output holds already is printed and not measured again, so that a long run may be split or go on after an end. On a
+machine that does other work take OMP_NUM_THREADS=1 and read the ratio of processor time. docs/performance.md explains
+the forms.
 """
 
 import argparse
@@ -17,109 +19,129 @@ import torch
 from benchmarks.patch_forms import (
     NAMES,
     Setting,
+    condition_forms,
     inference_forms,
     make_base,
     parameter_counts,
     sampling_forms,
     training_forms,
 )
-from benchmarks.timing import Form, compare, count_flops, peak_memory, time_in_turns
-from utils.arguments import parse_args
+from benchmarks.timing import CLOCKS, compare, time_in_turns, whole_runs
+from utils.arguments import parse_args, run_script
 from utils.files import replacing
 from utils.training_arguments import positive_int
 
-PARTS = ("inference", "sampling", "training")
+PARTS = ("inference", "conditions", "sampling", "training")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-COLUMNS = "{:34} {:>9} {:>7} {:>15} {:>7} {:>15} {:>8} {:>9}"
-TITLES = ("", "seconds", "ratio", "quartiles", "by cpu", "quartiles", "counted", "peak MiB")
+OF_ALL_PARTS = ("device", "dtype", "latent_size", "rank", "compile")
+OF_PART = {
+    "conditions": ("conditions", "repeats"),
+    "sampling": ("num_inference_steps",),
+    "training": ("training_repeats",),
+}
+COLUMNS = "{:32} {:>9} {:>7} {:>15} {:>7} {:>15} {:>8} {:>9} {:>9} {:>8} {:>8}"
+TITLES = ("seconds", "ratio", "quartiles", "by cpu", "quartiles", "counted", "peak MiB")
+COUNTS = ("trained", "stored", "kept")
 
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
     output = Path(args.output)
-    if output.exists() and not args.overwrite:
-        raise FileExistsError(f"{output} exists: choose another --output, or pass --overwrite.")
-    device = torch.device(args.device)
-    base = make_base(args.model, args.device, DTYPES[args.dtype])
-    setting = Setting(base, args.latent_size or default_size(base), args.rank, args.compile)
-    results = {"arguments": vars(args), "machine": describe(device)}
-    for part in args.parts:
-        results[part] = measure_part(part, setting, args, device)
-        print_table(part, results[part])
-    with replacing(output) as path:
-        path.write_text(json.dumps(results, indent=2))
+    results = {} if args.overwrite or not output.exists() else json.loads(output.read_text())
+    for model in args.models:
+        for part in args.parts:
+            check_same(results, model, part, args)
+    for model in args.models:
+        for part in args.parts:
+            measured = results.setdefault(model, {})
+            if part not in measured:
+                measured[part] = {"setting": settings(part, args), "rows": measure_part(model, part, args)}
+                with replacing(output) as path:
+                    path.write_text(json.dumps(results, indent=2))
+            print_part(model, part, measured[part]["rows"])
     print(f"Written: {output.resolve()}")
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--model", default="sd15", help="sd15 or tiny_sd with random weights, or a folder of a pipeline")
-    add("--latent_size", type=positive_int, help="by default 32 for sd15, else the model's own")
+    add("--models", nargs="+", default=["tiny_sd", "sd15"], help="sd15, tiny_sd (random weights), folders of pipelines")
+    add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    add("--latent_size", type=positive_int, help="by default the model's own, at most 32")
     add("--device", default="cpu")
     add("--dtype", choices=DTYPES, default="float32")
     add("--rank", type=positive_int, default=64, help="of the LoRAs")
-    add("--conditions", type=int, choices=range(1, len(NAMES) + 1), default=1, help="also time so many cached ones")
-    add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    add("--repeats", type=positive_int, default=9, help="rounds of single calls and of training steps")
-    add("--sampling_repeats", type=positive_int, default=3, help="rounds of whole sampling runs")
-    add("--num_inference_steps", type=positive_int, default=20)
-    add("--compile", action="store_true", help="compile all forms of inference and sampling")
-    add("--output", required=True, help="JSON file")
-    add("--overwrite", action="store_true")
+    add("--conditions", type=int, choices=range(1, len(NAMES) + 1), default=8, help="given at once")
+    add("--repeats", type=positive_int, default=4, help="rounds of single calls")
+    add("--training_repeats", type=positive_int, default=2, help="rounds of training steps")
+    add("--num_inference_steps", type=positive_int, default=8, help="rounds of steps that make a whole run")
+    add("--compile", action="store_true", help="compile all forms but those of training")
+    add("--output", required=True, help="JSON file; what it lacks is measured and added")
+    add("--overwrite", action="store_true", help="start a new file")
     return parser
 
 
-def default_size(base) -> int:
-    return min(base.config.sample_size, 32)
-
-
-def describe(device: torch.device) -> dict:
+def settings(part: str, args) -> dict:
+    """What the figures of a part depend on."""
+    device = torch.device(args.device)
     name = platform.processor() or platform.machine()
     if device.type != "cpu":
         name = torch.get_device_module(device).get_device_name(device)
-    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    machine = {"machine": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return machine | {key: getattr(args, key) for key in (*OF_ALL_PARTS, *OF_PART.get(part, ("repeats",)))}
 
 
-def measure_part(part: str, setting: Setting, args, device: torch.device) -> dict[str, dict]:
+def check_same(results: dict, model: str, part: str, args) -> None:
+    """Raises where a part was measured with other settings."""
+    before, now = results.get(model, {}).get(part, {}).get("setting"), settings(part, args)
+    different = [] if before is None else [key for key in now if now[key] != before.get(key)]
+    if different:
+        key = different[0]
+        raise ValueError(
+            f"{args.output} holds {part} of {model} with {key}={before.get(key)}, not {now[key]}: choose another "
+            "--output, or pass --overwrite to start anew."
+        )
+
+
+def measure_part(model: str, part: str, args) -> dict[str, dict]:
     """Rows of the table, by the form's name."""
-    nets = {}
+    base = make_base(model, args.device, DTYPES[args.dtype])
+    latent_size = args.latent_size or min(base.config.sample_size, 32)
+    setting = Setting(base, latent_size, args.rank, args.compile)
+    repeats = args.repeats
     if part == "inference":
-        forms, nets = inference_forms(setting, args.conditions)
+        forms = inference_forms(setting)
+    elif part == "conditions":
+        forms = condition_forms(setting, args.conditions)
     elif part == "sampling":
-        forms = sampling_forms(setting, args.num_inference_steps)
+        forms, repeats = sampling_forms(setting), args.num_inference_steps
     else:
-        forms = training_forms(setting)
-    repeats = args.sampling_repeats if part == "sampling" else args.repeats
-    rows = compare(forms, time_in_turns(forms, repeats, device, part))
-    if part == "inference" and not args.compile:
-        add_flops(rows, forms)
+        forms, repeats = training_forms(setting), args.training_repeats
+    counting = part == "training" or not args.compile
+    samples = time_in_turns(forms, repeats, torch.device(args.device), f"{model}, {part}", counting)
+    rows = compare(forms, samples)
     for form in forms:
-        rows[form.name]["peak_bytes"] = peak_memory(form, device)
-        if form.name in nets:
-            rows[form.name]["parameters"] = parameter_counts(nets[form.name])
-    return rows
+        rows[form.name]["parameters"] = parameter_counts(form.net)
+    return rows | whole_runs(forms, samples) if part == "sampling" else rows
 
 
-def add_flops(rows: dict[str, dict], forms: list[Form]) -> None:
-    flops = {form.name: count_flops(form) for form in forms}
-    for form in forms:
-        rows[form.name]["flops"] = flops[form.name]
-        rows[form.name]["counted_ratio"] = flops[form.name] / flops[form.reference]
-
-
-def print_table(part: str, rows: dict[str, dict]) -> None:
-    print(f"\n{part}\n" + COLUMNS.format(*TITLES))
+def print_part(model: str, part: str, rows: dict[str, dict]) -> None:
+    print("\n" + COLUMNS.format(f"{model}, {part}", *TITLES, *(f"{what} M" for what in COUNTS)))
     for name, row in rows.items():
-        quartiles = ["{:.3f} to {:.3f}".format(*row[f"{clock}_quartiles"]) for clock in ("wall", "cpu")]
+        times = [text for clock in CLOCKS for text in (f"{row[f'{clock}_ratio']:.3f}", spread(row, clock))]
         counted = f"{row['counted_ratio']:.3f}" if "counted_ratio" in row else ""
-        numbers = (f"{row['wall_seconds']:.4f}", f"{row['wall_ratio']:.3f}", quartiles[0], f"{row['cpu_ratio']:.3f}")
-        print(COLUMNS.format(name, *numbers, quartiles[1], counted, f"{row['peak_bytes'] / 2**20:.0f}"))
-    for name, row in rows.items():
-        if any(row.get("parameters", {}).values()):
-            counts = ", ".join(f"{what} {count / 1e6:.2f} M" for what, count in row["parameters"].items())
-            print(f"{name}: {counts}")
+        counts = [f"{row['parameters'][what] / 1e6:.2f}" if "parameters" in row else "" for what in COUNTS]
+        print(COLUMNS.format(name, f"{row['wall_seconds']:.4f}", *times, counted, mebibytes(row), *counts))
+
+
+def spread(row: dict, clock: str) -> str:
+    key = f"{clock}_quartiles"
+    return "{:.3f} to {:.3f}".format(*row[key]) if key in row else ""
+
+
+def mebibytes(row: dict) -> str:
+    return f"{row['peak_bytes'] / 2**20:.0f}"
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,7 +1,9 @@
-"""The forms of a UNet that `bench_patch.py` compares: they share the base's weights, each with its own adapters."""
+"""The forms of a UNet that `bench_patch.py` compares: they share the base's weights, each with its own adapters.
+
+Rows are those of one picture with guidance: two of x, and two of each condition.
+"""
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +16,8 @@ from benchmarks.timing import Form
 from models.tiny_sd import make_unet
 
 TOKENS = 77
+PAIR, ALONE = "base, 4 rows", "base, 2 rows"
+ATTENTIONS, PROJECTIONS = ("attn1", "attn2"), ("to_q", "to_k", "to_v", "to_out.0")
 NAMES = ("depth", "edge", "normal", "flow", "pose", "sketch", "parts", "colour")
 
 
@@ -54,17 +58,20 @@ class Setting:
 
         return forward
 
+    def form(self, name: str, reference: str, net, inputs: dict, **changes) -> Form:
+        return Form(name, reference, self.call(net, inputs), net=net, **changes)
+
     @torch.no_grad()
-    def joint(self, *names: str) -> UNet2DConditionModel:
+    def joint(self, conditions: int = 1) -> UNet2DConditionModel:
         net = self.twin()
-        for name in names:
+        for name in NAMES[:conditions]:
             patch.add_joint(net, name, self.rank)
             for parameter in patch.joint_parameters(net, name):
                 parameter.normal_(std=0.01)
         return net
 
 
-def make_base(model: str, device: str, dtype: torch.dtype) -> UNet2DConditionModel:
+def make_base(model: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
     """model: "sd15" or "tiny_sd", with random weights, or a folder of a pipeline."""
     torch.manual_seed(0)
     if model == "sd15":
@@ -73,7 +80,8 @@ def make_base(model: str, device: str, dtype: torch.dtype) -> UNet2DConditionMod
         net = make_unet()
     else:
         net = UNet2DConditionModel.from_pretrained(model, subfolder="unet")
-    return net.to(device, dtype).eval().requires_grad_(False)
+    torch.nn.Module.to(net, device, dtype)  # diffusers' own `to` warns of every dtype
+    return net.eval().requires_grad_(False)
 
 
 def pairs(direction: str = "both", conditions: int = 1) -> list[tuple]:
@@ -85,92 +93,60 @@ def rows_of(inputs: dict, rows: slice) -> dict:
     return {key: value[rows] for key, value in inputs.items()}
 
 
-def inference_forms(setting: Setting, conditions: int) -> tuple[list[Form], dict[str, torch.nn.Module]]:
-    """Forms of one call with one pair and guidance, 4 rows, and the network of each."""
-    four, base = setting.inputs(4), setting.twin()
-    joint, fused, cached = setting.joint(NAMES[0]), setting.joint(NAMES[0]), setting.joint(NAMES[0])
-    patch.fuse(fused)
-    patch.fuse(cached)
+def inference_forms(setting: Setting) -> list[Form]:
+    """One call with one pair and guidance: 4 rows, or 2 where the condition is given and was run before."""
+    four, two, base = setting.inputs(4), setting.inputs(2), setting.twin()
+    bare, joint, fused, cached = setting.joint(), setting.joint(), fused_joint(setting), fused_joint(setting)
+    patch.set_pairs(joint, pairs())
     patch.set_pairs(fused, pairs())
     remember(cached, four)
-    nets = {"patched, no pairs": joint, "disabled": joint, "joint": joint, "joint, fused": fused, "cached": cached}
-    run = {id(net): setting.call(net, four) for net in (base, joint, fused)}
-    two = rows_of(four, slice(2))
-    off = ExitStack()  # left again when the next form is prepared
-    forms = [
-        Form("base, 4 rows", "base, 4 rows", run[id(base)]),
-        Form("base, 2 rows", "base, 2 rows", setting.call(base, two)),
-        Form("patched, no pairs", "base, 4 rows", run[id(joint)], lambda: patch.clear_pairs(joint)),
-        Form("disabled", "base, 4 rows", run[id(joint)], lambda: off.enter_context(separate(joint))),
-        Form("joint", "base, 4 rows", run[id(joint)], lambda: (off.close(), patch.set_pairs(joint, pairs()))),
-        Form("joint, fused", "base, 4 rows", run[id(fused)]),
-        Form("cached", "base, 2 rows", setting.call(cached, two)),
-    ]
-    if conditions > 1:
-        many = setting.joint(*NAMES[:conditions])
-        patch.fuse(many)
-        remember(many, setting.inputs(2 + 2 * conditions), conditions)
-        nets[f"cached, {conditions} conditions"] = many
-        forms.append(Form(f"cached, {conditions} conditions", "base, 2 rows", setting.call(many, two)))
-    return forms, {"base, 4 rows": base, "base, 2 rows": base, **nets}
-
-
-def separate(net):
-    patch.set_pairs(net, pairs())
-    return patch.disabled(net)
-
-
-@torch.no_grad()
-def remember(net, inputs: dict, conditions: int = 1) -> None:
-    """Records the conditions, all samples after the first two."""
-    patch.set_pairs(net, pairs("x_reads_y", conditions))
-    with patch.record(net, range(2, 2 + 2 * conditions)):
-        net(**rows_of(inputs, slice(2, None)))
-
-
-def sampling_forms(setting: Setting, steps: int) -> list[Form]:
-    """Whole runs of one picture with guidance, what a given condition costs included."""
-    four, base, net = setting.inputs(4), setting.twin(), setting.joint(NAMES[0])
-    patch.fuse(net)
-    two = rows_of(four, slice(2))
-    calls = {rows: setting.call(base, inputs) for rows, inputs in ((4, four), (2, two))}
-    joint, alone = setting.call(net, four), setting.call(net, two)
-
-    def repeated(call: Callable) -> Callable:
-        return lambda: [call() for _ in range(steps)]
-
-    def given_once():
-        remember(net, four)
-        for _ in range(steps):
-            alone()
-
     return [
-        Form("image alone, base", "image alone, base", repeated(calls[2])),
-        Form("pair, base", "pair, base", repeated(calls[4])),
-        Form("pair, joint", "pair, base", repeated(joint), lambda: patch.set_pairs(net, pairs())),
-        Form("depth to image", "image alone, base", given_once),
-        Form("depth to image, not cached", "image alone, base", repeated(joint), lambda: one_way(net)),
+        setting.form(PAIR, PAIR, base, four),
+        setting.form(ALONE, ALONE, base, two),
+        setting.form("patched, no pairs", PAIR, bare, four),
+        setting.form("disabled", PAIR, joint, four, around=lambda: patch.disabled(joint)),
+        setting.form("disabled, fused", PAIR, fused, four, around=lambda: patch.disabled(fused)),
+        setting.form("joint", PAIR, joint, four),
+        setting.form("joint, fused", PAIR, fused, four),
+        setting.form("cached, fused", ALONE, cached, two),
     ]
 
 
-def one_way(net) -> None:
-    patch.set_pairs(net, pairs("x_reads_y"))
+def condition_forms(setting: Setting, conditions: int) -> list[Form]:
+    """One call of x with several given conditions that were run before."""
+    two, many = setting.inputs(2), fused_joint(setting, conditions)
+    remember(many, setting.inputs(2 + 2 * conditions), conditions)
+    return [
+        setting.form(ALONE, ALONE, setting.twin(), two),
+        setting.form(f"cached, fused, {conditions} conditions", ALONE, many, two),
+    ]
+
+
+def sampling_forms(setting: Setting) -> list[Form]:
+    """A step of each mode, and what a given side costs once. The other side's rows are the first two."""
+    four, two, base = setting.inputs(4), setting.inputs(2), setting.twin()
+    pair, to_image, to_depth = (fused_joint(setting) for _ in range(3))
+    patch.set_pairs(pair, pairs())
+    return [
+        setting.form(ALONE, ALONE, base, two),
+        setting.form(PAIR, PAIR, base, four),
+        setting.form("image and depth", PAIR, pair, four),
+        setting.form("depth to image", ALONE, to_image, two, once=lambda: remember(to_image, four)),
+        setting.form("image to depth", ALONE, to_depth, two, once=lambda: remember_image(to_depth, four)),
+    ]
 
 
 def training_forms(setting: Setting) -> list[Form]:
     """Steps of AdamW on one pair with another, 4 rows: LoRAs alone, the joint adapter, and it with projections of its own."""
-    inputs = setting.inputs(4)
-    lora, joint, unshared = setting.twin(), setting.joint(NAMES[0]), setting.joint(NAMES[0])
-    targets = [
-        f"{attention}.{layer}" for attention in ("attn1", "attn2") for layer in ("to_q", "to_k", "to_v", "to_out.0")
-    ]
+    lora, joint, unshared = setting.twin(), setting.joint(), setting.joint()
+    targets = [f"{attention}.{layer}" for attention in ATTENTIONS for layer in PROJECTIONS]
     patch.add_adapter(lora, LoraConfig(r=setting.rank, target_modules=targets))
     unshared.set_attn_processor(OwnProjections())
     for net in (joint, unshared):
         patch.set_pairs(net, pairs())
-    reference = "base with LoRAs"
+    reference, inputs = "base with LoRAs", setting.inputs(4)
     nets = {reference: lora, "joint": joint, "joint, projections of its own": unshared}
-    return [Form(name, reference, training_step(net.train(), inputs)) for name, net in nets.items()]
+    return [Form(name, reference, training_step(net.train(), inputs), net=net) for name, net in nets.items()]
 
 
 def training_step(net, inputs: dict) -> Callable:
@@ -184,12 +160,33 @@ def training_step(net, inputs: dict) -> Callable:
     return step
 
 
+def fused_joint(setting: Setting, conditions: int = 1) -> UNet2DConditionModel:
+    net = setting.joint(conditions)
+    patch.fuse(net)
+    return net
+
+
+@torch.no_grad()
+def remember(net, inputs: dict, conditions: int = 1) -> None:
+    """Runs the conditions once, all samples after the first two."""
+    patch.set_pairs(net, pairs("x_reads_y", conditions))
+    with patch.record(net, range(2, 2 + 2 * conditions)):
+        net(**rows_of(inputs, slice(2, None)))
+
+
+@torch.no_grad()
+def remember_image(net, inputs: dict) -> None:
+    """The same for given images."""
+    patch.set_pairs(net, pairs("y_reads_x"))
+    with patch.record(net, range(2)):
+        net(**rows_of(inputs, slice(2)))
+
+
 def parameter_counts(net) -> dict[str, int]:
-    """Millions of parameters: of joint adapters, which are trained and saved, and of what `fuse` and `record` keep."""
-    context = getattr(net, "_duet", None)
-    trained = sum(p.numel() for name in (context.joints if context else ()) for p in patch.joint_parameters(net, name))
-    kept = {
-        part: sum(t.numel() for name, t in net.named_buffers() if f"joint_{part}" in name)
-        for part in ("fused", "memory")
-    }
-    return {"trained": trained, **kept}
+    """trained: of the adapters. stored: in their files. kept: numbers that `fuse` and `record` hold in memory."""
+    context = net.__dict__.get("_duet")
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    joint = [p for name in (context.joints if context else ()) for p in patch.joint_parameters(net, name)]
+    kept = [buffer for name, buffer in net.named_buffers() if "joint_fused" in name or "joint_memory" in name]
+    groups = {"trained": trained, "stored": joint or trained, "kept": kept}
+    return {what: sum(tensor.numel() for tensor in tensors) for what, tensors in groups.items()}

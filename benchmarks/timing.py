@@ -1,23 +1,145 @@
 """Forms of one computation, timed in turns, so that what else the machine does meets all of them alike."""
 
+import ctypes
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode, addmm_flop, sdpa_backward_flop_count, sdpa_flop_count
 from tqdm import tqdm
+
+CLOCKS = ("wall", "cpu")
 
 
 @dataclass(frozen=True)
 class Form:
-    """A computation to time. reference: name of the form that it is compared with. prepare: untimed, before each run."""
+    """A computation to time.
+
+    reference: name of the form that it is compared with. around: what each run is wrapped in, untimed. once: timed, at
+    the start of a whole run of many. net: what it computes with.
+    """
 
     name: str
     reference: str
     run: Callable[[], object]
-    prepare: Callable[[], object] = lambda: None
+    around: Callable[[], AbstractContextManager] = nullcontext
+    once: Callable[[], object] | None = None
+    net: nn.Module | None = None
+
+
+@dataclass
+class Samples:
+    """What was measured of one form: bytes at the peak of a run, seconds on the wall's clock and of processor time."""
+
+    peak: int
+    flops: int | None
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    once: "Samples | None" = None
+
+
+def time_in_turns(
+    forms: list[Form], repeats: int, device: torch.device, what: str, counting: bool = True
+) -> dict[str, Samples]:
+    """Each form `repeats` times, in turns. A first round warms up; it gives arithmetic and memory."""
+    samples = {}
+    forms[0].run()  # what the first call of a process allocates for good is no form's
+    with tqdm(total=(repeats + 1) * len(forms), desc=what) as progress:
+        for form in forms:
+            once = form.once and first_run(form.once, device, counting)
+            if once:
+                time_run(form.once, once, device)
+            with form.around():
+                samples[form.name] = replace(first_run(form.run, device, counting), once=once)
+            progress.update()
+        for _ in range(repeats):
+            for form in forms:
+                with form.around():
+                    time_run(form.run, samples[form.name], device)
+                progress.update()
+    return samples
+
+
+def first_run(run: Callable, device: torch.device, counting: bool) -> Samples:
+    flops, before = None, start_peak(device)
+    if counting:
+        flops = count_flops(run)
+    else:
+        run()
+    synchronize(device)
+    return Samples(peak(device) - before, flops)
+
+
+def time_run(run: Callable, samples: Samples, device: torch.device) -> None:
+    synchronize(device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    synchronize(device)
+    samples.wall.append(time.perf_counter() - wall)
+    samples.cpu.append(time.process_time() - cpu)
+
+
+def compare(forms: list[Form], samples: dict[str, Samples]) -> dict[str, dict]:
+    """A row for each form: medians, and the median and quartiles of its ratio to its reference in the same round."""
+    rows = {}
+    for form in forms:
+        own, other = samples[form.name], samples[form.reference]
+        row = {"reference": form.reference, "peak_bytes": own.peak}
+        for clock in CLOCKS:
+            times, others = getattr(own, clock), getattr(other, clock)
+            ratios = [a / b for a, b in zip(times, others, strict=True)]
+            row |= {f"{clock}_seconds": statistics.median(times), f"{clock}_ratio": statistics.median(ratios)}
+            row[f"{clock}_quartiles"] = quartiles(ratios)
+        if own.flops is not None:
+            row |= {"flops": own.flops, "counted_ratio": own.flops / other.flops}
+        rows[form.name] = row
+    return rows
+
+
+def whole_runs(forms: list[Form], samples: dict[str, Samples]) -> dict[str, dict]:
+    """A row for each form that is no reference: all rounds as one run, with `once` at its start."""
+    rows = {}
+    for form in [form for form in forms if form.name != form.reference]:
+        own, other = samples[form.name], samples[form.reference]
+        row = {"reference": form.reference, "peak_bytes": max(own.peak, own.once.peak if own.once else 0)}
+        for clock in CLOCKS:
+            once = getattr(own.once, clock)[0] if own.once else 0.0
+            seconds = once + sum(getattr(own, clock))
+            row |= {f"{clock}_once_seconds": once, f"{clock}_seconds": seconds}
+            row[f"{clock}_ratio"] = seconds / sum(getattr(other, clock))
+        if own.flops is not None:
+            row["flops"] = (own.once.flops if own.once else 0) + len(own.wall) * own.flops
+            row["counted_ratio"] = row["flops"] / (len(own.wall) * other.flops)
+        rows[f"{form.name}, whole run"] = row
+    return rows
+
+
+def quartiles(values: list[float]) -> list[float]:
+    return statistics.quantiles(values, n=4, method="inclusive")[::2] if len(values) > 1 else values * 2
+
+
+def count_flops(run: Callable) -> int:
+    """Floating point operations of a run's matrix products, convolutions and attention."""
+    aten = torch.ops.aten
+
+    def attention(query, key, value, *args, out_shape=None, **kwargs):
+        return sdpa_flop_count(query, key, value)
+
+    def attention_backward(gradient, query, key, value, *args, out_shape=None, **kwargs):
+        return sdpa_backward_flop_count(gradient, query, key, value)
+
+    missing = {
+        aten.addmm_: addmm_flop,
+        aten._scaled_dot_product_flash_attention_for_cpu: attention,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
+    }
+    with FlopCounterMode(display=False, custom_mapping=missing) as counter:
+        run()
+    return counter.get_total_flops()
 
 
 def synchronize(device: torch.device) -> None:
@@ -25,65 +147,20 @@ def synchronize(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def time_in_turns(
-    forms: list[Form], repeats: int, device: torch.device, what: str
-) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each form in each round, by the clock on the wall and by the processor time of this process."""
-    times = {form.name: {"wall": [], "cpu": []} for form in forms}
-    for round_number in tqdm(range(-1, repeats), desc=what):
-        for form in forms:
-            form.prepare()
-            synchronize(device)
-            wall, cpu = time.perf_counter(), time.process_time()
-            form.run()
-            synchronize(device)
-            if round_number >= 0:  # the first round warms up
-                times[form.name]["wall"].append(time.perf_counter() - wall)
-                times[form.name]["cpu"].append(time.process_time() - cpu)
-    return times
-
-
-def compare(forms: list[Form], times: dict) -> dict[str, dict]:
-    """Median seconds of each form, and the median and quartiles of its ratio to its reference in the same round."""
-    rows = {}
-    for form in forms:
-        row = {"reference": form.reference}
-        for clock in ("wall", "cpu"):
-            own, other = times[form.name][clock], times[form.reference][clock]
-            ratios = [a / b for a, b in zip(own, other, strict=True)]
-            quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-            row |= {f"{clock}_seconds": statistics.median(own), f"{clock}_ratio": statistics.median(ratios)}
-            row |= {f"{clock}_quartiles": quartiles[::2]}
-        rows[form.name] = row
-    return rows
-
-
-def count_flops(form: Form) -> int:
-    """Floating point operations of matrix products, convolutions and attention."""
-    form.prepare()
-    cpu_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-
-    def attention(query, key, value, *args, out_shape=None, **kwargs):
-        return sdpa_flop_count(query, key, value)
-
-    with FlopCounterMode(display=False, custom_mapping={cpu_attention: attention}) as counter:
-        form.run()
-    return counter.get_total_flops()
-
-
-def peak_memory(form: Form, device: torch.device) -> int:
-    """Bytes that a run takes at its peak beyond what is there before it."""
-    form.prepare()
+def start_peak(device: torch.device) -> int:
+    """Bytes in use; the peak is measured from here. On a CPU it is the process's resident memory, which Linux tells."""
     if device.type != "cpu":
-        before = torch.accelerator.memory_allocated(device)
-        torch.accelerator.reset_peak_memory_stats(device)
-        form.run()
-        return torch.accelerator.max_memory_allocated(device) - before
+        memory = torch.get_device_module(device)
+        memory.reset_peak_memory_stats(device)
+        return memory.memory_allocated(device)
+    ctypes.CDLL(None).malloc_trim(0)  # memory that was freed counts again when it is taken again
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak of the resident memory starts anew
-    before = resident("VmRSS")
-    form.run()
-    return resident("VmHWM") - before
+    return resident("VmRSS")
+
+
+def peak(device: torch.device) -> int:
+    return resident("VmHWM") if device.type == "cpu" else torch.get_device_module(device).max_memory_allocated(device)
 
 
 def resident(key: str) -> int:

@@ -6,9 +6,17 @@ import pytest
 import torch
 
 import patch
-from benchmarks.bench_patch import main
-from benchmarks.patch_forms import Setting, inference_forms, make_base, sampling_forms, training_forms
-from benchmarks.timing import Form, compare, count_flops, time_in_turns
+from benchmarks.bench_patch import PARTS, main
+from benchmarks.patch_forms import (
+    Setting,
+    condition_forms,
+    inference_forms,
+    make_base,
+    parameter_counts,
+    sampling_forms,
+    training_forms,
+)
+from benchmarks.timing import Form, Samples, compare, count_flops, time_in_turns, whole_runs
 
 CPU = torch.device("cpu")
 
@@ -18,64 +26,98 @@ def setting():
     return Setting(make_base("tiny_sd", "cpu", torch.float32), latent_size=4, rank=2, compiled=False)
 
 
-def test_the_command_measures_all_parts_and_overwrites_nothing(tmp_path, capsys):
+@pytest.fixture(scope="module")
+def forms(setting):
+    return {form.name: form for form in [*inference_forms(setting), *condition_forms(setting, 2)]}
+
+
+def test_the_command_measures_what_the_file_lacks(tmp_path, capsys):
     output = tmp_path / "bench.json"
-    size = ["--model", "tiny_sd", "--latent_size", "4", "--rank", "2", "--num_inference_steps", "1"]
-    arguments = [*size, "--repeats", "2", "--sampling_repeats", "1", "--output", str(output)]
+    size = [
+        "--models",
+        "tiny_sd",
+        "--latent_size",
+        "4",
+        "--rank",
+        "2",
+        "--num_inference_steps",
+        "2",
+        "--conditions",
+        "2",
+    ]
+    arguments = [*size, "--repeats", "2", "--training_repeats", "1", "--output", str(output)]
+    main([*arguments, "--parts", "inference"])
+    before = json.loads(output.read_text())["tiny_sd"]
     main(arguments)
-    results, table = json.loads(output.read_text()), capsys.readouterr().out
-    assert results["arguments"]["latent_size"] == 4
-    assert results["inference"]["base, 4 rows"]["wall_ratio"] == 1
-    assert results["inference"]["joint, fused"]["parameters"]["fused"] > 0
-    for part in ("inference", "sampling", "training"):
-        for name, row in results[part].items():
-            assert row["wall_seconds"] > 0 and row["reference"] in results[part], name
+    results, table = json.loads(output.read_text())["tiny_sd"], capsys.readouterr().out
+    assert results["inference"] == before["inference"] and results.keys() == set(PARTS)
+    for part, measured in results.items():
+        assert measured["setting"]["latent_size"] == 4
+        for name, row in measured["rows"].items():
+            assert row["wall_seconds"] > 0 and row["reference"] in measured["rows"], (part, name)
             assert f"\n{name} " in table
-    with pytest.raises(FileExistsError, match="bench.json exists: choose another --output"):
-        main(arguments)
+    assert results["inference"]["rows"]["base, 4 rows"]["wall_ratio"] == 1
+    with pytest.raises(ValueError, match="holds inference of tiny_sd with rank=2, not 3: choose another --output"):
+        main([*arguments, "--rank", "3"])
 
 
-def test_the_forms_are_what_they_are_called(setting):
-    forms, nets = inference_forms(setting, conditions=2)
-    forms = {form.name: form for form in forms}
+@torch.no_grad()
+def test_the_forms_are_what_they_are_called(forms):
     outputs = {}
     for name, form in forms.items():
-        form.prepare()
-        outputs[name] = form.run()
-    assert torch.equal(outputs["patched, no pairs"], outputs["base, 4 rows"])
-    torch.testing.assert_close(outputs["disabled"][:2], outputs["base, 4 rows"][:2], atol=1e-5, rtol=1e-5)
-    for name in ("joint", "cached"):
-        rows = len(outputs[name])
-        assert not torch.allclose(outputs[name], outputs["base, 4 rows"][:rows], atol=1e-5)
-    assert {name: len(out) for name, out in outputs.items() if len(out) == 2}.keys() == {
-        "base, 2 rows",
-        "cached",
-        "cached, 2 conditions",
-    }
+        with form.around():
+            outputs[name] = form.run()
+    base = outputs["base, 4 rows"]
+    assert torch.equal(outputs["patched, no pairs"], base)
+    for name in ("disabled", "disabled, fused"):
+        torch.testing.assert_close(outputs[name][:2], base[:2], atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(outputs[name][2:], base[2:], atol=1e-5)
+    for name in ("joint", "cached, fused"):
+        assert not torch.allclose(outputs[name], base[: len(outputs[name])], atol=1e-5)
+    two = {name for name, out in outputs.items() if len(out) == 2}
+    assert two == {"base, 2 rows", "cached, fused", "cached, fused, 2 conditions"}
     with pytest.raises(ValueError, match="fused already"):
-        patch.fuse(nets["joint, fused"])
+        patch.fuse(forms["joint, fused"].net)
 
 
-def test_counted_arithmetic_orders_the_forms(setting):
-    forms, _ = inference_forms(setting, conditions=2)
-    flops = {form.name: count_flops(form) for form in forms}
+def test_counted_arithmetic_orders_the_forms(forms):
+    flops = {}
+    for name, form in forms.items():
+        with form.around():
+            flops[name] = count_flops(form.run)
     assert flops["base, 4 rows"] == 2 * flops["base, 2 rows"] == flops["patched, no pairs"]
-    assert flops["disabled"] < flops["joint, fused"] < flops["joint"]
-    assert flops["base, 2 rows"] < flops["cached"] < flops["cached, 2 conditions"] < flops["joint"]
+    assert flops["base, 4 rows"] < flops["disabled, fused"] < flops["disabled"] < flops["joint, fused"] < flops["joint"]
+    assert flops["base, 2 rows"] < flops["cached, fused"] < flops["cached, fused, 2 conditions"] < flops["joint"]
+
+
+def test_parameters_are_those_of_the_adapters_and_of_what_is_kept(forms):
+    joint, fused = (parameter_counts(forms[name].net) for name in ("joint", "joint, fused"))
+    assert (
+        joint["trained"]
+        == joint["stored"]
+        == sum(p.numel() for p in patch.joint_parameters(forms["joint"].net, "depth"))
+    )
+    assert joint["kept"] == 0 < fused["kept"] < parameter_counts(forms["cached, fused"].net)["kept"]
 
 
 def test_all_networks_share_the_weights_of_the_base(setting):
-    twin = setting.joint("depth")
+    twin = setting.joint()
     base = dict(setting.base.named_parameters())
     shared = {name.replace(".base_layer", ""): p for name, p in twin.named_parameters() if "lora_" not in name}
     assert all(shared[name].data_ptr() == p.data_ptr() for name, p in base.items())
 
 
-def test_sampling_with_a_given_condition_runs_it_once(setting):
-    forms = {form.name: form for form in sampling_forms(setting, steps=3)}
-    flops = {name: count_flops(form) for name, form in forms.items()}
-    assert flops["image alone, base"] < flops["depth to image"] < flops["depth to image, not cached"]
-    assert flops["depth to image"] < 4.8 / 3 * flops["image alone, base"]
+def test_a_whole_run_has_the_given_side_once(setting):
+    forms = sampling_forms(setting)
+    rows = whole_runs(forms, time_in_turns(forms, 3, CPU, "test"))
+    assert rows.keys() == {f"{mode}, whole run" for mode in ("image and depth", "depth to image", "image to depth")}
+    assert (
+        rows["image and depth, whole run"]["wall_once_seconds"]
+        == 0
+        < rows["depth to image, whole run"]["wall_once_seconds"]
+    )
+    for name in ("depth to image, whole run", "image to depth, whole run"):
+        assert 4 / 3 < rows[name]["counted_ratio"] < 4.8 / 3  # a pass more than the steps
 
 
 def test_a_training_step_changes_adapters_alone(setting):
@@ -85,14 +127,25 @@ def test_a_training_step_changes_adapters_alone(setting):
 
 
 def test_ratios_are_taken_within_a_round():
-    times = {"a": {"wall": [1.0, 2.0, 8.0], "cpu": [1.0] * 3}, "b": {"wall": [2.0, 4.0, 8.0], "cpu": [3.0] * 3}}
+    samples = {
+        "a": Samples(0, None, wall=[1.0, 2.0, 8.0], cpu=[1.0] * 3),
+        "b": Samples(0, None, wall=[2.0, 4.0, 8.0], cpu=[3.0] * 3, once=Samples(7, None, wall=[5.0], cpu=[3.0])),
+    }
     forms = [Form("a", "a", lambda: None), Form("b", "a", lambda: None)]
-    row = compare(forms, times)["b"]
+    row = compare(forms, samples)["b"]
     assert row["wall_ratio"] == 2 and row["cpu_ratio"] == 3 and row["wall_seconds"] == 4
+    assert row["wall_quartiles"] == [1.5, 2]
+    run = whole_runs(forms, samples)["b, whole run"]
+    assert run["wall_ratio"] == 19 / 11 and run["cpu_ratio"] == 4 and run["peak_bytes"] == 7
 
 
 def test_forms_run_in_turns_and_the_first_round_is_left_out():
     order = []
     forms = [Form(name, "a", lambda name=name: order.append(name)) for name in "ab"]
-    times = time_in_turns(forms, 2, CPU, "test")
-    assert order == list("ababab") and len(times["a"]["wall"]) == 2
+    samples = time_in_turns(forms, 2, CPU, "test")
+    assert "".join(order) == "a" + 3 * "ab" and len(samples["a"].wall) == 2
+
+
+def test_the_peak_is_what_a_run_takes_beyond_what_is_there():
+    form = Form("a", "a", lambda: torch.ones(10_000_000))
+    assert 0.9 < time_in_turns([form], 1, CPU, "test")["a"].peak / 40e6 < 1.5
