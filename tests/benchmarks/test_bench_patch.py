@@ -86,7 +86,9 @@ def test_counted_arithmetic_orders_the_forms(forms):
         with form.around():
             flops[name] = count_flops(form.run)
     assert flops["base, 4 rows"] == 2 * flops["base, 2 rows"] == flops["patched, no pairs"]
-    assert flops["base, 4 rows"] < flops["disabled, fused"] < flops["disabled"] < flops["joint, fused"] < flops["joint"]
+    assert (
+        flops["base, 4 rows"] < flops["disabled, fused"] <= flops["disabled"] < flops["joint, fused"] < flops["joint"]
+    )
     assert flops["base, 2 rows"] < flops["cached, fused"] < flops["cached, fused, 2 conditions"] < flops["joint"]
 
 
