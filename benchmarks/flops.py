@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
+
 from benchmarks.patch_forms import TOKENS, make_base
 from patch.fuse import MERGED_FROM
 from utils.arguments import parse_args, run_script
@@ -40,7 +42,8 @@ class Adapter:
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
     for model in args.models:
-        config = make_base(model).config
+        with torch.device("meta"):
+            config = make_base(model, "meta").config
         latent_size = args.latent_size or min(config.sample_size, 32)
         print(f"\n{model}, {latent_size}x{latent_size} latents: share of the base on the same rows")
         base = base_flops(config, latent_size)

@@ -146,6 +146,11 @@ class CallState:
     links: Links | None = None
     error: str | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Neither pairs nor masks are set."""
+        return self.samples is None and self.error is None
+
 
 @dataclass(frozen=True)
 class Mask:

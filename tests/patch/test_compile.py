@@ -83,6 +83,21 @@ def test_repeated_blocks_can_be_compiled(joint_net, tiny):
     torch.testing.assert_close(tiny.run(joint_net), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_repeated_blocks_are_compiled_once_per_width_and_batch_size_and_never_for_a_step(joint_net, tiny):
+    backend = CompileCounterWithBackend("eager")
+    joint_net.compile_repeated_blocks(backend=backend, fullgraph=True)
+    patch.set_pairs(joint_net, pairs())
+    tiny.run(joint_net)
+    widths = 2  # four blocks
+    assert backend.frame_count == widths
+    patch.set_pair_weights(joint_net, [torch.tensor(0.1)] * 2)
+    tiny.run(joint_net)
+    assert backend.frame_count == widths
+    patch.set_pairs(joint_net, pairs(8))
+    tiny.run(joint_net, batch=8)
+    assert backend.frame_count == 2 * widths  # as many as the base's
+
+
 def test_a_compiled_model_checks_its_batch(joint_net, tiny):
     compiled = torch.compile(joint_net, backend="eager")
     patch.set_pairs(joint_net, pairs(2))
