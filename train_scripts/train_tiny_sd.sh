@@ -16,7 +16,7 @@ torchrun --nproc_per_node 2 train_models/train_tiny_sd.py --stage vae --train_da
   --learning_rate 5e-4 --lr_scheduler cosine --lr_warmup_steps 50 --mixed_precision bf16 --channels_last --seed 0
 
 torchrun --nproc_per_node 2 train_models/train_tiny_sd.py --stage unet --train_data_dir data/scenes \
-  --vae outputs/tiny_vae/vae --output_dir outputs/tiny_sd --cache_latents --train_batch_size 16 --max_train_steps 9000 --snr_gamma 0 \
+  --vae outputs/tiny_vae/vae --output_dir outputs/tiny_sd --cache_latents --train_batch_size 16 --max_train_steps 17500 --snr_gamma 0 \
   --learning_rate 1e-3 --lr_scheduler cosine --lr_warmup_steps 100 --use_ema --ema_decay 0.999 \
   --checkpointing_steps 500 --checkpoints_total_limit 2 --validation_steps 2000 --mixed_precision bf16 --channels_last --seed 0
 
