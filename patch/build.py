@@ -51,11 +51,12 @@ def build_state(settings: Settings, joints: dict, managed: frozenset, device: to
         return CallState(managed=managed, error=error)
     samples = next(iter(lengths.values()), None)
     kept = samples if samples is None else kept_samples(settings, samples)
+    joint = settings.pairs and (settings.enabled or settings.recording)  # what is recorded may be read later
     return CallState(
         samples=None if kept is None else len(kept),
         rows=self_rows(settings, samples, kept, device),
         managed=managed,
-        links=build_links(settings, joints, kept, device) if settings.pairs and settings.enabled else None,
+        links=build_links(settings, joints, kept, device) if joint else None,
     )
 
 

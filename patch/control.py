@@ -30,7 +30,7 @@ def set_pairs(model, pairs: Sequence[Pair | tuple], batch_size: int | None = Non
         raise ValueError(f"batch_size={batch_size} is too small for pairs that name sample {needed - 1}.")
     hack_lora_forward(net)
     drop_memory(net)
-    net._duet.update(device_of(net), pairs=pairs, samples=batch_size or needed, given=())
+    net._duet.update(device_of(net), pairs=pairs, samples=batch_size or needed, given=(), recording=False)
 
 
 def clear_pairs(model) -> None:
@@ -93,7 +93,7 @@ def set_patch_lora_mask(model, adapter: str, mask: Sequence | None, kv_mask: Seq
         net._duet.masked |= {adapter}
         _activate(net, adapter)
     drop_memory(net)
-    net._duet.update(device_of(net), masks=masks, given=())
+    net._duet.update(device_of(net), masks=masks, given=(), recording=False)
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from patch.attention import is_joint
+from patch.context import Context
 from patch.control import device_of
 from patch.surgery import drop_memory, patched_attentions, patched_network
 
@@ -31,30 +33,38 @@ def record(model, given: Sequence[int]) -> Iterator[None]:
     unet(sample[:1], timestep[:1], text[:1])        # and from now on the others alone
 
     The outputs are those of the whole batch, as long as sample, timestep and text of the given samples stay the same. It
-    ends when pairs or masks are set. Every layer keeps two tensors (rows, N, C) for each given sample that is read.
+    ends when pairs or masks are set. Every layer keeps two tensors (rows, N, C) for each given sample that is read, without
+    gradients: this is for sampling, not for training.
 
     given: samples, counted as in the pairs and masks; none of them may read.
-    Raises ValueError for a given sample that reads, and when the model was not called in the block.
+    Raises ValueError for a given sample that reads, and when the block did not run the model, or set other pairs or masks.
     """
     net = patched_network(model)
     context = net._duet
     given = check_given(context.settings, given)
-    memories = []
     for _, attn in patched_attentions(net):
         attn.joint_memory = JointMemory()
-        memories.append(attn.joint_memory)
     context.update(device_of(net), given=given, recording=True)
     try:
         # Keys and values are kept by plain code, which a compiled model would be compiled anew for.
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             yield
-        if context.state.links is not None and context.state.links.fusions and not any(m._buffers for m in memories):
-            raise ValueError("Nothing was recorded: call the model on the given samples inside patch.record.")
+        check_recorded(net, context, given)
     except BaseException:
         drop_memory(net)
         context.update(device_of(net), given=(), recording=False)
         raise
     context.update(device_of(net), recording=False)
+
+
+def check_recorded(net: nn.Module, context: Context, given: tuple[int, ...]) -> None:
+    links = context.state.links
+    layers = [attn for _, attn in patched_attentions(net) if links is not None and is_joint(attn, links)]
+    if context.settings.given != given or not all(attn.joint_memory._buffers for attn in layers):
+        raise ValueError(
+            "Nothing was recorded: call the model on the given samples inside patch.record, and set pairs and masks before "
+            "it."
+        )
 
 
 def check_given(settings, given: Sequence[int]) -> tuple[int, ...]:

@@ -111,15 +111,17 @@ def test_a_mask_of_the_attention_is_kept_with_the_given_samples(tiny):
     net = tiny.make("pixart")
     patch.add_joint(net, "depth", rank=2)
     tiny.teach(net, "depth")
-    attn, hidden = net.get_submodule("transformer_blocks.0.attn1"), torch.randn(2, 5, 16)
+    layers, hidden = [block.attn1 for block in net.transformer_blocks], torch.randn(2, 5, 16)
     bias = torch.zeros(2, 1, 5)
     bias[1, :, 3:] = -1e9
     patch.set_pairs(net, [(0, 1, "depth", 1.0, "x_reads_y")])
     with torch.no_grad():
-        expected = attn(hidden, attention_mask=bias)[:1]
+        expected = [attn(hidden, attention_mask=bias)[:1] for attn in layers]
         with patch.record(net, [1]):
-            attn(hidden[1:], attention_mask=bias[1:])
-        assert_close(attn(hidden[:1], attention_mask=bias[:1]), expected)
+            for attn in layers:
+                attn(hidden[1:], attention_mask=bias[1:])
+        for attn, out in zip(layers, expected, strict=True):
+            assert_close(attn(hidden[:1], attention_mask=bias[:1]), out)
 
 
 def test_disabled_leaves_the_others_alone(joint_net, tiny):
@@ -130,6 +132,16 @@ def test_disabled_leaves_the_others_alone(joint_net, tiny):
     patch.clear_pairs(joint_net)
     assert_close(off, whole(joint_net, tiny.inputs("sd"), [1, 3]))
     assert (on - off).abs().max() > 1e-3
+
+
+def test_what_is_recorded_while_disabled_is_read_afterwards(joint_net, tiny):
+    patch.set_pairs(joint_net, [(0, 1, "depth", 1.0, "x_reads_y"), (2, 3, "depth", 1.0, "x_reads_y")])
+    inputs = tiny.inputs("sd")
+    expected = whole(joint_net, inputs, [1, 3])
+    with torch.no_grad():
+        with patch.disabled(joint_net), patch.record(joint_net, [1, 3]):
+            joint_net(**rows_of(inputs, [1, 3]))
+        assert_close(joint_net(**rows_of(inputs, [0, 2])).sample, expected)
 
 
 def test_the_memory_goes_with_the_pairs(joint_net, tiny):
@@ -176,6 +188,28 @@ def test_wrong_use_raises_one_sentence(joint_net, tiny):
         tiny.run(joint_net, batch=2)
     with pytest.raises(ValueError, match="recorded already: set the pairs again"):
         enter([1])
+
+
+@torch.no_grad()
+def test_a_block_that_records_less_than_every_layer_raises_and_leaves_the_pairs(joint_net, tiny):
+    pairs = [(0, 1, "depth", 1.0, "x_reads_y"), (2, 3, "depth", 1.0, "x_reads_y")]
+    given = rows_of(tiny.inputs("sd"), [1, 3])
+    patch.set_pairs(joint_net, pairs)
+    expected = tiny.run(joint_net)
+    last = [layer for layer in joint_net.modules() if isinstance(layer, JointAttention)][-1]
+    with pytest.raises(ValueError, match="Nothing was recorded"), patch.record(joint_net, [1, 3]):
+        handle = last.register_forward_pre_hook(lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            joint_net(**given)
+        handle.remove()
+    assert torch.equal(tiny.run(joint_net), expected)
+    with pytest.raises(ValueError, match="set pairs and masks before it"), patch.record(joint_net, [1, 3]):
+        joint_net(**given)
+        patch.set_pairs(joint_net, pairs)
+    assert torch.equal(tiny.run(joint_net), expected)
+    with pytest.raises(ValueError, match="set pairs and masks before it"), patch.record(joint_net, [1, 3]):
+        patch.set_patch_lora_mask(joint_net, "depth_y_lora", [0, 1, 0, 1])
+        assert torch.equal(tiny.run(joint_net), expected)
 
 
 def test_a_compiled_model_is_compiled_once_more_and_never_for_a_step(joint_net, tiny):
