@@ -1,4 +1,4 @@
-"""The one object that a patched model and its patched layers share."""
+"""What a patched model and its patched layers share."""
 
 from dataclasses import replace
 
@@ -12,10 +12,12 @@ class Context:
     """The one object that a patched model and its patched layers share.
 
     Attributes:
+        has_frames, temporal: Whether samples have frames, and whether the attention over time is patched too.
         settings, state: What the user asked for, and what the forward reads of it.
         joints: The joint adapters by name.
         managed: LoRAs of `add_joint` and `load`, which act only where pairs or masks say so.
         masked: LoRAs that go when the patch goes: the managed ones, and those that were given a mask.
+        fused: The parameters that `fuse` has folded into plain matrices.
         frozen: Names of the parameters that `add_joint` froze, for `remove_patch` to thaw.
         active_before: The LoRAs that were active when the patch came.
         hacked: The LoRAs that `hack_lora_forward` saw last.
@@ -36,14 +38,16 @@ class Context:
 
     def update(self, device: torch.device, **changes) -> None:
         """Replaces settings and state together."""
-        self.settings = replace(self.settings, **changes)
-        self.state = build_state(self.settings, self.joints, self.managed, device)
+        settings = replace(self.settings, **changes)
+        self.state = build_state(settings, self.joints, self.managed, device)
+        self.settings = settings
 
     def reweigh(self, device: torch.device, pairs: tuple[Pair, ...]) -> None:
         """The same pairs with other weights; everything else of the state stays."""
-        self.settings = replace(self.settings, pairs=pairs)
+        settings = replace(self.settings, pairs=pairs)
         if self.state.links is not None:
-            self.state = replace(self.state, links=reweigh(self.state.links, self.settings, device))
+            self.state = replace(self.state, links=reweigh(self.state.links, settings, device))
+        self.settings = settings
 
     def check(self, rows: int) -> None:
         """Raises when pairs or masks are for another batch than one of `rows` samples, or contradict each other."""

@@ -51,6 +51,11 @@ class Pair:
             raise ValueError(f"A pair needs two different samples counted from 0, not x={self.x}, y={self.y}.")
         if self.direction not in DIRECTIONS:
             raise ValueError(f"direction='{self.direction}' is unknown: choose one of {', '.join(DIRECTIONS)}.")
+        for weight in self.weights:
+            if isinstance(weight, torch.Tensor) and weight.numel() != 1:
+                raise ValueError(
+                    f"A pair has one weight, not a tensor of shape {tuple(weight.shape)}: give each pair its own."
+                )
 
     @property
     def x_reads(self) -> bool:

@@ -260,6 +260,9 @@ def test_weights_of_the_pairs_change_without_setting_the_pairs_again(tiny):
 
 
 def test_wrong_pairs_raise_one_sentence(joint_net, tiny):
+    def set_weight(weight):
+        patch.set_pair_weights(joint_net, [weight])
+
     with pytest.raises(ValueError, match="There is no joint adapter 'edge': the model has 'depth'"):
         patch.set_pairs(joint_net, [(0, 1, "edge")])
     with pytest.raises(ValueError, match="no joint adapter without a name"):
@@ -272,7 +275,15 @@ def test_wrong_pairs_raise_one_sentence(joint_net, tiny):
         patch.set_pairs(joint_net, [(0, 3, "depth")], batch_size=2)
     with pytest.raises(ValueError, match="1 and 1 weights were given for 0 pairs"):
         patch.set_pair_weights(joint_net, [1.0])
+    with pytest.raises(
+        ValueError, match=r"A pair has one weight, not a tensor of shape \(2,\): give each pair its own"
+    ):
+        patch.set_pairs(joint_net, [(0, 1, "depth", torch.ones(2))])
     patch.set_pairs(joint_net, [(0, 1, "depth")])
+    for refused in (lambda weight: patch.set_pairs(joint_net, [(0, 3, "depth", weight)]), set_weight):
+        with pytest.raises(ValueError, match="much"):
+            refused("much")
+    assert [(pair.y, pair.weight) for pair in patch.get_pairs(joint_net)] == [(1, 1.0)]
     with pytest.raises(ValueError, match="are for 2 samples, but the batch has 4"):
         tiny.run(joint_net)
     with pytest.raises(ValueError, match="are for 2 samples, but the batch has 3"):
