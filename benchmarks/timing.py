@@ -19,8 +19,8 @@ CLOCKS = ("wall", "cpu")
 class Form:
     """A computation to time.
 
-    reference: name of the form that it is compared with. around: what each run is wrapped in, untimed. once: timed, at
-    the start of a whole run of many. net: what it computes with.
+    reference: name of the form that it is compared with. around: what each run is wrapped in, untimed. once: timed
+    too, what starts a whole run of many. net: what it computes with.
     """
 
     name: str
@@ -51,13 +51,13 @@ def time_in_turns(
     with tqdm(total=(repeats + 1) * len(forms), desc=what) as progress:
         for form in forms:
             once = form.once and first_run(form.once, device, counting)
-            if once:
-                time_run(form.once, once, device)
             with form.around():
                 samples[form.name] = replace(first_run(form.run, device, counting), once=once)
             progress.update()
         for _ in range(repeats):
             for form in forms:
+                if form.once:
+                    time_run(form.once, samples[form.name].once, device)
                 with form.around():
                     time_run(form.run, samples[form.name], device)
                 progress.update()
@@ -101,13 +101,13 @@ def compare(forms: list[Form], samples: dict[str, Samples]) -> dict[str, dict]:
 
 
 def whole_runs(forms: list[Form], samples: dict[str, Samples]) -> dict[str, dict]:
-    """A row for each form that is no reference: all rounds as one run, with `once` at its start."""
+    """A row for each form that is no reference: all rounds as one run, with the median of `once` at its start."""
     rows = {}
     for form in [form for form in forms if form.name != form.reference]:
         own, other = samples[form.name], samples[form.reference]
         row = {"reference": form.reference, "peak_bytes": max(own.peak, own.once.peak if own.once else 0)}
         for clock in CLOCKS:
-            once = getattr(own.once, clock)[0] if own.once else 0.0
+            once = statistics.median(getattr(own.once, clock)) if own.once else 0.0
             seconds = once + sum(getattr(own, clock))
             row |= {f"{clock}_once_seconds": once, f"{clock}_seconds": seconds}
             row[f"{clock}_ratio"] = seconds / sum(getattr(other, clock))

@@ -131,7 +131,9 @@ def test_a_training_step_changes_adapters_alone(setting):
 def test_ratios_are_taken_within_a_round():
     samples = {
         "a": Samples(0, None, wall=[1.0, 2.0, 8.0], cpu=[1.0] * 3),
-        "b": Samples(0, None, wall=[2.0, 4.0, 8.0], cpu=[3.0] * 3, once=Samples(7, None, wall=[5.0], cpu=[3.0])),
+        "b": Samples(
+            0, None, wall=[2.0, 4.0, 8.0], cpu=[3.0] * 3, once=Samples(7, None, wall=[9.0, 5.0, 1.0], cpu=[3.0] * 3)
+        ),
     }
     forms = [Form("a", "a", lambda: None), Form("b", "a", lambda: None)]
     row = compare(forms, samples)["b"]
@@ -144,8 +146,10 @@ def test_ratios_are_taken_within_a_round():
 def test_forms_run_in_turns_and_the_first_round_is_left_out():
     order = []
     forms = [Form(name, "a", lambda name=name: order.append(name)) for name in "ab"]
+    forms.append(Form("c", "a", lambda: order.append("c"), once=lambda: order.append("C")))
     samples = time_in_turns(forms, 2, CPU, "test")
-    assert "".join(order) == "a" + 3 * "ab" and len(samples["a"].wall) == 2
+    assert "".join(order) == "a" + 3 * "abCc"
+    assert len(samples["a"].wall) == len(samples["c"].wall) == len(samples["c"].once.wall) == 2
 
 
 def test_the_peak_is_what_a_run_takes_beyond_what_is_there():
