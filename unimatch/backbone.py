@@ -16,9 +16,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.InstanceNorm2d(channels)
         self.downsample = None
         if stride != 1 or in_channels != channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride), nn.InstanceNorm2d(channels)
-            )
+            self.downsample = nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride), nn.InstanceNorm2d(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         residual = F.relu(self.norm1(self.conv1(x)))

@@ -63,9 +63,7 @@ def flow_correlation(feature0: torch.Tensor, feature1: torch.Tensor, flow: torch
     return products.flatten(3).permute(0, 3, 1, 2) / C**0.5
 
 
-def _corner_products(
-    feature0: torch.Tensor, feature1: torch.Tensor, corner: torch.Tensor, radius: int
-) -> torch.Tensor:
+def _corner_products(feature0: torch.Tensor, feature1: torch.Tensor, corner: torch.Tensor, radius: int) -> torch.Tensor:
     """Products with the whole pixels from `corner - radius` to `corner + radius + 1`: (B, H, W, 2R+2, 2R+2)."""
     B, C, H, W = feature0.shape
     side = 2 * radius + 2
