@@ -33,6 +33,10 @@ TASKS = (
     "obedience_base",
     "obedience_joint",
 )
+JUDGED = {
+    "depth": {"judges", "depth_to_image", "joint", "depth_edge_to_image"},
+    "attributes": {"judges", "obedience_base", "obedience_joint"},
+}
 PER_OBJECT = ("color", "shape")  # the others are means over pictures
 UNSETTLED = ("tasks", "device", "output_dir", "overwrite", "config")  # arguments that do not decide a result
 WEIGHTS = ("pretrained_model_name_or_path", "depth_adapter", "edge_adapter", "judges_dir")
@@ -81,8 +85,7 @@ def check_files(args) -> None:
     tasks = set(args.tasks)
     needed = [args.depth_adapter] if tasks - {"judges", "floor", "obedience_base"} else []
     needed += [args.edge_adapter] if "depth_edge_to_image" in tasks else []
-    if tasks - {"floor", "image_to_depth"}:
-        needed += [Path(args.judges_dir) / f"{name}.safetensors" for name in ("depth", "attributes")]
+    needed += [Path(args.judges_dir) / f"{judge}.safetensors" for judge, users in JUDGED.items() if tasks & users]
     for path in needed:
         if not Path(path).exists():
             raise FileNotFoundError(f"There is no file {path}: name another, or choose --tasks that do without it.")

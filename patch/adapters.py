@@ -9,6 +9,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from patch.control import check_maskable, device_of
+from patch.post import check_post
 from patch.state import ROLES, JointSpec, lora_name
 from patch.surgery import (
     add_posts,
@@ -76,7 +77,10 @@ def add_joint(
     alpha: LoRA's scale times rank, by default `rank`. post, post_rank: see `initialize_joint_layers`; by default
     twice the rank. temporal: also the attention over time (see `apply_patch`).
     """
-    net = patched_with_joint(model, JointSpec(name, post, post_rank or 2 * rank, temporal))
+    check_rank(rank)
+    post_rank = 2 * rank if post_rank is None else post_rank
+    check_rank(post_rank, "post_rank")
+    net = patched_with_joint(model, JointSpec(name, post, post_rank, temporal))
     trainable = {n.replace(".base_layer", "") for n, p in net.named_parameters() if p.requires_grad}
     for role in ROLES:
         config = LoraConfig(
@@ -91,6 +95,11 @@ def add_joint(
         parameter.requires_grad_(True)
     net._duet.frozen |= trainable
     return model if isinstance(model, nn.Module) else net
+
+
+def check_rank(rank: int, what: str = "rank") -> None:
+    if rank < 1:
+        raise ValueError(f"{what}={rank} is too small: choose 1 or more.")
 
 
 def joint_parameters(model, name: str | None = None) -> list[nn.Parameter]:
@@ -119,6 +128,7 @@ def patched_with_joint(model, spec: JointSpec) -> nn.Module:
     """A patched network with a new joint adapter that has no LoRAs yet."""
     net = network(model)
     check_name(spec.name)
+    check_post(spec.post)
     taken = {lora_name(spec.name, role) for role in ROLES} & set(getattr(net, "peft_config", {}))
     if taken or (is_patched(net) and spec.name in net._duet.joints):
         raise ValueError(f"The model has a joint adapter {label(spec.name)} already: choose another name.")

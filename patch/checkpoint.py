@@ -6,12 +6,13 @@ Tensors are named `{role}_lora.{layer}.lora_A.weight` (each role is an ordinary 
 
 import json
 import os
+import pickle
 from pathlib import Path
 
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -130,9 +131,15 @@ def adapter_config(net: nn.Module, name: str | None) -> dict:
 def read(folder: str | os.PathLike, name: str | None, weights: bool = True) -> tuple[dict, dict]:
     """Configuration and tensors of a saved or published adapter."""
     folder = local_folder(folder)
-    if is_published(folder):
-        return read_published(folder, name)
-    path = folder if folder.is_file() else find_file(folder, name)
+    published = is_published(folder)
+    path = folder if published or folder.is_file() else find_file(folder, name)
+    try:
+        return read_published(path, name) if published else read_file(path, weights)
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        raise ValueError(f"{path} holds no readable weights ({error}): copy or download it again.") from error
+
+
+def read_file(path: Path, weights: bool) -> tuple[dict, dict]:
     with safe_open(path, "pt") as file:
         header = json.loads((file.metadata() or {}).get("config", "{}"))
     tensors = load_file(path) if weights else {}
@@ -168,7 +175,7 @@ def find_file(folder: Path, name: str | None) -> Path:
 def check_fit(net: nn.Module, config: dict, tensors: dict) -> None:
     """Raises when the file's layers are not the model's, before anything is changed."""
     expected = expected_shapes(net, config, tensors)
-    for key in expected.keys() | tensors.keys():
+    for key in sorted(expected.keys() | tensors.keys()):
         found = tuple(tensors[key].shape) if key in tensors else None
         if found != expected.get(key):
             raise ValueError(

@@ -9,7 +9,17 @@ from patch.state import CallState, JointSpec, Pair, Settings
 
 
 class Context:
-    """The one object that a patched model and its patched layers share."""
+    """The one object that a patched model and its patched layers share.
+
+    Attributes:
+        settings, state: What the user asked for, and what the forward reads of it.
+        joints: The joint adapters by name.
+        managed: LoRAs of `add_joint` and `load`, which act only where pairs or masks say so.
+        masked: LoRAs that go when the patch goes: the managed ones, and those that were given a mask.
+        frozen: Names of the parameters that `add_joint` froze, for `remove_patch` to thaw.
+        active_before: The LoRAs that were active when the patch came.
+        hacked: The LoRAs that `hack_lora_forward` saw last.
+    """
 
     def __init__(self, has_frames: bool, active_before: tuple[str, ...]):
         self.has_frames = has_frames

@@ -55,13 +55,17 @@ class FusePost(nn.Module):
 
 def build_post(kind: str, channels: int, rank: int) -> nn.Module:
     """kind: "fuse", "conv" or "conv_fuse"; rank is that of "fuse"."""
+    check_post(kind)
     if kind == "conv":
         return ConvPost(channels)
     if kind == "conv_fuse":
         return ConvFusePost(channels)
-    if kind == "fuse":
-        return FusePost(channels, rank)
-    raise ValueError(f"post='{kind}' is unknown: choose one of {', '.join(POSTS)}.")
+    return FusePost(channels, rank)
+
+
+def check_post(kind: str) -> None:
+    if kind not in POSTS:
+        raise ValueError(f"post='{kind}' is unknown: choose one of {', '.join(POSTS)}.")
 
 
 def post_key(name: str | None) -> str:

@@ -32,6 +32,10 @@ def picture_batch(value, what: str, latent_channels: int) -> torch.Tensor:
         raise ValueError(
             f"{what} has the shape {tuple(value.shape)}: give (H, W), (C, H, W) or (n, C, H, W), C 1 or 3."
         )
+    if not pictures.numel():
+        raise ValueError(f"{what} has the shape {tuple(value.shape)} and no pixel.")
+    if not pictures.isfinite().all():
+        raise ValueError(f"{what} has values that are not finite: replace them, unknown depth by the farthest, say.")
     if is_latent(pictures, latent_channels):
         return pictures.float()
     if pictures.abs().max() > 1.001:

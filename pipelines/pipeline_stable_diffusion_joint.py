@@ -144,7 +144,7 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
                 (unless the adapter was never trained so).
             latents, condition_latents: Noise of variance 1, (B, C, h, w), in place of a draw.
             output_type: "pil", "np", "pt" or "latent".
-            callback_on_step_end: Called as `callback(pipe, i, t, tensors)`; returns a dict of tensors to replace, of
+            callback_on_step_end: Called as `callback(pipe, step, t, tensors)`, steps from 0; returns a dict of tensors to replace, of
                 `latents` and `condition_latents` (a dict by name).
 
         Raises:
@@ -248,12 +248,12 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
             terms = rows.split(prediction)
             sides = [side.step(guided(part, *scales), i) for side, part in zip(sides, terms, strict=True)]
             if callback is not None:
-                sides = self.call_back(callback, callback_tensors, i, sides)
+                sides = self.call_back(callback, callback_tensors, i, i - steps.start, sides)
         return sides
 
-    def call_back(self, callback, names, i: int, sides: list[Side]) -> list[Side]:
+    def call_back(self, callback, names, i: int, step: int, sides: list[Side]) -> list[Side]:
         tensors = {"latents": sides[0].latents, "condition_latents": {s.name: s.latents for s in sides[1:]}}
-        changed = callback(self, i, self.scheduler.timesteps[i], {name: tensors[name] for name in names}) or {}
+        changed = callback(self, step, self.scheduler.timesteps[i], {name: tensors[name] for name in names}) or {}
         latents = {None: changed.get("latents", sides[0].latents), **changed.get("condition_latents", {})}
         return [side.at(latents.get(side.name, side.latents)) for side in sides]
 

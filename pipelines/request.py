@@ -89,7 +89,7 @@ def check_prompts(prompt, sides: dict[str | None, Known]) -> list[str]:
         prompt = ""
     if isinstance(prompt, str):
         return [prompt] * count
-    if not prompt or not all(isinstance(text, str) for text in prompt):
+    if not isinstance(prompt, list | tuple) or not prompt or not all(isinstance(text, str) for text in prompt):
         raise ValueError(f"The prompt is a string or a list of strings, not {prompt!r}.")
     return list(prompt)
 
@@ -116,7 +116,7 @@ def check_size(pipe, sides: dict[str | None, Known], height: int | None, width: 
     for what, found in sizes.items():
         if found != size:
             raise ValueError(f"{what} has {found[0]}x{found[1]} pixels where {size[0]}x{size[1]} are due: resize it.")
-    if size[0] % factor or size[1] % factor:
+    if min(size) < 1 or size[0] % factor or size[1] % factor:
         raise ValueError(f"{size[0]}x{size[1]} pixels do not divide by the model's {factor}: choose multiples of it.")
     return size
 

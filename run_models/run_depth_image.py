@@ -8,8 +8,6 @@ python run_models/run_depth_image.py --mode coarse --depth sketch.png --strength
 
 import argparse
 import json
-import logging
-import sys
 import time
 from pathlib import Path
 
@@ -21,10 +19,11 @@ from PIL import Image
 import patch
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from pipelines.request import default_size
-from utils.arguments import parse_args
+from utils.arguments import parse_args, run_script
 from utils.depth import color_disparity, normalize_disparity, read_disparity, write_disparity
 from utils.files import replacing
 from utils.images import read_image, to_image, to_pixels
+from utils.pretrained import loading
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODES = ("joint", "image_to_depth", "depth_to_image", "coarse")
@@ -69,8 +68,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv=None) -> Path:
     """Runs the script and returns the folder of its pictures."""
-    args = parse_args(parser(), argv)
+    args = with_defaults(parse_args(parser(), argv))
     check_arguments(args)
+    last_files = read_last_run(args)
     image, maps = read_inputs(args)
     pipe = load_pipeline(args)
     image, maps = fit_inputs(args, pipe, image, maps)
@@ -78,11 +78,22 @@ def main(argv=None) -> Path:
     out = pipe(**sampling_arguments(args, image, maps))
     seconds = time.perf_counter() - started
     folder = Path(args.output_dir)
-    remove_last_run(folder / "run.json")
+    for name in last_files:
+        (folder / name).unlink(missing_ok=True)
     names = write_pictures(folder, out)
     write_record(folder / "run.json", args, names, seconds, out.images[0].size)
     print(f"{len(out.images)} pictures in {seconds:.1f} s: {folder.resolve()}")
     return folder
+
+
+def with_defaults(args) -> argparse.Namespace:
+    """The arguments with what depends on the mode."""
+    joint = args.mode == "joint"
+    if args.prompt is None and joint:
+        args.prompt = PROMPT
+    if args.num_images_per_prompt is None:
+        args.num_images_per_prompt = 4 if joint else 1
+    return args
 
 
 def check_arguments(args) -> None:
@@ -99,20 +110,39 @@ def check_arguments(args) -> None:
         raise ValueError(f"--condition {wrong[0]} is not of the form NAME=FILE.")
     if args.scheduler:
         scheduler_class(args.scheduler)
-    folder = Path(args.output_dir)
-    if folder.is_dir() and any(folder.iterdir()) and not args.overwrite:
+    check_device(args.device)
+    check_folder(Path(args.output_dir), args.overwrite)
+
+
+def check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device} is not available here: take cpu, say.") from error
+
+
+def check_folder(folder: Path, overwrite: bool) -> None:
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise FileExistsError(f"{existing} is a file: choose another --output_dir.")
+    if existing == folder and any(folder.iterdir()) and not overwrite:
         raise FileExistsError(f"{folder} has content: choose another --output_dir or pass --overwrite.")
 
 
-def load_pipeline(args) -> StableDiffusionJointPipeline:
-    model = args.pretrained_model_name_or_path
-    missing = f"{model} is neither a model folder nor one on the hub that can be reached."
-    if not Path(model).is_dir() and model.count("/") != 1:
-        raise FileNotFoundError(missing)
+def read_last_run(args) -> list[str]:
+    """The pictures of the run that is overwritten, which are removed; other files in the folder stay."""
+    record = Path(args.output_dir) / "run.json"
+    if not record.is_file():
+        return []
     try:
-        pipe = StableDiffusionJointPipeline.from_pretrained(model)
-    except OSError as error:
-        raise FileNotFoundError(missing) from error
+        return [Path(name).name for name in json.loads(record.read_text())["files"]]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{record} is no record of a run: remove it, or choose another --output_dir.") from error
+
+
+def load_pipeline(args) -> StableDiffusionJointPipeline:
+    with loading(args.pretrained_model_name_or_path):
+        pipe = StableDiffusionJointPipeline.from_pretrained(args.pretrained_model_name_or_path)
     if args.scheduler:
         pipe.scheduler = scheduler_class(args.scheduler).from_config(pipe.scheduler.config)
     for name, path in adapters(args):
@@ -122,12 +152,19 @@ def load_pipeline(args) -> StableDiffusionJointPipeline:
 
 def adapters(args) -> list[tuple[str, str]]:
     """(name, path) of each --adapter; the name comes from the file where none is given."""
-    named = [text.rpartition("=")[::2] for text in args.adapter]
-    return [(name or patch.read_config(path)["name"], path) for name, path in named]
+    named = [
+        ("", text) if "=" not in text or Path(text).exists() else text.partition("=")[::2] for text in args.adapter
+    ]
+    found = [(name or patch.read_config(path)["name"], path) for name, path in named]
+    if nameless := [path for name, path in found if name is None]:
+        raise ValueError(f"The adapter in {nameless[0]} has no name of its own: pass --adapter NAME={nameless[0]}.")
+    return found
 
 
 def scheduler_class(name: str):
     found = getattr(diffusers, name, None) or getattr(diffusers, f"{name}Scheduler", None)
+    if missing := [package for package in getattr(found, "_backends", []) if package != "torch"]:
+        raise ValueError(f"{name} needs {missing[0]}: pip install {missing[0]}.")
     if not (isinstance(found, type) and issubclass(found, diffusers.SchedulerMixin)):
         raise ValueError(f"diffusers has no scheduler {name}: take DDIMScheduler or UniPCMultistepScheduler, say.")
     return found
@@ -182,14 +219,10 @@ def fit(picture: torch.Tensor, size: tuple[int, int], path: str) -> torch.Tensor
 
 
 def sampling_arguments(args, image, conditions: dict) -> dict:
-    joint = args.mode == "joint"
-    prompt = args.prompt if args.prompt is not None or not joint else PROMPT
     arguments = {
-        "prompt": prompt,
+        "prompt": args.prompt,
         "negative_prompt": args.negative_prompt,
-        "num_images_per_prompt": (4 if joint else 1)
-        if args.num_images_per_prompt is None
-        else args.num_images_per_prompt,
+        "num_images_per_prompt": args.num_images_per_prompt,
         "num_inference_steps": args.num_inference_steps,
         "guidance_scale": args.guidance_scale,
         "condition_guidance_scale": args.condition_guidance_scale,
@@ -205,13 +238,6 @@ def sampling_arguments(args, image, conditions: dict) -> dict:
         arguments |= {"strength": args.strength} if image is not None else {}
         arguments |= {"condition_strength": dict.fromkeys(conditions, args.strength)}
     return arguments
-
-
-def remove_last_run(record: Path) -> None:
-    """Removes the pictures of the run that is overwritten; other files in the folder stay."""
-    if record.is_file():
-        for name in json.loads(record.read_text())["files"]:
-            (record.parent / Path(name).name).unlink(missing_ok=True)
 
 
 def write_pictures(folder: Path, out) -> list[str]:
@@ -248,8 +274,4 @@ def write_record(path: Path, args, names: list[str], seconds: float, size: tuple
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        logging.getLogger(__name__).debug("refused", exc_info=True)
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -14,13 +14,14 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 import patch
-from utils.arguments import parse_args
+from utils.arguments import parse_args, run_script
 from utils.data.cache import add_cache_arguments, cache_latents, cache_texts, encode_pair
 from utils.data.pairs import CONDITIONS, PairDataset, add_data_arguments
 from utils.data.records import read_records
 from utils.images import to_image
 from utils.joint import GIVEN_TIMESTEP, LatentScale, with_trigger
 from utils.noise import min_snr_weight
+from utils.pretrained import loading
 from utils.processes import process_state
 from utils.seeding import SeededDataset
 from utils.training import add_training_arguments, check_output_dir, fit
@@ -36,12 +37,9 @@ def main(argv=None) -> None:
     check_shares(args)
     check_output_dir(args)
     dataset, shown = read_data(args)
-    base = {"pretrained_model_name_or_path": args.pretrained_model_name_or_path, "revision": args.revision}
-    vae = AutoencoderKL.from_pretrained(**base, subfolder="vae", torch_dtype=torch.float32).requires_grad_(False)
-    unet = UNet2DConditionModel.from_pretrained(**base, subfolder="unet", torch_dtype=torch.float32)
-    scheduler = DDPMScheduler.from_pretrained(**base, subfolder="scheduler")
+    vae, unet, scheduler, text = load_base(args)
     check_prediction_type(scheduler)
-    text = TextEncoder(base)
+    check_resolution(args.resolution, vae)
     torch.manual_seed(args.seed)
     patch.add_joint(unet, args.adapter_name, args.rank, args.lora_alpha, args.post)
     if args.cache_latents:
@@ -109,6 +107,15 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def load_base(args):
+    """Autoencoder, UNet, noise schedule and text encoder of the base."""
+    base = {"pretrained_model_name_or_path": args.pretrained_model_name_or_path, "revision": args.revision}
+    with loading(args.pretrained_model_name_or_path):
+        vae = AutoencoderKL.from_pretrained(**base, subfolder="vae", torch_dtype=torch.float32).requires_grad_(False)
+        unet = UNet2DConditionModel.from_pretrained(**base, subfolder="unet", torch_dtype=torch.float32)
+        return vae, unet, DDPMScheduler.from_pretrained(**base, subfolder="scheduler"), TextEncoder(base)
+
+
 def joint_loss(unet, unet_in_use, batch, vae, text, scheduler, scale, args):
     """Denoising error of both sides, each with its own noise level; a given side has no error of its own."""
     x_0, y_0 = encode_pair(batch, vae)
@@ -127,7 +134,7 @@ def joint_loss(unet, unet_in_use, batch, vae, text, scheduler, scale, args):
     pair_up(unet, args.adapter_name, B, direction)
     prediction = unet_in_use(noisy, t, text(prompts, device)).sample.float()
     error = (prediction - target(scheduler, clean, noise, t)).square().mean(dim=(1, 2, 3))
-    learns = ~given.flatten() & side_learns(B, direction).to(device)
+    learns = ~given.flatten()
     loss = error * min_snr_weight(scheduler, t, args.snr_gamma) * learns
     return loss.sum() / learns.sum().clamp(min=1)
 
@@ -150,7 +157,8 @@ def pair_up(unet, name: str, B: int, direction: str) -> None:
 def draw_timesteps(B: int, direction: str, timesteps: int, args) -> tuple[torch.Tensor, torch.Tensor]:
     """Noise levels (B,) of both sides, independent but for some equal pairs; `GIVEN_TIMESTEP` where a side is given.
 
-    With one direction the side that is read is given; independent draws almost never meet that.
+    With one direction the side that is read is given, and so has nothing to learn; independent draws almost never
+    meet that.
     """
     t_x, t_y = torch.randint(1, timesteps, (2, B))
     t_y = torch.where(torch.rand(B) < args.equal_noise_share, t_x, t_y)
@@ -159,11 +167,6 @@ def draw_timesteps(B: int, direction: str, timesteps: int, args) -> tuple[torch.
     if direction != "both":
         x_given, y_given = torch.full((B,), direction == "y_reads_x"), torch.full((B,), direction == "x_reads_y")
     return t_x.masked_fill(x_given, GIVEN_TIMESTEP), t_y.masked_fill(y_given, GIVEN_TIMESTEP)
-
-
-def side_learns(B: int, direction: str) -> torch.Tensor:
-    """Rows (2 B,) with something to learn: an image that does not read its condition is the frozen base's."""
-    return torch.tensor([direction != "y_reads_x"] * B + [True] * B)
 
 
 def draw_prompts(captions: list[str], args) -> list[str]:
@@ -203,6 +206,12 @@ def check_prediction_type(scheduler) -> None:
     kind = scheduler.config.prediction_type
     if kind not in ("epsilon", "v_prediction"):
         raise ValueError(f"The base predicts {kind!r}: take one that predicts epsilon or v_prediction.")
+
+
+def check_resolution(resolution: int, vae) -> None:
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    if resolution % factor:
+        raise ValueError(f"--resolution {resolution} does not divide by the base's {factor}: choose a multiple of it.")
 
 
 def read_data(args) -> tuple[PairDataset, list]:
@@ -282,4 +291,4 @@ def grid(columns: list[list[Image.Image]]) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -25,6 +25,7 @@ from utils.metrics.depth import depth_errors
 from utils.training import add_training_arguments, check_output_dir, fit
 from utils.training_arguments import positive_int
 
+RECIPE = ("max_train_steps", "train_batch_size", "learning_rate", "seed", "num_validation_samples")
 VERSIONS = {"renderings": 0, "reconstructions": 1}
 
 
@@ -67,8 +68,8 @@ def train(name: str, args, dataset: JudgeDataset, trained: range, held_out: rang
 
     def save(judge, folder):
         measured = {v: metrics[name](judge, dataset, held_out, number) for v, number in VERSIONS.items()}
-        command = {key: value for key, value in vars(args).items() if value is not None}
-        save_judge(folder.parent / f"{name}.safetensors", judge, arguments=command, metrics=measured)
+        recipe = {key: getattr(args, key) for key in RECIPE} | {"scenes": len(trained)}
+        save_judge(folder.parent / f"{name}.safetensors", judge, recipe=recipe, metrics=measured)
 
     torch.manual_seed(args.seed)
     fit(args, JUDGES[name](), Subset(dataset, trained), losses[name], save=save)
@@ -136,12 +137,13 @@ def card_of(name: str, path: Path) -> list[str]:
     parameters = sum(weight.numel() for weight in load_judge(path).parameters())
     with safe_open(path, "pt") as file:
         training = json.loads(file.metadata()["training"])
-    arguments, metrics = training["arguments"], training["metrics"]
+    recipe, metrics = training["recipe"], training["metrics"]
     names = list(metrics["renderings"])
     how = (
-        f"{parameters:,} parameters. {arguments['max_train_steps']} steps of {arguments['train_batch_size']} pictures, "
-        f"seed {arguments['seed']}, learning rate {arguments['learning_rate']}; half of the pictures as rendered, half "
-        f"through the autoencoder. On {arguments['num_validation_samples']} scenes that it was not trained on:"
+        f"{parameters:,} parameters. {recipe['max_train_steps']} steps of {recipe['train_batch_size']} pictures from "
+        f"{recipe['scenes']} scenes, seed {recipe['seed']}, learning rate {recipe['learning_rate']}; half of the pictures "
+        f"as rendered, half through the autoencoder, by `train_scripts/train_judges.sh`. On {recipe['num_validation_samples']} "
+        "scenes that it was not trained on:"
     )
     head = [f"| pictures | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
     rows = [f"| {kind} | " + " | ".join(f"{values[n]:.4f}" for n in names) + " |" for kind, values in metrics.items()]

@@ -18,11 +18,12 @@ from models.tiny_sd import (
     make_vae,
     narrow_latents,
 )
-from utils.arguments import parse_args
+from utils.arguments import parse_args, run_script
 from utils.data.cache import add_cache_arguments, cache_latents, encode_pair
 from utils.data.pairs import PairDataset, add_data_arguments
 from utils.images import to_image
 from utils.noise import min_snr_weight
+from utils.pretrained import loading
 from utils.training import add_training_arguments, check_output_dir, fit
 from utils.training_arguments import positive_int
 
@@ -82,7 +83,8 @@ def train_vae(args) -> None:
 
 def train_unet(args) -> None:
     torch.manual_seed(args.seed)
-    vae = AutoencoderKL.from_pretrained(args.vae)
+    with loading(args.vae):
+        vae = AutoencoderKL.from_pretrained(args.vae)
     dataset = PairDataset.from_args(args)
     captions = [record.caption for record in dataset.records]
     channels = vae.config.latent_channels
@@ -160,7 +162,8 @@ def unet_loss(model, batch, vae, scheduler, empty, args):
 
 
 def load_vae(args, dataset):
-    vae = AutoencoderKL.from_pretrained(args.init_from, torch_dtype=torch.float32)
+    with loading(args.init_from):
+        vae = AutoencoderKL.from_pretrained(args.init_from, torch_dtype=torch.float32)
     if vae.config.latent_channels < args.latent_channels:
         raise ValueError(
             f"{args.init_from} has {vae.config.latent_channels} latent channels: lower --latent_channels {args.latent_channels}."
@@ -178,7 +181,8 @@ def make_parts(captions, latent_channels):
 
 
 def load_parts(folder):
-    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, torch_dtype=torch.float32)
+    with loading(folder):
+        pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, torch_dtype=torch.float32)
     return TextToImage(pipe.text_encoder, pipe.unet), pipe.tokenizer
 
 
@@ -226,4 +230,4 @@ def latent_deviation(vae, dataset, count: int = 256) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -2,6 +2,8 @@
 
 import argparse
 import difflib
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -27,9 +29,22 @@ def parse_args(parser: argparse.ArgumentParser, argv: list[str] | None = None) -
     return parser.parse_args(["--config", config.config, *config_arguments(parser, config.config), *rest])
 
 
+def run_script(main: Callable[[], object]) -> None:
+    """Run the `main` of a script; what it refuses ends it with one line. `python -X dev` shows the traceback."""
+    try:
+        main()
+    except (ValueError, OSError, FloatingPointError) as error:
+        if sys.flags.dev_mode:
+            raise
+        sys.exit(f"error: {error}")
+
+
 def config_arguments(parser: argparse.ArgumentParser, path: str | Path) -> list[str]:
     """The mapping in a YAML file as command line arguments of `parser`."""
-    values = yaml.safe_load(Path(path).read_text()) or {}
+    try:
+        values = yaml.safe_load(Path(path).read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a mapping from flag names to values, found a {type(values).__name__}.")
     flags = {option.lstrip("-"): action for action in parser._actions for option in action.option_strings}

@@ -91,10 +91,14 @@ def save_only_trained(accelerator: Accelerator, model: torch.nn.Module) -> None:
     def read(models, folder):
         models.clear()
         state = load_file(str(Path(folder) / WEIGHTS))
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        wrong = [*unexpected, *(name for name in missing if name not in frozen)]
-        if wrong:
-            raise ValueError(f"{folder} was made with other trained weights than this run: {wrong[0]} does not match.")
+        found = {name: tuple(value.shape) for name, value in state.items()}
+        due = {name: tuple(value.shape) for name, value in model.state_dict().items() if name not in frozen}
+        if wrong := sorted(name for name in found | due if found.get(name) != due.get(name)):
+            raise ValueError(
+                f"{folder} was made with other trained weights than this run: {wrong[0]} is {found.get(wrong[0])} "
+                f"there and {due.get(wrong[0])} here."
+            )
+        model.load_state_dict(state, strict=False)
 
     accelerator.register_save_state_pre_hook(write)
     accelerator.register_load_state_pre_hook(read)

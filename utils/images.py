@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -23,6 +23,21 @@ def read_image(path: str | Path) -> Image.Image:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             return image.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as an image: {error}.") from error
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of a picture as `read_image` turns it, from its header alone.
+
+    Raises:
+        ValueError: It cannot be read as a picture.
+    """
+    try:
+        with Image.open(path) as image:
+            # Without the first condition a PNG would be decoded.
+            turned = "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            return image.size[::-1] if turned else image.size
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as an image: {error}.") from error
 

@@ -43,6 +43,7 @@ _ALL = (
         "tiny_sd",
         "a small Stable Diffusion trained from nothing on the procedural world",
         run=False,
+        weights=("tiny_sd",),
     ),
 )
 

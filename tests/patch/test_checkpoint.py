@@ -136,6 +136,10 @@ def test_wrong_files_raise_one_sentence(joint_net, net, tmp_path):
         patch.load(net, tmp_path)
     with pytest.raises(ValueError, match="no joint adapter 'edge' to save"):
         patch.save(joint_net, tmp_path, "edge")
+    (tmp_path / "half.safetensors").write_bytes(patch.save(joint_net, tmp_path / "whole", "depth").read_bytes()[:100])
+    with pytest.raises(ValueError, match="half.safetensors holds no readable weights"):
+        patch.load(net, tmp_path)
+    (tmp_path / "half.safetensors").unlink()
     net.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="not written by patch.save"):
         patch.load(net, tmp_path)

@@ -340,6 +340,20 @@ def test_wrong_use_of_the_surgery_raises_one_sentence(tiny, net):
         patch.initialize_joint_layers(net, "a.b")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"rank": 0}, "rank=0 is too small"),
+        ({"post_rank": 0}, "post_rank=0 is too small"),
+        ({"post": "full"}, "post='full' is unknown"),
+    ],
+)
+def test_a_joint_adapter_that_is_refused_leaves_the_model_alone(net, wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        patch.add_joint(net, "depth", **wrong)
+    assert "_duet" not in net.__dict__
+
+
 def test_another_patch_on_the_attention_is_named(net):
     attn = net.mid_block.attentions[0].transformer_blocks[0].attn1
     attn.forward = attn.forward

@@ -271,6 +271,14 @@ def test_the_callback_sees_each_step_and_may_change_the_latents(pipe):
     assert out.images.abs().max() == 0
 
 
+def test_the_callback_counts_from_0_where_coarse_control_starts_late(pipe):
+    seen = []
+    known = {"image": picture(), "strength": 0.5, "condition": disparity(), "condition_strength": 0.5}
+    draw(pipe, **known, num_inference_steps=4, callback_on_step_end=lambda pipe, *args: seen.append(args[:2]) or {})
+    assert seen == list(enumerate(pipe.scheduler.timesteps[2:]))
+    assert pipe.num_timesteps == 2
+
+
 def test_a_callback_can_stop_the_call(pipe):
     steps = []
 

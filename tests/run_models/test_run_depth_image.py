@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from run_models.run_depth_image import main, parser
+from run_models.run_depth_image import PROMPT, main, parser
 from utils.depth import read_disparity
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -57,6 +58,7 @@ def test_joint_draws_four_pairs_and_says_where(run, tmp_path, capsys):
     assert not list((tmp_path / "out").glob(".tmp*"))
     assert Image.open(tmp_path / "out" / "00_side_by_side.png").size == (64, 32)
     assert record["arguments"]["mode"] == "joint"
+    assert record["arguments"]["prompt"] == PROMPT and record["arguments"]["num_images_per_prompt"] == 4
 
 
 def test_the_seed_decides_the_pictures(run, tmp_path):
@@ -127,13 +129,40 @@ def test_a_folder_with_content_is_kept_without_overwrite(run, tmp_path):
         (["--mode", "depth_to_image", "--condition", "depth.png"], "NAME=FILE"),
         (["--scheduler", "Nothing"], "no scheduler Nothing"),
         (["--height", "30"], "do not divide"),
+        (["--height", "-32", "--width", "32"], "-32x32 pixels do not divide"),
         (["--num_images_per_prompt", "0"], "num_images_per_prompt is 0"),
+        (["--device", "banana"], "--device banana is not available here"),
     ],
 )
 def test_wrong_arguments_are_refused_in_a_sentence(run, tmp_path, arguments, sentence):
     with pytest.raises((ValueError, OSError), match=sentence):
         run(*arguments)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_cannot_be_made_is_refused_before_any_work(run, tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(FileExistsError, match="file is a file"):
+            run("--adapter", "missing", output_dir=folder)
+
+
+def test_a_record_that_cannot_be_read_is_kept(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text("{")
+    with pytest.raises(ValueError, match="run.json is no record of a run"):
+        run("--adapter", "missing", "--overwrite")
+    assert (tmp_path / "out" / "run.json").read_text() == "{"
+
+
+def test_an_adapter_without_a_name_is_asked_for_one(run, depth, shared_reference):
+    with pytest.raises(ValueError, match="no name of its own: pass --adapter NAME="):
+        run("--adapter", shared_reference / "unicon" / "checkpoint", "--mode", "depth_to_image", "--depth", depth)
+
+
+def test_the_path_of_an_adapter_may_hold_an_equals_sign(run, folders, tmp_path):
+    shutil.copytree(folders.adapters, tmp_path / "lr=1e-4")
+    assert "00_depth.png" in run("--adapter", tmp_path / "lr=1e-4" / "depth.safetensors")["files"]
 
 
 def test_a_missing_model_is_refused(run, tmp_path):

@@ -1,6 +1,10 @@
 """Training of a joint adapter: the loss row by row, and whole runs on a tiny random Stable Diffusion."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -73,12 +77,15 @@ def data(tmp_path_factory):
     return folder
 
 
-def train(base, data, output_dir, *flags):
-    flags = [
+def training_flags(base, data, output_dir, *flags):
+    return [
         "--pretrained_model_name_or_path", base, "--train_data_dir", data, "--output_dir", output_dir, "--resolution", SIZE,
         "--train_batch_size", 4, "--rank", 2, "--max_train_steps", 2, "--learning_rate", 1e-2, *flags,
     ]  # fmt: skip
-    main([str(flag) for flag in flags])
+
+
+def train(base, data, output_dir, *flags):
+    main([str(flag) for flag in training_flags(base, data, output_dir, *flags)])
 
 
 def arguments(*flags):
@@ -256,6 +263,51 @@ def test_a_folder_without_metadata_is_refused(base, tmp_path):
     (tmp_path / "data").mkdir()
     with pytest.raises(FileNotFoundError, match=r"metadata\.jsonl"):
         train(base, tmp_path / "data", tmp_path / "run")
+
+
+def test_a_base_that_is_not_there_is_refused_in_one_sentence(data, tmp_path):
+    for name in (tmp_path / "missing", "nobody/nothing", data):
+        with pytest.raises(FileNotFoundError, match="neither a model folder nor one on the hub") as caught:
+            train(name, data, tmp_path / "run")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_resolution_that_the_base_cannot_take_is_refused(base, data, tmp_path):
+    with pytest.raises(ValueError, match="--resolution 17 does not divide by the base's 2"):
+        train(base, data, tmp_path / "run", "--resolution", 17)
+
+
+PROCESS = """
+import os, sys, torch
+from train_models import train_depth_image as script
+
+fit = script.fit
+
+def fit_and_keep(args, *others, parameters, **more):
+    fit(args, *others, parameters=parameters, **more)
+    torch.save(parameters, os.path.join(sys.argv[1], os.environ["RANK"]))
+
+script.fit = fit_and_keep
+script.main(sys.argv[2:])
+"""
+
+
+def test_two_processes_train_one_adapter(base, data, tmp_path):
+    """Also where the cache asks for the processes before the loop does."""
+    (tmp_path / "process.py").write_text(PROCESS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv-backend=c10d"]
+    command += ["--rdzv-endpoint=localhost:0", tmp_path / "process.py", tmp_path]
+    flags = ["--cache_latents", "--cache_dir", tmp_path / "cache", "--logging_steps", 1]
+    command += training_flags(base, data, tmp_path / "run", *flags)
+    root = Path(script.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    subprocess.run([str(part) for part in command], check=True, env=environment, capture_output=True)
+    first, second = (torch.load(tmp_path / rank) for rank in ("0", "1"))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert any(parameter.abs().max() > 0 for parameter in first)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert load_file(tmp_path / "run" / "depth.safetensors")
 
 
 def test_an_output_folder_with_content_is_refused_and_kept(base, data, tmp_path):

@@ -34,11 +34,13 @@ def test_the_command_line_wins_over_the_file(tmp_path):
         ("use_ema: 1", "use_ema is a switch and takes true or false, not 1"),
         ("seed: {a: 1}", "seed must be one value or a list"),
         ("- seed", "expected a mapping"),
+        ("seed: [1,\nlearning_rate: }", "config.yaml is not YAML: while parsing .* line 2"),
     ],
 )
 def test_a_file_with_a_mistake_is_refused_in_one_sentence(tmp_path, text, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
         parse(tmp_path, text)
+    assert "\n" not in str(caught.value)
 
 
 def test_values_of_the_file_are_checked_like_typed_ones(tmp_path, capsys):

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch.utils.data import DataLoader
 
 from utils.data.geometry import Geometry
-from utils.data.pairs import PairDataset
+from utils.data.pairs import PairDataset, check_pictures
 from utils.data.records import read_records
 from utils.depth import write_disparity
+from utils.images import image_size, read_image
 from utils.seeding import EpochSampler, SeededDataset
 
 
@@ -113,10 +114,26 @@ def test_missing_files_and_folders_are_named(folder, tmp_path):
 
 
 def test_an_image_that_cannot_be_read_or_differs_from_its_depth_in_size_is_named(folder):
-    dataset = PairDataset(read_records(folder), 16, "depth")
+    records = read_records(folder)
+    dataset = PairDataset(records, 16, "depth")
+    check_pictures(records, "depth")
     (folder / "0.png").write_text("text")
+    with pytest.raises(ValueError, match="0.png cannot be read"):
+        check_pictures(records)
     with pytest.raises(ValueError, match="0.png cannot be read"):
         dataset[0]
     Image.new("RGB", (5, 5)).save(folder / "1.png")
+    check_pictures(records[1:], "edge")
+    with pytest.raises(ValueError, match="1.png is 5x5 and its depth .* 24x18"):
+        check_pictures(records[1:], "depth")
     with pytest.raises(ValueError, match="1.png is 5x5 and its depth .* 24x18"):
         dataset[1]
+
+
+def test_the_size_of_a_turned_photograph_is_that_of_the_picture_shown(tmp_path):
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (24, 18)).save(tmp_path / "photo.jpg", exif=turned)
+    Image.new("RGB", (24, 18)).save(tmp_path / "plain.png")
+    for name, size in (("photo.jpg", (18, 24)), ("plain.png", (24, 18))):
+        assert image_size(tmp_path / name) == read_image(tmp_path / name).size == size

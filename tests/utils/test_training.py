@@ -222,6 +222,20 @@ def test_a_checkpoint_of_another_batch_size_is_refused(tmp_path):
         Trial(tmp_path / "run", "--resume_from_checkpoint", "latest", "--train_batch_size", 3, "--max_train_steps", 20)
 
 
+@pytest.mark.parametrize("change", ["narrower", "more"])
+def test_a_checkpoint_of_another_network_is_refused_in_one_sentence(tmp_path, change):
+    Trial(tmp_path / "run")
+    model = make_model()
+    if change == "more":
+        model.head.append(nn.Linear(3, 3))
+    else:
+        model.base, model.head[1] = nn.Linear(3, 32), nn.Linear(32, 3)
+    args = make_args(tmp_path / "run", "--resume_from_checkpoint", "latest", "--max_train_steps", 20)
+    with pytest.raises(ValueError, match="made with other trained weights .* here") as caught:
+        fit(args, model, Numbers(), square)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint_is_written(tmp_path):
     with pytest.raises(FloatingPointError, match="nan at step 5"):
         fit(

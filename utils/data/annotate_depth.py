@@ -18,10 +18,12 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from utils.arguments import run_script
 from utils.data.records import METADATA, read_image_folder
 from utils.depth import metres_to_disparity, normalize_disparity, write_disparity
 from utils.files import replacing
-from utils.images import read_image
+from utils.images import image_size, read_image
+from utils.pretrained import loading
 from utils.processes import process_state
 from utils.training_arguments import positive_int
 
@@ -90,9 +92,10 @@ class DepthEstimator:
     def __init__(self, name: str):
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
-        # The other backend of the processors needs torchvision.
-        self.processor = AutoImageProcessor.from_pretrained(name, backend="pil")
-        self.model = AutoModelForDepthEstimation.from_pretrained(name).eval().to(process_state().device)
+        with loading(name):
+            # The other backend of the processors needs torchvision.
+            self.processor = AutoImageProcessor.from_pretrained(name, backend="pil")
+            self.model = AutoModelForDepthEstimation.from_pretrained(name).eval().to(process_state().device)
         kind = getattr(self.model.config, "depth_estimation_type", None)
         self.metric = kind == "metric" or self.model.config.model_type in METRIC_MODELS
 
@@ -108,7 +111,7 @@ class DepthEstimator:
 
 def annotate(estimator: DepthEstimator, jobs: list[tuple[Path, Path]], batch_size: int) -> None:
     """Write the depth of each (image, depth) pair of files; images of one size share a batch."""
-    sized = sorted((_size(image), image, depth) for image, depth in jobs)
+    sized = sorted((image_size(image), image, depth) for image, depth in jobs)
     with tqdm(total=len(sized), desc="depth") as bar:
         for _, group in groupby(sized, key=lambda job: job[0]):
             same = list(group)
@@ -121,14 +124,6 @@ def annotate(estimator: DepthEstimator, jobs: list[tuple[Path, Path]], batch_siz
                 bar.update(len(batch))
 
 
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}.") from error
-
-
 def _depth_columns(file_name: str) -> dict:
     path = Path(file_name)
     if path.parts[0] == "JPEGImages":
@@ -139,4 +134,4 @@ def _depth_columns(file_name: str) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -5,12 +5,13 @@ from typing import NotRequired, TypedDict
 
 import torch
 from torch.utils.data import Dataset
+from tqdm.auto import tqdm
 
 from utils.data.geometry import Geometry
 from utils.data.records import Record, read_records
 from utils.depth import normalize_disparity, read_disparity
 from utils.edges import canny_edges
-from utils.images import read_image, to_pixels
+from utils.images import image_size, read_image, to_pixels
 from utils.training_arguments import positive_int
 
 CONDITIONS = ("depth", "edge")
@@ -76,6 +77,7 @@ class PairDataset(Dataset):
     def from_args(cls, args: argparse.Namespace, condition: str | None = None) -> "PairDataset":
         """The data set that the flags of `add_data_arguments` describe."""
         records = read_records(args.train_data_dir)[: args.max_train_samples]
+        check_pictures(records, condition)
         return cls(records, args.resolution, condition, args.center_crop, args.random_flip)
 
     def __len__(self) -> int:
@@ -95,10 +97,29 @@ class PairDataset(Dataset):
         pixels = geometry.apply(image).clamp(-1, 1)
         sample = PairSample(pixel_values=pixels, caption=record.caption)
         if self.condition == "depth":
-            sample["conditioning_pixel_values"] = _depth(record, geometry, image.shape[-2:])
+            sample["conditioning_pixel_values"] = _depth(record, geometry, (image.shape[-1], image.shape[-2]))
         if self.condition == "edge":
             sample["conditioning_pixel_values"] = canny_edges(pixels)
         return sample
+
+
+def check_pictures(records: list[Record], condition: str | None = None) -> None:
+    """Look at the headers of all pictures, before a training that would meet a wrong one only after hours.
+
+    Raises:
+        ValueError: A file is no picture, or image and depth differ in size.
+    """
+    for record in tqdm(records, desc="check pictures"):
+        size = image_size(record.image)
+        if condition == "depth" and record.depth is not None:
+            _check_size(record, size, image_size(record.depth))
+
+
+def _check_size(record: Record, size: tuple[int, int], depth_size: tuple[int, int]) -> None:
+    """Sizes are width, height."""
+    if size != depth_size:
+        (W, H), (w, h) = size, depth_size
+        raise ValueError(f"{record.image} is {W}x{H} and its depth {record.depth} {w}x{h}; they have to be equal.")
 
 
 def _check_depth(records: list[Record]) -> None:
@@ -113,8 +134,6 @@ def _check_depth(records: list[Record]) -> None:
 def _depth(record: Record, geometry: Geometry, size: tuple[int, int]) -> torch.Tensor:
     """Disparity (3, H, W), normalised over what the geometry shows, so that it fills [-1, 1] in every sample."""
     disparity = read_disparity(record.depth, record.depth_kind)
-    if disparity.shape != tuple(size):
-        (H, W), (h, w) = size, disparity.shape
-        raise ValueError(f"{record.image} is {W}x{H} and its depth {record.depth} {w}x{h}; they have to be equal.")
+    _check_size(record, size, disparity.shape[::-1])
     shown = geometry.apply(torch.from_numpy(disparity)[None])
     return torch.from_numpy(normalize_disparity(shown.numpy())).expand(3, -1, -1).clone()

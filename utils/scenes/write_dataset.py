@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from utils.arguments import parse_args
+from utils.arguments import parse_args, run_script
 from utils.depth import write_depth
 from utils.files import replacing
 from utils.scenes import caption, render, sample_scene
@@ -79,4 +79,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
