@@ -5,18 +5,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
+from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image
 
 from utils.files import replacing
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif"}
-Source = str | Path | BytesIO
+BT709, LIMITED_RANGE = 1, 1  # ITU-T H.273; players guess at the colours of a file without them
+Source = str | Path | BytesIO  # a BytesIO may have a `name` for error messages
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,42 @@ class Video:
     fps: float
 
 
+@dataclass(frozen=True)
+class FrameIndex:
+    """When each frame of a file is shown: ascending `stamps` that count units of `unit` seconds."""
+
+    stamps: tuple[int, ...]
+    unit: Fraction
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+    @cached_property
+    def times(self) -> list[Fraction]:
+        """Seconds from the first frame."""
+        return [(stamp - self.stamps[0]) * self.unit for stamp in self.stamps]
+
+    @property
+    def fps(self) -> float:
+        """Mean rate over the file; a still of one frame counts as one per second."""
+        return float((len(self) - 1) / self.times[-1]) if len(self) > 1 else 1.0
+
+    def resample(self, fps: float | None, start: int = 0) -> list[int]:
+        """Numbers of the frames that are nearest to k / fps seconds after frame `start`; all from there, by default."""
+        if fps is None or start >= len(self):
+            return list(range(start, len(self)))
+        if fps <= 0:
+            raise ValueError(f"fps={fps} is not positive.")
+        step = 1 / Fraction(fps).limit_denominator(100_000)
+        length = self.times[-1] - self.times[start] + 1 / Fraction(self.fps).limit_denominator(100_000)
+        return [self._nearest(self.times[start] + k * step) for k in range(max(1, round(length / step)))]
+
+    def _nearest(self, time: Fraction) -> int:
+        after = min(bisect_right(self.times, time), len(self) - 1)
+        before = max(after - 1, 0)
+        return before if time - self.times[before] <= self.times[after] - time else after
+
+
 def read_video(source: Source, start: int = 0, num_frames: int | None = None, fps: float | None = None) -> Video:
     """Read a stretch of a video.
 
@@ -34,65 +73,71 @@ def read_video(source: Source, start: int = 0, num_frames: int | None = None, fp
         source: File, or its bytes.
         start: First frame, counted in the file.
         num_frames: How many; all that follow, by default.
-        fps: Frames per second to read it at; each one is the frame that is shown at that time. The file's own, by default.
+        fps: Frames per second to read it at; each one is the frame nearest to its time. The file's own, by default.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be read, or has fewer frames than asked for.
+        ValueError: It cannot be read, is damaged, or has fewer frames than asked for.
     """
-    times = frame_times(source)
-    own_fps = _fps(times)
-    indices = choose_frames(source, times, start, num_frames, fps)
-    frames = decode(source, indices, times)
-    return Video(to_pixels(frames), float(fps or own_fps))
+    if start < 0 or (num_frames is not None and num_frames < 1):
+        raise ValueError(f"start={start} counts from 0 and num_frames={num_frames} from 1.")
+    index = index_frames(source)
+    numbers = index.resample(fps, start)
+    needed = num_frames or 1
+    if len(numbers) < needed:
+        rate = f" at {fps:g} fps" if fps else ""
+        raise ValueError(f"{name_of(source)} has {len(numbers)} frames from frame {start} on{rate}, not {needed}.")
+    frames = np.stack(list(decode(source, numbers[:num_frames], index)))
+    return Video(to_pixels(frames), float(fps or index.fps))
 
 
-def frame_times(source: Source) -> list[Fraction]:
-    """When each frame is shown, in seconds from the first, without decoding."""
+def index_frames(source: Source) -> FrameIndex:
+    """When the frames are shown, without decoding them.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, or is cut short.
+    """
     with _opened(source) as (container, stream):
-        stamps = sorted({packet.pts for packet in container.demux(stream) if packet.pts is not None})
-        times = [(stamp - stamps[0]) * stream.time_base for stamp in stamps]
-    if not times:
-        raise ValueError(f"{_name(source)} has no frame.")
-    return times
+        packets = [packet for packet in container.demux(stream) if packet.pts is not None]
+        announced = stream.frames if "mp4" in container.format.name else 0
+        if len(packets) < announced:
+            raise ValueError(f"{name_of(source)} is cut short: it has {len(packets)} of its {announced} frames.")
+        # An MP4 may keep frames for decoding alone, in front of the part that is shown.
+        stamps = sorted({packet.pts for packet in packets if not packet.is_discard})
+        if not stamps:
+            raise ValueError(f"{name_of(source)} has no frame.")
+        return FrameIndex(tuple(stamps), stream.time_base)
 
 
-def choose_frames(source: Source, times: Sequence[Fraction], start: int, num_frames: int | None, fps: float | None):
-    """Numbers of the frames to read; see `read_video`."""
-    if fps is None:
-        indices = list(range(start, len(times)))
-    else:
-        step, begin = Fraction(1 / fps).limit_denominator(100_000), times[min(start, len(times) - 1)]
-        end = times[-1] + 1 / Fraction(_fps(times)).limit_denominator(100_000)
-        count = max(1, -(-(end - begin) // step)) if start < len(times) else 0
-        indices = [bisect_right(times, begin + k * step) - 1 for k in range(int(count))]
-    if not indices or len(indices) < (num_frames or 1):
-        raise ValueError(
-            f"{_name(source)} has {len(indices)} frames from frame {start} on; {num_frames or 1} are needed."
-        )
-    return indices[:num_frames]
+def decode(source: Source, numbers: Sequence[int], index: FrameIndex) -> Iterator[np.ndarray]:
+    """Frames uint8 (H, W, 3) of ascending numbers, which may repeat; only what lies between them is decoded too.
 
-
-def decode(source: Source, indices: Sequence[int], times: Sequence[Fraction]) -> np.ndarray:
-    """Frames uint8 (F, H, W, 3) of ascending numbers; decoding begins at the key frame before the first."""
-    wanted = {times[index]: None for index in indices}
-    with _opened(source) as (container, stream):
-        first = min((p.pts for p in container.demux(stream) if p.pts is not None), default=0)
-        container.seek(first + int(times[indices[0]] / stream.time_base), stream=stream)
-        for frame in container.decode(stream):
-            time = (frame.pts - first) * stream.time_base
-            if time in wanted:
-                wanted[time] = frame.to_ndarray(format="rgb24")
-            if time >= times[indices[-1]]:
-                break
-    missing = [index for index in indices if wanted[times[index]] is None]
-    if missing:
-        raise ValueError(f"{_name(source)} is damaged: frame {missing[0]} of {len(times)} cannot be decoded.")
-    return np.stack([wanted[times[index]] for index in indices])
+    Raises:
+        ValueError: A frame on the way is damaged.
+    """
+    places = iter(numbers)
+    number = next(places)
+    reformatter = VideoReformatter()
+    for frame in _frames_from(source, index.stamps[number]):
+        if frame.is_corrupt:
+            break
+        if frame.pts != index.stamps[number]:
+            continue
+        rgb = reformatter.reformat(frame, format="rgb24").to_ndarray()
+        picture = np.ascontiguousarray(np.rot90(rgb, frame.rotation // 90))
+        following = number
+        while following == number:
+            yield picture
+            following = next(places, None)
+        if following is None:
+            return
+        number = following
+    raise ValueError(f"{name_of(source)} is damaged: frame {number} of {len(index)} cannot be decoded.")
 
 
 def write_video(path: str | Path, video: torch.Tensor | np.ndarray, fps: float, crf: int = 18) -> None:
-    """Write H.264 that browsers play (yuv420p, index in front).
+    """Write H.264 that browsers play (yuv420p, index in front). A file of that name is replaced.
 
     That format needs even sides: an odd one gets its last row or column twice.
 
@@ -100,23 +145,34 @@ def write_video(path: str | Path, video: torch.Tensor | np.ndarray, fps: float, 
         path: A name that ends in .mp4.
         video: Pixels (F, 3, H, W) in [-1, 1], or frames uint8 (F, H, W, 3).
         fps: Frames per second.
-        crf: Quality, 0 (lossless) to 51.
+        crf: Quality, 0 (almost lossless) to 51.
     """
-    if Path(path).suffix != ".mp4":
+    if Path(path).suffix.lower() != ".mp4":
         raise ValueError(f"{path}: H.264 is written as .mp4.")
+    if fps <= 0:
+        raise ValueError(f"fps={fps} is not positive.")
     frames = to_frames(video)
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
+    rate = Fraction(fps).limit_denominator(1001)
     with replacing(path) as temporary, av.open(temporary, "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": str(crf)})
+        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.color_primaries = context.color_trc = context.colorspace = BT709
+        context.color_range = LIMITED_RANGE
+        reformatter = VideoReformatter()
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            picture = reformatter.reformat(picture, format="yuv420p", dst_colorspace=Colorspace.ITU709)
+            container.mux(stream.encode(picture))
         container.mux(stream.encode())
 
 
 def write_gif(path: str | Path, video: torch.Tensor | np.ndarray, fps: float) -> None:
     """Write an endless GIF, of the frame time that is nearest to 1 / fps (GIFs count hundredths of seconds)."""
+    if fps <= 0:
+        raise ValueError(f"fps={fps} is not positive.")
     first, *others = [Image.fromarray(frame) for frame in to_frames(video)]
     duration = max(2, round(100 / fps)) * 10
     with replacing(path) as temporary:
@@ -156,9 +212,24 @@ def to_frames(video: torch.Tensor | np.ndarray) -> np.ndarray:
     return video
 
 
-def _fps(times: Sequence[Fraction]) -> float:
-    """Mean rate over the file; a still of one frame counts as one per second."""
-    return float((len(times) - 1) / times[-1]) if len(times) > 1 else 1.0
+def name_of(source: Source) -> str:
+    """What error messages call it."""
+    return str(getattr(source, "name", "The video")) if isinstance(source, BytesIO) else str(source)
+
+
+def _frames_from(source: Source, stamp: int) -> Iterator[av.VideoFrame]:
+    """Decoded frames, beginning with the one of `stamp` or before."""
+    with _opened(source) as (container, stream):
+        container.seek(stamp, stream=stream)
+        frames = container.decode(stream)
+        first = next(frames, None)
+        if first is not None and first.pts <= stamp:
+            yield first
+            yield from frames
+            return
+    # Some files seek to the key frame after the stamp.
+    with _opened(source) as (container, stream):
+        yield from container.decode(stream)
 
 
 @contextmanager
@@ -171,11 +242,8 @@ def _opened(source: Source) -> Iterator:
     try:
         with av.open(source) as container:
             if not container.streams.video:
-                raise ValueError(f"{_name(source)} has no picture, only {len(container.streams)} other streams.")
+                raise ValueError(f"{name_of(source)} has no picture, only sound or data.")
             yield container, container.streams.video[0]
-    except av.FFmpegError as error:
-        raise ValueError(f"{_name(source)} cannot be read as a video: {error.strerror}.") from error
-
-
-def _name(source: Source) -> str:
-    return "The video" if isinstance(source, BytesIO) else str(source)
+    except (av.FFmpegError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or "it ends early"
+        raise ValueError(f"{name_of(source)} cannot be read as a video: {reason}.") from error
