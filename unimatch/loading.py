@@ -10,6 +10,9 @@ from safetensors.torch import load_file
 from .configurations import CONFIGURATIONS
 from .unimatch import UniMatch
 
+# What torch and safetensors raise for files that are something else, or cut short.
+READING_ERRORS = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError)
+
 
 def load_unimatch(
     path: str | Path,
@@ -61,9 +64,8 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} cannot be read as a checkpoint of UniMatch: {reason}") from error
+    except READING_ERRORS as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint of UniMatch: {error!r:.200}") from error
     content = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise ValueError(f'{path} holds no state dict, neither at its top nor under "model".')

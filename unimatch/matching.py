@@ -53,7 +53,7 @@ def flow_correlation(feature0: torch.Tensor, feature1: torch.Tensor, flow: torch
     Returns:
         (B, (2·radius + 1)², H, W) in float32; features outside the image are zero.
     """
-    B, C, H, W = feature0.shape
+    _, C, H, W = feature0.shape
     point = pixel_grid(H, W, flow.device) + flow.float()
     corner = point.floor()
     products = _corner_products(feature0, feature1, corner, radius)  # (B, H, W, 2R+2, 2R+2)

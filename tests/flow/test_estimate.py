@@ -5,6 +5,8 @@ import sys
 import pytest
 import torch
 
+import unimatch
+from tests.seeded_unimatch import make_model
 from utils.flow import estimate_flow, flow_estimator, read_flo
 from utils.images import read_image, to_pixels
 from utils.metrics.flow import end_point_error
@@ -71,3 +73,15 @@ def test_raft_without_torchvision_says_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(ImportError, match="needs torchvision"):
         flow_estimator("raft")
+
+
+def test_unimatch_matches_each_frame_with_the_next_in_pixels_of_0_to_255(tmp_path):
+    model = make_model("scale1")
+    torch.save({"model": model.state_dict()}, tmp_path / "weights.pth")
+    video = torch.stack([blobs(), blobs(2), blobs(4)])[..., :60]
+    flow = estimate_flow(video, "unimatch", checkpoint=tmp_path / "weights.pth")
+    assert flow.shape == (2, 2, 64, 60)
+    pixels = (video + 1) * 127.5
+    torch.testing.assert_close(flow[1:], unimatch.estimate_flow(model, pixels[1:2], pixels[2:]), atol=5e-3, rtol=1e-3)
+    with pytest.raises(ValueError, match="needs a checkpoint"):
+        flow_estimator("unimatch")

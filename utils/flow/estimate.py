@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+import unimatch
 from utils.flow.warp import resize_flow
 from utils.scenes.motion import Clip
 from utils.scenes.video import clip_flow
@@ -31,7 +32,7 @@ def estimate_flow(video: torch.Tensor, backend: str = "dis", **options) -> torch
         backend: "dis" (OpenCV, without weights), "unimatch", "raft" (needs torchvision) or "exact" (procedural world).
         options: `inference_size=(H, W)` for any: estimate at that size and scale the vectors back. For "dis" `preset`
             ("ultrafast", "fast", "medium"); for "unimatch" and "raft" `checkpoint` (a file; raft downloads its own without it) and
-            `device`; for "exact" the `clip` that was rendered.
+            `device`, for "unimatch" also the `dtype` of the weights; for "exact" the `clip` that was rendered.
 
     Raises:
         ValueError: Unknown backend, or the video has another shape or range.
@@ -84,6 +85,24 @@ def dis_estimator(preset: str = "medium") -> FlowEstimator:
     return estimate
 
 
+def unimatch_estimator(
+    checkpoint: str | None = None, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> FlowEstimator:
+    """UniMatch (Xu et al., TPAMI 2023) with a published checkpoint, which says what configuration it is of."""
+    if checkpoint is None:
+        raise ValueError(
+            "The unimatch backend needs a checkpoint: the path of a released .pth file, or of the same weights as .safetensors."
+        )
+    model = unimatch.load_unimatch(checkpoint, device=device, dtype=dtype)
+
+    def estimate(video: torch.Tensor) -> torch.Tensor:
+        pixels = (video + 1) * 127.5
+        flows = [unimatch.estimate_flow(model, first, second) for first, second in pairwise(pixels[:, None])]
+        return torch.cat(flows)
+
+    return estimate
+
+
 def raft_estimator(checkpoint: str | None = None, device: str | torch.device = "cpu") -> FlowEstimator:
     """RAFT large (Teed and Deng, ECCV 2020) of torchvision."""
     try:
@@ -119,6 +138,7 @@ def exact_estimator(clip: Clip) -> FlowEstimator:
 
 BACKENDS: dict[str, Callable[..., FlowEstimator]] = {
     "dis": dis_estimator,
+    "unimatch": unimatch_estimator,
     "raft": raft_estimator,
     "exact": exact_estimator,
 }
