@@ -48,10 +48,12 @@ def main(argv: list[str] | None = None) -> None:
         )
     folder = Path(args.output_dir)
     records = list_clips(args)[args.shard_index :: args.num_shards]
+    size = tuple(args.inference_size) if args.inference_size else None
+    estimate = flow_estimator(args.backend, size, **estimator_options(args))
     begin(folder, args)
     finished = read_finished(folder)
     todo = [record for record in records if not is_finished(folder, finished.get(record.key), record, args.verify)]
-    skipped = annotate(todo, folder, args) if todo else 0
+    skipped = annotate(todo, folder, estimate, args)
     print(
         f"{len(todo) - skipped} clips annotated, {len(records) - len(todo)} were there, "
         f"{skipped} bad ones left out: {folder}"
@@ -138,6 +140,8 @@ def estimator_options(args: argparse.Namespace, named: bool = False) -> dict:
         raise ValueError(f"--{foreign} {getattr(args, foreign)} does not belong to --backend {args.backend}.")
     if args.backend == "dis":
         return {"preset": args.preset or "medium"}
+    if args.backend == "unimatch" and not args.checkpoint:
+        raise ValueError("--backend unimatch needs a --checkpoint.")
     if args.checkpoint and not Path(args.checkpoint).is_file():
         raise FileNotFoundError(f"There is no checkpoint {args.checkpoint}.")
     if named:
@@ -157,10 +161,8 @@ def is_finished(folder: Path, row: dict | None, record: VideoRecord, verify: boo
     return sha256_of_clip(record) == row["source_sha256"] and all(sha256(path) == sum_ for path, sum_ in files.items())
 
 
-def annotate(records: list[VideoRecord], folder: Path, args: argparse.Namespace) -> int:
+def annotate(records: list[VideoRecord], folder: Path, estimate: FlowEstimator, args: argparse.Namespace) -> int:
     """Write the flow of clips; returns how many bad ones were left out."""
-    size = tuple(args.inference_size) if args.inference_size else None
-    estimate = flow_estimator(args.backend, size, **estimator_options(args))
     journal = Journal(folder / f"files-{args.shard_index:05d}-of-{args.num_shards:05d}.jsonl")
     skipped = 0
     for record in tqdm(records, desc="flow"):

@@ -49,7 +49,7 @@ class ClipGeometry:
         H, W = self.covering(height, width)
         y, x = self._corner(H, W)
         scale, corner = torch.tensor([W / width, H / height]), torch.tensor([x, y])
-        points = (tracks + 0.5) * scale - 0.5 - corner
+        points = tracks * scale + (0.5 * scale - 0.5 - corner)
         if self.flip:
             points = torch.stack([self.width - 1 - points[..., 0], points[..., 1]], dim=-1)
         return points

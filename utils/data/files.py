@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+BLOCK = 512  # tar pads to it
+
 
 @dataclass(frozen=True)
 class Member:
@@ -43,13 +45,17 @@ def list_members(archive: Path) -> Iterator[Member]:
     """
     if not archive.is_file():
         raise FileNotFoundError(f"There is no shard {archive}.")
-    size = archive.stat().st_size
+    size, end = archive.stat().st_size, 0
     try:
         with tarfile.open(archive, "r:") as tar:
             for info in tar:
-                if info.offset_data + info.size > size:
+                end = info.offset_data + -(-info.size // BLOCK) * BLOCK
+                if end > size:
                     raise ValueError(f"{archive} is cut short in {info.name}.")
                 if info.isfile():
                     yield Member(archive, info.name.removeprefix("./"), info.offset_data, info.size)
     except tarfile.TarError as error:
         raise ValueError(f"{archive} cannot be read as an uncompressed tar: {error}.") from error
+    # tarfile takes a header that it cannot read for the end, which is a block of zeros.
+    if any(Member(archive, "", end, BLOCK).read_bytes()):
+        raise ValueError(f"{archive} is damaged or cut short after byte {end}.")
