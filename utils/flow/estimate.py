@@ -1,6 +1,7 @@
 """Optical flow of a video by one of several backends."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import cv2
@@ -95,12 +96,13 @@ def unimatch_estimator(
         )
     model = unimatch.load_unimatch(checkpoint, device=device, dtype=dtype)
 
-    def estimate(video: torch.Tensor) -> torch.Tensor:
-        pixels = (video + 1) * 127.5
-        flows = [unimatch.estimate_flow(model, first, second) for first, second in pairwise(pixels[:, None])]
-        return torch.cat(flows)
+    return partial(match_frames, model)
 
-    return estimate
+
+def match_frames(model: unimatch.UniMatch, video: torch.Tensor) -> torch.Tensor:
+    """Flow (F - 1, 2, H, W) between neighbours of a video (F, 3, H, W) in [-1, 1]."""
+    pixels = (video + 1) * 127.5
+    return torch.cat([unimatch.estimate_flow(model, *pair) for pair in pairwise(pixels[:, None])])
 
 
 def raft_estimator(checkpoint: str | None = None, device: str | torch.device = "cpu") -> FlowEstimator:
