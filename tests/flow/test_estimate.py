@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import unimatch
-from tests.seeded_unimatch import make_model
+from benchmarks.seeded_unimatch import make_model
 from utils.flow import estimate_flow, flow_estimator, read_flo
 from utils.images import read_image, to_pixels
 from utils.metrics.flow import end_point_error

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.seeded_unimatch import make_model
+from benchmarks.seeded_unimatch import make_model
 from unimatch import CONFIGURATIONS
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.seeded_unimatch import make_model
+from benchmarks.seeded_unimatch import make_model
 from unimatch import CHECKPOINTS, CONFIGURATIONS, load_unimatch
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.seeded_unimatch import make_model
+from benchmarks.seeded_unimatch import make_model
 from unimatch import CONFIGURATIONS, estimate_flow
 
 
