@@ -1,25 +1,13 @@
 """Small data sets of clips. The brightness of a frame tells its number: 20 per frame."""
 
-import io
 import json
 import tarfile
 
-import numpy as np
 import pytest
 from PIL import Image
 
+from tests.numbered_clips import add, numbered
 from utils.video import write_video
-
-H, W, F = 32, 48, 12
-
-
-def numbered(count=F):
-    return np.zeros((count, H, W, 3), np.uint8) + (np.arange(count, dtype=np.uint8) * 20)[:, None, None, None]
-
-
-def numbers_of(pixels):
-    """Numbers of the frames that pixels (F, 3, H, W) show."""
-    return [round(value) for value in (pixels.mean((1, 2, 3)).add(1).mul(127.5) / 20).tolist()]
 
 
 @pytest.fixture(scope="session")
@@ -73,12 +61,6 @@ def shards(tmp_path, video):
                 add(tar, f"./{shard}_{clip}.txt", f"shard {shard} clip {clip}".encode())
                 add(tar, f"./{shard}_{clip}.json", b"{}")
     return folder
-
-
-def add(tar, name, content):
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    tar.addfile(info, io.BytesIO(content))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.conftest import numbers_of
+from tests.numbered_clips import numbers_of
 from utils.data.prepare_dataset import main
 from utils.data.video_records import read_video_records
 from utils.data.videos import ClipOptions, VideoDataset

@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from tests.data.conftest import add, numbers_of
+from tests.numbered_clips import add, numbers_of
 from utils.data.video_records import read_video_records, read_webvid
 from utils.data.videos import ClipOptions, Panda, VideoDataset
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from tests.data.conftest import numbers_of
+from tests.numbered_clips import numbers_of
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.video_records import read_video_records
 from utils.data.videos import ClipOptions, VideoDataset
