@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.numbered_clips import numbered
 from utils.data.annotate_flow import main
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.flow_folder import attach_flow
 from utils.data.video_records import read_video_records
 from utils.data.videos import ClipOptions, VideoDataset
 from utils.flow import estimate_flow
+from utils.video import write_video
 
 OPTIONS = ClipOptions(num_frames=3, height=32, width=32, first_frames=True, center_crop=True)
 
@@ -106,12 +108,14 @@ def test_a_missing_shard_is_named(run, procedural):
 def test_a_run_that_was_interrupted_continues_with_other_shards_too(run):
     folder, _ = run("--num_shards", "2")
     before = (folder / "flow" / "videos" / "0000000.npy").stat().st_mtime_ns
+    (folder / "flow" / "videos" / ".tmp-1-0000001.npy").touch()
     journal = folder / "files-00000-of-00002.jsonl"
     journal.write_text(journal.read_text() + '{"key": "vid')
     _, text = run()
     assert text.startswith("1 clips annotated, 1 were there")
     assert (folder / "flow" / "videos" / "0000000.npy").stat().st_mtime_ns == before
     assert run()[1].startswith("0 clips annotated, 2 were there")
+    assert len(arrays(folder)) == 2
 
 
 def test_verifying_makes_anew_what_was_changed(run):
@@ -122,6 +126,14 @@ def test_verifying_makes_anew_what_was_changed(run):
     assert run()[1].startswith("0 clips annotated")
     assert run("--verify")[1].startswith("1 clips annotated, 1 were there")
     assert arrays(folder) == before
+
+
+def test_verifying_follows_a_clip_that_was_changed_whatever_shard_made_it(run, panda):
+    folder, _ = run("--num_shards", "2", "--shard_index", "1", data=panda)
+    write_video(panda / "00000" / "0000000_00001.mp4", numbered(9), fps=8)
+    assert run("--verify", data=panda)[1].startswith("2 clips annotated")
+    assert np.load(folder / "flow" / "00000" / "0000000_00001.npy").shape == (8, 2, 32, 48)
+    assert run("--verify", data=panda)[1].startswith("0 clips annotated, 2 were there")
 
 
 def test_other_settings_and_foreign_folders_are_refused(run, tmp_path):

@@ -68,7 +68,7 @@ def test_a_run_that_was_interrupted_continues(run, tmp_path):
     for picture in lost.iterdir():
         picture.unlink()
     lost.rmdir()
-    (folder / ".tmp-1-x").mkdir()
+    (folder / f".tmp-1-{lost.name}").mkdir()
     journal = folder.with_name("frames.jsonl")
     journal.write_text(journal.read_text() + '{"video_folder": "fra')
     _, text = run()

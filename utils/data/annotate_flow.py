@@ -10,6 +10,7 @@ so an interrupted run continues when it is started again.
 import argparse
 import hashlib
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,7 +25,7 @@ from utils.arguments import parse_args, run_script
 from utils.data.clip_frames import ClipFrames, list_frames
 from utils.data.clip_geometry import resize_shorter
 from utils.data.flow_folder import MANIFEST, read_finished, read_manifest
-from utils.data.journal import Journal, append_row, check_same
+from utils.data.journal import Journal, append_row, check_same, remove_leftovers
 from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord, read_video_records
 from utils.files import replacing
 from utils.flow import flow_estimator
@@ -188,12 +189,15 @@ def annotate_clip(record: VideoRecord, folder: Path, estimate: FlowEstimator, ar
         )
     names = ("flow", "backward_flow") if args.backward else ("flow",)
     paths = {name: folder / name / f"{record.key}.npy" for name in names}
+    for path in paths.values():
+        remove_leftovers(path)
     with ExitStack() as stack:
         temporary = {name: stack.enter_context(replacing(path)) for name, path in paths.items()}
         shape = write_flow(temporary, count, frame_pairs(frames, count, args), estimate)
         checksums = {name: sha256(path) for name, path in temporary.items()}
     return {
         "key": record.key,
+        "made_at": time.time(),
         "shape": shape,
         "source": str(record.video),
         "source_sha256": sha256_of_clip(record),

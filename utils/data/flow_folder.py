@@ -1,7 +1,7 @@
 """The layout of a folder of flow annotations, written by `utils.data.annotate_flow` and read with the clips.
 
 manifest.json                   tool, settings and versions
-files-00000-of-00004.jsonl      a line per clip, from each shard: key, shape, source and the files with their sha256
+files-00000-of-00004.jsonl      a line per clip, from each shard: key, made_at, shape, source and the files with their sha256
 flow/<key>.npy                  fp16 (F - frame_stride, 2, H, W), pixels, x then y: row t from frame t to frame t + frame_stride
 backward_flow/<key>.npy         and back
 """
@@ -33,8 +33,9 @@ def read_manifest(folder: Path) -> dict:
 
 
 def read_finished(folder: Path) -> dict[str, dict]:
-    """The line of each clip that any shard has finished, by key."""
-    return {row["key"]: row for path in sorted(folder.glob("files-*-of-*.jsonl")) for row in read_rows(path)}
+    """The newest line of each clip that any shard has finished, by key."""
+    rows = [row for path in folder.glob("files-*-of-*.jsonl") for row in read_rows(path)]
+    return {row["key"]: row for row in sorted(rows, key=lambda row: row["made_at"])}
 
 
 def attach_flow(records: Sequence[VideoRecord], folder: str | Path) -> list[VideoRecord]:

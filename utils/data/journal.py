@@ -1,6 +1,8 @@
 """What a long command has finished, so that it can be interrupted and started again."""
 
+import glob
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +38,15 @@ def read_rows(path: Path) -> list[dict]:
         return []
     text = path.read_text(encoding="utf-8")
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what an interruption left of `path` while it was written within `utils.files.replacing`."""
+    for leftover in path.parent.glob(f".tmp-*-{glob.escape(path.name)}"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
 
 
 def check_same(path: Path, made_with: dict, asked_for: dict) -> None:

@@ -11,7 +11,6 @@ appears when it is complete, and what is there is kept, so an interrupted run co
 
 import argparse
 import os
-import shutil
 from collections import Counter
 from functools import partial
 from itertools import islice
@@ -24,7 +23,7 @@ from tqdm.auto import tqdm
 from utils.arguments import parse_args, run_script
 from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import ClipGeometry, resize_shorter
-from utils.data.journal import Journal, append_row, check_same
+from utils.data.journal import Journal, append_row, check_same, remove_leftovers
 from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord, read_video_records
 from utils.files import replacing
 from utils.training_arguments import positive_int
@@ -106,9 +105,6 @@ def find_todo(jobs: list[Job], args: argparse.Namespace) -> list[Job]:
         check_same(args.folder, row.get("settings", {}), settings_of(args))
     # The line is written before the folder appears, so a line without one was interrupted there.
     journal.keep(lambda row: (args.folder.parent / row["video_folder"]).is_dir())
-    if journal.rows:
-        for leftover in args.folder.glob(".tmp-*"):
-            shutil.rmtree(leftover)
     finished = {args.folder.parent / row["video_folder"] for row in journal.rows}
     todo = [(record, place) for record, place in jobs if place not in finished]
     foreign = [place for _, place in todo if place.exists()]
@@ -117,6 +113,8 @@ def find_todo(jobs: list[Job], args: argparse.Namespace) -> list[Job]:
             f"{len(foreign)} folders, the first {foreign[0]}, exist and are not in {args.journal.name}; "
             "choose another --output_dir or remove them."
         )
+    for _, place in todo:
+        remove_leftovers(place)
     return todo
 
 

@@ -111,7 +111,7 @@ def read_webvid(path: Path, video_folder: Path | None = None) -> list[VideoRecor
     found = next((tree for tree in trees if any((root / name).is_file() for name in tree)), None)
     if found is None:
         raise ValueError(f"None of the videos of {path} is in {root}, neither as {nested[0]} nor as {nested[0].name}.")
-    return [VideoRecord(name.stem, root / name, row["name"]) for name, row in zip(found, rows, strict=True)]
+    return [VideoRecord(name.stem, root / name, row["name"] or "") for name, row in zip(found, rows, strict=True)]
 
 
 def read_video_files(folder: Path, files: Iterable[Path]) -> list[VideoRecord]:
