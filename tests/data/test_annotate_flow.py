@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from tests.numbered_clips import numbered
+from utils.data import prepare_dataset
 from utils.data.annotate_flow import main
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.flow_folder import attach_flow
 from utils.data.video_records import read_video_records
 from utils.data.videos import ClipOptions, VideoDataset
-from utils.flow import estimate_flow
+from utils.flow import estimate_flow, find_occlusion, warp
 from utils.video import write_video
 
 OPTIONS = ClipOptions(num_frames=3, height=32, width=32, first_frames=True, center_crop=True)
@@ -172,3 +173,16 @@ def test_bad_clips_raise_or_are_counted_and_leave_no_file(run, panda):
     assert [path.name for path in folder.rglob("*.npy")] == ["0000000_00000.npy"]
     with pytest.raises(ValueError, match="has 12 frames; flow at --frame_stride 12 needs more"):
         run("--frame_stride", "12", data=panda, output="other")
+
+
+@pytest.mark.parametrize("name", ["wolf", "car-turn"])
+def test_a_real_clip_goes_through_prepare_annotate_and_the_loader(run, shared_media, tmp_path, name):
+    small = ["--max_frames", "8", "--frame_stride", "4", "--resolution", "96"]
+    source = str(shared_media / f"{name}.mp4")
+    prepare_dataset.main(["--video_dir", source, "--output_dir", str(tmp_path / "frames"), *small])
+    folder, _ = run("--backward", data=tmp_path / "frames")
+    records = attach_flow(read_video_records(tmp_path / "frames"), folder)
+    sample = VideoDataset(records, ClipOptions(8, 96, 96, center_crop=True), ("flow", "backward_flow"))[0]
+    pixels, flow = sample["pixel_values"], sample["flow"]
+    assert (warp(pixels[1:], flow) - pixels[:-1]).abs().mean() < 0.75 * (pixels[1:] - pixels[:-1]).abs().mean()
+    assert find_occlusion(flow, sample["backward_flow"]).float().mean() < 0.1
