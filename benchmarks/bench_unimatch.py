@@ -9,6 +9,7 @@ The published code is imported from PATH/unimatch; its `forward` takes the setti
 
 import argparse
 import importlib
+import itertools
 import json
 import statistics
 import sys
@@ -34,9 +35,10 @@ def main(argv: list[str] | None = None) -> None:
     reference = reference_class(args.reference_repo) if args.reference_repo else None
     if args.threads:
         torch.set_num_threads(args.threads)
-    rows = [bench(name, ways, reference, args) for name in args.configurations for ways in (1, 2)]
-    for row in rows:
-        print(describe(row))
+    rows = []
+    for name, ways in itertools.product(args.configurations, (1, 2)):
+        rows.append(bench(name, ways, reference, args))
+        print(describe(rows[-1]), flush=True)
     if args.output_path:
         with replacing(args.output_path) as temporary:
             temporary.write_text(json.dumps({"settings": vars(args), "rows": rows}, indent=2) + "\n")

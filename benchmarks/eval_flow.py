@@ -3,7 +3,7 @@
 python -m benchmarks.eval_flow --output_dir outputs/eval_flow --frames frame10.png frame11.png --flow_gt flow10.flo
 
 prints a table and writes it as results.md and, with the settings, as results.json; photographs.png shows the first frame, the true flow and the
-estimate of each backend side by side; clips.png shows procedural clips, a row each: two frames, true flow, DIS, the flow picture, what the
+estimate of each backend side by side; clips.png shows procedural clips, a row each: two frames, true flow, that of DIS at twice the size, the flow picture, what the
 autoencoder makes of it, and the flow read back from that.
 """
 
@@ -28,6 +28,7 @@ from utils.video import to_frames
 
 HEAD = ["task", "method", "mean px", "worst px", "outliers", "s / pair"]
 SHOWN_CLIPS = 6
+ENLARGED = "dis medium at twice the size"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -100,11 +101,11 @@ def clips(args: argparse.Namespace, vae: AutoencoderKL, images: dict[str, np.nda
         range(args.first_seed, args.first_seed + args.num_clips), args.num_frames, args.resolution
     )
     double = (2 * args.resolution,) * 2
-    estimators = {"dis medium": {}, "dis medium at twice the size": {"inference_size": double}}
+    estimators = {"dis medium": {}, ENLARGED: {"inference_size": double}}
     rows, estimates = flow_tasks.procedural(rendered, with_unimatch(estimators, args.checkpoint))
     picture_rows, returned = flow_tasks.pictures(torch.from_numpy(flow_tasks.truths(rendered)[0]), vae)
     returned = returned["square root"].split(args.num_frames - 1)
-    shown = zip(rendered[:SHOWN_CLIPS], estimates, returned, strict=False)
+    shown = zip(rendered[:SHOWN_CLIPS], estimates[ENLARGED], returned, strict=False)
     images["clips"] = np.concatenate([clip_strip(clip, flow, back, vae) for clip, flow, back in shown])
     return rows + picture_rows
 

@@ -56,11 +56,13 @@ def render_clips(seeds: range, num_frames: int, resolution: int) -> list[ClipRen
     return [render_clip(sample_clip(seed, num_frames), resolution, num_tracks=0) for seed in tqdm(seeds, desc="clips")]
 
 
-def procedural(clips: list[ClipRendering], estimators: dict[str, dict]) -> tuple[list[Row], list[torch.Tensor]]:
-    """Backends on clips: over all pixels, and over those that stay visible; the rows, and the first backend's flow per clip."""
+def procedural(
+    clips: list[ClipRendering], estimators: dict[str, dict]
+) -> tuple[list[Row], dict[str, list[torch.Tensor]]]:
+    """Backends on clips: over all pixels, and over those that stay visible; the rows, and for each backend the flow of each clip."""
     truth, seen, moving = (torch.from_numpy(values) for values in truths(clips))
     rows = [compare("procedural", "no motion", torch.zeros_like(truth), truth)]
-    first = None
+    flows = {}
     for method, options in estimators.items():
         estimate = flow_estimator(**options)
         timings = [timed(estimate, to_pixels(clip.video)) for clip in clips]
@@ -68,8 +70,8 @@ def procedural(clips: list[ClipRendering], estimators: dict[str, dict]) -> tuple
         rows.append(compare("procedural", method, flow, truth, seconds=float(seconds)))
         rows.append(compare("procedural", f"{method}, where visible", flow, truth, seen))
         rows.append(compare("procedural", f"{method}, moving and visible", flow, truth, seen & moving))
-        first = first or [f for f, _ in timings]
-    return rows, first
+        flows[method] = [f for f, _ in timings]
+    return rows, flows
 
 
 def truths(clips: list[ClipRendering]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -153,4 +153,7 @@ def buckets_file(path: str | Path) -> Path:
     return path if path.suffix == ".json" else path / BUCKETS_FILE
 
 
-PROCEDURAL = MotionBuckets(scale=1.0, offset=0.0)
+# The percentiles' scores are 0.002 and 2.682 px.
+PROCEDURAL = MotionBuckets(
+    scale=95.15, offset=-0.169, data="the procedural world, seeds 0 to 207, 16 frames of 64x64 at 8 fps", num_clips=208
+)

@@ -71,9 +71,9 @@ def test_a_flow_picture_is_read_back(power):
     torch.testing.assert_close(picture.decode(encoded), flow.clamp(-16, 16), atol=1e-4, rtol=1e-5)
 
 
-def test_standing_is_gray_in_red_and_green_and_fast_motion_is_clipped():
+def test_standing_is_gray_and_fast_motion_is_clipped():
     picture = FlowPicture(max_flow=4)
-    assert picture.encode(torch.zeros(2, 1, 1)).flatten().tolist() == [0, 0, -1]
+    assert picture.encode(torch.zeros(2, 1, 1)).flatten().tolist() == [0, 0, 0]
     assert picture.decode(picture.encode(torch.full((2, 1, 1), 9.0))).flatten().tolist() == [4, 4]
     with pytest.raises(ValueError, match="max_flow=0"):
         FlowPicture(max_flow=0)

@@ -19,10 +19,11 @@ WHEEL = (
 
 @dataclass(frozen=True)
 class FlowPicture:
-    """Flow as a picture in [-1, 1]: red holds x, green y, blue the length.
+    """Flow as a picture in [-1, 1]: red holds x, green y, blue the mean of both.
 
     A component f becomes sign(f) |f / max_flow|^power. A power below 1 spends the range on slow motion, of which there is most.
-    Blue repeats what the others say, for the VAE's and the eye's sake; `decode` does not read it.
+    Blue makes what stands still gray and keeps colours pale, which autoencoders of images bring back better (docs/motion.md); `decode` does not
+    read it.
 
     Attributes:
         max_flow: Pixels that the range holds; what is faster is clipped.
@@ -39,8 +40,8 @@ class FlowPicture:
     def encode(self, flow: torch.Tensor) -> torch.Tensor:
         """Picture (…, 3, H, W) in [-1, 1] of flow (…, 2, H, W) in pixels."""
         share = (flow / self.max_flow).clamp(-1, 1)
-        length = flow.norm(dim=-3, keepdim=True).div(self.max_flow).clamp(max=1)
-        return torch.cat([share.sign() * share.abs() ** self.power, 2 * length**self.power - 1], dim=-3)
+        red_green = share.sign() * share.abs() ** self.power
+        return torch.cat([red_green, red_green.mean(dim=-3, keepdim=True)], dim=-3)
 
     def decode(self, picture: torch.Tensor) -> torch.Tensor:
         """Flow (…, 2, H, W) in pixels of a picture (…, 3, H, W); values outside [-1, 1] are clipped."""
