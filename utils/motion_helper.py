@@ -128,8 +128,8 @@ def motion_scores(
     time_step: float = 0.125,
 ) -> torch.Tensor:
     """Scores, float32 (B,), in pixels per time step; see the module's text and `cal_motion_bucket_ids`."""
-    if pixel_values.ndim != 5:
-        raise ValueError(f"Clips have the shape (B, F, 3, H, W), not {tuple(pixel_values.shape)}.")
+    if pixel_values.ndim != 5 or pixel_values.shape[1] < 2:
+        raise ValueError(f"Clips have the shape (B, F, 3, H, W) with F at least 2, not {tuple(pixel_values.shape)}.")
     rates = torch.as_tensor(fps, dtype=torch.float32).expand(len(pixel_values)).tolist()
     if min(rates) <= 0:
         raise ValueError(f"fps={min(rates)} has to be positive.")
@@ -137,7 +137,7 @@ def motion_scores(
     scores = [
         _score(estimate, clip, rate, short_side, time_step) for clip, rate in zip(pixel_values, rates, strict=True)
     ]
-    return torch.stack(scores)
+    return torch.stack(scores).to(pixel_values.device)
 
 
 @torch.no_grad()

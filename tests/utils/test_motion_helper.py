@@ -115,7 +115,12 @@ def test_constants_travel_with_the_weights(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "fps", "message"), [((4, 3, 8, 8), 8, r"\(B, F, 3, H, W\)"), ((1, 4, 3, 8, 8), 0, "fps=0.0")]
+    ("shape", "fps", "message"),
+    [
+        ((4, 3, 8, 8), 8, r"\(B, F, 3, H, W\)"),
+        ((1, 1, 3, 8, 8), 8, "F at least 2"),
+        ((1, 4, 3, 8, 8), 0, "fps=0.0"),
+    ],
 )
 def test_other_clips_are_refused(shape, fps, message):
     with pytest.raises(ValueError, match=message):
