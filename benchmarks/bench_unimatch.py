@@ -3,7 +3,8 @@
 python -m benchmarks.bench_unimatch --size 256 384
 python -m benchmarks.bench_unimatch --size 256 384 --reference_repo ../unimatch
 
-Both networks get the same random weights and images. Their runs take turns, so that a busy machine slows both; medians are printed.
+Both networks get the same images and the same seeded weights, which magnify rounding far more than trained ones would. Their runs take turns,
+so that a busy machine slows both; medians are printed.
 The published code is imported from PATH/unimatch; its `forward` takes the settings as keyword arguments.
 """
 
@@ -20,7 +21,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn import functional
 
+from benchmarks.seeded_unimatch import make_model
 from unimatch import CONFIGURATIONS, UniMatch
 from utils.arguments import parse_args, run_script
 from utils.files import replacing
@@ -96,18 +99,22 @@ def prepare(network: type[nn.Module], name: str, ways: int, args: argparse.Names
     configuration = CONFIGURATIONS[name]
     built = {key: getattr(configuration, key) for key in ("num_scales", "upsample_factor", "reg_refine")}
     shared = {"feature_channels": 128, "num_head": 1, "ffn_dim_expansion": 4, "num_transformer_layers": 6}
-    torch.manual_seed(0)
-    weights = UniMatch(**built).state_dict()
     model = network(**built, **shared)
-    model.load_state_dict(weights)
+    model.load_state_dict(make_model(name).state_dict())
     model = model.eval().to(args.device, dtype)
-    images = torch.randint(0, 256, (2, 1, 3, *args.size), generator=torch.Generator().manual_seed(0)).float()
     lists = {key: list(value) for key, value in vars(configuration).items() if key.endswith("_list")}
     settings = {"attn_type": "swin", "num_reg_refine": configuration.num_reg_refine, "task": "flow", **lists}
-    images = images.to(args.device)
+    images = [image.to(args.device) for image in make_images(*args.size)]
     return torch.inference_mode()(
         lambda: model(*images, pred_bidir_flow=ways == 2, **settings)["flow_preds"][-1].float()
     )
+
+
+def make_images(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two pictures (1, 3, height, width) in [0, 255]: soft noise, in the second 8 pixels further to the right."""
+    coarse = torch.rand(1, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(0)) * 255
+    picture = functional.interpolate(coarse, (height, width + 8), mode="bicubic").clamp(0, 255)
+    return picture[..., 8:], picture[..., :-8]
 
 
 def timed(run: Callable) -> float:
