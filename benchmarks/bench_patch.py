@@ -52,6 +52,8 @@ def main(argv=None) -> None:
     for model in args.models:
         for part in args.parts:
             check_same(results, model, part, args)
+    if args.compile:
+        torch._dynamo.config.recompile_limit = 64  # PyTorch counts all networks of a class together
     for model in args.models:
         for part in args.parts:
             measured = results.setdefault(model, {})
