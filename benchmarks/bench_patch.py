@@ -20,20 +20,21 @@ from benchmarks.patch_forms import (
     NAMES,
     Setting,
     condition_forms,
+    default_rank,
     inference_forms,
     make_base,
     parameter_counts,
     sampling_forms,
     training_forms,
 )
-from benchmarks.timing import CLOCKS, compare, time_in_turns, whole_runs
+from benchmarks.timing import CLOCKS, Form, compare, time_in_turns, whole_runs
 from utils.arguments import parse_args, run_script
 from utils.files import replacing
 from utils.training_arguments import positive_int
 
 PARTS = ("inference", "conditions", "sampling", "training")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-OF_ALL_PARTS = ("device", "dtype", "latent_size", "rank", "compile")
+OF_ALL_PARTS = ("device", "dtype", "latent_size", "compile")
 OF_PART = {
     "conditions": ("conditions", "repeats"),
     "sampling": ("num_inference_steps",),
@@ -51,11 +52,13 @@ def main(argv=None) -> None:
     for model in args.models:
         for part in args.parts:
             check_same(results, model, part, args)
+    if args.compile:
+        torch._dynamo.config.recompile_limit = 64  # PyTorch counts all networks of a class together
     for model in args.models:
         for part in args.parts:
             measured = results.setdefault(model, {})
             if part not in measured:
-                measured[part] = {"setting": settings(part, args), "rows": measure_part(model, part, args)}
+                measured[part] = {"setting": settings(model, part, args), "rows": measure_part(model, part, args)}
                 with replacing(output) as path:
                     path.write_text(json.dumps(results, indent=2))
             print_part(model, part, measured[part]["rows"])
@@ -70,7 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--latent_size", type=positive_int, help="by default the model's own, at most 32")
     add("--device", default="cpu")
     add("--dtype", choices=DTYPES, default="float32")
-    add("--rank", type=positive_int, default=64, help="of the LoRAs")
+    add("--rank", type=positive_int, help="of the LoRAs; by default 64, for tiny_sd 16")
     add("--conditions", type=int, choices=range(1, len(NAMES) + 1), default=8, help="given at once")
     add("--repeats", type=positive_int, default=5, help="rounds of single calls")
     add("--training_repeats", type=positive_int, default=3, help="rounds of training steps")
@@ -81,19 +84,20 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def settings(part: str, args) -> dict:
+def settings(model: str, part: str, args) -> dict:
     """What the figures of a part depend on."""
     device = torch.device(args.device)
     name = platform.processor() or platform.machine()
     if device.type != "cpu":
         name = torch.get_device_module(device).get_device_name(device)
     machine = {"machine": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
-    return machine | {key: getattr(args, key) for key in (*OF_ALL_PARTS, *OF_PART.get(part, ("repeats",)))}
+    asked = {key: getattr(args, key) for key in (*OF_ALL_PARTS, *OF_PART.get(part, ("repeats",)))}
+    return machine | asked | {"rank": args.rank or default_rank(model)}
 
 
 def check_same(results: dict, model: str, part: str, args) -> None:
     """Raises where a part was measured with other settings."""
-    before, now = results.get(model, {}).get(part, {}).get("setting"), settings(part, args)
+    before, now = results.get(model, {}).get(part, {}).get("setting"), settings(model, part, args)
     different = [] if before is None else [key for key in now if now[key] != before.get(key)]
     if different:
         key = different[0]
@@ -107,22 +111,25 @@ def measure_part(model: str, part: str, args) -> dict[str, dict]:
     """Rows of the table, by the form's name."""
     base = make_base(model, args.device, DTYPES[args.dtype])
     latent_size = args.latent_size or min(base.config.sample_size, 32)
-    setting = Setting(base, latent_size, args.rank, args.compile)
-    repeats = args.repeats
-    if part == "inference":
-        forms = inference_forms(setting)
-    elif part == "conditions":
-        forms = condition_forms(setting, args.conditions)
-    elif part == "sampling":
-        forms, repeats = sampling_forms(setting), args.num_inference_steps
-    else:
-        forms, repeats = training_forms(setting), args.training_repeats
+    setting = Setting(base, latent_size, args.rank or default_rank(model), args.compile)
+    forms, repeats = make_forms(part, setting, args)
     counting = part == "training" or not args.compile
     samples = time_in_turns(forms, repeats, torch.device(args.device), f"{model}, {part}", counting)
     rows = compare(forms, samples)
     for form in forms:
         rows[form.name]["parameters"] = parameter_counts(form.net)
     return rows | whole_runs(forms, samples) if part == "sampling" else rows
+
+
+def make_forms(part: str, setting: Setting, args) -> tuple[list[Form], int]:
+    """The forms of a part and how many rounds they run."""
+    if part == "inference":
+        return inference_forms(setting), args.repeats
+    if part == "conditions":
+        return condition_forms(setting, args.conditions), args.repeats
+    if part == "sampling":
+        return sampling_forms(setting), args.num_inference_steps
+    return training_forms(setting), args.training_repeats
 
 
 def print_part(model: str, part: str, rows: dict[str, dict]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks.patch_forms import TOKENS, make_base
+from benchmarks.patch_forms import TOKENS, default_rank, make_base
 from patch.fuse import MERGED_FROM
 from utils.arguments import parse_args, run_script
 from utils.training_arguments import positive_int
@@ -44,13 +44,13 @@ def main(argv=None) -> None:
     for model in args.models:
         with torch.device("meta"):
             config = make_base(model, "meta").config
-        latent_size = args.latent_size or min(config.sample_size, 32)
-        print(f"\n{model}, {latent_size}x{latent_size} latents: share of the base on the same rows")
+        latent_size, rank = args.latent_size or min(config.sample_size, 32), args.rank or default_rank(model)
+        print(f"\n{model}, {latent_size}x{latent_size} latents, rank {rank}: share of the base on the same rows")
         base = base_flops(config, latent_size)
         print_parts(f"base, {base.total() / 1e9:.1f} GFLOP a row", base, base.total())
         for form in FORMS:
             rows = 2 if form.startswith("cached") else 4
-            extra = joint_flops(config, latent_size, Adapter(args.rank, 2 * args.rank), form)
+            extra = joint_flops(config, latent_size, Adapter(rank, 2 * rank), form)
             print_parts(form, extra, rows * base.total())
 
 
@@ -59,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--models", nargs="+", default=["tiny_sd", "sd15"], help="sd15, tiny_sd, folders of pipelines")
     add("--latent_size", type=positive_int, help="by default the model's own, at most 32")
-    add("--rank", type=positive_int, default=64)
+    add("--rank", type=positive_int, help="of the LoRAs; by default 64, for tiny_sd 16")
     return parser
 
 

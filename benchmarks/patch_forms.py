@@ -5,6 +5,7 @@ Rows are those of one picture with guidance: two of x, and two of each condition
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -82,6 +83,11 @@ def make_base(model: str, device: str = "cpu", dtype: torch.dtype = torch.float3
         net = UNet2DConditionModel.from_pretrained(model, subfolder="unet")
     torch.nn.Module.to(net, device, dtype)  # diffusers' own `to` warns of every dtype
     return net.eval().requires_grad_(False)
+
+
+def default_rank(model: str) -> int:
+    """The rank that adapters of a model are trained with."""
+    return 16 if Path(model).name == "tiny_sd" else 64
 
 
 def pairs(direction: str = "both", conditions: int = 1) -> list[tuple]:

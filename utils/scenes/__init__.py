@@ -1,8 +1,14 @@
-"""The procedural world: solids of named colours on a floor before a wall, with exact depth and a caption, from a seed."""
+"""The procedural world: solids of named colours on a floor before a wall, with exact depth and a caption, from a seed.
 
-from utils.scenes.captions import caption
+Still scenes (`sample_scene`, `render`) and clips in motion with exact flow and tracks (`sample_clip`, `render_clip`).
+"""
+
+from utils.scenes.captions import caption, clip_caption
+from utils.scenes.clips import sample_clip
+from utils.scenes.motion import CameraMotion, Clip, SolidMotion
 from utils.scenes.render import Rendering, render
 from utils.scenes.sampling import sample_scene
+from utils.scenes.video import ClipRendering, render_clip
 from utils.scenes.world import COLORS, FLOORS, SHAPES, WALLS, Camera, Scene, Solid
 
 __all__ = [
@@ -11,10 +17,17 @@ __all__ = [
     "SHAPES",
     "WALLS",
     "Camera",
+    "CameraMotion",
+    "Clip",
+    "ClipRendering",
     "Rendering",
     "Scene",
     "Solid",
+    "SolidMotion",
     "caption",
+    "clip_caption",
     "render",
+    "render_clip",
+    "sample_clip",
     "sample_scene",
 ]

@@ -14,11 +14,21 @@ EPSILON = 1e-4
 def intersect(solid: Solid, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Nearest hit in front of the origins, and the outward normal there (zero for a miss)."""
     turn = _yaw(solid.yaw)
-    local_origins = (origins - (solid.x, 0.0, solid.z)) @ turn / solid.radius
+    local_origins = to_local(solid, origins)
     local_directions = directions @ turn / solid.radius
     with np.errstate(divide="ignore", invalid="ignore"):
         distance, normal = HITS[solid.shape](local_origins, local_directions)
     return distance, np.where(np.isfinite(distance)[:, None], normal, 0.0) @ turn.T
+
+
+def to_local(solid: Solid, points: np.ndarray) -> np.ndarray:
+    """Points (N, 3) of the world in the frame of a solid, where its material rests."""
+    return (points - (solid.x, 0.0, solid.z)) @ _yaw(solid.yaw) / solid.radius
+
+
+def to_world(solid: Solid, points: np.ndarray) -> np.ndarray:
+    """The inverse of `to_local`."""
+    return points @ _yaw(solid.yaw).T * solid.radius + (solid.x, 0.0, solid.z)
 
 
 def meet_plane(normal, height: float, origins: np.ndarray, directions: np.ndarray) -> np.ndarray:

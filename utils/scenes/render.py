@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.scenes.geometry import EPSILON, intersect, meet_plane
+from utils.scenes.texture import pattern
 from utils.scenes.world import COLORS, FLOORS, WALLS, Camera, Scene
 
 FLOOR, WALL = -1, -2
 AMBIENT = 0.38
+NEAREST = 0.05  # metres; what is nearer, or behind the camera, is projected as if it were there
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,40 @@ def camera_rays(camera: Camera, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Origin (3,) and directions (size * size, 3), row by row from the upper left."""
     steps = ((np.arange(size) + 0.5) / size - 0.5) / camera.focal
     right, down = np.meshgrid(steps, steps)
+    return camera_origin(camera), _directions(camera, right.ravel(), down.ravel())
+
+
+def pixel_rays(camera: Camera, pixels: np.ndarray, size: int) -> np.ndarray:
+    """Directions (N, 3) through points (N, 2) of a picture, x then y; (0, 0) is the middle of the upper left pixel."""
+    right, down = (((pixels + 0.5) / size - 0.5) / camera.focal).T
+    return _directions(camera, right, down)
+
+
+def project(camera: Camera, points: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (N, 2), x then y, and depth (N,) of points (N, 3) of the world; the inverse of `pixel_rays`."""
+    right, down, ahead = _axes(camera) @ (points - camera_origin(camera)).T
+    safe = np.maximum(ahead, NEAREST)
+    pixels = (np.stack([right / safe, down / safe], axis=1) * camera.focal + 0.5) * size - 0.5
+    return pixels, ahead
+
+
+def camera_origin(camera: Camera) -> np.ndarray:
+    """Where the camera is, (3,)."""
+    return np.array([camera.x, camera.height, camera.z])
+
+
+def _directions(camera: Camera, right: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """Rays (N, 3) of length 1 along the optical axis."""
     c, s = np.cos(camera.pitch), np.sin(camera.pitch)
-    directions = np.stack([right, -down * c - s, c - down * s], axis=-1)
-    return np.array([0.0, camera.height, 0.0]), directions.reshape(-1, 3)
+    up, ahead = -down * c - s, c - down * s
+    c, s = np.cos(camera.yaw), np.sin(camera.yaw)
+    return np.stack([right * c + ahead * s, up, ahead * c - right * s], axis=-1)
+
+
+def _axes(camera: Camera) -> np.ndarray:
+    """Unit vectors (3, 3) to the right, down and ahead of the camera."""
+    ahead, right, down = _directions(camera, np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0]))
+    return np.stack([right - ahead, down - ahead, ahead])
 
 
 def cast(scene: Scene, origin: np.ndarray, directions: np.ndarray) -> Hits:
@@ -87,11 +120,14 @@ def cast(scene: Scene, origin: np.ndarray, directions: np.ndarray) -> Hits:
 def shade(scene: Scene, hits: Hits, points: np.ndarray) -> np.ndarray:
     """Linear colours (N, 3): ambient and diffuse light of one sun, with shadows."""
     palette = np.array([COLORS[s.color] for s in scene.objects] + [WALLS[scene.wall], FLOORS[scene.floor]])
+    albedo = palette[hits.label]
+    if scene.texture:
+        albedo = albedo * (1 + scene.texture * pattern(scene, hits.label, points))[:, None]
     light = np.array(scene.light)
     diffuse = np.clip(hits.normal @ light, 0, 1)
     lit = diffuse > 0
     diffuse[lit] *= ~_shadowed(scene, points[lit] + hits.normal[lit] * 10 * EPSILON, light)
-    return palette[hits.label] * (AMBIENT + (1 - AMBIENT) * diffuse)[:, None]
+    return albedo * (AMBIENT + (1 - AMBIENT) * diffuse)[:, None]
 
 
 def _shadowed(scene: Scene, points: np.ndarray, light: np.ndarray) -> np.ndarray:

@@ -54,11 +54,20 @@ class Solid:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera above the origin. height in metres, pitch (down) in radians, focal length in image widths."""
+    """A pinhole camera, above the origin unless x and z say otherwise.
+
+    Attributes:
+        height, x, z: Where it stands, in metres.
+        pitch, yaw: Its turn down and to the right, in radians.
+        focal: Focal length in image widths.
+    """
 
     height: float
     pitch: float
     focal: float
+    x: float = 0.0
+    z: float = 0.0
+    yaw: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,7 @@ class Scene:
         floor, wall: Keys of `FLOORS` and `WALLS`.
         wall_z, wall_yaw: The wall passes through (0, 0, wall_z), turned by wall_yaw radians.
         light: Unit vector towards the sun.
+        texture: Strength of a soft pattern on all surfaces, 0 (plain colours) to 1. It makes motion visible.
     """
 
     objects: tuple[Solid, ...]
@@ -79,3 +89,4 @@ class Scene:
     wall_yaw: float
     light: Vector
     camera: Camera
+    texture: float = 0.0

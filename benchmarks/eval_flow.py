@@ -1,0 +1,146 @@
+"""Optical flow measured: backends on photographs and on the procedural world, UniMatch against the published code, and flow as pictures.
+
+python -m benchmarks.eval_flow --output_dir outputs/eval_flow --frames frame10.png frame11.png --flow_gt flow10.flo
+
+prints a table and writes it as results.md and, with the settings, as results.json; photographs.png shows the first frame, the true flow and the
+estimate of each backend side by side; clips.png shows procedural clips, a row each: two frames, true flow, that of DIS at twice the size, the flow picture, what the
+autoencoder makes of it, and the flow read back from that.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+
+from benchmarks import flow_tasks
+from utils.arguments import parse_args, run_script
+from utils.files import replacing
+from utils.flow import color_flow, read_flo
+from utils.images import read_image, to_pixels
+from utils.pretrained import loading
+from utils.training_arguments import positive_int
+from utils.video import to_frames
+
+HEAD = ["task", "method", "mean px", "worst px", "outliers", "s / pair"]
+SHOWN_CLIPS = 6
+ENLARGED = "dis medium at twice the size"
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(make_parser(), argv)
+    check(args)
+    vae = load_vae(args.vae)
+    rows, images = [], {}
+    if args.frames:
+        rows += photographs(args, images)
+    rows += clips(args, vae, images)
+    if args.reference_dir:
+        rows += flow_tasks.published(Path(args.reference_dir))
+    write(Path(args.output_dir), rows, images, vars(args))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--output_dir", required=True, help="new folder")
+    add("--frames", nargs=2, metavar=("FIRST", "SECOND"), help="two photographs with known flow, such as Middlebury's")
+    add("--flow_gt", help=".flo file of the flow between them")
+    add("--reference_dir", help="folder of golden.npz, the flow of the published UniMatch with seeded weights")
+    add("--checkpoint", help="weights of UniMatch, as another backend")
+    add("--vae", default="weights/tiny_sd/vae", help="autoencoder that flow pictures pass through")
+    add("--num_clips", type=positive_int, default=50)
+    add("--num_frames", type=positive_int, default=8, help="of each clip")
+    add("--resolution", type=positive_int, default=64, help="of the clips")
+    add("--first_seed", type=int, default=2_000_000, help="of the clips; no training has seen one of these")
+    return parser
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise one sentence about what would fail after a long time."""
+    folder = Path(args.output_dir)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} has content: choose another --output_dir.")
+    if bool(args.frames) != bool(args.flow_gt):
+        raise ValueError("--frames and --flow_gt belong together: give both or neither.")
+    if args.num_frames < 2:
+        raise ValueError(f"--num_frames {args.num_frames}: flow needs at least 2 frames.")
+    for path in [*(args.frames or []), args.flow_gt, args.checkpoint]:
+        if path and not Path(path).is_file():
+            raise FileNotFoundError(f"There is no {path}.")
+    if args.reference_dir and not Path(args.reference_dir, "golden.npz").is_file():
+        raise FileNotFoundError(f"There is no golden.npz in --reference_dir {args.reference_dir}.")
+
+
+def load_vae(path: str) -> AutoencoderKL:
+    with loading(path):
+        return AutoencoderKL.from_pretrained(path).eval()
+
+
+def with_unimatch(estimators: dict[str, dict], checkpoint: str | None) -> dict[str, dict]:
+    return estimators | ({"unimatch": {"backend": "unimatch", "checkpoint": checkpoint}} if checkpoint else {})
+
+
+def photographs(args: argparse.Namespace, images: dict[str, np.ndarray]) -> list[flow_tasks.Row]:
+    video = torch.stack([to_pixels(read_image(path)) for path in args.frames])
+    truth = torch.from_numpy(read_flo(args.flow_gt))
+    presets = {f"dis {preset}": {"preset": preset} for preset in ("medium", "fast", "ultrafast")}
+    rows, flows = flow_tasks.photographs(video, truth, with_unimatch(presets, args.checkpoint))
+    longest = truth[truth.isfinite().all(0).expand_as(truth)].view(2, -1).norm(dim=0).max().item()
+    colors = [color_flow(flow, longest) for flow in (truth, *flows)]
+    images["photographs"] = np.concatenate([to_frames(video)[0], *colors], axis=1)
+    return rows
+
+
+def clips(args: argparse.Namespace, vae: AutoencoderKL, images: dict[str, np.ndarray]) -> list[flow_tasks.Row]:
+    rendered = flow_tasks.render_clips(
+        range(args.first_seed, args.first_seed + args.num_clips), args.num_frames, args.resolution
+    )
+    double = (2 * args.resolution,) * 2
+    estimators = {"dis medium": {}, ENLARGED: {"inference_size": double}}
+    rows, estimates = flow_tasks.procedural(rendered, with_unimatch(estimators, args.checkpoint))
+    picture_rows, returned = flow_tasks.pictures(torch.from_numpy(flow_tasks.truths(rendered)[0]), vae)
+    returned = returned["square root"].split(args.num_frames - 1)
+    shown = zip(rendered[:SHOWN_CLIPS], estimates[ENLARGED], returned, strict=False)
+    images["clips"] = np.concatenate([clip_strip(clip, flow, back, vae) for clip, flow, back in shown])
+    return rows + picture_rows
+
+
+def clip_strip(clip, estimate: torch.Tensor, returned: torch.Tensor, vae: AutoencoderKL) -> np.ndarray:
+    """Pictures of the step in the middle of a clip, side by side, three times as large."""
+    t = len(clip.flow) // 2
+    truth = torch.from_numpy(clip.flow[t])
+    longest = truth.norm(dim=0).max().item()
+    picture = flow_tasks.PICTURES["square root"].encode(truth[None])
+    pictures = to_frames(torch.cat([picture, flow_tasks.reconstruct(vae, picture)]))
+    colors = [color_flow(flow, longest) for flow in (truth, estimate[t])]
+    strip = np.concatenate([*clip.video[t : t + 2], *colors, *pictures, color_flow(returned[t], longest)], axis=1)
+    return strip.repeat(3, axis=0).repeat(3, axis=1)
+
+
+def write(folder: Path, rows: list[flow_tasks.Row], images: dict[str, np.ndarray], settings: dict) -> None:
+    table = markdown(rows)
+    content = {"settings": settings, "rows": [dataclasses.asdict(row) for row in rows]}
+    with replacing(folder) as temporary:
+        temporary.mkdir(parents=True)
+        (temporary / "results.md").write_text(table + "\n")
+        (temporary / "results.json").write_text(json.dumps(content, indent=2) + "\n")
+        for name, image in images.items():
+            Image.fromarray(image).save(temporary / f"{name}.png")
+    print(f"{table}\n\n{folder.resolve()}")
+
+
+def markdown(rows: list[flow_tasks.Row]) -> str:
+    lines = [HEAD, ["---"] * len(HEAD)]
+    for row in rows:
+        seconds = "" if row.seconds is None else f"{row.seconds:.4f}"
+        lines.append([row.task, row.method, f"{row.mean:.4f}", f"{row.worst:.3f}", f"{row.outliers:.2%}", seconds])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,106 @@
+"""The measurements of optical flow, on small inputs."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+
+from benchmarks import bench_unimatch, eval_flow
+from benchmarks.flow_tasks import compare
+from utils.flow import write_flo
+
+
+@pytest.fixture
+def vae(tmp_path):
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",), "up_block_types": ("UpDecoderBlock2D",)}
+    AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, **blocks).save_pretrained(tmp_path / "vae")
+    return tmp_path / "vae"
+
+
+@pytest.fixture
+def frames(tmp_path):
+    """Two pictures of which the second is the first moved right by 2 px, and that flow."""
+    x = np.arange(64)
+    waves = [np.sin((x - shift) * 0.4)[None] * np.cos(x * 0.3)[:, None] for shift in (0, 2)]
+    for name, wave in zip("ab", waves, strict=True):
+        picture = (wave * 100 + 128).astype(np.uint8)
+        Image.fromarray(np.stack([picture] * 3, axis=-1)).save(tmp_path / f"{name}.png")
+    write_flo(tmp_path / "truth.flo", np.stack([np.full((64, 64), 2.0), np.zeros((64, 64))]).astype(np.float32))
+    return [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "truth.flo"
+
+
+def test_the_evaluation_writes_a_table_with_known_rows_and_pictures(vae, frames, tmp_path):
+    (first, second), truth = frames
+    options = ["--vae", vae, "--frames", first, second, "--flow_gt", truth, "--output_dir", tmp_path / "out"]
+    options += ["--num_clips", 2, "--num_frames", 3, "--resolution", 32]
+    eval_flow.main([*map(str, options)])
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    rows = {(row["task"], row["method"]): row for row in content["rows"]}
+    assert rows["photographs", "no motion"]["mean"] == pytest.approx(2)
+    assert rows["photographs", "dis medium"]["mean"] < 0.8
+    assert rows["flow picture", "linear, float32"]["worst"] < 1e-4
+    assert rows["flow picture", "linear, 8 bits"]["worst"] <= 16 / 255 * 2**0.5 + 1e-4
+    assert content["settings"]["num_clips"] == 2
+    assert Image.open(tmp_path / "out" / "photographs.png").size == (5 * 64, 64)
+    assert Image.open(tmp_path / "out" / "clips.png").size == (7 * 32 * 3, 2 * 32 * 3)
+
+
+def test_a_row_measures_known_pixels_only():
+    truth = torch.zeros(2, 2, 2)
+    truth[:, 0, 0] = float("nan")
+    estimate = torch.zeros(2, 2, 2)
+    estimate[0, 1, 1] = 6.0
+    row = compare("task", "method", estimate, truth)
+    assert (row.mean, row.worst, row.outliers) == (pytest.approx(2), 6, pytest.approx(1 / 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (["--frames", "a.png", "b.png"], ValueError, "belong together"),
+        (["--num_frames", "1"], ValueError, "--num_frames 1"),
+        (["--checkpoint", "none.pth"], FileNotFoundError, "no none.pth"),
+        (["--reference_dir", "none"], FileNotFoundError, "golden.npz in --reference_dir none"),
+    ],
+)
+def test_what_would_fail_later_fails_at_once(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        eval_flow.main(["--output_dir", str(tmp_path / "out"), *options])
+
+
+PUBLISHED = """
+from .inner import Inner
+
+class UniMatch(Inner):
+    pass
+"""
+INNER = """
+import torch
+import unimatch
+
+class Inner(unimatch.UniMatch):
+    def forward(self, *images, **settings):
+        return {"flow_preds": [super(Inner, self).forward(*images, **settings)["flow_preds"][-1] + 1]}
+"""
+
+
+def test_the_published_code_is_imported_beside_ours_and_compared(tmp_path):
+    package = tmp_path / "checkout" / "unimatch"
+    package.mkdir(parents=True)
+    (package / "unimatch.py").write_text(PUBLISHED)
+    (package / "inner.py").write_text(INNER)
+    options = ["--reference_repo", package.parent, "--configurations", "scale1", "--size", 32, 32, "--repeats", 1]
+    bench_unimatch.main([*map(str, options), "--output_path", str(tmp_path / "bench.json")])
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert [row["ways"] for row in rows] == [1, 2]
+    assert rows[0]["mean_difference_px"] == pytest.approx(2**0.5, abs=1e-3)
+    assert rows[0]["reference_s"] > 0
+
+
+def test_a_missing_checkout_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="--reference_repo is a checkout"):
+        bench_unimatch.main(["--reference_repo", str(tmp_path)])

@@ -1,0 +1,188 @@
+"""Flow is made once, kept with what decided it, and read with the clips."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.numbered_clips import numbered
+from utils.data import prepare_dataset
+from utils.data.annotate_flow import main
+from utils.data.clip_geometry import ClipGeometry
+from utils.data.flow_folder import attach_flow
+from utils.data.video_records import read_video_records
+from utils.data.videos import ClipOptions, VideoDataset
+from utils.flow import estimate_flow, find_occlusion, warp
+from utils.video import write_video
+
+OPTIONS = ClipOptions(num_frames=3, height=32, width=32, first_frames=True, center_crop=True)
+
+
+@pytest.fixture
+def run(procedural, tmp_path, capsys):
+    """Annotate the two procedural clips; returns the output folder and the line that is printed."""
+
+    def annotate(*flags, output="flow", data=procedural):
+        main(["--train_data_dir", str(data), "--output_dir", str(tmp_path / output), *flags])
+        return tmp_path / output, capsys.readouterr().out
+
+    return annotate
+
+
+def arrays(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.npy")}
+
+
+def test_flow_is_that_of_the_backend_forward_and_back(run, procedural):
+    folder, text = run("--backward")
+    assert text.startswith("2 clips annotated")
+    pixels = VideoDataset(read_video_records(procedural), replace(OPTIONS, num_frames=6))[1]["pixel_values"]
+    forward = np.load(folder / "flow" / "videos" / "0000001.npy")
+    back = np.load(folder / "backward_flow" / "videos" / "0000001.npy")
+    assert forward.dtype == back.dtype == np.float16
+    assert (forward == estimate_flow(pixels).half().numpy()).all()
+    assert (back == estimate_flow(pixels.flip(0)).flip(0).half().numpy()).all()
+
+
+def test_the_data_set_reads_the_annotation_as_part_of_the_sample(run, procedural):
+    folder, _ = run("--backward")
+    records = attach_flow(read_video_records(procedural), folder)
+    dataset = VideoDataset(records, OPTIONS, ("flow", "backward_flow"))
+    sample = dataset.sample(0, ClipGeometry(32, 32), start=2)
+    for name in ("flow", "backward_flow"):
+        assert sample[name].shape == (2, 2, 32, 32)
+        assert (sample[name].numpy() == np.load(folder / name / "videos" / "0000000.npy")[2:4]).all()
+
+
+def test_strides_and_rates_connect_the_frames_that_a_sample_shows(run, panda):
+    flags = ("--frame_stride", "2", "--fps", "4", "--resolution", "16")
+    folder, _ = run(*flags, data=panda)
+    options = replace(OPTIONS, frame_stride=2, fps=4.0)
+    records = attach_flow(read_video_records(panda), folder)
+    assert np.load(records[0].flow).shape == (4, 2, 16, 24)  # 12 frames at 8 fps are 6 at 4 fps
+    assert VideoDataset(records, options, ("flow",))[0]["flow"].shape == (2, 2, 32, 32)
+    with pytest.raises(ValueError, match="was made with frame_stride=2 and fps=4.0, not 1 and None"):
+        VideoDataset(records, OPTIONS, ("flow",))
+
+
+def test_samples_end_where_the_annotation_ends(run, procedural):
+    folder, _ = run("--max_frames", "4")
+    records = attach_flow(read_video_records(procedural), folder)
+    VideoDataset(records, replace(OPTIONS, num_frames=4), ("flow",))[0]
+    with pytest.raises(ValueError, match="has 4 frames and 5 are needed"):
+        VideoDataset(records, replace(OPTIONS, num_frames=5), ("flow",))[0]
+
+
+def test_the_manifest_tells_the_tool_its_settings_and_checksums(run, procedural):
+    folder, _ = run("--preset", "fast", "--backward")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["backend"] == "dis"
+    assert manifest["preset"] == "fast"
+    assert manifest["version"].startswith("opencv ")
+    rows = [json.loads(line) for line in (folder / "files-00000-of-00001.jsonl").read_text().splitlines()]
+    assert [row["key"] for row in rows] == ["videos/0000000", "videos/0000001"]
+    for row in rows:
+        assert row["shape"] == [5, 2, 32, 32]
+        for name, checksum in row["sha256"].items():
+            content = (folder / name / f"{row['key']}.npy").read_bytes()
+            assert hashlib.sha256(content).hexdigest() == checksum
+
+
+def test_shards_together_give_what_one_run_gives(run, procedural):
+    whole, _ = run()
+    parts = [run("--num_shards", "2", "--shard_index", str(index), output="parts") for index in range(2)]
+    assert [text.split(",")[0] for _, text in parts] == ["1 clips annotated"] * 2
+    assert arrays(parts[0][0]) == arrays(whole)
+    attach_flow(read_video_records(procedural), parts[0][0])
+
+
+def test_a_missing_shard_is_named(run, procedural):
+    folder, _ = run("--num_shards", "2")
+    with pytest.raises(ValueError, match=r"has no flow of 1 of 2 clips, the first videos/0000001; make it with"):
+        attach_flow(read_video_records(procedural), folder)
+    with pytest.raises(FileNotFoundError, match="no manifest.json"):
+        attach_flow(read_video_records(procedural), folder.parent)
+
+
+def test_a_run_that_was_interrupted_continues_with_other_shards_too(run):
+    folder, _ = run("--num_shards", "2")
+    before = (folder / "flow" / "videos" / "0000000.npy").stat().st_mtime_ns
+    (folder / "flow" / "videos" / ".tmp-1-0000001.npy").touch()
+    journal = folder / "files-00000-of-00002.jsonl"
+    journal.write_text(journal.read_text() + '{"key": "vid')
+    _, text = run()
+    assert text.startswith("1 clips annotated, 1 were there")
+    assert (folder / "flow" / "videos" / "0000000.npy").stat().st_mtime_ns == before
+    assert run()[1].startswith("0 clips annotated, 2 were there")
+    assert len(arrays(folder)) == 2
+
+
+def test_verifying_makes_anew_what_was_changed(run):
+    folder, _ = run()
+    before = arrays(folder)
+    path = folder / "flow" / "videos" / "0000001.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert run()[1].startswith("0 clips annotated")
+    assert run("--verify")[1].startswith("1 clips annotated, 1 were there")
+    assert arrays(folder) == before
+
+
+def test_verifying_follows_a_clip_that_was_changed_whatever_shard_made_it(run, panda):
+    folder, _ = run("--num_shards", "2", "--shard_index", "1", data=panda)
+    write_video(panda / "00000" / "0000000_00001.mp4", numbered(9), fps=8)
+    assert run("--verify", data=panda)[1].startswith("2 clips annotated")
+    assert np.load(folder / "flow" / "00000" / "0000000_00001.npy").shape == (8, 2, 32, 48)
+    assert run("--verify", data=panda)[1].startswith("0 clips annotated, 2 were there")
+
+
+def test_other_settings_and_foreign_folders_are_refused(run, tmp_path):
+    run("--preset", "fast")
+    with pytest.raises(ValueError, match="was begun with preset='fast' and not 'medium'"):
+        run()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x").touch()
+    with pytest.raises(FileExistsError, match=r"has content and no manifest.json"):
+        run(output="other")
+
+
+def test_flags_that_do_not_fit_are_refused_before_anything_is_written(run, tmp_path):
+    with pytest.raises(ValueError, match="--checkpoint x does not belong to --backend dis"):
+        run("--checkpoint", "x")
+    with pytest.raises(ValueError, match="--preset fast does not belong to --backend unimatch"):
+        run("--backend", "unimatch", "--preset", "fast")
+    with pytest.raises(FileNotFoundError, match="There is no checkpoint x"):
+        run("--backend", "unimatch", "--checkpoint", "x")
+    with pytest.raises(ValueError, match="--backend unimatch needs a --checkpoint"):
+        run("--backend", "unimatch")
+    with pytest.raises(ValueError, match="--shard_index 2 is not in 0 to 1"):
+        run("--shard_index", "2", "--num_shards", "2")
+    assert not (tmp_path / "flow").exists()
+
+
+def test_bad_clips_raise_or_are_counted_and_leave_no_file(run, panda):
+    data = bytearray((panda / "00000" / "0000000_00001.mp4").read_bytes())
+    middle = (data.index(b"mdat") + len(data)) // 2
+    data[middle:] = bytes(len(data) - middle)
+    (panda / "00000" / "0000000_00001.mp4").write_bytes(data)
+    with pytest.raises(ValueError, match=r"0000000_00001.mp4"):
+        run(data=panda)
+    folder, text = run("--skip_bad_clips", data=panda)
+    assert "1 bad ones left out" in text
+    assert [path.name for path in folder.rglob("*.npy")] == ["0000000_00000.npy"]
+    with pytest.raises(ValueError, match="has 12 frames; flow at --frame_stride 12 needs more"):
+        run("--frame_stride", "12", data=panda, output="other")
+
+
+@pytest.mark.parametrize("name", ["wolf", "car-turn"])
+def test_a_real_clip_goes_through_prepare_annotate_and_the_loader(run, shared_media, tmp_path, name):
+    small = ["--max_frames", "8", "--frame_stride", "4", "--resolution", "96"]
+    source = str(shared_media / f"{name}.mp4")
+    prepare_dataset.main(["--video_dir", source, "--output_dir", str(tmp_path / "frames"), *small])
+    folder, _ = run("--backward", data=tmp_path / "frames")
+    records = attach_flow(read_video_records(tmp_path / "frames"), folder)
+    sample = VideoDataset(records, ClipOptions(8, 96, 96, center_crop=True), ("flow", "backward_flow"))[0]
+    pixels, flow = sample["pixel_values"], sample["flow"]
+    assert (warp(pixels[1:], flow) - pixels[:-1]).abs().mean() < 0.75 * (pixels[1:] - pixels[:-1]).abs().mean()
+    assert find_occlusion(flow, sample["backward_flow"]).float().mean() < 0.1

@@ -1,0 +1,36 @@
+"""Data sets of clips."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from utils.scenes import clip_caption, render_clip, sample_clip
+from utils.scenes.write_clips import main
+
+
+def test_a_written_data_set_holds_frames_flow_tracks_and_captions(tmp_path):
+    folder = tmp_path / "clips"
+    options = ["--num_samples", "2", "--seed", "5", "--num_frames", "3", "--resolution", "16", "--num_tracks", "6"]
+    main(["--output_dir", str(folder), *options, "--write_truth"])
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    assert [row["seed"] for row in rows] == [5, 6]
+    clip = sample_clip(6, 3)
+    rendering = render_clip(clip, 16, num_tracks=6)
+    assert rows[1]["text"] == clip_caption(clip)
+    frames = sorted((folder / rows[1]["video_folder"]).iterdir())
+    assert [frame.name for frame in frames] == ["00000.png", "00001.png", "00002.png"]
+    assert (np.asarray(Image.open(frames[2])) == rendering.video[2]).all()
+    flow = np.load(folder / rows[1]["flow_file_name"])
+    assert flow.dtype == np.float16
+    np.testing.assert_allclose(flow, rendering.flow, atol=4e-3)
+    tracks = np.load(folder / rows[1]["tracks_file_name"])
+    assert (tracks["tracks"] == rendering.tracks).all()
+    assert (tracks["visible"] == rendering.visible).all()
+    assert (np.load(folder / "truth/0000006.npz")["occluded"] == rendering.occluded).all()
+
+
+def test_an_existing_folder_of_clips_is_not_overwritten(tmp_path):
+    with pytest.raises(FileExistsError, match="choose another --output_dir"):
+        main(["--output_dir", str(tmp_path)])

@@ -1,0 +1,257 @@
+"""Make the optical flow of a data set of clips with any flow backend.
+
+    python -m utils.data.annotate_flow --train_data_dir clips --output_dir clips_flow --backward
+
+Clips are read in every form of docs/video_data.md. Flow is kept as fp16 arrays, forward and with --backward back, in the layout of
+`utils.data.flow_folder`, with the tool, its settings and checksums beside. Work is split with --shard_index and --num_shards; what is finished is kept,
+so an interrupted run continues when it is started again.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from utils.arguments import parse_args, run_script
+from utils.data.clip_frames import ClipFrames, list_frames
+from utils.data.clip_geometry import resize_shorter
+from utils.data.flow_folder import MANIFEST, read_finished, read_manifest
+from utils.data.journal import Journal, append_row, check_same, remove_leftovers
+from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord, read_video_records
+from utils.files import replacing
+from utils.flow import flow_estimator
+from utils.processes import process_state
+from utils.training_arguments import positive_int
+from utils.video import to_pixels
+
+TOOL = "utils.data.annotate_flow"
+BACKENDS = ("dis", "unimatch", "raft")
+PRESETS = ("ultrafast", "fast", "medium")
+FP16_MAX = float(np.finfo(np.float16).max)
+
+FlowEstimator = Callable[[torch.Tensor], torch.Tensor]
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(make_parser(), argv)
+    if not 0 <= args.shard_index < args.num_shards:
+        raise ValueError(
+            f"--shard_index {args.shard_index} is not in 0 to {args.num_shards - 1}, of {args.num_shards} shards."
+        )
+    folder = Path(args.output_dir)
+    records = list_clips(args)[args.shard_index :: args.num_shards]
+    size = tuple(args.inference_size) if args.inference_size else None
+    estimate = flow_estimator(args.backend, size, **estimator_options(args))
+    begin(folder, args)
+    finished = read_finished(folder)
+    todo = [record for record in records if not is_finished(folder, finished.get(record.key), record, args.verify)]
+    skipped = annotate(todo, folder, estimate, args)
+    print(
+        f"{len(todo) - skipped} clips annotated, {len(records) - len(todo)} were there, "
+        f"{skipped} bad ones left out: {folder}"
+    )
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--train_data_dir", required=True, help="clips, in any form of docs/video_data.md")
+    add("--output_dir", required=True, help="folder of the annotations; new, or begun with the same settings")
+    add("--frame_folder_fps", type=float, default=FRAME_FOLDER_FPS, help="rate of folders of frames without one")
+    add("--backend", choices=BACKENDS, default="dis")
+    add("--preset", choices=PRESETS, help="of dis; default: medium")
+    add("--checkpoint", help="weights of unimatch or raft")
+    add("--inference_size", type=positive_int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="size to estimate at")
+    add("--resolution", type=positive_int, help="shorter side of what is read and kept; default: that of the clip")
+    add("--fps", type=float, help="rate to count frames at, before frame_stride; default: the clip's own")
+    add("--frame_stride", type=positive_int, default=1, help="frames between the two that a flow connects")
+    add("--max_frames", type=positive_int, help="annotate the first ones only")
+    add("--backward", action="store_true", help="also the flow back")
+    add("--shard_index", type=int, default=0)
+    add("--num_shards", type=positive_int, default=1)
+    add("--skip_bad_clips", action="store_true", help="pass over damaged and too short clips, and count them")
+    add("--verify", action="store_true", help="compare checksums of what is finished, and make anew what differs")
+    return parser
+
+
+def list_clips(args: argparse.Namespace) -> list[VideoRecord]:
+    """The clips of the data set; those that are listed several times, as with several captions, once.
+
+    Raises:
+        ValueError: Two clips would share a file.
+    """
+    records = list(
+        {record.video: record for record in read_video_records(args.train_data_dir, args.frame_folder_fps)}.values()
+    )
+    key, count = Counter(record.key for record in records).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{count} clips of {args.train_data_dir} are called {key}; give them different names.")
+    return records
+
+
+def begin(folder: Path, args: argparse.Namespace) -> None:
+    """Write the manifest, or compare with the one that is there.
+
+    Raises:
+        FileExistsError: The folder holds something else.
+        ValueError: It was begun with other settings.
+    """
+    asked_for = make_manifest(args)
+    if (folder / MANIFEST).is_file():
+        check_same(folder, read_manifest(folder), asked_for)
+    elif folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} has content and no {MANIFEST}; choose another --output_dir.")
+    else:
+        with replacing(folder / MANIFEST) as temporary:
+            temporary.write_text(json.dumps(asked_for, indent=2) + "\n", encoding="utf-8")
+
+
+def make_manifest(args: argparse.Namespace) -> dict:
+    """Everything that decides the numbers."""
+    names = ("backend", "resolution", "fps", "frame_stride", "max_frames", "backward")
+    return {
+        "tool": TOOL,
+        **{name: getattr(args, name) for name in names},
+        "inference_size": args.inference_size,
+        **estimator_options(args, named=True),
+        "version": f"opencv {cv2.__version__}" if args.backend == "dis" else f"torch {torch.__version__}",
+        "dtype": "float16",
+        "unit": "pixels, x then y",
+    }
+
+
+def estimator_options(args: argparse.Namespace, named: bool = False) -> dict:
+    """What `flow_estimator` takes for the backend; or, `named`, the same for the manifest.
+
+    Raises:
+        ValueError: A flag does not belong to the backend.
+        FileNotFoundError: There is no such checkpoint.
+    """
+    foreign = "checkpoint" if args.backend == "dis" else "preset"
+    if getattr(args, foreign):
+        raise ValueError(f"--{foreign} {getattr(args, foreign)} does not belong to --backend {args.backend}.")
+    if args.backend == "dis":
+        return {"preset": args.preset or "medium"}
+    if args.backend == "unimatch" and not args.checkpoint:
+        raise ValueError("--backend unimatch needs a --checkpoint.")
+    if args.checkpoint and not Path(args.checkpoint).is_file():
+        raise FileNotFoundError(f"There is no checkpoint {args.checkpoint}.")
+    if named:
+        return {"checkpoint_sha256": sha256(Path(args.checkpoint)) if args.checkpoint else None}
+    return {"checkpoint": args.checkpoint, "device": process_state().device}
+
+
+def is_finished(folder: Path, row: dict | None, record: VideoRecord, verify: bool) -> bool:
+    """Whether the files of a clip are there; with `verify`, whether they and the clip still are what they were."""
+    if row is None:
+        return False
+    files = {folder / name / f"{row['key']}.npy": checksum for name, checksum in row["sha256"].items()}
+    if not all(path.is_file() for path in files):
+        return False
+    if not verify:
+        return True
+    return sha256_of_clip(record) == row["source_sha256"] and all(sha256(path) == sum_ for path, sum_ in files.items())
+
+
+def annotate(records: list[VideoRecord], folder: Path, estimate: FlowEstimator, args: argparse.Namespace) -> int:
+    """Write the flow of clips; returns how many bad ones were left out."""
+    journal = Journal(folder / f"files-{args.shard_index:05d}-of-{args.num_shards:05d}.jsonl")
+    skipped = 0
+    for record in tqdm(records, desc="flow"):
+        try:
+            row = annotate_clip(record, folder, estimate, args)
+        except (ValueError, FileNotFoundError) as error:
+            if not args.skip_bad_clips:
+                raise
+            skipped += 1
+            tqdm.write(f"left out: {error}")
+        else:
+            append_row(journal.path, row)
+    return skipped
+
+
+def annotate_clip(record: VideoRecord, folder: Path, estimate: FlowEstimator, args: argparse.Namespace) -> dict:
+    """Write the arrays of one clip and return its line."""
+    frames = ClipFrames(record, args.fps)
+    count = min(len(frames), args.max_frames or len(frames)) - args.frame_stride
+    if count < 1:
+        raise ValueError(
+            f"{frames.name} has {len(frames)} frames; flow at --frame_stride {args.frame_stride} needs more."
+        )
+    names = ("flow", "backward_flow") if args.backward else ("flow",)
+    paths = {name: folder / name / f"{record.key}.npy" for name in names}
+    for path in paths.values():
+        remove_leftovers(path)
+    with ExitStack() as stack:
+        temporary = {name: stack.enter_context(replacing(path)) for name, path in paths.items()}
+        shape = write_flow(temporary, count, frame_pairs(frames, count, args), estimate)
+        checksums = {name: sha256(path) for name, path in temporary.items()}
+    return {
+        "key": record.key,
+        "made_at": time.time(),
+        "shape": shape,
+        "source": str(record.video),
+        "source_sha256": sha256_of_clip(record),
+        "sha256": checksums,
+    }
+
+
+def frame_pairs(frames: ClipFrames, count: int, args: argparse.Namespace) -> Iterator[torch.Tensor]:
+    """Pixels (2, 3, H, W) of frame t and t + frame_stride, for `count` t; only frames between the two are kept in memory."""
+    window = []
+    for frame in frames.read(range(count + args.frame_stride)):
+        window.append(resize_shorter(to_pixels(frame[None]), args.resolution))
+        if len(window) > args.frame_stride:
+            yield torch.cat([window.pop(0), window[-1]])
+
+
+def write_flow(
+    paths: dict[str, Path], count: int, pairs: Iterator[torch.Tensor], estimate: FlowEstimator
+) -> tuple[int, ...]:
+    """Write (count, 2, H, W) into each path, the one called "flow" forward and the other one back; returns the shape.
+
+    Raises:
+        ValueError: A vector is longer than fp16 holds, or not a number.
+    """
+    arrays = {}
+    for row, pair in enumerate(pairs):
+        for name, path in paths.items():
+            flow = estimate(pair if name == "flow" else pair.flip(0))[0]
+            if not flow.abs().max() <= FP16_MAX:
+                raise ValueError(f"The flow of frame {row} is not finite; use --backend dis, or other weights.")
+            if name not in arrays:
+                arrays[name] = np.lib.format.open_memmap(path, "w+", np.float16, (count, *flow.shape))
+            arrays[name][row] = flow.cpu().numpy()
+    for array in arrays.values():
+        array.flush()
+    return arrays["flow"].shape
+
+
+def sha256(*paths: Path) -> str:
+    """Of the content of files, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_of_clip(record: VideoRecord) -> str:
+    """Of the bytes of a video, or of all frames of a folder in their order."""
+    if not isinstance(record.video, Path):
+        return hashlib.sha256(record.video.read_bytes()).hexdigest()
+    return sha256(*list_frames(record.video)) if record.video.is_dir() else sha256(record.video)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,97 @@
+"""The frames of a record, whether they lie in a video file, in a tar or in a folder of pictures."""
+
+import re
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from utils.data.files import Member
+from utils.data.video_records import FRAME_SUFFIXES, VideoRecord
+from utils.images import read_image
+from utils.video import FrameIndex, decode, index_frames
+
+
+class ClipFrames:
+    """Frames counted at a rate.
+
+    Args:
+        record: The clip.
+        fps: Rate to count at: frame k is the one nearest to k / fps seconds. The clip's own, by default.
+
+    Raises:
+        FileNotFoundError, ValueError: The clip is missing, or cannot be read.
+    """
+
+    def __init__(self, record: VideoRecord, fps: float | None = None):
+        self.name = str(record.video)
+        self.source = _source(record)
+        self.pictures: list[Path] | None = None
+        if isinstance(record.video, Path) and record.video.is_dir():
+            self.pictures = list_frames(record.video)
+            self.index = _index(record, len(self.pictures))
+        else:
+            self.index = index_frames(self.source)
+        self.numbers = self.index.resample(fps)
+        self.fps = float(fps or (record.fps if self.pictures else self.index.fps))
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def read(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+        """Frames uint8 (H, W, 3) of ascending numbers.
+
+        Raises:
+            ValueError: One is damaged, or differs in size from the first.
+        """
+        numbers = [self.numbers[number] for number in wanted]
+        frames = decode(self.source, numbers, self.index) if self.pictures is None else self._pictures(numbers)
+        shape = None
+        for number, frame in zip(wanted, frames, strict=True):
+            shape = shape or frame.shape
+            if frame.shape != shape:
+                (h, w, _), (H, W, _) = frame.shape, shape
+                raise ValueError(f"{self.name}: frame {number} is {w}x{h} and those before it {W}x{H}.")
+            yield frame
+
+    def _pictures(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        return (np.array(read_image(self.pictures[number])) for number in numbers)
+
+
+def list_frames(folder: Path) -> list[Path]:
+    """Pictures of a folder in the order of the last number in their names.
+
+    Raises:
+        ValueError: There is none, or one without a number.
+    """
+    pictures = [path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES]
+    if not pictures:
+        raise ValueError(f"{folder} has no frame.")
+    return sorted(pictures, key=lambda path: (_number(path), path.name))
+
+
+def _number(path: Path) -> int:
+    numbers = re.findall(r"\d+", path.stem)
+    if not numbers:
+        raise ValueError(f"{path} has no number in its name; frames are named like 00000.png.")
+    return int(numbers[-1])
+
+
+def _index(record: VideoRecord, count: int) -> FrameIndex:
+    if not record.fps or record.fps <= 0:
+        raise ValueError(f"{record.video} is a folder of frames with fps={record.fps}; its list has to give a rate.")
+    return FrameIndex(tuple(range(count)), 1 / Fraction(record.fps).limit_denominator(1001))
+
+
+def _source(record: VideoRecord) -> Path | BytesIO:
+    if isinstance(record.video, Path):
+        return record.video
+    return _named(record.video)
+
+
+def _named(member: Member) -> BytesIO:
+    source = BytesIO(member.read_bytes())
+    source.name = str(member)
+    return source

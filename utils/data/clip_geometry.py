@@ -1,0 +1,77 @@
+"""Resize, crop and flip of a clip, and of the flow and the tracks that belong to it: their vectors change too."""
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from utils.flow import flip_flow, resize_flow
+
+
+@dataclass(frozen=True)
+class ClipGeometry:
+    """A rectangle cut out of frames that are resized until they just cover it.
+
+    Attributes:
+        height, width: Of the rectangle in pixels.
+        left, top: Its place in the room that the resized frame leaves, 0 to 1; 0.5 is the centre.
+        flip: Mirror left and right.
+    """
+
+    height: int
+    width: int
+    left: float = 0.5
+    top: float = 0.5
+    flip: bool = False
+
+    @classmethod
+    def draw(cls, height: int, width: int, center_crop: bool, random_flip: bool) -> "ClipGeometry":
+        """Draw a place unless `center_crop`, and a flip if `random_flip`, from `random`."""
+        left, top = (0.5, 0.5) if center_crop else (random.random(), random.random())
+        return cls(height, width, left, top, random_flip and random.random() < 0.5)
+
+    def apply(self, frames: torch.Tensor) -> torch.Tensor:
+        """Pixels (F, 3, H, W) to (F, 3, height, width), bilinear with antialiasing; unchanged where they have that size."""
+        size = self.covering(*frames.shape[-2:])
+        if size != tuple(frames.shape[-2:]):
+            frames = functional.interpolate(frames, size, mode="bilinear", antialias=True).clamp(-1, 1)
+        frames = self._crop(frames)
+        return frames.flip(-1) if self.flip else frames.contiguous()
+
+    def apply_flow(self, flow: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Flow (F, 2, h, w) in pixels, of whatever size it was kept at, to that of frames (height, width) after `apply`."""
+        flow = self._crop(resize_flow(flow, self.covering(height, width)))
+        return flip_flow(flow) if self.flip else flow.contiguous()
+
+    def apply_tracks(self, tracks: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Points (F, N, 2), x then y, counted from the middle of the upper left pixel of frames (height, width)."""
+        H, W = self.covering(height, width)
+        y, x = self._corner(H, W)
+        scale, corner = torch.tensor([W / width, H / height]), torch.tensor([x, y])
+        points = tracks * scale + (0.5 * scale - 0.5 - corner)
+        if self.flip:
+            points = torch.stack([self.width - 1 - points[..., 0], points[..., 1]], dim=-1)
+        return points
+
+    def covering(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a frame after resizing."""
+        scale = max(self.height / height, self.width / width)
+        return max(self.height, round(height * scale)), max(self.width, round(width * scale))
+
+    def _crop(self, frames: torch.Tensor) -> torch.Tensor:
+        y, x = self._corner(*frames.shape[-2:])
+        return frames[..., y : y + self.height, x : x + self.width]
+
+    def _corner(self, height: int, width: int) -> tuple[int, int]:
+        return round(self.top * (height - self.height)), round(self.left * (width - self.width))
+
+
+def resize_shorter(frames: torch.Tensor, resolution: int | None) -> torch.Tensor:
+    """Pixels (F, 3, H, W) with the shorter side resized to `resolution`; unchanged without one."""
+    H, W = frames.shape[-2:]
+    if resolution is None or min(H, W) == resolution:
+        return frames
+    scale = resolution / min(H, W)
+    size = (round(H * scale), round(W * scale))
+    return functional.interpolate(frames, size, mode="bilinear", antialias=True).clamp(-1, 1)

@@ -1,0 +1,161 @@
+"""Turn videos into a folder of numbered frames for each, as trainers of Stable Video Diffusion expect.
+
+    python -m utils.data.prepare_dataset --video_dir videos --output_dir frames --max_frames 64
+
+frames/<video>/00000.png     and nothing but such folders in `frames`
+frames.jsonl                 beside it, a line per video: video_folder, text, fps, num_frames, source, settings
+
+The second file brings captions and rates to our own loaders, which find it when they are given either of the two. A video's folder
+appears when it is complete, and what is there is kept, so an interrupted run continues when it is started again.
+"""
+
+import argparse
+import os
+from collections import Counter
+from functools import partial
+from itertools import islice
+from multiprocessing import Pool
+from pathlib import Path
+
+from PIL import Image
+from tqdm.auto import tqdm
+
+from utils.arguments import parse_args, run_script
+from utils.data.clip_frames import ClipFrames
+from utils.data.clip_geometry import ClipGeometry, resize_shorter
+from utils.data.journal import Journal, append_row, check_same, remove_leftovers
+from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord, read_video_records
+from utils.files import replacing
+from utils.training_arguments import positive_int
+from utils.video import to_frames, to_pixels
+
+SETTINGS = ("fps", "frame_stride", "max_frames", "resolution", "height", "width")
+
+Job = tuple[VideoRecord, Path]
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(make_parser(), argv)
+    check_sizes(args)
+    args.folder = Path(os.path.abspath(args.output_dir))
+    args.journal = args.folder.with_name(f"{args.folder.name}.jsonl")
+    jobs = list_jobs(args)
+    todo = find_todo(jobs, args)
+    skipped = 0
+    with Pool(args.num_workers) as pool:
+        for error in tqdm(pool.imap(partial(prepare, args), todo), total=len(todo), desc="prepare"):
+            if error and not args.skip_bad_clips:
+                raise ValueError(error)
+            if error:
+                skipped += 1
+                tqdm.write(f"left out: {error}")
+    kept = len(jobs) - len(todo)
+    print(f"{len(todo) - skipped} videos prepared, {kept} were there, {skipped} bad ones left out: {args.output_dir}")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--video_dir", required=True, help="videos at any depth, or clips in any other form of docs/video_data.md")
+    add("--output_dir", required=True, help="folder of the folders; new, or begun with the same settings")
+    add("--max_frames", type=positive_int, help="take the first ones only")
+    add("--min_frames", type=positive_int, default=1, help="shorter videos are bad")
+    add("--fps", type=float, help="rate to take frames at, before frame_stride; default: the video's own")
+    add("--frame_stride", type=positive_int, default=1, help="take every how many frames")
+    add("--resolution", type=positive_int, help="resize the shorter side to it; default: keep the size")
+    add("--height", type=positive_int, help="with --width: resize until the frame covers it, and cut the middle")
+    add("--width", type=positive_int)
+    add("--frame_folder_fps", type=float, default=FRAME_FOLDER_FPS, help="rate of folders of frames without one")
+    add("--skip_bad_clips", action="store_true", help="pass over damaged and too short videos, and count them")
+    add("--num_workers", type=positive_int, default=1)
+    return parser
+
+
+def check_sizes(args: argparse.Namespace) -> None:
+    """Raise a ValueError where the flags for the size do not fit together."""
+    if (args.height is None) != (args.width is None):
+        raise ValueError(f"--height {args.height} and --width {args.width} go together; give both or neither.")
+    if args.height and args.resolution:
+        raise ValueError(f"--resolution {args.resolution} keeps the shape and --height, --width cut; give one of them.")
+
+
+def list_jobs(args: argparse.Namespace) -> list[Job]:
+    """Each video with its folder; one that is listed several times, as with several captions, once.
+
+    Raises:
+        ValueError: Two videos would share a folder.
+    """
+    records = {record.video: record for record in read_video_records(args.video_dir, args.frame_folder_fps)}.values()
+    jobs = [(record, args.folder / record.key.replace("/", "_")) for record in records]
+    place, count = Counter(place for _, place in jobs).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{count} videos of {args.video_dir} would share {place}; give them different names.")
+    return jobs
+
+
+def find_todo(jobs: list[Job], args: argparse.Namespace) -> list[Job]:
+    """What is not finished yet; leftovers of an interruption are removed.
+
+    Raises:
+        ValueError: Earlier videos were prepared with other settings.
+        FileExistsError: A folder is in the way that is not from an earlier run.
+    """
+    journal = Journal(args.journal)
+    for row in journal.rows[:1]:
+        check_same(args.folder, row.get("settings", {}), settings_of(args))
+    # The line is written before the folder appears, so a line without one was interrupted there.
+    journal.keep(lambda row: (args.folder.parent / row["video_folder"]).is_dir())
+    finished = {args.folder.parent / row["video_folder"] for row in journal.rows}
+    todo = [(record, place) for record, place in jobs if place not in finished]
+    foreign = [place for _, place in todo if place.exists()]
+    if foreign:
+        raise FileExistsError(
+            f"{len(foreign)} folders, the first {foreign[0]}, exist and are not in {args.journal.name}; "
+            "choose another --output_dir or remove them."
+        )
+    for _, place in todo:
+        remove_leftovers(place)
+    return todo
+
+
+def settings_of(args: argparse.Namespace) -> dict:
+    return {name: getattr(args, name) for name in SETTINGS}
+
+
+def prepare(args: argparse.Namespace, job: Job) -> str | None:
+    """Write the folder of one video; returns what is wrong with it, if something is."""
+    record, place = job
+    try:
+        frames = ClipFrames(record, args.fps)
+        count = min(-(-len(frames) // args.frame_stride), args.max_frames or len(frames))
+        if count < args.min_frames:
+            raise ValueError(f"{frames.name} gives {count} frames; --min_frames is {args.min_frames}.")
+        row = {
+            "video_folder": f"{args.folder.name}/{place.name}",
+            "text": record.read_caption(),
+            "fps": frames.fps / args.frame_stride,
+            "num_frames": count,
+            "source": frames.name,
+            "settings": settings_of(args),
+        }
+        with replacing(place) as temporary:
+            write_frames(temporary, frames, count, args)
+            append_row(args.journal, row)
+    except (ValueError, FileNotFoundError) as error:
+        return str(error)
+    return None
+
+
+def write_frames(folder: Path, frames: ClipFrames, count: int, args: argparse.Namespace) -> None:
+    """Write `count` frames as 00000.png, 00001.png, ..."""
+    folder.mkdir()
+    wanted = list(islice(range(0, len(frames), args.frame_stride), count))
+    for number, frame in enumerate(frames.read(wanted)):
+        pixels = resize_shorter(to_pixels(frame[None]), args.resolution)
+        if args.height:
+            pixels = ClipGeometry(args.height, args.width).apply(pixels)
+        Image.fromarray(to_frames(pixels)[0]).save(folder / f"{number:05d}.png", compress_level=1)
+
+
+if __name__ == "__main__":
+    run_script(main)

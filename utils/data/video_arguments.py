@@ -1,0 +1,54 @@
+"""The flags that describe a data set of clips."""
+
+import argparse
+
+from utils.data.flow_folder import attach_flow
+from utils.data.video_records import FRAME_FOLDER_FPS, read_video_records
+from utils.data.videos import ClipOptions, VideoDataset
+from utils.training_arguments import positive_int
+
+
+def add_video_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
+    """Add the flags that `read_video_dataset` reads; `defaults` replace their defaults."""
+    add = parser.add_argument_group("data").add_argument
+    add("--train_data_dir", "--dataset_dir", required=True, help="clips, in any form of docs/video_data.md")
+    add("--frame_folder_fps", type=float, default=FRAME_FOLDER_FPS, help="rate of folders of frames without one")
+    add("--num_frames", type=positive_int, default=14)
+    add("--height", type=positive_int, default=320, help="frames are resized until they cover it, then cut")
+    add("--width", type=positive_int, default=512)
+    add("--frame_stride", type=positive_int, default=1, help="take every how many frames")
+    add("--fps", type=float, help="rate to count frames at, before frame_stride; default: the clip's own")
+    add("--center_crop", action="store_true", help="cut the middle; by default a random part")
+    add("--random_flip", action="store_true", help="mirror half of the samples")
+    add("--first_frames", action="store_true", help="begin with the first frame; by default with a random one")
+    add("--flow_dir", help="annotations of python -m utils.data.annotate_flow")
+    add("--max_train_samples", type=positive_int, help="use the first ones only")
+    add("--check_clips", action="store_true", help="look at all clips before the training begins")
+    add("--skip_bad_clips", action="store_true", help="pass over damaged and too short clips, and count them")
+    parser.set_defaults(**defaults)
+
+
+def read_video_dataset(args: argparse.Namespace, extras: tuple[str, ...] = ()) -> VideoDataset:
+    """The data set that the flags of `add_video_arguments` describe.
+
+    Args:
+        args: Parsed flags.
+        extras: What of "flow", "backward_flow" and "tracks" belongs to a sample.
+    """
+    records = read_video_records(args.train_data_dir, args.frame_folder_fps)[: args.max_train_samples]
+    if args.flow_dir:
+        records = attach_flow(records, args.flow_dir)
+    options = ClipOptions(
+        num_frames=args.num_frames,
+        height=args.height,
+        width=args.width,
+        frame_stride=args.frame_stride,
+        fps=args.fps,
+        center_crop=args.center_crop,
+        random_flip=args.random_flip,
+        first_frames=args.first_frames,
+    )
+    dataset = VideoDataset(records, options, extras, args.skip_bad_clips)
+    if args.check_clips:
+        dataset.check()
+    return dataset

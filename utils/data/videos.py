@@ -1,0 +1,248 @@
+"""Clips with caption, rate, and when asked for flow and tracks, as the networks see them."""
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from utils.data.clip_frames import ClipFrames
+from utils.data.clip_geometry import ClipGeometry
+from utils.data.flow_folder import open_flow, read_flow
+from utils.data.video_records import VideoRecord, read_video_records
+from utils.video import to_pixels
+
+logger = logging.getLogger(__name__)
+EXTRAS = ("flow", "backward_flow", "tracks")
+
+
+class VideoSample(TypedDict):
+    """A sample, and with a leading B a batch.
+
+    Keys:
+        pixel_values: Clip (F, 3, H, W) in [-1, 1].
+        fps: Frames per second of these frames, after `fps` and `frame_stride`.
+        caption: Text.
+        key: Name of the clip within its data set.
+        flow: (F - 1, 2, H, W), pixels, x then y, from each frame to the next.
+        backward_flow: (F - 1, 2, H, W), from the next frame to each.
+        tracks: (F, N, 2), pixels, x then y; points may lie outside of the cut.
+        visible: bool (F, N), false too for points outside of the cut.
+    """
+
+    pixel_values: torch.Tensor
+    fps: float
+    caption: str
+    key: str
+    flow: NotRequired[torch.Tensor]
+    backward_flow: NotRequired[torch.Tensor]
+    tracks: NotRequired[torch.Tensor]
+    visible: NotRequired[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """Which frames of a clip are taken, and what is cut out of them.
+
+    Attributes:
+        num_frames: F.
+        height, width: Frames are resized until they cover it, then cut.
+        frame_stride: Every how many frames.
+        fps: Rate to count frames at, before `frame_stride`; the clip's own, by default.
+        center_crop: Cut the middle; by default a random part.
+        random_flip: Mirror half of the samples.
+        first_frames: Begin with the first frame; by default with a random one.
+    """
+
+    num_frames: int = 14
+    height: int = 320
+    width: int = 512
+    frame_stride: int = 1
+    fps: float | None = None
+    center_crop: bool = False
+    random_flip: bool = False
+    first_frames: bool = False
+
+    def __post_init__(self):
+        for name in ("num_frames", "height", "width", "frame_stride", "fps"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}={value} is not positive.")
+
+    @property
+    def span(self) -> int:
+        """Frames from the first to the last."""
+        return (self.num_frames - 1) * self.frame_stride + 1
+
+
+class VideoDataset(Dataset):
+    """Samples of a list of records; stretch, crop and flip are drawn anew at each access, from `random`.
+
+    Args:
+        records: Clips and captions (`utils.data.video_records.read_video_records`).
+        options: Frames and cut.
+        extras: What of "flow", "backward_flow" and "tracks" belongs to a sample.
+        skip_bad_clips: Take the next clip in place of one that is damaged or too short, and count it (`num_skipped`).
+
+    Raises:
+        ValueError: A record lacks an extra, or its flow was made for other frames.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[VideoRecord],
+        options: ClipOptions,
+        extras: Sequence[str] = (),
+        skip_bad_clips: bool = False,
+    ):
+        _check_extras(records, options, extras)
+        self.records = list(records)
+        self.options = options
+        self.extras = tuple(extras)
+        self.skip_bad_clips = skip_bad_clips
+        self.bad = torch.zeros(len(self.records), dtype=torch.bool).share_memory_()  # seen by all data workers
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def num_skipped(self) -> int:
+        """Clips found bad so far, with `skip_bad_clips`."""
+        return int(self.bad.sum())
+
+    def __getitem__(self, index: int) -> VideoSample:
+        if not self.skip_bad_clips:
+            return self.draw(index)
+        for candidate in [*range(index, len(self)), *range(index)]:
+            state = random.getstate()
+            if not self.bad[candidate]:
+                try:
+                    return self.draw(candidate)
+                except (ValueError, FileNotFoundError) as error:
+                    self._skip(candidate, error)
+                    # A clip that is known to be bad draws nothing, so neither may one that turns out to be.
+                    random.setstate(state)
+        raise ValueError(f"All {len(self)} clips are bad; without --skip_bad_clips the first one says why.")
+
+    def draw(self, index: int) -> VideoSample:
+        """Sample `index` with a stretch, crop and flip drawn from `random`."""
+        options = self.options
+        frames = ClipFrames(self.records[index], options.fps)
+        room = self._count(self.records[index], frames) - options.span
+        start = 0 if options.first_frames else random.randint(0, room)
+        geometry = ClipGeometry.draw(options.height, options.width, options.center_crop, options.random_flip)
+        return self._sample(self.records[index], frames, start, geometry)
+
+    def sample(self, index: int, geometry: ClipGeometry, start: int = 0) -> VideoSample:
+        """Sample `index` from frame `start` on, cut by a given geometry.
+
+        Raises:
+            FileNotFoundError, ValueError: A file is missing, damaged or too short.
+        """
+        frames = ClipFrames(self.records[index], self.options.fps)
+        room = self._count(self.records[index], frames) - self.options.span
+        if not 0 <= start <= room:
+            raise ValueError(f"{frames.name}: start={start} is not in 0 to {room}.")
+        return self._sample(self.records[index], frames, start, geometry)
+
+    def check(self) -> None:
+        """Look at all clips without decoding them, before a training that would meet a bad one only after hours.
+
+        Raises:
+            FileNotFoundError, ValueError: A clip is missing, damaged or too short, unless `skip_bad_clips` counts it.
+        """
+        for index, record in enumerate(tqdm(self.records, desc="check clips")):
+            try:
+                self._count(record, ClipFrames(record, self.options.fps))
+            except (ValueError, FileNotFoundError) as error:
+                if not self.skip_bad_clips:
+                    raise
+                self._skip(index, error)
+
+    def _sample(self, record: VideoRecord, frames: ClipFrames, start: int, geometry: ClipGeometry) -> VideoSample:
+        stride = self.options.frame_stride
+        numbers = range(start, start + self.options.span, stride)
+        pictures = [to_pixels(frame[None]) for frame in frames.read(numbers)]
+        H, W = pictures[0].shape[-2:]
+        sample = VideoSample(
+            pixel_values=torch.cat([geometry.apply(picture) for picture in pictures]),
+            fps=frames.fps / stride,
+            caption=record.read_caption(),
+            key=record.key,
+        )
+        for name in {"flow", "backward_flow"} & set(self.extras):
+            sample[name] = geometry.apply_flow(read_flow(getattr(record, name), numbers[:-1]), H, W)
+        if "tracks" in self.extras:
+            sample["tracks"], sample["visible"] = read_tracks(record.tracks, numbers, geometry, H, W)
+        return sample
+
+    def _count(self, record: VideoRecord, frames: ClipFrames) -> int:
+        """Frames that can be used: those of the clip, as far as its annotations reach."""
+        counts = [len(frames)]
+        counts += [
+            len(open_flow(getattr(record, name))) + record.flow_stride for name in self.extras if name != "tracks"
+        ]
+        if min(counts) < self.options.span:
+            raise ValueError(
+                f"{frames.name} has {min(counts)} frames and {self.options.span} are needed; "
+                "lower --num_frames or --frame_stride, or pass --skip_bad_clips."
+            )
+        return min(counts)
+
+    def _skip(self, index: int, error: Exception) -> None:
+        self.bad[index] = True
+        logger.warning("Clip %d of %d left out, %d so far: %s", index, len(self), self.num_skipped, error)
+
+
+def Panda(folder: str | Path, sample_size: int | tuple[int, int], sample_n_frames: int) -> VideoDataset:
+    """Panda-70M as the laboratory's notebooks open it: `sample_size` is a side or (height, width)."""
+    height, width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
+    return VideoDataset(read_video_records(folder), ClipOptions(sample_n_frames, height, width))
+
+
+def read_tracks(
+    path: Path, numbers: Sequence[int], geometry: ClipGeometry, height: int, width: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tracks (F, N, 2) of the cut frames and visible (F, N); height and width are those of the frames before.
+
+    Raises:
+        ValueError: There are fewer frames in the file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There are no tracks {path}.")
+    with np.load(path) as arrays:
+        tracks, visible = arrays["tracks"], arrays["visible"]
+    if numbers[-1] >= len(tracks):
+        raise ValueError(f"{path} has {len(tracks)} frames; frame {numbers[-1]} is needed.")
+    points = geometry.apply_tracks(torch.from_numpy(tracks[list(numbers)]).float(), height, width)
+    sides = torch.tensor([geometry.width, geometry.height])
+    inside = ((points >= -0.5) & (points <= sides - 0.5)).all(-1)
+    return points, torch.from_numpy(visible[list(numbers)]) & inside
+
+
+def _check_extras(records: Sequence[VideoRecord], options: ClipOptions, extras: Sequence[str]) -> None:
+    for name in extras:
+        if name not in EXTRAS:
+            raise ValueError(f"There is no extra {name!r}; choose from {', '.join(EXTRAS)}.")
+        for record in records:
+            if getattr(record, name) is None:
+                remedy = "" if name == "tracks" else "; make it with python -m utils.data.annotate_flow"
+                raise ValueError(f"{record.video} has no {name}{remedy}.")
+            if name != "tracks":
+                _check_flow(record, options)
+    if "tracks" in extras and options.fps is not None:
+        raise ValueError(f"Tracks belong to the frames at the clips' own rate; leave fps={options.fps:g} out.")
+
+
+def _check_flow(record: VideoRecord, options: ClipOptions) -> None:
+    if (record.flow_stride, record.flow_fps) != (options.frame_stride, options.fps):
+        raise ValueError(
+            f"The flow of {record.video} was made with frame_stride={record.flow_stride} and fps={record.flow_fps}, "
+            f"not {options.frame_stride} and {options.fps}; annotate it again, or use these."
+        )

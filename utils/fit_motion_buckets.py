@@ -1,0 +1,98 @@
+"""Fit the map from motion scores to bucket ids to a data set of clips, and write its constants beside the weights.
+
+python -m utils.fit_motion_buckets --train_data_dir data/clips --output_path weights/tiny_svd
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from utils.arguments import parse_args, run_script
+from utils.data.clip_frames import ClipFrames
+from utils.data.clip_geometry import resize_shorter
+from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord, read_video_records
+from utils.flow import flow_estimator
+from utils.motion_helper import MotionBuckets, buckets_file, motion_scores
+from utils.processes import process_state
+from utils.training_arguments import positive_int
+from utils.video import to_pixels
+
+SHOWN = (0, 5, 25, 50, 75, 95, 100)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(make_parser(), argv)
+    path = buckets_file(args.output_path)
+    if path.exists() and not args.overwrite:
+        raise FileExistsError(f"{path} exists; pass --overwrite to replace it.")
+    records = read_video_records(args.train_data_dir, args.frame_folder_fps)[: args.max_train_samples]
+    scores = torch.tensor(list(read_scores(records, args)))
+    if len(scores) < 2:
+        raise ValueError(f"{args.train_data_dir} has {len(scores)} usable clips; a map needs at least 2.")
+    settings = {name: getattr(args, name) for name in ("short_side", "time_step", "backend")}
+    buckets = MotionBuckets.fit(scores, tuple(args.percentiles), data=Path(args.train_data_dir).name, **settings)
+    buckets.save(path)
+    report(scores, buckets)
+    print(f"{len(scores)} clips of {len(records)}: {path}")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--train_data_dir", required=True, help="clips, in any form of docs/video_data.md")
+    add("--output_path", required=True, help="folder of the weights, or a name that ends in .json")
+    add("--overwrite", action="store_true", help="replace the constants that are there")
+    add("--frame_folder_fps", type=float, default=FRAME_FOLDER_FPS, help="rate of folders of frames without one")
+    add("--max_train_samples", type=positive_int, help="use the first ones only")
+    add("--max_frames", type=positive_int, default=32, help="of each clip, from its first on")
+    add("--skip_bad_clips", action="store_true", help="pass over damaged and too short clips, and count them")
+    add("--backend", choices=["dis", "unimatch", "raft"], default="dis")
+    add("--checkpoint", help="weights of unimatch or raft")
+    add("--short_side", type=positive_int, default=128, help="pixels of the shorter side, at which flow is estimated")
+    add("--time_step", type=float, default=0.125, help="seconds between the matched frames")
+    add("--percentiles", type=float, nargs=2, default=(5.0, 95.0), help="of the scores, that become 0 and 255")
+    return parser
+
+
+def read_scores(records: list[VideoRecord], args: argparse.Namespace) -> Iterator[float]:
+    """Score of each usable clip."""
+    options = {} if args.backend == "dis" else {"checkpoint": args.checkpoint, "device": process_state().device}
+    estimate = flow_estimator(args.backend, **options)
+    for record in tqdm(records, desc="motion"):
+        try:
+            clip, fps = read_small(record, args.max_frames, args.short_side)
+        except (ValueError, FileNotFoundError) as error:
+            if not args.skip_bad_clips:
+                raise
+            tqdm.write(f"left out: {error}")
+            continue
+        yield motion_scores(estimate, clip[None], fps, args.short_side, args.time_step).item()
+
+
+def read_small(record: VideoRecord, max_frames: int, short_side: int) -> tuple[torch.Tensor, float]:
+    """The first frames of a clip, (F, 3, H, W) in [-1, 1], its shorter side `short_side`, and its rate.
+
+    Raises:
+        FileNotFoundError, ValueError: The clip is missing, damaged, or of one frame.
+    """
+    frames = ClipFrames(record)
+    if len(frames) < 2:
+        raise ValueError(f"{frames.name} has {len(frames)} frames; motion needs 2.")
+    wanted = range(min(len(frames), max_frames))
+    pictures = [resize_shorter(to_pixels(frame[None]), short_side) for frame in frames.read(wanted)]
+    return torch.cat(pictures), frames.fps
+
+
+def report(scores: torch.Tensor, buckets: MotionBuckets) -> None:
+    """Print percentiles of the scores with their ids."""
+    values = scores.quantile(torch.tensor(SHOWN) / 100)
+    print("percentile " + "".join(f"{percent:>8}" for percent in SHOWN))
+    print("score, px  " + "".join(f"{value:8.3f}" for value in values.tolist()))
+    print("bucket     " + "".join(f"{bucket:>8}" for bucket in buckets.ids(values).tolist()))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,51 @@
+"""Errors of optical flow. Flow is (…, 2, H, W) in pixels, x then y."""
+
+import torch
+
+from utils.flow.warp import leaves_picture, warp
+
+
+def end_point_error(estimate: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor | None = None) -> float:
+    """Mean length of the difference in pixels, over known truth (finite) and `mask` (…, H, W).
+
+    Raises:
+        ValueError: Shapes differ, or no pixel is left.
+    """
+    error, _ = _errors(estimate, truth, mask)
+    return error.mean().item()
+
+
+def outliers(estimate: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor | None = None) -> float:
+    """Share of pixels that are off by more than 3 px and by more than 5% of the true length, KITTI's Fl (Menze and Geiger, CVPR 2015)."""
+    error, length = _errors(estimate, truth, mask)
+    return ((error > 3) & (error > 0.05 * length)).float().mean().item()
+
+
+def warping_error(video: torch.Tensor, flow: torch.Tensor, occluded: torch.Tensor | None = None) -> float:
+    """Mean squared difference of each frame and the next one warped to it, where visible (Lai et al., ECCV 2018, eq. 11).
+
+    Args:
+        video: (F, C, H, W); the error is in the square of its unit.
+        flow: (F - 1, 2, H, W), from frame t to t + 1.
+        occluded: bool (F - 1, H, W); by default only what leaves the picture is left out.
+    """
+    if len(flow) != len(video) - 1:
+        raise ValueError(f"{len(video)} frames have {len(video) - 1} flows between them, not {len(flow)}.")
+    seen = ~(leaves_picture(flow) if occluded is None else occluded)
+    error = (warp(video[1:], flow) - video[:-1]).square().mean(1)
+    return _kept(error, seen).mean().item()
+
+
+def _errors(estimate, truth, mask) -> tuple[torch.Tensor, torch.Tensor]:
+    """Errors and true lengths (N,) of the pixels that count."""
+    if estimate.shape != truth.shape or truth.ndim < 3 or truth.shape[-3] != 2:
+        raise ValueError(f"Flows have one shape (…, 2, H, W), not {tuple(estimate.shape)} and {tuple(truth.shape)}.")
+    known = truth.isfinite().all(-3)
+    seen = known if mask is None else known & mask
+    return _kept((estimate - truth).norm(dim=-3), seen), _kept(truth.norm(dim=-3), seen)
+
+
+def _kept(values: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    if not seen.any():
+        raise ValueError("No pixel is left to measure: all are masked or unknown.")
+    return values[seen]

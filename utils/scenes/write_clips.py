@@ -1,0 +1,94 @@
+"""Write clips of the procedural world: a folder of numbered PNG frames per clip, with caption, flow and tracks.
+
+metadata.jsonl             a line per clip: video_folder, text, fps, flow_file_name, tracks_file_name, seed
+videos/0000007/00000.png   frames
+flow/0000007.npy           fp16 (F - 1, 2, H, W), pixels, x then y, from frame t to t + 1
+tracks/0000007.npz         tracks (F, N, 2), visible (F, N)
+truth/0000007.npz          with --write_truth: depth, backward_flow, occluded, backward_occluded
+"""
+
+import argparse
+import json
+from multiprocessing import Pool
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from utils.arguments import parse_args
+from utils.files import replacing
+from utils.scenes.captions import clip_caption
+from utils.scenes.clips import TEXTURE, sample_clip
+from utils.scenes.video import ClipRendering, render_clip
+from utils.training_arguments import positive_int
+
+FPS = 8
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(make_parser(), argv)
+    if Path(args.output_dir).exists():
+        raise FileExistsError(f"{args.output_dir} exists; choose another --output_dir or remove it.")
+    tasks = [(args, seed) for seed in range(args.seed, args.seed + args.num_samples)]
+    with replacing(args.output_dir) as args.folder:
+        for name in ("videos", "flow", "tracks", *(["truth"] if args.write_truth else [])):
+            (args.folder / name).mkdir(parents=True)
+        with Pool(args.num_workers) as pool, (args.folder / "metadata.jsonl").open("w") as metadata:
+            for row in tqdm(pool.imap(write_clip, tasks), total=len(tasks), desc="render"):
+                metadata.write(json.dumps(row) + "\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--output_dir", required=True, help="new folder")
+    add("--num_samples", type=positive_int, default=100, help="clips")
+    add("--seed", type=int, default=0, help="the first seed; the others follow it")
+    add("--num_frames", type=positive_int, default=16)
+    add("--resolution", type=positive_int, default=64)
+    add("--texture", type=float, default=TEXTURE, help="strength of the pattern on all surfaces, 0 to 1")
+    add("--num_tracks", type=positive_int, default=64, help="points that are followed from frame 0")
+    add("--write_truth", action="store_true", help="also depth, backward flow and occlusion")
+    add("--num_workers", type=positive_int, default=1)
+    return parser
+
+
+def write_clip(task: tuple[argparse.Namespace, int]) -> dict:
+    """Render the clip of one seed into the folder and return its row of the metadata."""
+    args, seed = task
+    clip = sample_clip(seed, args.num_frames, args.texture)
+    rendering = render_clip(clip, args.resolution, num_tracks=args.num_tracks)
+    name = f"{seed:07d}"
+    (args.folder / "videos" / name).mkdir()
+    for index, frame in enumerate(rendering.video):
+        Image.fromarray(frame).save(args.folder / "videos" / name / f"{index:05d}.png")
+    np.save(args.folder / "flow" / f"{name}.npy", rendering.flow.astype(np.float16))
+    np.savez(args.folder / "tracks" / f"{name}.npz", tracks=rendering.tracks, visible=rendering.visible)
+    if args.write_truth:
+        write_truth(args.folder / "truth" / f"{name}.npz", rendering)
+    return {
+        "video_folder": f"videos/{name}",
+        "text": clip_caption(clip),
+        "fps": FPS,
+        "flow_file_name": f"flow/{name}.npy",
+        "tracks_file_name": f"tracks/{name}.npz",
+        "seed": seed,
+    }
+
+
+def write_truth(path: Path, rendering: ClipRendering) -> None:
+    """Write what else is known, depth in metres and flow in pixels as fp16."""
+    np.savez_compressed(
+        path,
+        depth=rendering.depth.astype(np.float16),
+        backward_flow=rendering.backward_flow.astype(np.float16),
+        occluded=rendering.occluded,
+        backward_occluded=rendering.backward_occluded,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""Video files through PyAV. Frames are uint8 (F, H, W, 3) on this side, and pixels (F, 3, H, W) in [-1, 1] where a network sees them."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import Colorspace, VideoReformatter
+from PIL import Image
+
+from utils.files import replacing
+
+VIDEO_SUFFIXES = {".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif"}
+BT709, LIMITED_RANGE = 1, 1  # ITU-T H.273; players guess at the colours of a file without them
+Source = str | Path | BytesIO  # a BytesIO may have a `name` for error messages
+
+
+@dataclass(frozen=True)
+class Video:
+    """Pixels (F, 3, H, W) in [-1, 1] and frames per second."""
+
+    pixels: torch.Tensor
+    fps: float
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """When each frame of a file is shown: ascending `stamps` that count units of `unit` seconds."""
+
+    stamps: tuple[int, ...]
+    unit: Fraction
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+    @cached_property
+    def times(self) -> list[Fraction]:
+        """Seconds from the first frame."""
+        return [(stamp - self.stamps[0]) * self.unit for stamp in self.stamps]
+
+    @property
+    def fps(self) -> float:
+        """Mean rate over the file; a still of one frame counts as one per second."""
+        return float((len(self) - 1) / self.times[-1]) if len(self) > 1 else 1.0
+
+    def resample(self, fps: float | None, start: int = 0) -> list[int]:
+        """Numbers of the frames that are nearest to k / fps seconds after frame `start`; all from there, by default."""
+        if fps is None or start >= len(self):
+            return list(range(start, len(self)))
+        if fps <= 0:
+            raise ValueError(f"fps={fps} is not positive.")
+        step = 1 / Fraction(fps).limit_denominator(100_000)
+        length = self.times[-1] - self.times[start] + 1 / Fraction(self.fps).limit_denominator(100_000)
+        return [self._nearest(self.times[start] + k * step) for k in range(max(1, round(length / step)))]
+
+    def _nearest(self, time: Fraction) -> int:
+        after = min(bisect_right(self.times, time), len(self) - 1)
+        before = max(after - 1, 0)
+        return before if time - self.times[before] <= self.times[after] - time else after
+
+
+def read_video(source: Source, start: int = 0, num_frames: int | None = None, fps: float | None = None) -> Video:
+    """Read a stretch of a video.
+
+    Args:
+        source: File, or its bytes.
+        start: First frame, counted in the file.
+        num_frames: How many; all that follow, by default.
+        fps: Frames per second to read it at; each one is the frame nearest to its time. The file's own, by default.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, is damaged, or has fewer frames than asked for.
+    """
+    if start < 0 or (num_frames is not None and num_frames < 1):
+        raise ValueError(f"start={start} counts from 0 and num_frames={num_frames} from 1.")
+    index = index_frames(source)
+    numbers = index.resample(fps, start)
+    needed = num_frames or 1
+    if len(numbers) < needed:
+        rate = f" at {fps:g} fps" if fps else ""
+        raise ValueError(f"{name_of(source)} has {len(numbers)} frames from frame {start} on{rate}, not {needed}.")
+    frames = np.stack(list(decode(source, numbers[:num_frames], index)))
+    return Video(to_pixels(frames), float(fps or index.fps))
+
+
+def index_frames(source: Source) -> FrameIndex:
+    """When the frames are shown, without decoding them.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, or is cut short.
+    """
+    with _opened(source) as (container, stream):
+        packets = [packet for packet in container.demux(stream) if packet.pts is not None]
+        announced = stream.frames if "mp4" in container.format.name else 0
+        if len(packets) < announced:
+            raise ValueError(f"{name_of(source)} is cut short: it has {len(packets)} of its {announced} frames.")
+        # An MP4 may keep frames for decoding alone, in front of the part that is shown.
+        stamps = sorted({packet.pts for packet in packets if not packet.is_discard})
+        if not stamps:
+            raise ValueError(f"{name_of(source)} has no frame.")
+        return FrameIndex(tuple(stamps), stream.time_base)
+
+
+def decode(source: Source, numbers: Sequence[int], index: FrameIndex) -> Iterator[np.ndarray]:
+    """Frames uint8 (H, W, 3) of ascending numbers, which may repeat; only what lies between them is decoded too.
+
+    Raises:
+        ValueError: A frame on the way is damaged.
+    """
+    places = iter(numbers)
+    number = next(places)
+    reformatter = VideoReformatter()
+    for frame in _frames_from(source, index.stamps[number]):
+        if frame.is_corrupt:
+            break
+        if frame.pts != index.stamps[number]:
+            continue
+        rgb = reformatter.reformat(frame, format="rgb24").to_ndarray()
+        picture = np.ascontiguousarray(np.rot90(rgb, frame.rotation // 90))
+        following = number
+        while following == number:
+            yield picture
+            following = next(places, None)
+        if following is None:
+            return
+        number = following
+    raise ValueError(f"{name_of(source)} is damaged: frame {number} of {len(index)} cannot be decoded.")
+
+
+def write_video(path: str | Path, video: torch.Tensor | np.ndarray, fps: float, crf: int = 18) -> None:
+    """Write H.264 that browsers play (yuv420p, index in front). A file of that name is replaced.
+
+    That format needs even sides: an odd one gets its last row or column twice.
+
+    Args:
+        path: A name that ends in .mp4.
+        video: Pixels (F, 3, H, W) in [-1, 1], or frames uint8 (F, H, W, 3).
+        fps: Frames per second.
+        crf: Quality, 0 (almost lossless) to 51.
+    """
+    if Path(path).suffix.lower() != ".mp4":
+        raise ValueError(f"{path}: H.264 is written as .mp4.")
+    if fps <= 0:
+        raise ValueError(f"fps={fps} is not positive.")
+    frames = to_frames(video)
+    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
+    rate = Fraction(fps).limit_denominator(1001)
+    with replacing(path) as temporary, av.open(temporary, "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.color_primaries = context.color_trc = context.colorspace = BT709
+        context.color_range = LIMITED_RANGE
+        reformatter = VideoReformatter()
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            picture = reformatter.reformat(picture, format="yuv420p", dst_colorspace=Colorspace.ITU709)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+
+
+def write_gif(path: str | Path, video: torch.Tensor | np.ndarray, fps: float) -> None:
+    """Write an endless GIF, of the frame time that is nearest to 1 / fps (GIFs count hundredths of seconds)."""
+    if fps <= 0:
+        raise ValueError(f"fps={fps} is not positive.")
+    first, *others = [Image.fromarray(frame) for frame in to_frames(video)]
+    duration = max(2, round(100 / fps)) * 10
+    with replacing(path) as temporary:
+        first.save(temporary, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
+
+
+def contact_sheet(video: torch.Tensor | np.ndarray, columns: int = 8, count: int | None = None) -> Image.Image:
+    """Frames side by side, row by row; `count` of them spread over the video, or all."""
+    frames = to_frames(video)
+    if count is not None and count < len(frames):
+        frames = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
+    _, H, W, _ = frames.shape
+    columns = min(columns, len(frames))
+    sheet = Image.new("RGB", (columns * W, -(-len(frames) // columns) * H), "white")
+    for index, frame in enumerate(frames):
+        sheet.paste(Image.fromarray(frame), (index % columns * W, index // columns * H))
+    return sheet
+
+
+def to_pixels(frames: np.ndarray) -> torch.Tensor:
+    """Frames uint8 (F, H, W, 3) as pixels (F, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def to_frames(video: torch.Tensor | np.ndarray) -> np.ndarray:
+    """Pixels (F, 3, H, W) in [-1, 1] as frames uint8 (F, H, W, 3), clipped; frames stay as they are."""
+    if isinstance(video, torch.Tensor) and video.ndim == 4 and video.shape[1] == 3 and video.is_floating_point():
+        values = video.detach().float().cpu().clamp(-1, 1).add(1).mul(127.5).round().byte()
+        video = values.permute(0, 2, 3, 1).numpy()
+    if not isinstance(video, np.ndarray) or video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8:
+        raise ValueError(
+            "A video is a tensor (F, 3, H, W) of floats in [-1, 1] or an array (F, H, W, 3) of uint8, "
+            f"not {type(video).__name__} {tuple(video.shape)} {video.dtype}."
+        )
+    if len(video) == 0:
+        raise ValueError("The video has no frame.")
+    return video
+
+
+def name_of(source: Source) -> str:
+    """What error messages call it."""
+    return str(getattr(source, "name", "The video")) if isinstance(source, BytesIO) else str(source)
+
+
+def _frames_from(source: Source, stamp: int) -> Iterator[av.VideoFrame]:
+    """Decoded frames, beginning with the one of `stamp` or before."""
+    with _opened(source) as (container, stream):
+        container.seek(stamp, stream=stream)
+        frames = container.decode(stream)
+        first = next(frames, None)
+        if first is not None and first.pts <= stamp:
+            yield first
+            yield from frames
+            return
+    # Some files seek to the key frame after the stamp.
+    with _opened(source) as (container, stream):
+        yield from container.decode(stream)
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator:
+    """Container and video stream; whatever FFmpeg complains about inside becomes one sentence."""
+    if isinstance(source, BytesIO):
+        source.seek(0)
+    elif not Path(source).is_file():
+        raise FileNotFoundError(f"There is no video {source}.")
+    try:
+        with av.open(source) as container:
+            if not container.streams.video:
+                raise ValueError(f"{name_of(source)} has no picture, only sound or data.")
+            yield container, container.streams.video[0]
+    except (av.FFmpegError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or "it ends early"
+        raise ValueError(f"{name_of(source)} cannot be read as a video: {reason}.") from error
