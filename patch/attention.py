@@ -5,6 +5,8 @@
 Letters: R rows of a layer, L of them that read (L links), N tokens, C channels.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
@@ -83,8 +85,15 @@ def add_updates(own: torch.Tensor, updates: list[tuple[Rows, torch.Tensor]]) -> 
     return own
 
 
-def read(attn, reads: Reads, hidden, base, mask) -> torch.Tensor | None:
-    """Attention of the readers to their sources, (L, N, C); `None` where the sources are only recorded."""
+class Read(NamedTuple):
+    """What readers got from their sources, and the sources' values, both (L, N, C)."""
+
+    out: torch.Tensor
+    values: torch.Tensor
+
+
+def read(attn, reads: Reads, hidden, base, mask) -> Read | None:
+    """Attention of the readers to their sources; `None` where the sources are only recorded."""
     if reads.sources is None:
         key, value, mask = attn.joint_memory.get(reads.slot)
     else:
@@ -97,7 +106,7 @@ def read(attn, reads: Reads, hidden, base, mask) -> torch.Tensor | None:
     if reads.readers is None:
         return attn.joint_memory.put(reads.slot, key, value, mask)
     query = joint_layer(attn.to_q, reads.readers.take(hidden), take(reads.readers, base[0]), reads.query)
-    return attend(attn, query, key, value, mask)
+    return Read(attend(attn, query, key, value, mask), value)
 
 
 def joint_layer(layer: nn.Module, x: torch.Tensor, base: torch.Tensor | None, adapters: dict[str, Rows]):
@@ -112,17 +121,20 @@ def with_self_adapters(layer: nn.Module, base: torch.Tensor, x: torch.Tensor) ->
     return layer.add_self(base, x) if isinstance(layer, MaskedLora) else base
 
 
-def project_post(attn, fusion: Fusion, outs: list[torch.Tensor | None]) -> tuple[torch.Tensor | None, ...]:
+def project_post(attn, fusion: Fusion, sides: list[Read | None]) -> tuple[torch.Tensor | None, ...]:
     """Output projections of what x and y read, the attention's own first."""
-    fast = folded_post(attn, fusion)
-    if fast is not None:
-        return fast(*outs)
-    post, sides = attn.joint_post[post_key(fusion.name)], []
-    for reads, out in zip((fusion.x, fusion.y), outs, strict=True):
-        if out is not None:
-            out = attn.to_out[1](joint_layer(attn.to_out[0], out, None, reads.query))
-        sides.append(cast_input(post, out))
-    return post(*sides)
+    outs, values = zip(*(side or (None, None) for side in sides), strict=True)
+    post = folded_post(attn, fusion)
+    if post is None:
+        post = attn.joint_post[post_key(fusion.name)]
+        queries = [reads and reads.query for reads in (fusion.x, fusion.y)]
+        outs = [cast_input(post, project_read(attn, *side)) for side in zip(outs, queries, strict=True)]
+        values = [cast_input(post, value) for value in values]
+    return post(*outs, *values) if post.ALIGNED else post(*outs)
+
+
+def project_read(attn, out: torch.Tensor | None, adapters: dict[str, Rows] | None) -> torch.Tensor | None:
+    return None if out is None else attn.to_out[1](joint_layer(attn.to_out[0], out, None, adapters))
 
 
 def attend(attn, query, key, value, mask):

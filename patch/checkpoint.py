@@ -189,7 +189,7 @@ def expected_shapes(net: nn.Module, config: dict, tensors: dict) -> dict[str, tu
     shapes = {}
     for path, attn in self_attentions(net, config["temporal"]):
         with torch.device("meta"):
-            post = build_post(config["post"], attn.out_dim, config["post_rank"])
+            post = build_post(config["post"], attn, config["post_rank"])
         shapes |= {f"post.{path}.{key}": tuple(p.shape) for key, p in post.named_parameters()}
     layers = dict(net.named_modules())
     for role in config["lora"]:

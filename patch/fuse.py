@@ -4,7 +4,7 @@
 - `y_lora` elsewhere becomes a second matrix for the rows of y, unless its layer is wide for its rank: a thin pair costs
   2 rank / width of the layer; a second matrix costs the memory traffic of its weights, and wide layers see few tokens.
 - The attention's output projection with its LoRA and the first matrix of `post` become one: per role a thin matrix for
-  "fuse", one C x C for "conv", two for "conv_fuse".
+  "fuse" and "aligned", one C x C for "conv", two for "conv_fuse".
 """
 
 from itertools import product

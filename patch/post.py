@@ -9,10 +9,16 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-POSTS = ("fuse", "conv", "conv_fuse")
+POSTS = ("fuse", "conv", "conv_fuse", "aligned")
 
 
-class ConvPost(nn.Module):
+class Post(nn.Module):
+    """ALIGNED: whether it also takes, for x and for y, the partner's value at the reader's own place."""
+
+    ALIGNED: ClassVar = False
+
+
+class ConvPost(Post):
     """One C -> C projection for both sides ("conv" of UniCon)."""
 
     def __init__(self, channels: int):
@@ -23,7 +29,7 @@ class ConvPost(nn.Module):
         return tuple(None if side is None else self.proj(side) for side in (x, y))
 
 
-class FoldedConvPost(nn.Module):
+class FoldedConvPost(Post):
     """`ConvPost` with another projection for each side, as `patch.fuse` makes it."""
 
     def __init__(self, x: nn.Module, y: nn.Module):
@@ -34,7 +40,7 @@ class FoldedConvPost(nn.Module):
         return None if x is None else self.x(x), None if y is None else self.y(y)
 
 
-class ConvFusePost(nn.Module):
+class ConvFusePost(Post):
     """2C -> 2C on the channels of [x; y], in four blocks ("conv_fuse" of UniCon). `yx` is y's part in x's update."""
 
     READS: ClassVar = {"xx": "x", "yx": "y", "xy": "x", "yy": "y"}
@@ -51,7 +57,7 @@ class ConvFusePost(nn.Module):
         return self.xx(x) + self.yx(y), self.xy(x) + self.yy(y)
 
 
-class FusePost(nn.Module):
+class FusePost(Post):
     """2C -> rank -> 2C on the channels of [x; y]."""
 
     READS: ClassVar = {"down_x": "x", "down_y": "y"}
@@ -70,9 +76,35 @@ class FusePost(nn.Module):
         return self.up_x(shared), self.up_y(shared)
 
 
-def build_post(kind: str, channels: int, rank: int) -> nn.Module:
-    """kind: "fuse", "conv" or "conv_fuse"; rank is that of "fuse"."""
+class AlignedPost(Post):
+    """C + V -> rank -> C for each side by itself, on what it read and on the partner's value where the reader stands.
+
+    For pairs that are aligned by pixel: which place of the partner belongs to a place has not to be learned.
+    """
+
+    ALIGNED = True
+    READS: ClassVar = {"down_x": "x", "down_y": "y"}
+
+    def __init__(self, channels: int, value_channels: int, rank: int):
+        super().__init__()
+        self.down_x, self.down_y = (nn.Linear(channels, rank, bias=False) for _ in range(2))
+        self.same_x, self.same_y = (nn.Linear(value_channels, rank, bias=False) for _ in range(2))
+        self.up_x, self.up_y = (_zero_linear(rank, channels) for _ in range(2))
+
+    def forward(self, x, y, value_x, value_y):
+        """value_x: (n, N, V), of what x reads, `None` as x is."""
+        return (
+            None if x is None else self.up_x(self.down_x(x) + self.same_x(value_x)),
+            None if y is None else self.up_y(self.down_y(y) + self.same_y(value_y)),
+        )
+
+
+def build_post(kind: str, attn: nn.Module, rank: int) -> Post:
+    """The output projection of an attention. kind: one of `POSTS`; rank is that of "fuse" and "aligned"."""
     check_post(kind)
+    channels = attn.out_dim
+    if kind == "aligned":
+        return AlignedPost(channels, attn.inner_kv_dim, rank)
     if kind == "conv":
         return ConvPost(channels)
     if kind == "conv_fuse":

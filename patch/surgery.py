@@ -54,7 +54,8 @@ def initialize_joint_layers(model, name: str | None = None, post: str = "fuse", 
     """Gives every patched self-attention the zero-initialised output projection of a joint adapter.
 
     name: the adapter's, `None` the unnamed one. post: "fuse" (2C -> post_rank -> 2C on what both sides read),
-    "conv" (C -> C for each side) or "conv_fuse" (2C -> 2C). Called again with the same arguments it changes nothing.
+    "conv" (C -> C for each side), "conv_fuse" (2C -> 2C) or "aligned" (for each side what it read and the partner's
+    value at the same place -> post_rank -> C: for pairs that are aligned by pixel). Called again with the same arguments it changes nothing.
     """
     net = patched_network(model)
     refuse_offloaded(net)
@@ -261,7 +262,7 @@ def add_posts(net: nn.Module, spec: JointSpec) -> None:
         posts = getattr(attn, "joint_post", {})
         if key not in posts:
             weight = attn.to_q.weight
-            post = build_post(spec.post, attn.out_dim, spec.post_rank)
+            post = build_post(spec.post, attn, spec.post_rank)
             if not posts:
                 attn.joint_post = nn.ModuleDict()
             attn.joint_post[key] = post.to(weight.device, weight.dtype).train(attn.training)

@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 import patch
+from patch.post import POSTS
 from utils.arguments import parse_args, run_script
 from utils.data.cache import add_cache_arguments, cache_latents, cache_texts, encode_pair
 from utils.data.pairs import CONDITIONS, PairDataset, add_data_arguments
@@ -80,9 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--adapter_name", help="by default that of the condition")
     add("--rank", type=positive_int, default=64)
     add("--lora_alpha", type=float, help="by default the rank")
-    add(
-        "--post", choices=["fuse", "conv", "conv_fuse"], default="fuse", help="output projection of the joint attention"
-    )
+    add("--post", choices=POSTS, default="fuse", help="output projection of the joint attention")
     add("--trigger_word", help="leads the caption of the condition; by default depth_map or edge_map")
     add(
         "--one_way_share",

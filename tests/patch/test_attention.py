@@ -8,7 +8,7 @@ from peft import LoraConfig
 
 import patch
 from patch.attention import JointAttention
-from patch.post import post_key
+from patch.post import POSTS, post_key
 from patch.state import lora_name
 
 ATTN = "mid_block.attentions.0.transformer_blocks.0.attn1"
@@ -42,6 +42,14 @@ def post_matrix(attn, name):
     return torch.stack(columns, dim=1)
 
 
+def aligned(attn, name, outs, values):
+    """ "aligned" for both sides: up (down read + same value), the value being the partner's at the same place."""
+    post = attn.joint_post[post_key(name)]
+    for side, out, value in zip("xy", outs, values, strict=True):
+        down, same, up = (getattr(post, f"{part}_{side}").weight for part in ("down", "same", "up"))
+        yield (out @ down.T + value @ same.T) @ up.T
+
+
 def expected(attn, hidden, pairs, user=()):
     """Self-attention with y_lora on y rows, plus the sum over pairs of weight * post([x reads y; y reads x])."""
     out = []
@@ -52,7 +60,11 @@ def expected(attn, hidden, pairs, user=()):
         xy, yx = (lora_name(p.name, role) for role in ("xy", "yx"))
         x_out = attention(attn, hidden[p.x], hidden[p.y], [xy], [xy]) if p.x_reads else torch.zeros_like(hidden[0])
         y_out = attention(attn, hidden[p.y], hidden[p.x], [yx], [yx]) if p.y_reads else torch.zeros_like(hidden[0])
-        x, y = (torch.cat([x_out, y_out], -1) @ post_matrix(attn, p.name).T).chunk(2, -1)
+        if attn.joint_post[post_key(p.name)].ALIGNED:
+            values = [F.linear(hidden[s], *weight(attn, "to_v", a)) for s, a in ((p.y, xy), (p.x, yx))]
+            x, y = aligned(attn, p.name, (x_out, y_out), values)
+        else:
+            x, y = (torch.cat([x_out, y_out], -1) @ post_matrix(attn, p.name).T).chunk(2, -1)
         out[p.x] = out[p.x] + p.weights[0] * x * p.x_reads
         out[p.y] = out[p.y] + p.weights[1] * y * p.y_reads
     return torch.stack(out)
@@ -78,7 +90,7 @@ PAIRINGS = {
 }
 
 
-@pytest.mark.parametrize("post", ["fuse", "conv", "conv_fuse"])
+@pytest.mark.parametrize("post", POSTS)
 @pytest.mark.parametrize("pairs", list(PAIRINGS.values()), ids=list(PAIRINGS))
 @torch.no_grad()
 def test_the_joint_attention_is_the_formula(tiny, pairs, post):

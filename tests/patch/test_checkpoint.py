@@ -11,11 +11,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import patch
+from patch.post import POSTS
 
 PAIRS = [(0, 2, "depth"), (1, 3, "depth", 0.5, "x_reads_y")]
 
 
-@pytest.mark.parametrize("post", ["fuse", "conv", "conv_fuse"])
+@pytest.mark.parametrize("post", POSTS)
 @pytest.mark.parametrize("kind", ["sd", "sdxl", "svd", "motion", "pixart"])
 def test_save_and_load_are_exact_with_an_alpha_of_its_own(tiny, tmp_path, kind, post):
     net = tiny.make(kind)

@@ -12,6 +12,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import patch
 from patch.fast import Matrix, ThinLora
+from patch.post import POSTS
 
 
 def assert_close(a, b):
@@ -54,7 +55,7 @@ PAIRINGS = {
 }
 
 
-@pytest.mark.parametrize("post", ["fuse", "conv", "conv_fuse"])
+@pytest.mark.parametrize("post", POSTS)
 def test_adapters_directions_and_weights(tiny, post):
     net, fused = two_adapters(tiny, post), two_adapters(tiny, post)
     patch.fuse(fused)

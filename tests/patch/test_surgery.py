@@ -331,7 +331,7 @@ def test_wrong_use_of_the_surgery_raises_one_sentence(tiny, net):
     patch.apply_patch(net)
     with pytest.raises(ValueError, match="no joint layers: call patch.initialize_joint_layers"):
         patch.set_joint_attention_mask(net, [1, 0])
-    with pytest.raises(ValueError, match="post='full' is unknown: choose one of fuse, conv, conv_fuse"):
+    with pytest.raises(ValueError, match="post='full' is unknown: choose one of fuse, conv, conv_fuse, aligned"):
         patch.initialize_joint_layers(net, post="full")
     patch.initialize_joint_layers(net, "depth")
     with pytest.raises(ValueError, match="exists with post='fuse'"):
