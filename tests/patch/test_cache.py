@@ -46,9 +46,10 @@ def two_conditions(tiny, **changes):
     return net
 
 
-def test_every_kind_of_model(tiny, kind):
+@pytest.mark.parametrize("post", ["fuse", "aligned"])
+def test_every_kind_of_model(tiny, kind, post):
     net = tiny.make(kind)
-    patch.add_joint(net, "depth", rank=2, temporal=kind in ("svd", "motion"))
+    patch.add_joint(net, "depth", rank=2, post=post, temporal=kind in ("svd", "motion"))
     tiny.teach(net, "depth")
     patch.set_pairs(net, [(0, 2, "depth", 0.7, "x_reads_y"), (1, 3, "depth", 1.2, "x_reads_y")])
     inputs = tiny.inputs(kind)
