@@ -33,7 +33,7 @@ class Form:
 
 @dataclass
 class Samples:
-    """What was measured of one form: bytes at the peak of a run, seconds on the wall's clock and of processor time."""
+    """What was measured of one form: bytes at the peak of a run beyond those before it, seconds on the wall's clock and of processor time."""
 
     peak: int
     flops: int | None
@@ -45,14 +45,14 @@ class Samples:
 def time_in_turns(
     forms: list[Form], repeats: int, device: torch.device, what: str, counting: bool = True
 ) -> dict[str, Samples]:
-    """Each form `repeats` times, in turns. A first round warms up; it gives arithmetic and memory."""
+    """Each form `repeats` times, in turns. Before that each runs twice, the second time for arithmetic and memory."""
     samples = {}
-    forms[0].run()  # what the first call of a process allocates for good is no form's
     with tqdm(total=(repeats + 1) * len(forms), desc=what) as progress:
         for form in forms:
-            once = form.once and first_run(form.once, device, counting)
+            once = form.once and observed_run(form.once, device, counting)
             with form.around():
-                samples[form.name] = replace(first_run(form.run, device, counting), once=once)
+                form.run()  # what a first run allocates for good, as an optimizer does, is not in the peak
+                samples[form.name] = replace(observed_run(form.run, device, counting), once=once)
             progress.update()
         for _ in range(repeats):
             for form in forms:
@@ -64,7 +64,7 @@ def time_in_turns(
     return samples
 
 
-def first_run(run: Callable, device: torch.device, counting: bool) -> Samples:
+def observed_run(run: Callable, device: torch.device, counting: bool) -> Samples:
     flops, before = None, start_peak(device)
     if counting:
         flops = count_flops(run)
