@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 python train_models/train_depth_image.py --condition depth --train_data_dir data/scenes --resolution 64 --cache_latents \
-  --output_dir outputs/depth_image --rank 16 --snr_gamma 0 --train_batch_size 16 --max_train_steps 2400 \
+  --output_dir outputs/depth_image --rank 16 --post aligned --snr_gamma 0 --train_batch_size 16 --max_train_steps 2400 \
   --learning_rate 1e-3 --lr_scheduler cosine --lr_warmup_steps 50 --use_ema --ema_decay 0.995 \
   --validation_prompts "a red cube and a blue sphere on a gray floor, white wall" --validation_steps 1200 \
   --mixed_precision bf16 --channels_last --seed 0
