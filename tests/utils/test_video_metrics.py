@@ -23,7 +23,7 @@ def test_ssim_of_constant_pictures_is_the_ratio_of_their_brightness():
     expected = (2 * a * b + c) / (a * a + b * b + c)
     first, second = (torch.full((1, 3, 16, 16), 2 * brightness - 1) for brightness in (a, b))
     assert ssim(first, second) == pytest.approx(expected, abs=1e-5)
-    picture = torch.rand(3, 16, 16)
+    picture = torch.rand(3, 16, 16) * 2 - 1
     assert ssim(picture, picture) == pytest.approx(1)
     assert ssim(picture, picture.flip(-1)) < 0.5
     with pytest.raises(ValueError, match="at least 11 pixels"):

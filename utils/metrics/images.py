@@ -25,7 +25,8 @@ def ssim(estimate: torch.Tensor, truth: torch.Tensor) -> float:
     estimate, truth = _pictures(estimate, truth)
     if min(estimate.shape[-2:]) < 11:
         raise ValueError(f"SSIM needs sides of at least 11 pixels, not {tuple(estimate.shape[-2:])}.")
-    estimate, truth = (pixels.add(1).div(RANGE) for pixels in (estimate, truth))
+    # In float32 the variances, differences of squares, would be off by a share of the constants that stabilise them.
+    estimate, truth = (pixels.double().add(1).div(RANGE) for pixels in (estimate, truth))
     return structural_similarity_index_measure(estimate, truth, data_range=1.0).item()
 
 
