@@ -119,6 +119,17 @@ def test_a_run_that_was_interrupted_continues_with_other_shards_too(run):
     assert len(arrays(folder)) == 2
 
 
+def test_files_that_other_shards_are_writing_are_left_alone(run, tmp_path):
+    """Shards start together: one may find the manifest of another unfinished, and names that end like its own."""
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / ".tmp-1-manifest.json").touch()
+    folder, _ = run("--num_shards", "2", output="parts")
+    other = folder / "flow" / "videos" / ".tmp-1-other-0000001.npy"
+    other.touch()
+    run("--num_shards", "2", "--shard_index", "1", output="parts")
+    assert other.is_file()
+
+
 def test_verifying_makes_anew_what_was_changed(run):
     folder, _ = run()
     before = arrays(folder)
