@@ -169,6 +169,9 @@ def test_flags_that_do_not_fit_are_refused_before_anything_is_written(run, tmp_p
         run("--backend", "unimatch")
     with pytest.raises(ValueError, match="--shard_index 2 is not in 0 to 1"):
         run("--shard_index", "2", "--num_shards", "2")
+    for flag in ("--fps", "--frame_folder_fps"):
+        with pytest.raises(SystemExit):
+            run(flag, "0", "--skip_bad_clips")
     assert not (tmp_path / "flow").exists()
 
 

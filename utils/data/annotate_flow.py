@@ -31,7 +31,7 @@ from utils.files import replacing
 from utils.flow import flow_estimator
 from utils.flow.estimate import DIS_PRESETS, FlowEstimator
 from utils.processes import process_state
-from utils.training_arguments import positive_int
+from utils.training_arguments import positive_float, positive_int
 from utils.video import to_pixels
 
 TOOL = "utils.data.annotate_flow"
@@ -64,13 +64,18 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--train_data_dir", required=True, help="clips, in any form of docs/video_data.md")
     add("--output_dir", required=True, help="folder of the annotations; new, or begun with the same settings")
-    add("--frame_folder_fps", type=float, default=FRAME_FOLDER_FPS, help="rate of folders of frames without one")
+    add(
+        "--frame_folder_fps",
+        type=positive_float,
+        default=FRAME_FOLDER_FPS,
+        help="rate of folders of frames without one",
+    )
     add("--backend", choices=BACKENDS, default="dis")
     add("--preset", choices=DIS_PRESETS, help="of dis; default: medium")
     add("--checkpoint", help="weights of unimatch or raft")
     add("--inference_size", type=positive_int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="size to estimate at")
     add("--resolution", type=positive_int, help="shorter side of what is read and kept; default: that of the clip")
-    add("--fps", type=float, help="rate to count frames at, before frame_stride; default: the clip's own")
+    add("--fps", type=positive_float, help="rate to count frames at, before frame_stride; default: the clip's own")
     add("--frame_stride", type=positive_int, default=1, help="frames between the two that a flow connects")
     add("--max_frames", type=positive_int, help="annotate the first ones only")
     add("--backward", action="store_true", help="also the flow back")
