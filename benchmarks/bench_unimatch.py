@@ -12,6 +12,7 @@ import argparse
 import importlib
 import itertools
 import json
+import math
 import statistics
 import sys
 import time
@@ -35,6 +36,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(make_parser(), argv)
+    check_size(args)
     reference = reference_class(args.reference_repo) if args.reference_repo else None
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -59,6 +61,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--threads", type=positive_int, help="of PyTorch on the CPU")
     add("--output_path", help="a .json for the results")
     return parser
+
+
+def check_size(args: argparse.Namespace) -> None:
+    """Raise a ValueError for a size that one of the configurations does not take, before the others are timed."""
+    factor = math.lcm(*(CONFIGURATIONS[name].padding_factor for name in args.configurations))
+    if any(side % factor for side in args.size):
+        raise ValueError(f"--size {args.size[0]} {args.size[1]}: both have to be multiples of {factor}.")
 
 
 def reference_class(repository: str) -> type[nn.Module]:

@@ -8,7 +8,8 @@ import torch
 from unimatch import CONFIGURATIONS, UniMatch
 
 
-def seeded(key, shape):
+def seeded(key: str, shape: torch.Size) -> torch.Tensor:
+    """Values that depend on the name of a parameter alone."""
     generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
     values = torch.randn(shape, generator=generator)
     if len(shape) > 1:
@@ -16,7 +17,8 @@ def seeded(key, shape):
     return 1 + 0.1 * values if key.endswith("weight") else 0.1 * values
 
 
-def make_model(name):
+def make_model(name: str) -> UniMatch:
+    """The network of an entry of `CONFIGURATIONS`, ready to run, with such weights."""
     configuration = CONFIGURATIONS[name]
     model = UniMatch(
         num_scales=configuration.num_scales,

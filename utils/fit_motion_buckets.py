@@ -15,9 +15,9 @@ from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import resize_shorter
 from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord, read_video_records
 from utils.flow import flow_estimator
-from utils.motion_helper import MotionBuckets, buckets_file, motion_scores
+from utils.motion_helper import MotionBuckets, buckets_file, check_percentiles, motion_scores
 from utils.processes import process_state
-from utils.training_arguments import positive_int
+from utils.training_arguments import positive_float, positive_int
 from utils.video import to_pixels
 
 SHOWN = (0, 5, 25, 50, 75, 95, 100)
@@ -25,6 +25,7 @@ SHOWN = (0, 5, 25, 50, 75, 95, 100)
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(make_parser(), argv)
+    check(args)
     path = buckets_file(args.output_path)
     if path.exists() and not args.overwrite:
         raise FileExistsError(f"{path} exists; pass --overwrite to replace it.")
@@ -45,16 +46,30 @@ def make_parser() -> argparse.ArgumentParser:
     add("--train_data_dir", required=True, help="clips, in any form of docs/video_data.md")
     add("--output_path", required=True, help="folder of the weights, or a name that ends in .json")
     add("--overwrite", action="store_true", help="replace the constants that are there")
-    add("--frame_folder_fps", type=float, default=FRAME_FOLDER_FPS, help="rate of folders of frames without one")
+    add(
+        "--frame_folder_fps",
+        type=positive_float,
+        default=FRAME_FOLDER_FPS,
+        help="rate of folders of frames without one",
+    )
     add("--max_train_samples", type=positive_int, help="use the first ones only")
     add("--max_frames", type=positive_int, default=32, help="of each clip, from its first on")
     add("--skip_bad_clips", action="store_true", help="pass over damaged and too short clips, and count them")
     add("--backend", choices=["dis", "unimatch", "raft"], default="dis")
     add("--checkpoint", help="weights of unimatch or raft")
     add("--short_side", type=positive_int, default=128, help="pixels of the shorter side, at which flow is estimated")
-    add("--time_step", type=float, default=0.125, help="seconds between the matched frames")
+    add("--time_step", type=positive_float, default=0.125, help="seconds between the matched frames")
     add("--percentiles", type=float, nargs=2, default=(5.0, 95.0), help="of the scores, that become 0 and 255")
     return parser
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise a ValueError for flags that would fail, or count for nothing, after all clips were read."""
+    check_percentiles(args.percentiles)
+    if args.max_frames < 2:
+        raise ValueError(f"--max_frames {args.max_frames}: motion needs 2 frames.")
+    if args.backend == "dis" and args.checkpoint:
+        raise ValueError(f"--checkpoint {args.checkpoint} does not belong to --backend dis.")
 
 
 def read_scores(records: list[VideoRecord], args: argparse.Namespace) -> Iterator[float]:

@@ -11,6 +11,7 @@ that were trained with them and lie beside those as `motion_buckets.json`.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import torch
 from unimatch import UniMatch
 from utils.data.clip_geometry import resize_shorter
 from utils.files import replacing
-from utils.flow.estimate import FlowEstimator, match_frames
+from utils.flow.estimate import FlowEstimator, check_video, match_frames
 
 BUCKETS_FILE = "motion_buckets.json"
 MAX_BUCKET = 255
@@ -56,8 +57,7 @@ class MotionBuckets:
         Raises:
             ValueError: The percentiles are out of order, or the scores of the two are equal.
         """
-        if not 0 <= percentiles[0] < percentiles[1] <= 100:
-            raise ValueError(f"percentiles={tuple(percentiles)} have to rise, inside 0 to 100.")
+        check_percentiles(percentiles)
         low, high = scores.double().quantile(torch.tensor(percentiles, dtype=torch.float64) / 100).tolist()
         if high - low < 1e-6:
             raise ValueError(f"All {len(scores)} clips move alike, by {low:.3g} px; a map needs clips that differ.")
@@ -130,9 +130,14 @@ def motion_scores(
     """Scores, float32 (B,), in pixels per time step; see the module's text and `cal_motion_bucket_ids`."""
     if pixel_values.ndim != 5 or pixel_values.shape[1] < 2:
         raise ValueError(f"Clips have the shape (B, F, 3, H, W) with F at least 2, not {tuple(pixel_values.shape)}.")
-    rates = torch.as_tensor(fps, dtype=torch.float32).expand(len(pixel_values)).tolist()
+    rates = torch.as_tensor(fps, dtype=torch.float32)
+    if rates.numel() not in (1, len(pixel_values)):
+        raise ValueError(f"fps is one for all or one for each of {len(pixel_values)} clips, not {rates.numel()}.")
+    rates = rates.flatten().expand(len(pixel_values)).tolist()
     if min(rates) <= 0:
         raise ValueError(f"fps={min(rates)} has to be positive.")
+    for clip in pixel_values:
+        check_video(clip)
     estimate = partial(match_frames, flow_model) if isinstance(flow_model, UniMatch) else flow_model
     scores = [
         _score(estimate, clip, rate, short_side, time_step) for clip, rate in zip(pixel_values, rates, strict=True)
@@ -145,6 +150,13 @@ def _score(estimate: FlowEstimator, clip: torch.Tensor, fps: float, short_side: 
     stride = max(1, min(round(fps * time_step), len(clip) - 1))
     length = estimate(resize_shorter(clip[::stride].float(), short_side)).norm(dim=1).mean()
     return length * (time_step * fps / stride)
+
+
+def check_percentiles(percentiles: Sequence[float]) -> None:
+    """Raise a ValueError unless two percentiles rise inside 0 to 100."""
+    low, high = percentiles
+    if not 0 <= low < high <= 100:
+        raise ValueError(f"percentiles={tuple(percentiles)} have to rise, inside 0 to 100.")
 
 
 def buckets_file(path: str | Path) -> Path:

@@ -1,6 +1,7 @@
 """The flags of the training loop, named as in diffusers' training examples."""
 
 import argparse
+import math
 
 SCHEDULERS = ["linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"]
 
@@ -20,6 +21,14 @@ def positive_int(text: str) -> int:
     """An argparse type for counts."""
     value = int(text)
     if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """An argparse type for rates and durations."""
+    value = float(text)
+    if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not positive")
     return value
 

@@ -104,3 +104,8 @@ def test_the_published_code_is_imported_beside_ours_and_compared(tmp_path):
 def test_a_missing_checkout_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="--reference_repo is a checkout"):
         bench_unimatch.main(["--reference_repo", str(tmp_path)])
+
+
+def test_a_size_that_a_later_configuration_does_not_take_is_refused_at_once():
+    with pytest.raises(ValueError, match="--size 48 64: both have to be multiples of 32"):
+        bench_unimatch.main(["--size", "48", "64", "--configurations", "scale1", "scale2"])

@@ -119,6 +119,17 @@ def test_a_run_that_was_interrupted_continues_with_other_shards_too(run):
     assert len(arrays(folder)) == 2
 
 
+def test_files_that_other_shards_are_writing_are_left_alone(run, tmp_path):
+    """Shards start together: one may find the manifest of another unfinished, and names that end like its own."""
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / ".tmp-1-manifest.json").touch()
+    folder, _ = run("--num_shards", "2", output="parts")
+    other = folder / "flow" / "videos" / ".tmp-1-other-0000001.npy"
+    other.touch()
+    run("--num_shards", "2", "--shard_index", "1", output="parts")
+    assert other.is_file()
+
+
 def test_verifying_makes_anew_what_was_changed(run):
     folder, _ = run()
     before = arrays(folder)
@@ -158,6 +169,9 @@ def test_flags_that_do_not_fit_are_refused_before_anything_is_written(run, tmp_p
         run("--backend", "unimatch")
     with pytest.raises(ValueError, match="--shard_index 2 is not in 0 to 1"):
         run("--shard_index", "2", "--num_shards", "2")
+    for flag in ("--fps", "--frame_folder_fps"):
+        with pytest.raises(SystemExit):
+            run(flag, "0", "--skip_bad_clips")
     assert not (tmp_path / "flow").exists()
 
 

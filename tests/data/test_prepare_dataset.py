@@ -99,8 +99,8 @@ def test_bad_videos_raise_or_are_counted(run, panda):
     folder, text = run("--skip_bad_clips", "--num_workers", "2")
     assert "1 bad ones left out" in text
     assert [place.name for place in folder.iterdir()] == ["00000_0000000_00000"]
-    with pytest.raises(ValueError, match="gives 5 frames; --min_frames is 6"):
-        run("--max_frames", "5", "--min_frames", "6", output="other")
+    with pytest.raises(ValueError, match="gives 3 frames; --min_frames is 6"):
+        run("--frame_stride", "4", "--min_frames", "6", output="other")
 
 
 def test_flags_that_do_not_fit_and_equal_names_are_refused(run, panda):
@@ -108,6 +108,8 @@ def test_flags_that_do_not_fit_and_equal_names_are_refused(run, panda):
         run("--height", "8")
     with pytest.raises(ValueError, match="--resolution 8 keeps the shape"):
         run("--height", "8", "--width", "8", "--resolution", "8")
+    with pytest.raises(ValueError, match="--min_frames 6 is more than --max_frames 5"):
+        run("--max_frames", "5", "--min_frames", "6", "--skip_bad_clips")
     (panda / "00000_0000000_00000.mp4").write_bytes(b"")
     with pytest.raises(ValueError, match="2 videos of .* would share .*00000_0000000_00000"):
         run()

@@ -1,5 +1,6 @@
 """Sheets of clips with their flow, and the examples of the documentation."""
 
+import json
 import re
 from pathlib import Path
 
@@ -34,6 +35,13 @@ def test_flow_that_the_data_set_brings_is_drawn_too(procedural, tmp_path):
         main(["--train_data_dir", str(procedural), "--output_dir", str(tmp_path / name), *SIZE, *flags])
         with Image.open(tmp_path / name / "videos_0000000.png") as sheet:
             assert sheet.size == (3 * 40, rows * 32)
+
+
+def test_clips_of_one_name_do_not_replace_each_others_sheet(video, tmp_path):
+    rows = [{"video_path": str(video), "text": text} for text in ("one", "two")]
+    (tmp_path / "list.json").write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match=r"2 clips would share .*a\.png"):
+        main(["--train_data_dir", str(tmp_path / "list.json"), "--output_dir", str(tmp_path / "sheets"), *SIZE])
 
 
 def test_the_examples_of_the_documentation_run(procedural, tmp_path, monkeypatch):

@@ -69,6 +69,22 @@ def test_unknown_backends_and_presets_are_refused():
         flow_estimator("dis", preset="slow")
 
 
+def test_options_that_do_not_fit_a_backend_are_refused():
+    with pytest.raises(ValueError, match="dis backend has no option 'checkpoint'; it takes preset"):
+        flow_estimator("dis", checkpoint="x")
+    with pytest.raises(ValueError, match="exact backend needs the clip"):
+        flow_estimator("exact")
+    with pytest.raises(ValueError, match=r"inference_size=\(0, 4\)"):
+        flow_estimator(inference_size=(0, 4))
+
+
+def test_frames_too_small_for_dis_are_refused_and_may_be_enlarged():
+    video = torch.stack([blobs(size=8), blobs(1, size=8)])
+    with pytest.raises(ValueError, match="at least 8x12 pixels, not 8x8; give a larger inference_size"):
+        estimate_flow(video)
+    assert estimate_flow(video, inference_size=(32, 32)).shape == (1, 2, 8, 8)
+
+
 def test_raft_without_torchvision_says_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(ImportError, match="needs torchvision"):

@@ -55,6 +55,14 @@ def test_damaged_files_are_named(tmp_path, flow):
         read_flo(tmp_path / "text.flo")
     with pytest.raises(ValueError, match="is no KITTI flow"):
         read_kitti(tmp_path / "text.png")
+    (tmp_path / "header.flo").write_bytes(b"PIEH")
+    with pytest.raises(ValueError, match="header.flo is cut short: it has 4 bytes"):
+        read_flo(tmp_path / "header.flo")
+    (tmp_path / "empty.png").touch()
+    cv2.imwrite(str(tmp_path / "four.png"), np.zeros((4, 4, 4), np.uint16))
+    for name in ("empty", "four"):
+        with pytest.raises(ValueError, match=f"{name}.png is no KITTI flow"):
+            read_kitti(tmp_path / f"{name}.png")
     with pytest.raises(FileNotFoundError, match="no flow file"):
         read_flo(tmp_path / "none.flo")
     with pytest.raises(ValueError, match="hold up to 512 px"):

@@ -31,6 +31,13 @@ def test_a_written_data_set_holds_frames_flow_tracks_and_captions(tmp_path):
     assert (np.load(folder / "truth/0000006.npz")["occluded"] == rendering.occluded).all()
 
 
+@pytest.mark.parametrize(("flag", "value"), [("--num_frames", "1"), ("--texture", "2.0")])
+def test_values_that_make_no_clip_are_refused_and_leave_nothing(tmp_path, flag, value):
+    with pytest.raises(ValueError, match=f"{flag} {value}"):
+        main(["--output_dir", str(tmp_path / "clips"), flag, value])
+    assert not any(tmp_path.iterdir())
+
+
 def test_an_existing_folder_of_clips_is_not_overwritten(tmp_path):
     with pytest.raises(FileExistsError, match="choose another --output_dir"):
         main(["--output_dir", str(tmp_path)])

@@ -120,11 +120,30 @@ def test_constants_travel_with_the_weights(tmp_path):
         ((4, 3, 8, 8), 8, r"\(B, F, 3, H, W\)"),
         ((1, 1, 3, 8, 8), 8, "F at least 2"),
         ((1, 4, 3, 8, 8), 0, "fps=0.0"),
+        ((2, 4, 3, 8, 8), torch.tensor([8.0, 8.0, 8.0]), "each of 2 clips, not 3"),
     ],
 )
 def test_other_clips_are_refused(shape, fps, message):
     with pytest.raises(ValueError, match=message):
         motion_scores(constant_flow(), torch.zeros(shape), fps)
+
+
+def test_pixels_of_another_range_are_refused_by_a_unimatch_network_too():
+    with pytest.raises(ValueError, match=r"pixels in \[-1, 1\]"):
+        motion_scores(make_model("scale1"), torch.full((1, 2, 3, 32, 32), 200.0), 8)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--percentiles", "95", "5"), r"\(95.0, 5.0\) have to rise"),
+        (("--max_frames", "1"), "--max_frames 1: motion needs 2"),
+        (("--checkpoint", "x.pth"), "--checkpoint x.pth does not belong to --backend dis"),
+    ],
+)
+def test_the_command_refuses_flags_before_it_looks_for_clips(tmp_path, flags, message):
+    with pytest.raises(ValueError, match=message):
+        main(["--train_data_dir", str(tmp_path / "absent"), "--output_path", str(tmp_path), *flags])
 
 
 def test_the_command_fits_a_folder_and_keeps_what_is_there(tmp_path, capsys):

@@ -26,6 +26,8 @@ def test_outliers_need_three_pixels_and_five_percent():
     truth[0] = torch.tensor([[0.0, 0.0, 100.0, 50.0]])
     estimate = truth + torch.tensor([2.9, 3.1, 4.0, 4.0]).view(1, 1, 4) * torch.tensor([1.0, 0.0]).view(2, 1, 1)
     assert outliers(estimate, truth) == pytest.approx(0.5)
+    estimate[0, 0, 0] = float("nan")
+    assert outliers(estimate, truth) == pytest.approx(0.75), "an estimate that is no number is none that is right"
 
 
 def test_warping_error_is_zero_for_the_true_flow_and_counts_what_is_seen():
@@ -49,6 +51,8 @@ def test_trajectory_error_leaves_out_the_first_frame_and_hidden_points():
     assert trajectory_error(tracks, target, width=128) == pytest.approx(10 / 4)
     visible = torch.tensor([[True, True], [True, False], [False, False]])
     assert trajectory_error(tracks, target, 256, visible) == pytest.approx(5)
+    with pytest.raises(ValueError, match=r"\(3, 2\), not \(3, 5\)"):
+        trajectory_error(tracks, target, 256, torch.ones(3, 5, dtype=torch.bool))
     with pytest.raises(ValueError, match="No point is visible"):
         trajectory_error(tracks, target, 256, torch.zeros(3, 2, dtype=torch.bool))
 

@@ -18,11 +18,12 @@ def test_psnr_of_a_constant_error_is_that_of_its_square():
 
 
 def test_ssim_of_constant_pictures_is_the_ratio_of_their_brightness():
-    """Without variance SSIM is (2ab + c) / (a² + b² + c) with c = (0.01 range)²."""
-    a, b, c = 0.5, 0.25, (0.01 * 2) ** 2
+    """Without variance SSIM is (2ab + c) / (a² + b² + c) with brightness a and b from 0, black, to 1 and c = 0.01²."""
+    a, b, c = 0.5, 0.75, 0.01**2
     expected = (2 * a * b + c) / (a * a + b * b + c)
-    assert ssim(torch.full((1, 3, 16, 16), a), torch.full((1, 3, 16, 16), b)) == pytest.approx(expected, abs=1e-5)
-    picture = torch.rand(3, 16, 16)
+    first, second = (torch.full((1, 3, 16, 16), 2 * brightness - 1) for brightness in (a, b))
+    assert ssim(first, second) == pytest.approx(expected, abs=1e-5)
+    picture = torch.rand(3, 16, 16) * 2 - 1
     assert ssim(picture, picture) == pytest.approx(1)
     assert ssim(picture, picture.flip(-1)) < 0.5
     with pytest.raises(ValueError, match="at least 11 pixels"):

@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,16 +29,14 @@ from utils.data.journal import Journal, append_row, check_same, remove_leftovers
 from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord, read_video_records
 from utils.files import replacing
 from utils.flow import flow_estimator
+from utils.flow.estimate import DIS_PRESETS, FlowEstimator
 from utils.processes import process_state
-from utils.training_arguments import positive_int
+from utils.training_arguments import positive_float, positive_int
 from utils.video import to_pixels
 
 TOOL = "utils.data.annotate_flow"
 BACKENDS = ("dis", "unimatch", "raft")
-PRESETS = ("ultrafast", "fast", "medium")
 FP16_MAX = float(np.finfo(np.float16).max)
-
-FlowEstimator = Callable[[torch.Tensor], torch.Tensor]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -66,13 +64,18 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--train_data_dir", required=True, help="clips, in any form of docs/video_data.md")
     add("--output_dir", required=True, help="folder of the annotations; new, or begun with the same settings")
-    add("--frame_folder_fps", type=float, default=FRAME_FOLDER_FPS, help="rate of folders of frames without one")
+    add(
+        "--frame_folder_fps",
+        type=positive_float,
+        default=FRAME_FOLDER_FPS,
+        help="rate of folders of frames without one",
+    )
     add("--backend", choices=BACKENDS, default="dis")
-    add("--preset", choices=PRESETS, help="of dis; default: medium")
+    add("--preset", choices=DIS_PRESETS, help="of dis; default: medium")
     add("--checkpoint", help="weights of unimatch or raft")
     add("--inference_size", type=positive_int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="size to estimate at")
     add("--resolution", type=positive_int, help="shorter side of what is read and kept; default: that of the clip")
-    add("--fps", type=float, help="rate to count frames at, before frame_stride; default: the clip's own")
+    add("--fps", type=positive_float, help="rate to count frames at, before frame_stride; default: the clip's own")
     add("--frame_stride", type=positive_int, default=1, help="frames between the two that a flow connects")
     add("--max_frames", type=positive_int, help="annotate the first ones only")
     add("--backward", action="store_true", help="also the flow back")
@@ -106,9 +109,11 @@ def begin(folder: Path, args: argparse.Namespace) -> None:
         ValueError: It was begun with other settings.
     """
     asked_for = make_manifest(args)
-    if (folder / MANIFEST).is_file():
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    if MANIFEST in names:
         check_same(folder, read_manifest(folder), asked_for)
-    elif folder.exists() and any(folder.iterdir()):
+    # Shards that start together may each find what another one is still writing.
+    elif any(not name.startswith(".tmp-") for name in names):
         raise FileExistsError(f"{folder} has content and no {MANIFEST}; choose another --output_dir.")
     else:
         with replacing(folder / MANIFEST) as temporary:

@@ -2,6 +2,7 @@
 
 import glob
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,11 @@ def read_rows(path: Path) -> list[dict]:
 
 def remove_leftovers(path: Path) -> None:
     """Remove what an interruption left of `path` while it was written within `utils.files.replacing`."""
+    # Names may hold dashes, so what another clip is being written to can end like this one's.
+    ours = re.compile(rf"\.tmp-\d+-{re.escape(path.name)}")
     for leftover in path.parent.glob(f".tmp-*-{glob.escape(path.name)}"):
+        if not ours.fullmatch(leftover.name):
+            continue
         if leftover.is_dir():
             shutil.rmtree(leftover)
         else:

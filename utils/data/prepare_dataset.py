@@ -26,7 +26,7 @@ from utils.data.clip_geometry import ClipGeometry, resize_shorter
 from utils.data.journal import Journal, append_row, check_same, remove_leftovers
 from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord, read_video_records
 from utils.files import replacing
-from utils.training_arguments import positive_int
+from utils.training_arguments import positive_float, positive_int
 from utils.video import to_frames, to_pixels
 
 SETTINGS = ("fps", "frame_stride", "max_frames", "resolution", "height", "width")
@@ -60,21 +60,30 @@ def make_parser() -> argparse.ArgumentParser:
     add("--output_dir", required=True, help="folder of the folders; new, or begun with the same settings")
     add("--max_frames", type=positive_int, help="take the first ones only")
     add("--min_frames", type=positive_int, default=1, help="shorter videos are bad")
-    add("--fps", type=float, help="rate to take frames at, before frame_stride; default: the video's own")
+    add("--fps", type=positive_float, help="rate to take frames at, before frame_stride; default: the video's own")
     add("--frame_stride", type=positive_int, default=1, help="take every how many frames")
     add("--resolution", type=positive_int, help="resize the shorter side to it; default: keep the size")
     add("--height", type=positive_int, help="with --width: resize until the frame covers it, and cut the middle")
     add("--width", type=positive_int)
-    add("--frame_folder_fps", type=float, default=FRAME_FOLDER_FPS, help="rate of folders of frames without one")
+    add(
+        "--frame_folder_fps",
+        type=positive_float,
+        default=FRAME_FOLDER_FPS,
+        help="rate of folders of frames without one",
+    )
     add("--skip_bad_clips", action="store_true", help="pass over damaged and too short videos, and count them")
     add("--num_workers", type=positive_int, default=1)
     return parser
 
 
 def check_sizes(args: argparse.Namespace) -> None:
-    """Raise a ValueError where the flags for the size do not fit together."""
+    """Raise a ValueError where the flags for size and length do not fit together."""
     if (args.height is None) != (args.width is None):
         raise ValueError(f"--height {args.height} and --width {args.width} go together; give both or neither.")
+    if args.max_frames and args.max_frames < args.min_frames:
+        raise ValueError(
+            f"--min_frames {args.min_frames} is more than --max_frames {args.max_frames}: all videos would be bad."
+        )
     if args.height and args.resolution:
         raise ValueError(f"--resolution {args.resolution} keeps the shape and --height, --width cut; give one of them.")
 

@@ -7,6 +7,7 @@ as long as it is.
 """
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(make_parser(), argv)
     dataset = read_video_dataset(args, ("flow",) if args.flow_dir or args.flow else ())
     places = [Path(args.output_dir, f"{r.key.replace('/', '_')}.png") for r in dataset.records]
+    place, count = Counter(places).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{count} clips would share {place}; give them different names, or lower --max_train_samples.")
     for place in places:
         if place.exists():
             raise FileExistsError(f"{place} exists; choose another --output_dir or remove it.")

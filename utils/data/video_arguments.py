@@ -5,19 +5,24 @@ import argparse
 from utils.data.flow_folder import attach_flow
 from utils.data.video_records import FRAME_FOLDER_FPS, read_video_records
 from utils.data.videos import ClipOptions, VideoDataset
-from utils.training_arguments import positive_int
+from utils.training_arguments import positive_float, positive_int
 
 
 def add_video_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
     """Add the flags that `read_video_dataset` reads; `defaults` replace their defaults."""
     add = parser.add_argument_group("data").add_argument
     add("--train_data_dir", "--dataset_dir", required=True, help="clips, in any form of docs/video_data.md")
-    add("--frame_folder_fps", type=float, default=FRAME_FOLDER_FPS, help="rate of folders of frames without one")
+    add(
+        "--frame_folder_fps",
+        type=positive_float,
+        default=FRAME_FOLDER_FPS,
+        help="rate of folders of frames without one",
+    )
     add("--num_frames", type=positive_int, default=14)
     add("--height", type=positive_int, default=320, help="frames are resized until they cover it, then cut")
     add("--width", type=positive_int, default=512)
     add("--frame_stride", type=positive_int, default=1, help="take every how many frames")
-    add("--fps", type=float, help="rate to count frames at, before frame_stride; default: the clip's own")
+    add("--fps", type=positive_float, help="rate to count frames at, before frame_stride; default: the clip's own")
     add("--center_crop", action="store_true", help="cut the middle; by default a random part")
     add("--random_flip", action="store_true", help="mirror half of the samples")
     add("--first_frames", action="store_true", help="begin with the first frame; by default with a random one")

@@ -100,10 +100,13 @@ def read_webvid(path: Path, video_folder: Path | None = None) -> list[VideoRecor
     without the `videos`.
     """
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    missing = {"videoid", "page_dir", "name"} - set(rows[0] if rows else ())
-    if missing:
-        raise ValueError(f"{path} is no csv of WebVid: the column {min(missing)} is missing.")
+        reader = csv.DictReader(file, restval="")
+        missing = {"videoid", "page_dir", "name"} - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(f"{path} is no csv of WebVid: the column {min(missing)} is missing.")
+        rows = list(reader)
+    if not rows:
+        return []
     root = video_folder or path.parent
     nested = [Path("videos", row["page_dir"], f"{row['videoid']}.mp4") for row in rows]
     trees = [nested, [Path(*name.parts[1:]) for name in nested], [Path(name.name) for name in nested]]
@@ -111,7 +114,7 @@ def read_webvid(path: Path, video_folder: Path | None = None) -> list[VideoRecor
     found = next((tree for tree in trees if any((root / name).is_file() for name in tree)), None)
     if found is None:
         raise ValueError(f"None of the videos of {path} is in {root}, neither as {nested[0]} nor as {nested[0].name}.")
-    return [VideoRecord(name.stem, root / name, row["name"] or "") for name, row in zip(found, rows, strict=True)]
+    return [VideoRecord(name.stem, root / name, row["name"]) for name, row in zip(found, rows, strict=True)]
 
 
 def read_video_files(folder: Path, files: Iterable[Path]) -> list[VideoRecord]:
@@ -127,6 +130,8 @@ def read_json_list(path: Path) -> list[VideoRecord]:
         raise ValueError(f"{path} is not JSON ({error}).") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "video_path" in row for row in rows):
         raise ValueError(f'{path} is no list of {{"video_path": …, "text": …}}.')
+    for number, row in enumerate(rows, 1):
+        _check_types(f"{path}, clip {number}", row, "video_path")
     return [
         VideoRecord(_key(Path(name)), path.parent / name, row.get("text") or "", row.get("fps"))
         for row in rows
@@ -195,12 +200,21 @@ def _metadata_record(path: Path, number: int, line: str) -> VideoRecord:
     name = row.get("video_folder") or row.get("file_name") if isinstance(row, dict) else None
     if not name:
         raise ValueError(f"{place}: neither video_folder nor file_name.")
+    _check_types(place, row, "video_folder", "file_name", "flow_file_name", "tracks_file_name")
     if "video_folder" in row and not row.get("fps"):
         raise ValueError(f"{place}: no fps for the frames in {name}.")
     files = {
         field: path.parent / row[f"{field}_file_name"] for field in ("flow", "tracks") if row.get(f"{field}_file_name")
     }
     return VideoRecord(_key(Path(name)), path.parent / name, row.get("text") or "", row.get("fps"), **files)
+
+
+def _check_types(place: str, row: dict, *paths: str) -> None:
+    """Raise a ValueError unless paths and caption are text, and the rate a number, as far as they are given."""
+    for name in (*paths, "text", "fps"):
+        value, kind = row.get(name), (int, float) if name == "fps" else str
+        if value is not None and not isinstance(value, kind):
+            raise ValueError(f"{place}: {name}={value!r} is no {'number' if name == 'fps' else 'text'}.")
 
 
 def _caption_beside(video: Path) -> str | Path:

@@ -227,6 +227,8 @@ def read_tracks(
 
 
 def _check_extras(records: Sequence[VideoRecord], options: ClipOptions, extras: Sequence[str]) -> None:
+    if options.num_frames < 2 and {"flow", "backward_flow"} & set(extras):
+        raise ValueError(f"num_frames={options.num_frames}: flow needs at least 2 frames.")
     for name in extras:
         if name not in EXTRAS:
             raise ValueError(f"There is no extra {name!r}; choose from {', '.join(EXTRAS)}.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from itertools import pairwise
 
 import cv2
@@ -21,6 +22,7 @@ DIS_PRESETS = {
     "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
     "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
 }
+DIS_SHORTER, DIS_LONGER = 8, 12  # pixels that OpenCV asks of the two sides
 
 
 def estimate_flow(video: torch.Tensor, backend: str = "dis", **options) -> torch.Tensor:
@@ -46,6 +48,11 @@ def flow_estimator(backend: str = "dis", inference_size: tuple[int, int] | None 
     """A function from a video to its flow; see `estimate_flow`."""
     if backend not in BACKENDS:
         raise ValueError(f"There is no flow backend {backend!r}; choose one of {', '.join(BACKENDS)}.")
+    known = list(signature(BACKENDS[backend]).parameters)
+    if unknown := [name for name in options if name not in known]:
+        raise ValueError(f"The {backend} backend has no option {unknown[0]!r}; it takes {', '.join(known)}.")
+    if inference_size and min(inference_size) < 1:
+        raise ValueError(f"inference_size={tuple(inference_size)} is a height and a width in pixels, both positive.")
     estimator = BACKENDS[backend](**options)
 
     @torch.no_grad()
@@ -78,6 +85,12 @@ def dis_estimator(preset: str = "medium") -> FlowEstimator:
     dis = cv2.DISOpticalFlow_create(DIS_PRESETS[preset])
 
     def estimate(video: torch.Tensor) -> torch.Tensor:
+        shorter, longer = sorted(video.shape[-2:])
+        if shorter < DIS_SHORTER or longer < DIS_LONGER:
+            raise ValueError(
+                f"DIS needs frames of at least {DIS_SHORTER}x{DIS_LONGER} pixels, not {shorter}x{longer}; "
+                "give a larger inference_size."
+            )
         frames = video.add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
         grays = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
         flows = [dis.calc(first, second, None) for first, second in pairwise(grays)]
@@ -126,8 +139,10 @@ def raft_estimator(checkpoint: str | None = None, device: str | torch.device = "
     return estimate
 
 
-def exact_estimator(clip: Clip) -> FlowEstimator:
+def exact_estimator(clip: Clip | None = None) -> FlowEstimator:
     """The truth about a clip of the procedural world."""
+    if clip is None:
+        raise ValueError("The exact backend needs the clip that was rendered; pass clip=.")
 
     def estimate(video: torch.Tensor) -> torch.Tensor:
         F, _, H, W = video.shape

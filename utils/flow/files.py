@@ -20,8 +20,10 @@ def read_flo(path: str | Path) -> np.ndarray:
         ValueError: It is no .flo file, or cut short.
     """
     data = _read(path)
-    if data[:4] != MAGIC or len(data) < 12:
+    if data[:4] != MAGIC:
         raise ValueError(f"{path} is no .flo file: it begins with {data[:4]!r} and not {MAGIC!r}.")
+    if len(data) < 12:
+        raise ValueError(f"{path} is cut short: it has {len(data)} bytes, and the header of a .flo file 12.")
     W, H = (int(n) for n in np.frombuffer(data, "<i4", 2, offset=4))
     if len(data) != 12 + 8 * W * H:
         raise ValueError(f"{path} has {len(data)} bytes; a flow of {W} x {H} has {12 + 8 * W * H}.")
@@ -45,8 +47,9 @@ def read_kitti(path: str | Path) -> np.ndarray:
         FileNotFoundError: There is no such file.
         ValueError: It is no PNG of three channels of 16 bits.
     """
-    values = cv2.imdecode(np.frombuffer(_read(path), np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.dtype != np.uint16 or values.ndim != 3:
+    data = _read(path)
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    if values is None or values.dtype != np.uint16 or values.shape[2:] != (3,):
         raise ValueError(f"{path} is no KITTI flow: that is a PNG of three channels of 16 bits.")
     known, y, x = values.astype(np.float32).transpose(2, 0, 1)  # OpenCV gives blue, green, red
     return np.where(known > 0, (np.stack([x, y]) - KITTI_ZERO) / KITTI_STEPS, np.nan).astype(np.float32)

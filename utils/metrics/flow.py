@@ -16,9 +16,13 @@ def end_point_error(estimate: torch.Tensor, truth: torch.Tensor, mask: torch.Ten
 
 
 def outliers(estimate: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor | None = None) -> float:
-    """Share of pixels that are off by more than 3 px and by more than 5% of the true length, KITTI's Fl (Menze and Geiger, CVPR 2015)."""
+    """Share of pixels that are off by more than 3 px and by more than 5% of the true length, KITTI's Fl (Menze and Geiger, CVPR 2015).
+
+    Where the truth is known and the estimate is nan, it is an outlier.
+    """
     error, length = _errors(estimate, truth, mask)
-    return ((error > 3) & (error > 0.05 * length)).float().mean().item()
+    inliers = (error <= 3) | (error <= 0.05 * length)
+    return 1 - inliers.float().mean().item()
 
 
 def warping_error(video: torch.Tensor, flow: torch.Tensor, occluded: torch.Tensor | None = None) -> float:

@@ -15,6 +15,8 @@ def psnr(estimate: torch.Tensor, truth: torch.Tensor) -> float:
 def ssim(estimate: torch.Tensor, truth: torch.Tensor) -> float:
     """Structural similarity (Wang et al., IEEE TIP 2004): Gaussian windows of σ = 1.5, 1 for equal pictures; by torchmetrics.
 
+    Its brightness term compares means with black at 0, so pixels are brought to [0, 1] first.
+
     Raises:
         ValueError: A side is shorter than the window's 11 pixels.
     """
@@ -23,7 +25,9 @@ def ssim(estimate: torch.Tensor, truth: torch.Tensor) -> float:
     estimate, truth = _pictures(estimate, truth)
     if min(estimate.shape[-2:]) < 11:
         raise ValueError(f"SSIM needs sides of at least 11 pixels, not {tuple(estimate.shape[-2:])}.")
-    return structural_similarity_index_measure(estimate, truth, data_range=RANGE).item()
+    # In float32 the variances, differences of squares, would be off by a share of the constants that stabilise them.
+    estimate, truth = (pixels.double().add(1).div(RANGE) for pixels in (estimate, truth))
+    return structural_similarity_index_measure(estimate, truth, data_range=1.0).item()
 
 
 def _pictures(estimate: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -48,6 +48,10 @@ def _distances(tracks, target, width, visible) -> torch.Tensor:
     if tracks.shape != target.shape or tracks.ndim != 3 or tracks.shape[-1] != 2:
         raise ValueError(f"Tracks have one shape (F, N, 2), not {tuple(tracks.shape)} and {tuple(target.shape)}.")
     seen = torch.ones(tracks.shape[:2], dtype=torch.bool) if visible is None else visible.cpu()
+    if seen.shape != tracks.shape[:2]:
+        raise ValueError(
+            f"Visibility has the shape (F, N) of the tracks, {tuple(tracks.shape[:2])}, not {tuple(seen.shape)}."
+        )
     seen = seen[1:]
     if not seen.any():
         raise ValueError("No point is visible after the first frame.")

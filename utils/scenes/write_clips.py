@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from utils.arguments import parse_args
+from utils.arguments import parse_args, run_script
 from utils.files import replacing
 from utils.scenes.captions import clip_caption
 from utils.scenes.clips import TEXTURE, sample_clip
@@ -30,6 +30,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(make_parser(), argv)
     if Path(args.output_dir).exists():
         raise FileExistsError(f"{args.output_dir} exists; choose another --output_dir or remove it.")
+    if args.num_frames < 2:
+        raise ValueError(f"--num_frames {args.num_frames}: a clip has at least 2 frames.")
+    if not 0 <= args.texture <= 1:
+        raise ValueError(f"--texture {args.texture} is not in 0 to 1.")
     tasks = [(args, seed) for seed in range(args.seed, args.seed + args.num_samples)]
     with replacing(args.output_dir) as args.folder:
         for name in ("videos", "flow", "tracks", *(["truth"] if args.write_truth else [])):
@@ -91,4 +95,4 @@ def write_truth(path: Path, rendering: ClipRendering) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
