@@ -38,6 +38,7 @@ _ALL = (
         "depth_image",
         "joint depth and image on Stable Diffusion",
         pipeline="pipeline_stable_diffusion_joint.py",
+        weights=("depth_image",),
     ),
     Variant(
         "tiny_sd",
