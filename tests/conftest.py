@@ -40,3 +40,11 @@ def folders(tmp_path_factory):
     from tests.tiny_pipeline import write_folders
 
     return write_folders(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def tiny_svd():
+    """A random StableVideoDiffusionPipeline."""
+    from tests.tiny_video_pipeline import tiny_video_pipeline
+
+    return tiny_video_pipeline()

@@ -154,10 +154,46 @@ def teach(net, name: str | None = None, seed: int = 1) -> None:
         parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
 
 
+def two_adapters(post: str = "fuse"):
+    """A network with the joint adapters "depth" and "edge", which have learnt something; no pairs are set."""
+    net = make_net("sd")
+    for seed, name in enumerate(("depth", "edge")):
+        patch.add_joint(net, name, rank=2, alpha=3, post=post)
+        teach(net, name, seed)
+    return net
+
+
+PAIRINGS = {
+    "one pair": [patch.Pair(0, 1, "depth")],
+    "pairs in any order": [patch.Pair(3, 0, "depth"), patch.Pair(1, 2, "depth")],
+    "x reads y": [patch.Pair(0, 2, "depth", direction="x_reads_y"), patch.Pair(1, 3, "depth")],
+    "y reads x": [patch.Pair(0, 2, "depth", direction="y_reads_x"), patch.Pair(1, 3, "depth", 0.5, "x_reads_y")],
+    "two conditions of one x": [patch.Pair(0, 1, "depth", 0.7), patch.Pair(0, 2, "edge", -0.4)],
+    "one y twice under one name": [patch.Pair(0, 2, "depth", 0.7), patch.Pair(1, 2, "depth", 0.4)],
+    "one y under two names": [patch.Pair(0, 2, "depth", 0.7), patch.Pair(1, 2, "edge", 0.4)],
+    "weights per side": [patch.Pair(0, 1, "edge", 0.7, weight_y=0.2), patch.Pair(2, 3, "edge", 0.5, weight_y=0.0)],
+    "weights as tensors": [patch.Pair(0, 1, "edge", torch.tensor(0.3)), patch.Pair(2, 3, "depth", torch.tensor([2.0]))],
+}
+
+
 @pytest.fixture
 def tiny():
-    """make, inputs, run, teach, kinds: see the functions of this file."""
-    return SimpleNamespace(make=make_net, inputs=make_inputs, run=run_net, teach=teach, frames=FRAMES)
+    """make, inputs, run, teach, two_adapters, pairings, frames: see this file."""
+    return SimpleNamespace(
+        make=make_net,
+        inputs=make_inputs,
+        run=run_net,
+        teach=teach,
+        two_adapters=two_adapters,
+        pairings=PAIRINGS,
+        frames=FRAMES,
+    )
+
+
+@pytest.fixture(params=list(PAIRINGS.values()), ids=list(PAIRINGS))
+def pairs(request):
+    """Pairs of four samples of `two_adapters`."""
+    return request.param
 
 
 @pytest.fixture

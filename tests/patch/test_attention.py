@@ -70,31 +70,10 @@ def expected(attn, hidden, pairs, user=()):
     return torch.stack(out)
 
 
-def two_adapters(tiny, post="fuse"):
-    net = tiny.make("sd")
-    for seed, name in enumerate(("depth", "edge")):
-        patch.add_joint(net, name, rank=2, alpha=3, post=post)
-        tiny.teach(net, name, seed)
-    return net
-
-
-PAIRINGS = {
-    "one pair": [patch.Pair(0, 1, "depth")],
-    "pairs in any order": [patch.Pair(3, 0, "depth"), patch.Pair(1, 2, "depth")],
-    "x reads y": [patch.Pair(0, 2, "depth", direction="x_reads_y"), patch.Pair(1, 3, "depth")],
-    "y reads x": [patch.Pair(0, 2, "depth", direction="y_reads_x"), patch.Pair(1, 3, "depth", 0.5, "x_reads_y")],
-    "two conditions of one x": [patch.Pair(0, 1, "depth", 0.7), patch.Pair(0, 2, "edge", -0.4)],
-    "one y twice under one name": [patch.Pair(0, 2, "depth", 0.7), patch.Pair(1, 2, "depth", 0.4)],
-    "weights per side": [patch.Pair(0, 1, "edge", 0.7, weight_y=0.2), patch.Pair(2, 3, "edge", 0.5, weight_y=0.0)],
-    "weights as tensors": [patch.Pair(0, 1, "edge", torch.tensor(0.3)), patch.Pair(2, 3, "depth", torch.tensor([2.0]))],
-}
-
-
 @pytest.mark.parametrize("post", POSTS)
-@pytest.mark.parametrize("pairs", list(PAIRINGS.values()), ids=list(PAIRINGS))
 @torch.no_grad()
 def test_the_joint_attention_is_the_formula(tiny, pairs, post):
-    net = two_adapters(tiny, post)
+    net = tiny.two_adapters(post)
     patch.set_pairs(net, pairs, batch_size=4)
     attn, hidden = net.get_submodule(ATTN), torch.randn(4, 6, 16)
     torch.testing.assert_close(attn(hidden), expected(attn, hidden, pairs), atol=1e-5, rtol=1e-4)
@@ -102,18 +81,18 @@ def test_the_joint_attention_is_the_formula(tiny, pairs, post):
 
 @torch.no_grad()
 def test_a_users_lora_reaches_self_attention_only(tiny):
-    net = two_adapters(tiny)
+    net = tiny.two_adapters()
     layers = [f"attn1.{layer}" for layer in ("to_q", "to_k", "to_v", "to_out.0")]
     config = LoraConfig(r=2, target_modules=layers, init_lora_weights=False)
     net.add_adapter(config, "style")
-    pairs = PAIRINGS["two conditions of one x"]
+    pairs = tiny.pairings["two conditions of one x"]
     patch.set_pairs(net, pairs, batch_size=4)
     attn, hidden = net.get_submodule(ATTN), torch.randn(4, 6, 16)
     torch.testing.assert_close(attn(hidden), expected(attn, hidden, pairs, ["style"]), atol=1e-5, rtol=1e-4)
 
 
 def test_equal_guidance_copies_get_equal_outputs(tiny):
-    net = two_adapters(tiny)
+    net = tiny.two_adapters()
     inputs = tiny.inputs("sd", 2)
     doubled = {key: torch.cat([value, value]) for key, value in inputs.items()}
     with torch.no_grad():
@@ -125,7 +104,7 @@ def test_equal_guidance_copies_get_equal_outputs(tiny):
 
 
 def test_a_side_that_does_not_read_is_a_model_of_its_own(tiny):
-    net = two_adapters(tiny)
+    net = tiny.two_adapters()
     patch.set_pairs(net, [(0, 1, "depth", 1.0, "x_reads_y"), (2, 3, "depth", 1.0, "y_reads_x")])
     out = tiny.run(net)
     with patch.disabled(net):
@@ -137,7 +116,7 @@ def test_a_side_that_does_not_read_is_a_model_of_its_own(tiny):
 
 
 def test_disabled_keeps_the_lora_of_y_and_ends_with_the_block(tiny):
-    net = two_adapters(tiny)
+    net = tiny.two_adapters()
     base = tiny.run(net)
     patch.set_pairs(net, [(0, 1, "depth")], batch_size=4)
     joint = tiny.run(net)
@@ -263,7 +242,7 @@ def test_the_weight_of_two_noise_levels_is_a_half_where_both_are_given():
 
 
 def test_weights_of_the_pairs_change_without_setting_the_pairs_again(tiny):
-    net = two_adapters(tiny)
+    net = tiny.two_adapters()
     patch.set_pairs(net, [(0, 1, "depth", 0.3), (2, 3, "edge", 0.6, "x_reads_y")])
     out = tiny.run(net)
     patch.set_pairs(net, [(0, 1, "depth"), (2, 3, "edge", 1.0, "x_reads_y")])

@@ -38,14 +38,6 @@ def assert_close(a, b):
     torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
-def two_conditions(tiny, **changes):
-    net = tiny.make("sd", **changes)
-    for seed, name in enumerate(("depth", "edge")):
-        patch.add_joint(net, name, rank=2, alpha=3)
-        tiny.teach(net, name, seed)
-    return net
-
-
 @pytest.mark.parametrize("post", ["fuse", "aligned"])
 def test_every_kind_of_model(tiny, kind, post):
     net = tiny.make(kind)
@@ -71,14 +63,14 @@ CASES = {
 
 @pytest.mark.parametrize(("pairs", "given"), list(CASES.values()), ids=list(CASES))
 def test_outputs_are_those_of_the_whole_batch(tiny, pairs, given):
-    net = two_conditions(tiny)
+    net = tiny.two_adapters()
     patch.set_pairs(net, pairs, batch_size=4)
     expected = whole(net, tiny.inputs("sd"), given)
     assert_close(cached(net, tiny.inputs("sd"), given), expected)
 
 
 def test_with_masks_of_every_kind(tiny):
-    net = two_conditions(tiny)
+    net = tiny.two_adapters()
     patch.set_pairs(net, [(0, 1, "depth", 0.5, "x_reads_y"), (2, 3, "depth", 0.8, "x_reads_y")])
     patch.set_patch_lora_mask(net, "depth_y_lora", [0, 0.5, 0, 1])
     patch.set_patch_lora_mask(net, "depth_xy_lora", [1, 0, 0.3, 0], kv_mask=[0, 0.6, 0, 1])

@@ -19,14 +19,6 @@ def assert_close(a, b):
     torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
-def two_adapters(tiny, post="fuse", kind="sd", **changes):
-    net = tiny.make(kind)
-    for seed, name in enumerate(("depth", "edge")):
-        patch.add_joint(net, name, rank=2, alpha=3, post=post, **changes)
-        tiny.teach(net, name, seed)
-    return net
-
-
 def forms(net, kind) -> list[str]:
     return [name for name, module in net.named_modules() if isinstance(module, kind)]
 
@@ -43,23 +35,11 @@ def test_every_kind_of_model(tiny, kind):
     assert torch.equal(tiny.run(net, kind), expected)
 
 
-PAIRINGS = {
-    "one pair": [patch.Pair(0, 1, "depth")],
-    "pairs in any order": [patch.Pair(3, 0, "depth"), patch.Pair(1, 2, "depth")],
-    "x reads y": [patch.Pair(0, 2, "depth", direction="x_reads_y"), patch.Pair(1, 3, "depth")],
-    "y reads x": [patch.Pair(0, 2, "depth", direction="y_reads_x"), patch.Pair(1, 3, "depth", 0.5, "x_reads_y")],
-    "two conditions of one x": [patch.Pair(0, 1, "depth", 0.7), patch.Pair(0, 2, "edge", -0.4)],
-    "one y under two names": [patch.Pair(0, 2, "depth", 0.7), patch.Pair(1, 2, "edge", 0.4)],
-    "weights per side": [patch.Pair(0, 1, "edge", 0.7, weight_y=0.2), patch.Pair(2, 3, "edge", 0.5, weight_y=0.0)],
-    "weights as tensors": [patch.Pair(0, 1, "edge", torch.tensor(0.3)), patch.Pair(2, 3, "depth", torch.tensor([2.0]))],
-}
-
-
 @pytest.mark.parametrize("post", POSTS)
 def test_adapters_directions_and_weights(tiny, post):
-    net, fused = two_adapters(tiny, post), two_adapters(tiny, post)
+    net, fused = tiny.two_adapters(post), tiny.two_adapters(post)
     patch.fuse(fused)
-    for pairs in PAIRINGS.values():
+    for pairs in tiny.pairings.values():
         for each in (net, fused):
             patch.set_pairs(each, pairs, batch_size=4)
         assert_close(tiny.run(fused), tiny.run(net))
@@ -76,7 +56,7 @@ def test_fused_before_or_after_the_pairs_are_set(joint_net, tiny):
 
 
 def test_masks_that_differ_from_the_pairs(tiny):
-    net, fused = two_adapters(tiny), two_adapters(tiny)
+    net, fused = tiny.two_adapters(), tiny.two_adapters()
     patch.fuse(fused)
     for each in (net, fused):
         patch.set_pairs(each, [(0, 1, "depth"), (2, 3, "depth")])
@@ -102,7 +82,7 @@ def test_without_pairs_the_base_is_bit_equal_and_disabled_agrees(joint_net, tiny
 
 
 def test_beside_a_users_lora(tiny):
-    net, fused = two_adapters(tiny), two_adapters(tiny)
+    net, fused = tiny.two_adapters(), tiny.two_adapters()
     patch.fuse(fused)
     for each in (net, fused):
         torch.manual_seed(0)
