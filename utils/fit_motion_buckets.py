@@ -13,7 +13,8 @@ from tqdm.auto import tqdm
 from utils.arguments import parse_args, run_script
 from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import resize_shorter
-from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord, read_video_records
+from utils.data.video_arguments import add_reading_arguments
+from utils.data.video_records import VideoRecord, read_video_records
 from utils.flow import flow_estimator
 from utils.motion_helper import MotionBuckets, buckets_file, check_percentiles, motion_scores
 from utils.processes import process_state
@@ -46,15 +47,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--train_data_dir", required=True, help="clips, in any form of docs/video_data.md")
     add("--output_path", required=True, help="folder of the weights, or a name that ends in .json")
     add("--overwrite", action="store_true", help="replace the constants that are there")
-    add(
-        "--frame_folder_fps",
-        type=positive_float,
-        default=FRAME_FOLDER_FPS,
-        help="rate of folders of frames without one",
-    )
     add("--max_train_samples", type=positive_int, help="use the first ones only")
     add("--max_frames", type=positive_int, default=32, help="of each clip, from its first on")
-    add("--skip_bad_clips", action="store_true", help="pass over damaged and too short clips, and count them")
+    add_reading_arguments(parser)
     add("--backend", choices=["dis", "unimatch", "raft"], default="dis")
     add("--checkpoint", help="weights of unimatch or raft")
     add("--short_side", type=positive_int, default=128, help="pixels of the shorter side, at which flow is estimated")

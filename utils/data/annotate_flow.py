@@ -26,7 +26,8 @@ from utils.data.clip_frames import ClipFrames, list_frames
 from utils.data.clip_geometry import resize_shorter
 from utils.data.flow_folder import MANIFEST, read_finished, read_manifest
 from utils.data.journal import Journal, append_row, check_same, remove_leftovers
-from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord, read_video_records
+from utils.data.video_arguments import add_reading_arguments
+from utils.data.video_records import VideoRecord, read_video_records
 from utils.files import replacing
 from utils.flow import flow_estimator
 from utils.flow.estimate import DIS_PRESETS, FlowEstimator
@@ -64,12 +65,6 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--train_data_dir", required=True, help="clips, in any form of docs/video_data.md")
     add("--output_dir", required=True, help="folder of the annotations; new, or begun with the same settings")
-    add(
-        "--frame_folder_fps",
-        type=positive_float,
-        default=FRAME_FOLDER_FPS,
-        help="rate of folders of frames without one",
-    )
     add("--backend", choices=BACKENDS, default="dis")
     add("--preset", choices=DIS_PRESETS, help="of dis; default: medium")
     add("--checkpoint", help="weights of unimatch or raft")
@@ -81,7 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--backward", action="store_true", help="also the flow back")
     add("--shard_index", type=int, default=0)
     add("--num_shards", type=positive_int, default=1)
-    add("--skip_bad_clips", action="store_true", help="pass over damaged and too short clips, and count them")
+    add_reading_arguments(parser)
     add("--verify", action="store_true", help="compare checksums of what is finished, and make anew what differs")
     return parser
 

@@ -24,7 +24,8 @@ from utils.arguments import parse_args, run_script
 from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import ClipGeometry, resize_shorter
 from utils.data.journal import Journal, append_row, check_same, remove_leftovers
-from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord, read_video_records
+from utils.data.video_arguments import add_reading_arguments
+from utils.data.video_records import VideoRecord, read_video_records
 from utils.files import replacing
 from utils.training_arguments import positive_float, positive_int
 from utils.video import to_frames, to_pixels
@@ -65,13 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--resolution", type=positive_int, help="resize the shorter side to it; default: keep the size")
     add("--height", type=positive_int, help="with --width: resize until the frame covers it, and cut the middle")
     add("--width", type=positive_int)
-    add(
-        "--frame_folder_fps",
-        type=positive_float,
-        default=FRAME_FOLDER_FPS,
-        help="rate of folders of frames without one",
-    )
-    add("--skip_bad_clips", action="store_true", help="pass over damaged and too short videos, and count them")
+    add_reading_arguments(parser)
     add("--num_workers", type=positive_int, default=1)
     return parser
 

@@ -10,14 +10,9 @@ from utils.training_arguments import positive_float, positive_int
 
 def add_video_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
     """Add the flags that `read_video_dataset` reads; `defaults` replace their defaults."""
-    add = parser.add_argument_group("data").add_argument
+    group = parser.add_argument_group("data")
+    add = group.add_argument
     add("--train_data_dir", "--dataset_dir", required=True, help="clips, in any form of docs/video_data.md")
-    add(
-        "--frame_folder_fps",
-        type=positive_float,
-        default=FRAME_FOLDER_FPS,
-        help="rate of folders of frames without one",
-    )
     add("--num_frames", type=positive_int, default=14)
     add("--height", type=positive_int, default=320, help="frames are resized until they cover it, then cut")
     add("--width", type=positive_int, default=512)
@@ -29,8 +24,20 @@ def add_video_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
     add("--flow_dir", help="annotations of python -m utils.data.annotate_flow")
     add("--max_train_samples", type=positive_int, help="use the first ones only")
     add("--check_clips", action="store_true", help="look at all clips before the training begins")
-    add("--skip_bad_clips", action="store_true", help="pass over damaged and too short clips, and count them")
+    add_reading_arguments(group)
     parser.set_defaults(**defaults)
+
+
+def add_reading_arguments(container: argparse._ActionsContainer) -> None:
+    """Add the flags of all that reads clips: the rate of folders of frames, and what becomes of bad clips."""
+    add = container.add_argument
+    add(
+        "--frame_folder_fps",
+        type=positive_float,
+        default=FRAME_FOLDER_FPS,
+        help="rate of folders of frames without one",
+    )
+    add("--skip_bad_clips", action="store_true", help="pass over damaged and too short clips, and count them")
 
 
 def read_video_dataset(args: argparse.Namespace, extras: tuple[str, ...] = ()) -> VideoDataset:
