@@ -49,7 +49,7 @@ class CachedPairs(Dataset):
     def __getitem__(self, index: int) -> dict:
         flips = next(iter(self.arrays.values())).shape[1]
         flip = int(torch.randint(flips, ()))
-        sample = {name: _draw(array[index, flip]) for name, array in self.arrays.items()}
+        sample = {name: draw_posterior(array[index, flip]) for name, array in self.arrays.items()}
         return {**sample, "caption": self.captions[index]}
 
 
@@ -63,9 +63,9 @@ def cache_latents(dataset: PairDataset, vae: nn.Module, cache_dir: str | Path, b
         vae: An `AutoencoderKL`; moved to the training device.
         cache_dir: Folder of all caches.
     """
-    key = _key(_files(dataset), [dataset.resolution, dataset.condition, dataset.random_flip], _weights(vae))
+    key = cache_key(_files(dataset), [dataset.resolution, dataset.condition, dataset.random_flip], weights_digest(vae))
     folder = Path(cache_dir) / f"latents-{key}"
-    _build_once(folder, lambda temporary: _write_latents(dataset, vae, temporary, batch_size))
+    build_once(folder, lambda temporary: _write_latents(dataset, vae, temporary, batch_size))
     return CachedPairs(folder, [record.caption for record in dataset.records])
 
 
@@ -102,8 +102,8 @@ def cache_texts(
         cache_dir: Folder of all caches.
     """
     texts = sorted(set(texts))
-    folder = Path(cache_dir) / f"texts-{_key(texts, _weights(text_encoder))}"
-    _build_once(folder, lambda temporary: _write_texts(texts, text_encoder, encode, temporary, batch_size))
+    folder = Path(cache_dir) / f"texts-{cache_key(texts, weights_digest(text_encoder))}"
+    build_once(folder, lambda temporary: _write_texts(texts, text_encoder, encode, temporary, batch_size))
     return CachedTexts(folder)
 
 
@@ -125,12 +125,12 @@ def _latents(batch: dict, vae: nn.Module, pixels: str, latents: str) -> torch.Te
     return (values - shift) * vae.config.scaling_factor
 
 
-def _draw(posterior: np.ndarray) -> torch.Tensor:
+def draw_posterior(posterior: np.ndarray) -> torch.Tensor:
     mean, std = torch.from_numpy(posterior.astype(np.float32))
     return mean + std * torch.randn_like(mean)
 
 
-def _build_once(folder: Path, write: Callable[[Path], None]) -> None:
+def build_once(folder: Path, write: Callable[[Path], None]) -> None:
     """Build a cache in the first process of a machine while the others wait."""
     with process_state().local_main_process_first():
         if folder.is_dir():
@@ -152,7 +152,7 @@ def _write_latents(dataset: PairDataset, vae: nn.Module, folder: Path, batch_siz
             for pixels, latents in SIDES.items():
                 if pixels not in samples[0]:
                     continue
-                values = _posterior(vae, torch.stack([sample[pixels] for sample in samples]))
+                values = posterior_moments(vae, torch.stack([sample[pixels] for sample in samples]))
                 if latents not in arrays:
                     shape = (len(dataset), len(flips), *values.shape[1:])
                     arrays[latents] = np.lib.format.open_memmap(folder / f"{latents}.npy", "w+", np.float16, shape)
@@ -161,7 +161,7 @@ def _write_latents(dataset: PairDataset, vae: nn.Module, folder: Path, batch_siz
         array.flush()
 
 
-def _posterior(vae: nn.Module, pixels: torch.Tensor) -> np.ndarray:
+def posterior_moments(vae: nn.Module, pixels: torch.Tensor) -> np.ndarray:
     """Mean and standard deviation, (B, 2, C, h, w)."""
     posterior = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
     return torch.stack([posterior.mean, posterior.std], dim=1).float().cpu().numpy()
@@ -176,7 +176,7 @@ def _write_texts(texts: list[str], text_encoder: nn.Module, encode, folder: Path
     (folder / "texts.json").write_text(json.dumps(texts))
 
 
-def _key(*parts) -> str:
+def cache_key(*parts) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -186,7 +186,7 @@ def _files(dataset: PairDataset) -> list:
     return [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
 
 
-def _weights(model: nn.Module) -> str:
+def weights_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
