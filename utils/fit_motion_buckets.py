@@ -16,8 +16,9 @@ from utils.data.clip_geometry import resize_shorter
 from utils.data.video_arguments import add_reading_arguments
 from utils.data.video_records import VideoRecord, read_video_records
 from utils.flow import flow_estimator
+from utils.flow.estimate import FlowEstimator
+from utils.flow.options import add_backend_arguments, backend_options
 from utils.motion_helper import MotionBuckets, buckets_file, check_percentiles, motion_scores
-from utils.processes import process_state
 from utils.training_arguments import positive_float, positive_int
 from utils.video import to_pixels
 
@@ -27,11 +28,12 @@ SHOWN = (0, 5, 25, 50, 75, 95, 100)
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(make_parser(), argv)
     check(args)
+    options = backend_options(args.backend, args.checkpoint)
     path = buckets_file(args.output_path)
     if path.exists() and not args.overwrite:
         raise FileExistsError(f"{path} exists; pass --overwrite to replace it.")
     records = read_video_records(args.train_data_dir, args.frame_folder_fps)[: args.max_train_samples]
-    scores = torch.tensor(list(read_scores(records, args)))
+    scores = torch.tensor(list(read_scores(records, flow_estimator(args.backend, **options), args)))
     if len(scores) < 2:
         raise ValueError(f"{args.train_data_dir} has {len(scores)} usable clips; a map needs at least 2.")
     settings = {name: getattr(args, name) for name in ("short_side", "time_step", "backend")}
@@ -50,8 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--max_train_samples", type=positive_int, help="use the first ones only")
     add("--max_frames", type=positive_int, default=32, help="of each clip, from its first on")
     add_reading_arguments(parser)
-    add("--backend", choices=["dis", "unimatch", "raft"], default="dis")
-    add("--checkpoint", help="weights of unimatch or raft")
+    add_backend_arguments(parser)
     add("--short_side", type=positive_int, default=128, help="pixels of the shorter side, at which flow is estimated")
     add("--time_step", type=positive_float, default=0.125, help="seconds between the matched frames")
     add("--percentiles", type=float, nargs=2, default=(5.0, 95.0), help="of the scores, that become 0 and 255")
@@ -59,18 +60,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raise a ValueError for flags that would fail, or count for nothing, after all clips were read."""
+    """Raise a ValueError for flags that would fail after all clips were read."""
     check_percentiles(args.percentiles)
     if args.max_frames < 2:
         raise ValueError(f"--max_frames {args.max_frames}: motion needs 2 frames.")
-    if args.backend == "dis" and args.checkpoint:
-        raise ValueError(f"--checkpoint {args.checkpoint} does not belong to --backend dis.")
 
 
-def read_scores(records: list[VideoRecord], args: argparse.Namespace) -> Iterator[float]:
+def read_scores(records: list[VideoRecord], estimate: FlowEstimator, args: argparse.Namespace) -> Iterator[float]:
     """Score of each usable clip."""
-    options = {} if args.backend == "dis" else {"checkpoint": args.checkpoint, "device": process_state().device}
-    estimate = flow_estimator(args.backend, **options)
     for record in tqdm(records, desc="motion"):
         try:
             clip, fps = read_small(record, args.max_frames, args.short_side)

@@ -139,6 +139,7 @@ def test_pixels_of_another_range_are_refused_by_a_unimatch_network_too():
         (("--percentiles", "95", "5"), r"\(95.0, 5.0\) have to rise"),
         (("--max_frames", "1"), "--max_frames 1: motion needs 2"),
         (("--checkpoint", "x.pth"), "--checkpoint x.pth does not belong to --backend dis"),
+        (("--backend", "unimatch"), "--backend unimatch needs a --checkpoint"),
     ],
 )
 def test_the_command_refuses_flags_before_it_looks_for_clips(tmp_path, flags, message):

@@ -31,12 +31,11 @@ from utils.data.video_records import VideoRecord, read_video_records
 from utils.files import replacing
 from utils.flow import flow_estimator
 from utils.flow.estimate import DIS_PRESETS, FlowEstimator
-from utils.processes import process_state
+from utils.flow.options import add_backend_arguments, backend_options
 from utils.training_arguments import positive_float, positive_int
 from utils.video import to_pixels
 
 TOOL = "utils.data.annotate_flow"
-BACKENDS = ("dis", "unimatch", "raft")
 FP16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -46,11 +45,12 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(
             f"--shard_index {args.shard_index} is not in 0 to {args.num_shards - 1}, of {args.num_shards} shards."
         )
+    options = backend_options(args.backend, args.checkpoint, args.preset)
     folder = Path(args.output_dir)
     records = list_clips(args)[args.shard_index :: args.num_shards]
     size = tuple(args.inference_size) if args.inference_size else None
-    estimate = flow_estimator(args.backend, size, **estimator_options(args))
-    begin(folder, args)
+    estimate = flow_estimator(args.backend, size, **options)
+    begin(folder, make_manifest(args, options))
     finished = read_finished(folder)
     todo = [record for record in records if not is_finished(folder, finished.get(record.key), record, args.verify)]
     skipped = annotate(todo, folder, estimate, args)
@@ -65,9 +65,8 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--train_data_dir", required=True, help="clips, in any form of docs/video_data.md")
     add("--output_dir", required=True, help="folder of the annotations; new, or begun with the same settings")
-    add("--backend", choices=BACKENDS, default="dis")
+    add_backend_arguments(parser)
     add("--preset", choices=DIS_PRESETS, help="of dis; default: medium")
-    add("--checkpoint", help="weights of unimatch or raft")
     add("--inference_size", type=positive_int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="size to estimate at")
     add("--resolution", type=positive_int, help="shorter side of what is read and kept; default: that of the clip")
     add("--fps", type=positive_float, help="rate to count frames at, before frame_stride; default: the clip's own")
@@ -96,58 +95,44 @@ def list_clips(args: argparse.Namespace) -> list[VideoRecord]:
     return records
 
 
-def begin(folder: Path, args: argparse.Namespace) -> None:
+def begin(folder: Path, manifest: dict) -> None:
     """Write the manifest, or compare with the one that is there.
 
     Raises:
         FileExistsError: The folder holds something else.
         ValueError: It was begun with other settings.
     """
-    asked_for = make_manifest(args)
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
     if MANIFEST in names:
-        check_same(folder, read_manifest(folder), asked_for)
+        check_same(folder, read_manifest(folder), manifest)
     # Shards that start together may each find what another one is still writing.
     elif any(not name.startswith(".tmp-") for name in names):
         raise FileExistsError(f"{folder} has content and no {MANIFEST}; choose another --output_dir.")
     else:
         with replacing(folder / MANIFEST) as temporary:
-            temporary.write_text(json.dumps(asked_for, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def make_manifest(args: argparse.Namespace) -> dict:
+def make_manifest(args: argparse.Namespace, options: dict) -> dict:
     """Everything that decides the numbers."""
     names = ("backend", "resolution", "fps", "frame_stride", "max_frames", "backward")
     return {
         "tool": TOOL,
         **{name: getattr(args, name) for name in names},
         "inference_size": args.inference_size,
-        **estimator_options(args, named=True),
+        **kept_options(options),
         "version": f"opencv {cv2.__version__}" if args.backend == "dis" else f"torch {torch.__version__}",
         "dtype": "float16",
         "unit": "pixels, x then y",
     }
 
 
-def estimator_options(args: argparse.Namespace, named: bool = False) -> dict:
-    """What `flow_estimator` takes for the backend; or, `named`, the same for the manifest.
-
-    Raises:
-        ValueError: A flag does not belong to the backend.
-        FileNotFoundError: There is no such checkpoint.
-    """
-    foreign = "checkpoint" if args.backend == "dis" else "preset"
-    if getattr(args, foreign):
-        raise ValueError(f"--{foreign} {getattr(args, foreign)} does not belong to --backend {args.backend}.")
-    if args.backend == "dis":
-        return {"preset": args.preset or "medium"}
-    if args.backend == "unimatch" and not args.checkpoint:
-        raise ValueError("--backend unimatch needs a --checkpoint.")
-    if args.checkpoint and not Path(args.checkpoint).is_file():
-        raise FileNotFoundError(f"There is no checkpoint {args.checkpoint}.")
-    if named:
-        return {"checkpoint_sha256": sha256(Path(args.checkpoint)) if args.checkpoint else None}
-    return {"checkpoint": args.checkpoint, "device": process_state().device}
+def kept_options(options: dict) -> dict:
+    """The backend's options as the manifest has them: weights by their content, and no device."""
+    if "checkpoint" not in options:
+        return options
+    checkpoint = options["checkpoint"]
+    return {"checkpoint_sha256": sha256(Path(checkpoint)) if checkpoint else None}
 
 
 def is_finished(folder: Path, row: dict | None, record: VideoRecord, verify: bool) -> bool:
