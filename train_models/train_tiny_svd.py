@@ -110,7 +110,8 @@ def train_unet(args) -> None:
         return draw_samples(make_pipeline(vae, model.image_encoder, model.unet), shown, args)
 
     def save(model, folder):
-        for network in (vae, model.image_encoder, model.unet):
+        # The image encoder stays float32: transformers loads files in their own type, diffusers in float32.
+        for network in (vae, model.unet):
             network.half()
         make_pipeline(vae, model.image_encoder, model.unet).save_pretrained(folder)
         clips.buckets.save(folder)
