@@ -188,3 +188,17 @@ def test_the_named_direction_is_that_of_the_whole_path():
 def test_a_clip_of_one_frame_is_refused():
     with pytest.raises(ValueError, match="num_frames=1"):
         sample_clip(0, num_frames=1)
+
+
+@pytest.mark.parametrize("camera", ["still", "pan", "truck", "dolly"])
+def test_a_camera_that_is_asked_for_moves_alone_before_the_same_scene(camera):
+    for seed in range(5):
+        clip = sample_clip(seed, camera=camera)
+        moving = {name for name, value in vars(clip.camera_motion).items() if value}
+        assert moving == ({camera} - {"still"})
+        assert clip.scene == sample_clip(seed).scene
+
+
+def test_an_unknown_camera_is_refused():
+    with pytest.raises(ValueError, match="'zoom'"):
+        sample_clip(0, camera="zoom")

@@ -31,7 +31,18 @@ def test_a_written_data_set_holds_frames_flow_tracks_and_captions(tmp_path):
     assert (np.load(folder / "truth/0000006.npz")["occluded"] == rendering.occluded).all()
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--num_frames", "1"), ("--texture", "2.0")])
+def test_the_first_frames_of_longer_clips_and_one_camera_can_be_asked_for(tmp_path):
+    options = ["--num_samples", "1", "--seed", "3", "--num_frames", "6", "--first_frames", "2", "--camera", "truck"]
+    main(["--output_dir", str(tmp_path / "clips"), *options, "--resolution", "16", "--num_tracks", "2"])
+    frames = sorted((tmp_path / "clips/videos/0000003").iterdir())
+    clip = sample_clip(3, 6, camera="truck")
+    assert len(frames) == 2
+    assert (np.asarray(Image.open(frames[1])) == render_clip(clip, 16, num_tracks=2).video[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--num_frames", "1"), ("--texture", "2.0"), ("--first_frames", "17"), ("--first_frames", "1")]
+)
 def test_values_that_make_no_clip_are_refused_and_leave_nothing(tmp_path, flag, value):
     with pytest.raises(ValueError, match=f"{flag} {value}"):
         main(["--output_dir", str(tmp_path / "clips"), flag, value])

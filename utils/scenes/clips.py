@@ -20,22 +20,32 @@ STILL = 0.25  # share of objects that stay where they are
 TEXTURE = 0.2
 NEAREST = 1.5  # metres between the camera and a solid
 DIRECTIONS = {"left": np.pi, "right": 0.0, "away": np.pi / 2, "closer": -np.pi / 2}
+REACHES = {"still": 0.0, "pan": 0.35, "truck": 1.0, "dolly": 0.9}  # radians or metres over a clip
+SHARES = [0.5, 0.2, 0.15, 0.15]
 STREAM = 1  # a second stream of the seed, so that motions do not change what the scene draws
 
 
-def sample_clip(seed: int, num_frames: int = 16, texture: float = TEXTURE) -> Clip:
+def sample_clip(seed: int, num_frames: int = 16, texture: float = TEXTURE, camera: str | None = None) -> Clip:
     """The clip of a seed: `sample_scene(seed)` set in motion, with a soft texture that makes motion visible.
 
+    Args:
+        seed: Decides all of it.
+        num_frames: Length.
+        texture: Strength of the pattern on all surfaces, 0 to 1.
+        camera: "still", "pan", "truck" or "dolly" for that move alone; drawn, by default.
+
     Raises:
-        ValueError: Fewer than two frames.
+        ValueError: Fewer than two frames, or another camera.
     """
     if num_frames < 2:
         raise ValueError(f"A clip has at least 2 frames, not num_frames={num_frames}.")
+    if camera is not None and camera not in REACHES:
+        raise ValueError(f"The camera does {', '.join(REACHES)}, not {camera!r}.")
     rng = np.random.default_rng([seed, STREAM])
     scene = replace(sample_scene(seed), texture=texture)
     while True:
         motions = tuple(_draw_motion(rng, scene, solid) for solid in scene.objects)
-        clip = Clip(scene, motions, _draw_camera(rng, num_frames), num_frames)
+        clip = Clip(scene, motions, _draw_camera(rng, num_frames, camera), num_frames)
         if _fits(clip):
             return clip
 
@@ -61,12 +71,12 @@ def _draw_bend(rng: np.random.Generator, speed: float) -> float:
     return side * (rng.uniform(0.02, 0.08) if kind < 0.7 else min(speed / rng.uniform(0.3, 0.9), 0.9))
 
 
-def _draw_camera(rng: np.random.Generator, num_frames: int) -> CameraMotion:
+def _draw_camera(rng: np.random.Generator, num_frames: int, camera: str | None) -> CameraMotion:
     """Still, or one move whose whole way over the clip is drawn."""
-    kind = rng.choice(["still", "pan", "truck", "dolly"], p=[0.5, 0.2, 0.15, 0.15])
+    drawn = str(rng.choice(list(REACHES), p=SHARES))
+    kind = camera or drawn
     way = rng.choice([-1, 1]) * rng.uniform(0.1, 1.0) / (num_frames - 1)
-    reach = {"still": 0.0, "pan": 0.35, "truck": 1.0, "dolly": 0.9}[kind]
-    return CameraMotion(**({} if kind == "still" else {str(kind): float(way * reach)}))
+    return CameraMotion(**({} if kind == "still" else {kind: float(way * REACHES[kind])}))
 
 
 def _fits(clip: Clip) -> bool:

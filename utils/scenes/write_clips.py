@@ -9,6 +9,7 @@ truth/0000007.npz          with --write_truth: depth, backward_flow, occluded, b
 
 import argparse
 import json
+from dataclasses import replace
 from multiprocessing import Pool
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tqdm.auto import tqdm
 from utils.arguments import parse_args, run_script
 from utils.files import replacing
 from utils.scenes.captions import clip_caption
-from utils.scenes.clips import TEXTURE, sample_clip
+from utils.scenes.clips import REACHES, TEXTURE, sample_clip
 from utils.scenes.video import ClipRendering, render_clip
 from utils.training_arguments import positive_int
 
@@ -32,6 +33,8 @@ def main(argv: list[str] | None = None) -> None:
         raise FileExistsError(f"{args.output_dir} exists; choose another --output_dir or remove it.")
     if args.num_frames < 2:
         raise ValueError(f"--num_frames {args.num_frames}: a clip has at least 2 frames.")
+    if args.first_frames and not 2 <= args.first_frames <= args.num_frames:
+        raise ValueError(f"--first_frames {args.first_frames} is not in 2 to --num_frames {args.num_frames}.")
     if not 0 <= args.texture <= 1:
         raise ValueError(f"--texture {args.texture} is not in 0 to 1.")
     tasks = [(args, seed) for seed in range(args.seed, args.seed + args.num_samples)]
@@ -52,6 +55,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--num_samples", type=positive_int, default=100, help="clips")
     add("--seed", type=int, default=0, help="the first seed; the others follow it")
     add("--num_frames", type=positive_int, default=16)
+    add("--first_frames", type=positive_int, help="write only so many of the num_frames that a clip is planned for")
+    add("--camera", choices=list(REACHES), help="the same move in all clips; drawn, by default")
     add("--resolution", type=positive_int, default=64)
     add("--texture", type=float, default=TEXTURE, help="strength of the pattern on all surfaces, 0 to 1")
     add("--num_tracks", type=positive_int, default=64, help="points that are followed from frame 0")
@@ -63,7 +68,8 @@ def make_parser() -> argparse.ArgumentParser:
 def write_clip(task: tuple[argparse.Namespace, int]) -> dict:
     """Render the clip of one seed into the folder and return its row of the metadata."""
     args, seed = task
-    clip = sample_clip(seed, args.num_frames, args.texture)
+    clip = sample_clip(seed, args.num_frames, args.texture, args.camera)
+    clip = replace(clip, num_frames=args.first_frames or args.num_frames)
     rendering = render_clip(clip, args.resolution, num_tracks=args.num_tracks)
     name = f"{seed:07d}"
     (args.folder / "videos" / name).mkdir()
