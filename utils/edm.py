@@ -104,10 +104,14 @@ class Denoiser:
         self.edm = edm or EDM()
 
     def predict(self, x_t: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
-        """v for latents x_t (B, F, C, h, w) at sigma (B,), in the type of x_t."""
+        """v for latents x_t (B, F, C, h, w) at sigma (B,), in the type of x_t; the network gets that of the embeddings.
+
+        Latents are to be float32 where the network is float16: the square of sigma would overflow.
+        """
         inputs = torch.cat([self.edm.scale_input(x_t, sigma), condition.image_latents.to(x_t.dtype)], dim=2)
-        timestep = self.edm.timestep(sigma)
-        return self.unet(inputs, timestep, condition.image_embeddings, condition.time_ids, return_dict=False)[0]
+        embeddings, timestep = condition.image_embeddings, self.edm.timestep(sigma)
+        v = self.unet(inputs.to(embeddings.dtype), timestep, embeddings, condition.time_ids, return_dict=False)[0]
+        return v.to(x_t.dtype)
 
     def denoise(self, x_t: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
         """The estimate of x_0."""

@@ -1,0 +1,48 @@
+"""Changes to the estimate of clean latents x_0 (B, F, C, h, w) between the steps of a video's denoising.
+
+The first frame, which is given, stays as it is estimated.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+Adjustment = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (x_0, sigma) -> x_0
+
+
+def adjust_frames(temporal_smoothing: float = 0.0, motion_scale: float = 1.0) -> Adjustment | None:
+    """Both changes as one, or None where there is nothing to change.
+
+    Raises:
+        ValueError: temporal_smoothing is not in [0, 1], or motion_scale is negative.
+    """
+    if not 0 <= temporal_smoothing <= 1:
+        raise ValueError(f"temporal_smoothing={temporal_smoothing} is not between 0 and 1.")
+    if motion_scale < 0:
+        raise ValueError(f"motion_scale={motion_scale} is negative.")
+    if temporal_smoothing == 0 and motion_scale == 1:
+        return None
+    return lambda x_0, sigma: smooth_frames(scale_motion(x_0, sigma, motion_scale), temporal_smoothing)
+
+
+def smooth_frames(x_0: torch.Tensor, amount: float) -> torch.Tensor:
+    """Low-pass over frames with the weights (a/4, 1 - a/2, a/4), a = amount; the last frame counts as its own successor.
+
+    What stands still stays; flicker that changes sign from frame to frame is scaled by 1 - a, and a period of P frames by
+    1 - a sin²(π / P).
+    """
+    frames = x_0[:, 1:]
+    after = torch.cat([x_0[:, 2:], x_0[:, -1:]], dim=1)[:, : frames.shape[1]]
+    smooth = (1 - amount / 2) * frames + amount / 4 * (x_0[:, :-1] + after)
+    return torch.cat([x_0[:, :1], smooth], dim=1)
+
+
+def scale_motion(x_0: torch.Tensor, sigma: torch.Tensor, scale: float) -> torch.Tensor:
+    """Scale how far each frame is from the first, by scale^w with w = sigma² / (sigma² + 1).
+
+    Motion is decided while the noise is high, where w is near 1; at low noise, where scaling would only fade contours
+    in or out, w is near 0 and the network draws what the coarse estimate asks for.
+    """
+    sigma = sigma.to(x_0)
+    factor = scale ** (sigma.square() / (sigma.square() + 1))
+    return x_0[:, :1] + factor * (x_0 - x_0[:, :1])

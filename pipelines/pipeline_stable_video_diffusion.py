@@ -1,0 +1,213 @@
+"""Stable Video Diffusion in three steps that variants build on: `prepare`, `denoise`, `decode`.
+
+The noise levels are the scheduler's, the step is Euler's (`utils/edm.py`), and between the two the estimate of the clean latents may be
+adjusted (`pipelines/adjustments.py`). Without adjustments the output is that of `StableVideoDiffusionPipeline`.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from diffusers import StableVideoDiffusionPipeline
+from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import (
+    StableVideoDiffusionPipelineOutput,
+)
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+
+from pipelines.adjustments import Adjustment, adjust_frames
+from utils.edm import EDM, Condition, ConditionEncoder, Denoiser, euler_step, guidance_over_frames, guide
+from utils.images import to_pixels
+
+Images = Image.Image | Sequence[Image.Image] | torch.Tensor
+Generators = torch.Generator | list[torch.Generator] | None
+
+
+@dataclass(frozen=True)
+class VideoInputs:
+    """What the denoising starts from.
+
+    Attributes:
+        x_t: Noise at the largest level, float32 (B, F, C, h, w).
+        sigmas: Levels (steps + 1,), falling to 0, float32.
+        condition: Of the B samples.
+        guidance: Scales (1, F, 1, 1, 1), or None to sample without guidance.
+    """
+
+    x_t: torch.Tensor
+    sigmas: torch.Tensor
+    condition: Condition
+    guidance: torch.Tensor | None
+
+
+class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
+    """Stable Video Diffusion whose denoising loop is open.
+
+    pipe = StableVideoDiffusionEDMPipeline.from_pretrained("weights/tiny_svd")
+    frames = pipe(image, fps=8, motion_bucket_id=127).frames[0]     # PIL pictures
+    """
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Images,
+        num_frames: int | None = None,
+        num_inference_steps: int = 25,
+        min_guidance_scale: float = 1.0,
+        max_guidance_scale: float = 3.0,
+        fps: float = 7,
+        motion_bucket_id: float = 127,
+        noise_aug_strength: float = 0.02,
+        decode_chunk_size: int | None = None,
+        generator: Generators = None,
+        latents: torch.Tensor | None = None,
+        temporal_smoothing: float = 0.0,
+        motion_scale: float = 1.0,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ):
+        """Videos that begin with pictures.
+
+        Args:
+            image: A picture or a list of them, of one size and of sides that `size_multiple` divides, or pixels (B, 3, H, W) in [-1, 1].
+            num_frames: F; by default the model's.
+            min_guidance_scale, max_guidance_scale: Guidance at the first and at the last frame, linear in between; none if
+                the latter is at most 1.
+            fps: Frames per second that the network is told, as people count them.
+            motion_bucket_id: How much motion it is told, 0 to 255.
+            noise_aug_strength: Deviation of the noise on the picture that it sees.
+            decode_chunk_size: Frames that are decoded at once; by default all of a video.
+            generator: One, or one for each picture, so that a video does not depend on the others of its batch.
+            latents: Standard normal noise (B, F, C, h, w) to start from.
+            temporal_smoothing, motion_scale: See `pipelines/adjustments.py`.
+            output_type: "pil", "np" (B, F, H, W, 3) in [0, 1], "pt" (B, F, 3, H, W) in [0, 1] or "latent" (B, F, C, h, w).
+
+        Raises:
+            ValueError: An argument is out of its range.
+        """
+        adjust = adjust_frames(temporal_smoothing, motion_scale)
+        inputs = self.prepare(
+            image, num_frames, num_inference_steps, min_guidance_scale, max_guidance_scale, fps, motion_bucket_id,
+            noise_aug_strength, generator, latents,
+        )  # fmt: skip
+        frames = self.denoise(inputs, adjust)
+        if output_type != "latent":
+            pixels = self.decode(frames, decode_chunk_size).transpose(1, 2)  # (B, 3, F, H, W)
+            frames = self.video_processor.postprocess_video(pixels, output_type)
+        self.maybe_free_model_hooks()
+        return StableVideoDiffusionPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    @property
+    def size_multiple(self) -> int:
+        """What divides the sides of a picture: the factor of the VAE times that of the UNet."""
+        return self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    @torch.no_grad()
+    def prepare(
+        self,
+        image: Images,
+        num_frames: int | None = None,
+        num_inference_steps: int = 25,
+        min_guidance_scale: float = 1.0,
+        max_guidance_scale: float = 3.0,
+        fps: float = 7,
+        motion_bucket_id: float = 127,
+        noise_aug_strength: float = 0.02,
+        generator: Generators = None,
+        latents: torch.Tensor | None = None,
+    ) -> VideoInputs:
+        """Condition, noise levels and noise; arguments as in a call."""
+        pixels = self.check_pixels(image).to(self._execution_device)
+        num_frames = num_frames or self.unet.config.num_frames
+        check_numbers(num_frames=num_frames, num_inference_steps=num_inference_steps, fps=fps)
+        noise = randn_tensor(pixels.shape, generator, pixels.device, pixels.dtype)
+        with self.upcast_vae():
+            encoder = ConditionEncoder(self.vae, self.image_encoder, self.feature_extractor)
+            condition = encoder(pixels, num_frames, fps, motion_bucket_id, noise_aug_strength, noise)
+        guided = max_guidance_scale > 1
+        return VideoInputs(
+            x_t=self.draw_noise(pixels, num_frames, condition, num_inference_steps, generator, latents),
+            sigmas=self.scheduler.sigmas.float(),
+            condition=condition,
+            guidance=guidance_over_frames(num_frames, min_guidance_scale, max_guidance_scale) if guided else None,
+        )
+
+    def draw_noise(self, pixels, num_frames, condition, num_inference_steps, generator, latents=None) -> torch.Tensor:
+        """Noise at the largest level, float32; sets the scheduler's levels."""
+        if self.scheduler.config.prediction_type != "v_prediction":
+            raise ValueError(
+                f"The scheduler is for {self.scheduler.config.prediction_type}: "
+                "Stable Video Diffusion predicts v, take the EulerDiscreteScheduler of the model."
+            )
+        self.scheduler.set_timesteps(num_inference_steps, device=pixels.device)
+        dtype = condition.image_embeddings.dtype
+        shape = (len(pixels), num_frames, 2 * self.vae.config.latent_channels, *pixels.shape[-2:])
+        return self.prepare_latents(*shape, dtype, pixels.device, generator, latents).float()
+
+    @torch.no_grad()
+    def denoise(self, inputs: VideoInputs, adjust: Adjustment | None = None) -> torch.Tensor:
+        """Clean latents (B, F, C, h, w), float32.
+
+        adjust: From an estimate of them and its noise level () to the one that the step is made with.
+        """
+        condition = inputs.condition if inputs.guidance is None else inputs.condition.with_unconditional()
+        x_t = inputs.x_t
+        for sigma, next_sigma in self.progress_bar(list(pairwise(inputs.sigmas))):
+            x_0 = self.estimate(x_t, sigma, condition, inputs.guidance)
+            x_0 = x_0 if adjust is None else adjust(x_0, sigma)
+            x_t = euler_step(x_t, x_0, sigma, next_sigma)
+        return x_t
+
+    def estimate(self, x_t: torch.Tensor, sigma: torch.Tensor, condition: Condition, guidance) -> torch.Tensor:
+        """Guided estimate of the clean latents; the condition is of 2 B samples where there is guidance."""
+        denoiser, levels = Denoiser(self.unet, EDM()), sigma.expand(len(x_t))
+        if guidance is None:
+            return denoiser.denoise(x_t, levels, condition)
+        predictions = denoiser.predict(torch.cat([x_t, x_t]), levels.repeat(2), condition)
+        return denoiser.edm.denoised(x_t, guide(predictions, guidance.to(x_t)), levels)
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor, decode_chunk_size: int | None = None) -> torch.Tensor:
+        """Pixels (B, F, 3, H, W), float32, about [-1, 1], of clean latents; the frames of a chunk see one another."""
+        num_frames = latents.shape[1]
+        chunk = decode_chunk_size or num_frames
+        check_numbers(decode_chunk_size=chunk)
+        videos = [self.decode_latents(video[None].to(self.vae.dtype), num_frames, chunk) for video in latents]
+        return torch.cat(videos).transpose(1, 2)
+
+    def check_pixels(self, image: Images) -> torch.Tensor:
+        """Pictures as pixels (B, 3, H, W) in [-1, 1], float32."""
+        if isinstance(image, Image.Image):
+            image = [image]
+        if not isinstance(image, torch.Tensor):
+            if len(sizes := {picture.size for picture in image}) != 1:
+                raise ValueError(f"The pictures are of {len(sizes)} sizes: bring them to one, or call once for each.")
+            image = torch.stack([to_pixels(picture) for picture in image])
+        if image.ndim != 4 or image.shape[1] != 3:
+            raise ValueError(f"Pictures are pixels (B, 3, H, W) in [-1, 1], not {tuple(image.shape)}.")
+        H, W = image.shape[-2:]
+        if H % self.size_multiple or W % self.size_multiple:
+            raise ValueError(f"A picture of {W}x{H} pixels: resize it to multiples of {self.size_multiple}.")
+        return image.float()
+
+    @contextmanager
+    def upcast_vae(self) -> Iterator[None]:
+        """Within it a VAE whose encoder overflows in float16 computes in float32."""
+        dtype = self.vae.dtype
+        needed = dtype == torch.float16 and self.vae.config.force_upcast
+        if needed:
+            self.vae.to(dtype=torch.float32)
+        try:
+            yield
+        finally:
+            if needed:
+                self.vae.to(dtype=dtype)
+
+
+def check_numbers(**values: float) -> None:
+    """Raises ValueError for one that is not positive."""
+    for name, value in values.items():
+        if value <= 0:
+            raise ValueError(f"{name}={value} is not positive.")

@@ -1,0 +1,151 @@
+"""The open loop of Stable Video Diffusion, held against diffusers' own."""
+
+import numpy as np
+import pytest
+import torch
+from accelerate import cpu_offload
+from PIL import Image
+
+from pipelines.adjustments import scale_motion, smooth_frames
+from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
+
+STEPS = {"num_inference_steps": 2, "fps": 8, "motion_bucket_id": 60, "noise_aug_strength": 0.05}
+
+
+def picture(seed=0, size=(32, 32)):
+    values = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def seeded(*seeds):
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+@pytest.fixture
+def stock(tiny_svd):
+    return tiny_svd
+
+
+@pytest.fixture
+def pipe(stock):
+    pipe = StableVideoDiffusionEDMPipeline(**stock.components)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"max_guidance_scale": 1.0},
+        {"min_guidance_scale": 2.0, "max_guidance_scale": 6.0},
+        {"num_frames": 3, "decode_chunk_size": 2},
+    ],
+    ids=["plain", "no guidance", "guidance", "chunks"],
+)
+def test_without_adjustments_it_is_the_pipeline_of_diffusers(stock, pipe, changes):
+    size = (48, 32)
+    arguments = {**STEPS, **changes, "output_type": "np"}
+    expected = stock(picture(size=size), *size[::-1], generator=seeded(1)[0], **arguments).frames
+    found = pipe(picture(size=size), generator=seeded(1)[0], **arguments).frames
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_batch_is_what_its_pictures_give_alone(pipe):
+    both = pipe([picture(0), picture(1)], generator=seeded(5, 6), output_type="pt", **STEPS).frames
+    for index, video in enumerate(both):
+        alone = pipe(picture(index), generator=seeded(5 + index), output_type="pt", **STEPS).frames[0]
+        torch.testing.assert_close(video, alone, atol=1e-4, rtol=0)
+
+
+def test_in_bfloat16_the_loop_stays_in_float32(pipe):
+    latents = pipe.to(torch.bfloat16)(picture(), generator=seeded(0), output_type="latent", **STEPS).frames
+    assert latents.dtype == torch.float32 and latents.isfinite().all()
+
+
+def test_the_largest_noise_level_of_the_released_model_does_not_overflow_in_float16(pipe):
+    pipe.scheduler.register_to_config(sigma_max=700.0)
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
+    exact = pipe(picture(), generator=seeded(0), output_type="latent", **STEPS).frames
+    for module in (pipe.vae, pipe.unet, pipe.image_encoder):
+        module.half()
+    half = pipe(picture(), generator=seeded(0), output_type="latent", **STEPS).frames
+    assert torch.nn.functional.cosine_similarity(half.flatten(), exact.flatten(), dim=0) > 0.99
+
+
+def test_it_loads_what_diffusers_saved(stock, pipe, tmp_path):
+    stock.save_pretrained(tmp_path)
+    loaded = StableVideoDiffusionEDMPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    arguments = {**STEPS, "output_type": "latent"}
+    expected = pipe(picture(), generator=seeded(0), **arguments).frames
+    assert torch.equal(loaded(picture(), generator=seeded(0), **arguments).frames, expected)
+
+
+def test_offloading_changes_nothing(pipe):
+    arguments = {**STEPS, "output_type": "latent"}
+    expected = pipe(picture(), generator=seeded(0), **arguments).frames
+    for module in (pipe.vae, pipe.unet, pipe.image_encoder):
+        cpu_offload(module, torch.device("cpu"))
+    torch.testing.assert_close(pipe(picture(), generator=seeded(0), **arguments).frames, expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image": picture(size=(33, 32))}, "33x32 pixels: resize it to multiples of 8"),
+        ({"image": [picture(), picture(size=(40, 32))]}, "2 sizes"),
+        ({"num_inference_steps": 0}, "num_inference_steps=0 is not positive"),
+        ({"fps": -1}, "fps=-1 is not positive"),
+        ({"temporal_smoothing": 1.5}, "temporal_smoothing=1.5 is not between 0 and 1"),
+        ({"motion_scale": -1}, "motion_scale=-1 is negative"),
+    ],
+)
+def test_bad_input_is_one_sentence(pipe, changes, message):
+    with pytest.raises(ValueError, match=message):
+        pipe(**{"image": picture(), **STEPS, **changes})
+
+
+def test_a_scheduler_of_another_prediction_is_refused(pipe):
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type="epsilon")
+    with pytest.raises(ValueError, match="epsilon"):
+        pipe(picture(), **STEPS)
+
+
+def test_smoothing_scales_the_fastest_flicker_and_keeps_what_stands_still():
+    frames = torch.arange(9)
+    flicker, still = (-1.0) ** frames, torch.full((9,), 3.0)
+    x_0 = (still + flicker)[None, :, None, None, None]
+    smooth = smooth_frames(x_0, 0.75)[0, :, 0, 0, 0]
+    assert smooth[0] == x_0[0, 0]
+    torch.testing.assert_close(smooth[1:-1], (still + 0.25 * flicker)[1:-1])
+
+
+def test_smoothing_scales_a_period_as_its_formula_says():
+    frames = torch.arange(13)
+    wave = torch.sin(2 * torch.pi * frames / 6)[None, :, None, None, None]
+    factor = 1 - 0.5 * torch.sin(torch.tensor(torch.pi / 6)) ** 2
+    torch.testing.assert_close(smooth_frames(wave, 0.5)[:, 1:-1], factor * wave[:, 1:-1])
+
+
+@pytest.mark.parametrize("num_frames", [1, 2])
+def test_few_frames_can_be_smoothed(num_frames):
+    x_0 = torch.ones(1, num_frames, 1, 1, 1)
+    torch.testing.assert_close(smooth_frames(x_0, 1.0), x_0)
+
+
+def test_motion_is_scaled_at_high_noise_and_left_at_low():
+    x_0 = torch.randn(2, 4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    moved = x_0 - x_0[:, :1]
+    torch.testing.assert_close(
+        scale_motion(x_0, torch.tensor(1e3), 0.5) - x_0[:, :1], 0.5 * moved, rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(scale_motion(x_0, torch.tensor(1e-3), 0.5), x_0, rtol=1e-4, atol=1e-5)
+
+
+def test_frames_move_away_from_the_first_the_more_the_larger_the_motion_scale(pipe):
+    ways = []
+    for scale in (0.0, 0.5, 1.0, 1.5, 2.0):
+        latents = pipe(picture(), generator=seeded(0), output_type="latent", motion_scale=scale, **STEPS).frames
+        ways.append((latents[:, 1:] - latents[:, :1]).square().mean().item())
+    assert ways == sorted(ways) and ways[0] < 1e-9
