@@ -95,6 +95,7 @@ def test_the_notebooks_panda_is_a_data_set(panda):
         ("list.json", '[{"video_path": "a", "fps": "8"}]', "clip 1: fps='8' is no number"),
         ("metadata.jsonl", '{"file_name": "a.mp4", "text": 5}', "line 1: text=5 is no text"),
         ("metadata.jsonl", '{"text": "x"}\n', "line 1: neither video_folder nor file_name"),
+        ("metadata.jsonl", "[1]", "line 1: no JSON object"),
         ("metadata.jsonl", '\n{"video_folder": "x"}\n', "line 2: no fps for the frames in x"),
         ("x.tar", "no tar", "cannot be read as an uncompressed tar"),
         ("x.list", "", "is no list of clips"),

@@ -92,6 +92,7 @@ def test_depth_that_is_missing_is_named_before_training_with_the_command_that_ma
     [
         ('{"text": "no file"}', "line 1: no file_name"),
         ("{", "line 1: not JSON"),
+        ("[1]", "line 1: no JSON object"),
         ('{"file_name": "0.png", "depth_kind": "feet"}', "depth_kind is metres or disparity, not 'feet'"),
         ("", "lists no image"),
     ],

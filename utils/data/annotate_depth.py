@@ -19,6 +19,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from utils.arguments import run_script
+from utils.data.json_lines import read_json_lines
 from utils.data.records import METADATA, read_image_folder
 from utils.depth import metres_to_disparity, normalize_disparity, write_disparity
 from utils.files import replacing
@@ -66,7 +67,7 @@ def list_rows(folder: Path) -> list[dict]:
     """
     if (folder / METADATA).is_file():
         read_image_folder(folder)
-        rows = [json.loads(line) for line in (folder / METADATA).read_text().splitlines() if line.strip()]
+        rows = [row for _, row in read_json_lines(folder / METADATA)]
     else:
         where = folder / "JPEGImages" if (folder / "JPEGImages").is_dir() else folder
         images = sorted(path for path in where.iterdir() if path.suffix.lower() in SUFFIXES)
@@ -83,7 +84,8 @@ def list_rows(folder: Path) -> list[dict]:
 def write_metadata(folder: Path, rows: list[dict]) -> None:
     """Write `metadata.jsonl` in place of the one that is there."""
     with replacing(folder / METADATA) as temporary:
-        temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        temporary.write_text("".join(lines), encoding="utf-8")
 
 
 class DepthEstimator:

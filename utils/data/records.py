@@ -1,11 +1,11 @@
 """What a data set lists before a picture is read: its files and captions. One function for each layout on disk."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from utils.data.json_lines import read_json_lines
 from utils.depth import KINDS
 
 METADATA = "metadata.jsonl"
@@ -58,8 +58,7 @@ def read_image_folder(folder: Path) -> list[Record]:
 
     `file_name` is required; `text`, `depth_file_name` and `depth_kind` ("metres", the default, or "disparity") are not.
     """
-    lines = (folder / METADATA).read_text().splitlines()
-    return [_record(folder, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    return [_record(folder, place, row) for place, row in read_json_lines(folder / METADATA)]
 
 
 def read_pascal_voc(folder: Path) -> list[Record]:
@@ -69,13 +68,8 @@ def read_pascal_voc(folder: Path) -> list[Record]:
     return [Record(path, _objects(folder, path.stem), depths.get(path.stem), "disparity") for path in images]
 
 
-def _record(folder: Path, number: int, line: str) -> Record:
-    place = f"{folder / METADATA}, line {number}"
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: not JSON ({error}).") from error
-    if not isinstance(row, dict) or "file_name" not in row:
+def _record(folder: Path, place: str, row: dict) -> Record:
+    if "file_name" not in row:
         raise ValueError(f"{place}: no file_name.")
     kind = row.get("depth_kind", "metres")
     if kind not in KINDS:

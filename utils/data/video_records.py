@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.data.files import File, list_members
+from utils.data.json_lines import read_json_lines
 from utils.video import VIDEO_SUFFIXES
 
 METADATA = "metadata.jsonl"
@@ -89,8 +90,7 @@ def read_metadata(path: Path) -> list[VideoRecord]:
 
     Each has `video_folder` with `fps`, or `file_name` of a video; `text`, `flow_file_name` and `tracks_file_name` may be missing.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [_metadata_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    return [_metadata_record(path, place, row) for place, row in read_json_lines(path)]
 
 
 def read_webvid(path: Path, video_folder: Path | None = None) -> list[VideoRecord]:
@@ -191,13 +191,8 @@ def _read_folder(folder: Path, frame_folder_fps: float) -> list[VideoRecord]:
     return read_frame_folders(folder, folders, frame_folder_fps)
 
 
-def _metadata_record(path: Path, number: int, line: str) -> VideoRecord:
-    place = f"{path}, line {number}"
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: not JSON ({error}).") from error
-    name = row.get("video_folder") or row.get("file_name") if isinstance(row, dict) else None
+def _metadata_record(path: Path, place: str, row: dict) -> VideoRecord:
+    name = row.get("video_folder") or row.get("file_name")
     if not name:
         raise ValueError(f"{place}: neither video_folder nor file_name.")
     _check_types(place, row, "video_folder", "file_name", "flow_file_name", "tracks_file_name")

@@ -1,6 +1,5 @@
 """What judges learn from: scenes with their objects, as rendered and as an autoencoder gives them back."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from utils.autoencoder import reconstruct
+from utils.data.json_lines import read_json_lines
 from utils.data.records import METADATA, read_records
 from utils.depth import normalize_disparity, read_disparity
 from utils.images import read_image, to_pixels
@@ -35,7 +35,7 @@ class Scenes:
 
     def __init__(self, folder: str | Path, count: int | None = None):
         records = read_records(folder)[:count]
-        rows = [json.loads(line) for line in (Path(folder) / METADATA).read_text().splitlines()][:count]
+        rows = [row for _, row in read_json_lines(Path(folder) / METADATA)][:count]
         if any("center" not in one for row in rows for one in row.get("objects", [{}])):
             raise ValueError(f"{folder} does not say where its objects are; write it with utils.scenes.write_dataset.")
         self.images = torch.stack(
