@@ -80,6 +80,13 @@ def test_a_run_that_was_interrupted_continues(run, tmp_path):
     assert sorted(row["video_folder"] for row in rows) == [f"frames/{place.name}" for place in (kept, lost)]
 
 
+def test_captions_may_hold_separators_of_lines(run, panda):
+    (panda / "00000" / "0000000_00000.txt").write_text("one\u2028and\x85another", encoding="utf-8")
+    folder, _ = run()
+    assert run()[1].startswith("0 videos prepared, 2 were there")
+    assert read_video_records(folder)[0].read_caption() == "one\u2028and\x85another"
+
+
 def test_nothing_is_overwritten(run, tmp_path):
     run("--max_frames", "5")
     with pytest.raises(ValueError, match="was begun with max_frames=5 and not 6"):

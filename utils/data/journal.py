@@ -37,8 +37,9 @@ def read_rows(path: Path) -> list[dict]:
     """The complete lines of a journal; none where there is no file."""
     if not path.is_file():
         return []
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    # Not splitlines: a caption may hold other separators, such as U+2028, which JSON leaves as they are.
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines]
 
 
 def remove_leftovers(path: Path) -> None:
