@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, AutoModel, StableVideoDiffusionPipeline
+from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import nn
 
@@ -146,6 +147,8 @@ class ImageToVideo(nn.Module):
     def __init__(self, image_encoder, unet):
         super().__init__()
         self.image_encoder, self.unet = image_encoder, unet
+        # At these sizes plain products take half the time of fused attention (measured on a CPU, in bfloat16).
+        unet.set_attn_processor(AttnProcessor())
 
     def forward(self, inputs, timestep, embeddings, added_time_ids, return_dict):
         return self.unet(inputs, timestep, embeddings, added_time_ids, return_dict=return_dict)
