@@ -37,6 +37,9 @@ def test_the_first_frames_of_longer_clips_and_one_camera_can_be_asked_for(tmp_pa
     frames = sorted((tmp_path / "clips/videos/0000003").iterdir())
     clip = sample_clip(3, 6, camera="truck")
     assert len(frames) == 2
+    row = json.loads((tmp_path / "clips/metadata.jsonl").read_text())
+    assert row["camera"] == {"pan": 0.0, "truck": clip.camera_motion.truck, "dolly": 0.0}
+    assert [one["color"] for one in row["objects"]] == [solid.color for solid in clip.scene.objects]
     assert (np.asarray(Image.open(frames[1])) == render_clip(clip, 16, num_tracks=2).video[1]).all()
 
 

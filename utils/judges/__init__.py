@@ -1,6 +1,7 @@
-"""Networks that judge pictures of the procedural world: their depth, and the objects in them."""
+"""Networks that judge pictures of the procedural world: their depth, and the objects in them; and one that judges clips."""
 
 from utils.judges.networks import AttributeJudge, DepthJudge
 from utils.judges.storage import load_judge, save_judge
+from utils.judges.video import VideoJudge
 
-__all__ = ["AttributeJudge", "DepthJudge", "load_judge", "save_judge"]
+__all__ = ["AttributeJudge", "DepthJudge", "VideoJudge", "load_judge", "save_judge"]

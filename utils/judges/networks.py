@@ -92,6 +92,10 @@ class AttributeJudge(nn.Module):
         logits = logits.view(B, 2, C // 2, W).permute(0, 2, 3, 1).reshape(B, C // 2, 2 * W)  # two columns each
         return logits[:, 0], logits[:, 1 : 1 + len(COLORS)], logits[:, 1 + len(COLORS) :]
 
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What is seen in pictures (B, 3, H, W), wherever it stands: (B, C1), for comparing pictures."""
+        return F.silu(self.trunk(pixels)[1]).mean(dim=(2, 3))
+
     @torch.no_grad()
     def read(self, pixels: torch.Tensor) -> list[list[tuple[str, str]]]:
         """(colour, shape) of the objects that are seen in each picture, from left to right."""

@@ -10,8 +10,9 @@ from torch import nn
 
 from utils.files import replacing
 from utils.judges.networks import AttributeJudge, DepthJudge
+from utils.judges.video import VideoJudge
 
-JUDGES = {"depth": DepthJudge, "attributes": AttributeJudge}
+JUDGES = {"depth": DepthJudge, "attributes": AttributeJudge, "video": VideoJudge}
 
 
 def save_judge(path: str | Path, judge: nn.Module, **training) -> None:
@@ -28,7 +29,7 @@ def load_judge(path: str | Path, kind: str | None = None, device: str | torch.de
 
     Args:
         path: A file of `save_judge`.
-        kind: "depth" or "attributes", if it has to be one of them.
+        kind: "depth", "attributes" or "video", if it has to be one of them.
         device: Where to put it.
 
     Raises:

@@ -8,9 +8,12 @@ the network, on the size that pictures are resized to, and on how many there are
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
+
+from utils.metrics.statistics import Estimate
 
 Features = Callable[[torch.Tensor], torch.Tensor]
 
@@ -41,6 +44,43 @@ def distance_of_features(real: torch.Tensor, generated: torch.Tensor) -> float:
     metric.update(real.double(), real=True)
     metric.update(generated.double(), real=False)
     return max(metric.compute().item(), 0.0)
+
+
+def bootstrap_distance(
+    real: torch.Tensor,
+    generated: torch.Tensor,
+    *,
+    paired: bool = False,
+    level: float = 0.95,
+    resamples: int = 500,
+    seed: int = 0,
+) -> Estimate:
+    """Fréchet distance of features (N, D) and (M, D) with a bootstrap interval over the samples.
+
+    Sets that are drawn with replacement are farther apart than those that they are drawn from; the interval is that of the
+    draws, shifted by as much as their mean lies above the distance, and cut at 0.
+
+    Args:
+        real, generated: At least 2 samples each.
+        paired: The i-th samples belong together (N = M), such as those from one first frame, and are drawn together.
+        level: Coverage of the interval.
+        resamples: Draws.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: A shape is wrong, or `paired` sets differ in length.
+    """
+    if paired and len(real) != len(generated):
+        raise ValueError(f"Pairs need as many samples on both sides, not {len(real)} and {len(generated)}.")
+    distance = distance_of_features(real, generated)
+    rng = np.random.default_rng(seed)
+    drawn = np.empty(resamples)
+    for i in range(resamples):
+        first = rng.integers(len(real), size=len(real))
+        second = first if paired else rng.integers(len(generated), size=len(generated))
+        drawn[i] = distance_of_features(real[first], generated[second])
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - (drawn.mean() - distance)
+    return Estimate(distance, max(float(low), 0.0), max(float(high), 0.0))
 
 
 def collect_features(batches: Iterable[torch.Tensor], features: Features) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """How sure a mean is: bootstrap over the independent units (scenes, captions)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,13 +34,26 @@ def bootstrap_mean(values, weights=None, *, level: float = 0.95, resamples: int 
         raise ValueError(
             f"Give a value and a weight for each of at least one unit, not {values.shape}, {weights.shape}."
         )
+    options = {"level": level, "resamples": resamples, "seed": seed}
+    return bootstrap(lambda drawn: values[drawn].sum() / weights[drawn].sum(), len(values), **options)
+
+
+def bootstrap(
+    statistic: Callable[[np.ndarray], float],
+    count: int,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """A statistic of units with its percentile bootstrap interval.
+
+    statistic: From the numbers of units, some drawn repeatedly, to a value. The other arguments are those of `bootstrap_mean`.
+    """
     rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    for i in range(resamples):
-        drawn = rng.integers(len(values), size=len(values))
-        means[i] = values[drawn].sum() / weights[drawn].sum()
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(values.sum() / weights.sum()), float(low), float(high))
+    drawn = [statistic(rng.integers(count, size=count)) for _ in range(resamples)]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(statistic(np.arange(count))), float(low), float(high))
 
 
 def paired_difference(first, second, weights=None, **options) -> Estimate:
@@ -51,3 +65,23 @@ def paired_difference(first, second, weights=None, **options) -> Estimate:
     if first.shape != second.shape:
         raise ValueError(f"Pairs need as many values on both sides, not {first.shape} and {second.shape}.")
     return bootstrap_mean(first - second, weights, **options)
+
+
+def rank_correlation(first, second) -> float:
+    """Spearman's rank correlation of two series (N,), -1 to 1; ties have their mean rank. A constant series correlates with nothing: 0.
+
+    Raises:
+        ValueError: The lengths differ, or there are fewer than 2 values.
+    """
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
+        raise ValueError(f"Ranks need two series of one length of at least 2, not {first.shape} and {second.shape}.")
+    a, b = (_ranks(values) - (len(values) + 1) / 2 for values in (first, second))
+    norm = np.sqrt((a**2).sum() * (b**2).sum())
+    return float((a * b).sum() / norm) if norm else 0.0
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """From 1 on; equal values share the mean of their places."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[inverse]

@@ -1,6 +1,7 @@
 """Write clips of the procedural world: a folder of numbered PNG frames per clip, with caption, flow and tracks.
 
-metadata.jsonl             a line per clip: video_folder, text, fps, flow_file_name, tracks_file_name, seed
+metadata.jsonl             a line per clip: video_folder, text, fps, flow_file_name, tracks_file_name, seed, camera (pan, truck, dolly per
+                           frame: radians, metres, metres), objects (color, shape, speed in picture widths per frame)
 videos/0000007/00000.png   frames
 flow/0000007.npy           fp16 (F - 1, 2, H, W), pixels, x then y, from frame t to t + 1
 tracks/0000007.npz         tracks (F, N, 2), visible (F, N)
@@ -9,7 +10,7 @@ truth/0000007.npz          with --write_truth: depth, backward_flow, occluded, b
 
 import argparse
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing import Pool
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from utils.arguments import parse_args, run_script
 from utils.files import replacing
 from utils.scenes.captions import clip_caption
 from utils.scenes.clips import REACHES, TEXTURE, sample_clip
+from utils.scenes.motion import Clip, SolidMotion
 from utils.scenes.video import ClipRendering, render_clip
+from utils.scenes.world import Solid
 from utils.training_arguments import positive_int
 
 FPS = 8
@@ -86,7 +89,25 @@ def write_clip(task: tuple[argparse.Namespace, int]) -> dict:
         "flow_file_name": f"flow/{name}.npy",
         "tracks_file_name": f"tracks/{name}.npz",
         "seed": seed,
+        **describe(clip),
     }
+
+
+def describe(clip: Clip) -> dict:
+    """How camera and objects move."""
+    pairs = zip(clip.scene.objects, clip.motions, strict=True)
+    return {
+        "camera": asdict(clip.camera_motion),
+        "objects": [
+            {"color": solid.color, "shape": solid.shape, "speed": speed_of(solid, motion) * clip.scene.camera.focal}
+            for solid, motion in pairs
+        ],
+    }
+
+
+def speed_of(solid: Solid, motion: SolidMotion) -> float:
+    """Metres per frame over metres of depth."""
+    return float(np.hypot(motion.vx, motion.vz) / solid.z)
 
 
 def write_truth(path: Path, rendering: ClipRendering) -> None:

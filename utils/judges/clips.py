@@ -1,0 +1,112 @@
+"""What the judge of clips learns from: clips with their facts, some of them damaged."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from utils.data.clip_frames import list_frames
+from utils.data.video_records import METADATA
+from utils.judges.damage import damage
+from utils.judges.data import from_bytes
+from utils.judges.video import CAMERAS, DAMAGES
+from utils.scenes import COLORS
+from utils.scenes.clips import REACHES
+
+DAMAGED = 0.3  # share of the samples
+REACH_FRAMES = 15  # frame steps in which a camera goes its whole way: clips are planned for 16 frames
+
+
+class Clips:
+    """A data set of `utils.scenes.write_clips` in memory.
+
+    Attributes:
+        videos: uint8 (N, F, 3, H, W).
+        flow: float32 (N, F - 1, 2, H/8, W/8), means over 8x8 pixels, in pixels per frame.
+        facts: For each clip what `facts_of` says.
+
+    Raises:
+        FileNotFoundError: There is no such data set.
+        ValueError: Its metadata does not say how camera and objects move.
+    """
+
+    def __init__(self, folder: str | Path, count: int | None = None):
+        folder = Path(folder)
+        if not (folder / METADATA).is_file():
+            raise FileNotFoundError(f"There are no clips in {folder}; write some with utils.scenes.write_clips.")
+        rows = [json.loads(line) for line in (folder / METADATA).read_text().splitlines()][:count]
+        if any(not {"camera", "objects"} <= row.keys() for row in rows):
+            raise ValueError(f"{folder} does not say how things move; write it with utils.scenes.write_clips.")
+        self.videos = torch.stack([read_frames(folder / row["video_folder"]) for row in tqdm(rows, desc="read clips")])
+        flows = [torch.from_numpy(np.load(folder / row["flow_file_name"])).float() for row in rows]
+        self.flow = torch.stack([F.avg_pool2d(flow, 8) for flow in flows])
+        width = self.videos.shape[-1]
+        self.facts = [facts_of(row, flow, width) for row, flow in zip(rows, flows, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+
+class ClipJudgeDataset(Dataset):
+    """Samples for the judge: every other one mirrored, `DAMAGED` of them damaged.
+
+    A sample has `video` (F, 3, H, W) in [-1, 1], `flow` as in `Clips`, `intact` (1 if nothing was damaged: only then the facts
+    hold) and the facts by name.
+    """
+
+    def __init__(self, clips: Clips):
+        self.clips = clips
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        mirrored, damaged = torch.rand(2).tolist()
+        kind = int(torch.randint(1, len(DAMAGES), ())) if damaged < DAMAGED else 0
+        return self.sample(index, mirrored < 0.5, kind)
+
+    def sample(self, index: int, mirrored: bool = False, kind: int = 0) -> dict[str, torch.Tensor]:
+        """kind: Index into `DAMAGES`."""
+        video, flow, facts = from_bytes(self.clips.videos[index]), self.clips.flow[index], self.clips.facts[index]
+        if mirrored:
+            video, flow, facts = video.flip(-1), mirror_flow(flow), mirror_facts(facts)
+        about = {"damage": torch.tensor(kind), "intact": torch.tensor(float(kind == 0))}
+        return {"video": damage(video, DAMAGES[kind]), "flow": flow, **facts, **about}
+
+
+def facts_of(row: dict, flow: torch.Tensor, width: int) -> dict[str, torch.Tensor]:
+    """Facts of a clip from its row of the metadata and its flow (F - 1, 2, H, W)."""
+    moved = [row["camera"][name] * REACH_FRAMES / REACHES[name] for name in CAMERAS[1:]]
+    kind = next((i for i, way in enumerate(moved, 1) if way), 0)
+    speeds = [one["speed"] * width for one in row["objects"]]
+    colors = {one["color"] for one in row["objects"]}
+    return {
+        "camera": torch.tensor(kind),
+        "camera_way": torch.tensor(moved),
+        "motion": flow.norm(dim=1).mean().log1p()[None],
+        "direction": flow.mean(dim=(0, 2, 3)),
+        "speed": torch.tensor(speeds).mean().log1p()[None],
+        "count": torch.tensor(len(row["objects"]) - 1),
+        "colors": torch.tensor([float(color in colors) for color in COLORS]),
+    }
+
+
+def mirror_facts(facts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Left and right exchanged: pan, truck and the flow's x change their sign, dolly and the flow's y do not."""
+    signs = {"camera_way": torch.tensor([-1.0, -1.0, 1.0]), "direction": torch.tensor([-1.0, 1.0])}
+    return {name: value * signs[name] if name in signs else value for name, value in facts.items()}
+
+
+def mirror_flow(flow: torch.Tensor) -> torch.Tensor:
+    return flow.flip(-1) * torch.tensor([-1.0, 1.0])[:, None, None]
+
+
+def read_frames(folder: Path) -> torch.Tensor:
+    """uint8 (F, 3, H, W)"""
+    frames = np.stack([np.array(Image.open(path).convert("RGB")) for path in list_frames(folder)])
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
