@@ -22,13 +22,12 @@ from pipelines.request import default_size
 from utils.arguments import parse_args, run_script
 from utils.depth import color_disparity, normalize_disparity, read_disparity, write_disparity
 from utils.files import replacing
-from utils.images import read_image, to_image, to_pixels
-from utils.pretrained import loading
+from utils.images import cover, read_image, to_image, to_pixels
+from utils.pretrained import DTYPES, check_device, loading
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODES = ("joint", "image_to_depth", "depth_to_image", "coarse")
 PROMPT = "a red cube and a blue sphere on a gray floor, white wall"
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -112,13 +111,6 @@ def check_arguments(args) -> None:
         scheduler_class(args.scheduler)
     check_device(args.device)
     check_folder(Path(args.output_dir), args.overwrite)
-
-
-def check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {device} is not available here: take cpu, say.") from error
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -211,11 +203,7 @@ def fit(picture: torch.Tensor, size: tuple[int, int], path: str) -> torch.Tensor
     if found == size:
         return picture
     print(f"{path}: {found[1]}x{found[0]} pixels are resized and cropped to {size[1]}x{size[0]}.")
-    scale = max(size[0] / found[0], size[1] / found[1])
-    covering = [max(due, round(side * scale)) for due, side in zip(size, found, strict=True)]
-    picture = torch.nn.functional.interpolate(picture[None], covering, mode="bilinear", antialias=True)[0]
-    top, left = ((side - due) // 2 for side, due in zip(covering, size, strict=True))
-    return picture[:, top : top + size[0], left : left + size[1]].clamp(-1, 1)
+    return cover(picture, size)
 
 
 def sampling_arguments(args, image, conditions: dict) -> dict:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
+from torch.nn import functional
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -52,3 +53,15 @@ def to_image(pixels: torch.Tensor) -> Image.Image:
     """A tensor (3, H, W) in [-1, 1] as a picture; values outside are clipped."""
     values = pixels.detach().float().cpu().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).numpy())
+
+
+def cover(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Pixels (C, H, W) resized, shape kept, to cover (height, width), and the middle of that size cut out; bilinear with antialiasing."""
+    found = tuple(pixels.shape[-2:])
+    if found == tuple(size):
+        return pixels
+    scale = max(due / side for due, side in zip(size, found, strict=True))
+    covering = [max(due, round(side * scale)) for due, side in zip(size, found, strict=True)]
+    resized = functional.interpolate(pixels[None], covering, mode="bilinear", antialias=True)[0]
+    top, left = ((side - due) // 2 for side, due in zip(covering, size, strict=True))
+    return resized[:, top : top + size[0], left : left + size[1]].clamp(-1, 1)

@@ -1,8 +1,12 @@
-"""Pretrained models by the name of a folder or of a repository on the hub."""
+"""Pretrained models by the name of a folder or of a repository on the hub, and where they run."""
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+
+import torch
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @contextlib.contextmanager
@@ -19,3 +23,11 @@ def loading(name: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise FileNotFoundError(missing) from error
+
+
+def check_device(device: str) -> None:
+    """Raise a ValueError unless tensors can be made on the device of `--device`."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device} is not available here: take cpu, say.") from error
