@@ -9,8 +9,6 @@ import torch
 import patch
 from pipelines.sides import Side
 
-READING_ANOTHER = (("both", "x_reads_y"), ("both", "y_reads_x"))
-READ_BY_ANOTHER = (("both", "y_reads_x"), ("both", "x_reads_y"))
 FREE, TEXT, ALONE = "free", "text", "alone"  # without the prompt; with it; with it and without joint attention
 
 
@@ -58,7 +56,7 @@ def lay_out_rows(
     for i, side in enumerate(sides):
         if not side.given:
             slots += [(i, term) for term in terms]
-        elif side_acts(i, sides, directions, READ_BY_ANOTHER):
+        elif is_read(i, sides, directions):
             slots += [(i, term) for term in terms if term != ALONE]
     return Rows(tuple(slots), batch)
 
@@ -66,13 +64,21 @@ def lay_out_rows(
 def constant_sides(sides: list[Side], rows: Rows, directions: dict) -> list[int]:
     """Numbers of the sides that are the same at every step: given, and reading no other."""
     present = sorted({i for i, _ in rows.slots})
-    return [i for i in present if sides[i].given and not side_acts(i, sides, directions, READING_ANOTHER)]
+    return [i for i in present if sides[i].given and not reads_another(i, sides, directions)]
 
 
-def side_acts(number: int, sides: list[Side], directions: dict, kinds: tuple[tuple, tuple]) -> bool:
-    """Whether one of a side's pairs has a direction of `kinds`: those that count for an image, and for a condition."""
-    own = directions.values() if number == 0 else [directions[sides[number].name]]
-    return any(direction in kinds[min(number, 1)] for direction in own)
+def reads_another(number: int, sides: list[Side], directions: dict) -> bool:
+    """Whether a side reads the other one of a pair: the image is the x of all pairs, a condition the y of its own."""
+    if number == 0:
+        return any(direction in ("both", "x_reads_y") for direction in directions.values())
+    return directions[sides[number].name] in ("both", "y_reads_x")
+
+
+def is_read(number: int, sides: list[Side], directions: dict) -> bool:
+    """Whether the other one of a pair reads a side."""
+    if number == 0:
+        return any(direction in ("both", "y_reads_x") for direction in directions.values())
+    return directions[sides[number].name] in ("both", "x_reads_y")
 
 
 @contextmanager
