@@ -1,0 +1,179 @@
+"""LoRA for networks that have no `add_adapter` and no `load_lora_weights`, such as the UNet of Stable Video Diffusion.
+
+The file is that of diffusers: `pytorch_lora_weights.safetensors`, keys `unet.{layer}.lora_A.weight`, and the configuration in the header under
+`lora_adapter_metadata`, without which an alpha other than the rank would be lost.
+"""
+
+import json
+import re
+import warnings
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from utils.files import replacing
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+PREFIX = "unet."
+METADATA = "lora_adapter_metadata"
+FIELDS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias")
+PROJECTIONS = r"\.attn[12]\.(to_[qkv]|to_out\.0)$"
+TARGETS = {
+    "temporal": r"\.temporal_transformer_blocks\." + ".*" + PROJECTIONS,
+    "spatial": r"\.transformer_blocks\." + ".*" + PROJECTIONS,
+    "all": r"\.(temporal_)?transformer_blocks\." + ".*" + PROJECTIONS,
+}
+
+
+def lora_targets(unet: nn.Module, targets: str = "temporal") -> list[str]:
+    """Full names of the layers to adapt.
+
+    Args:
+        targets: "temporal", "spatial" or "all" attention; anything else is a regular expression searched in the names of linear layers and
+            convolutions.
+
+    Raises:
+        ValueError: It is no regular expression, or fits no layer.
+    """
+    try:
+        pattern = re.compile(TARGETS.get(targets, targets))
+    except re.error as error:
+        raise ValueError(f"{targets!r} is no regular expression: {error}.") from error
+    kinds = (nn.Linear, nn.Conv2d, nn.Conv3d)
+    layers = [name for name, module in unet.named_modules() if isinstance(module, kinds) and pattern.search(name)]
+    if not layers:
+        raise ValueError(f"No layer is called as {targets!r} asks; choose {', '.join(TARGETS)} or another expression.")
+    return layers
+
+
+def add_lora(
+    unet: nn.Module,
+    rank: int,
+    alpha: float | None = None,
+    targets: str = "temporal",
+    adapter_name: str = "default",
+) -> list[nn.Parameter]:
+    """Add a LoRA, which changes nothing yet, and return its parameters; everything else is frozen.
+
+    alpha: The update is scaled by alpha / rank; by default the rank.
+    """
+    layers = lora_targets(unet, targets)
+    alpha = rank if alpha is None else alpha
+    _inject(unet, LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers), adapter_name)
+    unet.requires_grad_(False)
+    parameters = [p for name, p in unet.named_parameters() if f".{adapter_name}." in name and ".lora_" in name]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    return parameters
+
+
+def save_lora(
+    unet: nn.Module,
+    path: str | Path,
+    adapter_name: str = "default",
+    base_model: str | None = None,
+    training: dict | None = None,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write an adapter into a folder, or a file whose name ends in .safetensors, and return the file. One of that name is replaced.
+
+    Args:
+        base_model: Name or folder of the model that it was trained on.
+        training: Arguments worth keeping, as JSON can hold them.
+        dtype: Of the file, by default that of the weights.
+    """
+    config = getattr(unet, "peft_config", {}).get(adapter_name)
+    if config is None:
+        raise ValueError(f"There is no adapter {adapter_name!r} to save: the network has {_names(unet)}.")
+    tensors = get_peft_model_state_dict(unet, adapter_name=adapter_name)
+    tensors = {PREFIX + name: value.detach().to("cpu", dtype).contiguous() for name, value in tensors.items()}
+    header = {PREFIX + name: value for name, value in config.to_dict().items()}
+    about = {"base_model": base_model, "training": training or {}}
+    metadata = {"format": "pt", METADATA: _json(header), "config": _json(about)}
+    with replacing(lora_file(path)) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+    return lora_file(path)
+
+
+def load_lora(unet: nn.Module, path: str | Path, adapter_name: str = "default") -> None:
+    """Add the adapter of a file or folder, frozen, and active beside those that are active already.
+
+    A file without the header has alpha equal to the rank, as diffusers reads it.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It holds something else, was made for another network, or the name is taken.
+    """
+    path = lora_file(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no LoRA {path}.")
+    config, tensors = _read(path)
+    layers = {name.rpartition(".lora_")[0] for name in tensors}
+    _check_fit(unet, path, tensors)
+    _inject(unet, LoraConfig(**config, target_modules=sorted(layers)), adapter_name)
+    set_peft_model_state_dict(unet, tensors, adapter_name)
+    for name, parameter in unet.named_parameters():
+        if f".{adapter_name}." in name and ".lora_" in name:
+            parameter.requires_grad_(False)
+
+
+def lora_file(path: str | Path) -> Path:
+    """The file in a folder; a name that ends in .safetensors is taken as it is."""
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else path / LORA_FILE
+
+
+def _inject(unet: nn.Module, config: LoraConfig, adapter_name: str) -> None:
+    if adapter_name in getattr(unet, "peft_config", {}):
+        raise ValueError(f"The network has an adapter {adapter_name!r} already: choose another name.")
+    active = {layer: layer.active_adapters for layer in _lora_layers(unet)}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")
+        inject_adapter_in_model(config, unet, adapter_name)
+    for layer in _lora_layers(unet):
+        wanted = [*active.get(layer, []), adapter_name]
+        layer.set_adapter([name for name in wanted if name in layer.lora_A], inference_mode=True)
+
+
+def _lora_layers(unet: nn.Module) -> list[LoraLayer]:
+    return [module for module in unet.modules() if isinstance(module, LoraLayer)]
+
+
+def _read(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Fields of the configuration, and tensors named as PEFT names them."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+        tensors = {name.removeprefix(PREFIX): value for name, value in load_file(path).items()}
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} holds no readable weights: {error}.") from error
+    first = next((value for name, value in sorted(tensors.items()) if name.endswith(".lora_A.weight")), None)
+    if first is None:
+        raise ValueError(f"{path} is no LoRA: it has no lora_A.weight.")
+    config = {name.removeprefix(PREFIX): value for name, value in header.items()}
+    known = {name: config[name] for name in FIELDS if name in config}
+    return known or {"r": len(first), "lora_alpha": len(first)}, tensors
+
+
+def _check_fit(unet: nn.Module, path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    layers = dict(unet.named_modules())
+    for name, value in tensors.items():
+        layer, _, part = name.rpartition(".lora_")
+        weight = getattr(layers.get(layer), "weight", None)
+        width = None if weight is None else weight.shape[1] if part.startswith("A") else weight.shape[0]
+        found = value.shape[1] if part.startswith("A") else value.shape[0]
+        if width != found:
+            raise ValueError(f"{path} was made for another network: {name} is {found} wide there and {width} here.")
+
+
+def _names(unet: nn.Module) -> str:
+    return ", ".join(getattr(unet, "peft_config", {})) or "none"
+
+
+def _json(values: dict) -> str:
+    return json.dumps(values, default=lambda value: sorted(value) if isinstance(value, set) else str(value))
