@@ -2,6 +2,8 @@
 
     h + Attn(h) + weight * post(Attn_joint(q = own row, k and v = partner's row))        (UniCon, arXiv 2410.11439)
 
+The post "aligned" also takes the value v of the partner's token at the reader's own place: post(Attn_joint(...), v).
+
 Letters: R rows of a layer, L of them that read (L links), N tokens, C channels.
 """
 
@@ -122,14 +124,14 @@ def with_self_adapters(layer: nn.Module, base: torch.Tensor, x: torch.Tensor) ->
 
 
 def project_post(attn, fusion: Fusion, sides: list[Read | None]) -> tuple[torch.Tensor | None, ...]:
-    """Output projections of what x and y read, the attention's own first."""
+    """Output projections of what x and y read, the attention's own first; only "aligned" needs the values too."""
     outs, values = zip(*(side or (None, None) for side in sides), strict=True)
     post = folded_post(attn, fusion)
     if post is None:
         post = attn.joint_post[post_key(fusion.name)]
         queries = [reads and reads.query for reads in (fusion.x, fusion.y)]
         outs = [cast_input(post, project_read(attn, *side)) for side in zip(outs, queries, strict=True)]
-        values = [cast_input(post, value) for value in values]
+        values = [cast_input(post, value) for value in values] if post.ALIGNED else values
     return post(*outs, *values) if post.ALIGNED else post(*outs)
 
 

@@ -1,7 +1,8 @@
 """Output projections of the joint attention, zero at the start: the patched model is still the base.
 
-Each maps what x read and what y read, (n, N, C) or `None` for a side that did not read, to the two updates. They are
-made of whole linear layers, so that offloading, which moves weights layer by layer, finds every one.
+Each maps what x read and what y read, (n, N, C) or `None` for a side that did not read, to the two updates; "aligned"
+also takes the partners' values, (n, N, V) each. They are made of whole linear layers, so that offloading, which moves
+weights layer by layer, finds every one.
 """
 
 from typing import ClassVar
