@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from utils.metrics.frechet import distance_of_features, frechet_distance
+from utils.metrics.frechet import bootstrap_distance, distance_of_features, frechet_distance
 from utils.metrics.images import psnr, ssim
+from utils.metrics.object_motion import object_motion
+from utils.metrics.statistics import rank_correlation
 from utils.metrics.video import frame_consistency
 
 
@@ -77,3 +79,61 @@ def test_frechet_distance_takes_videos_in_batches_and_a_network_of_features():
         frechet_distance(real[:1].split(1), generated.split(4), features)
     with pytest.raises(ValueError, match="no sample"):
         frechet_distance([], generated.split(4), features)
+
+
+def test_the_interval_of_a_frechet_distance_holds_it_and_narrows_with_more_samples():
+    rng = np.random.default_rng(0)
+
+    def estimate(count, **options):
+        real, generated = (torch.from_numpy(rng.normal(size=(count, 2))) for _ in range(2))
+        return bootstrap_distance(real, generated + 1, resamples=100, **options)
+
+    few, many = estimate(50), estimate(800)
+    assert few.low <= few.mean <= few.high
+    assert many.high - many.low < 0.5 * (few.high - few.low)
+    assert many.low < 2 < many.high  # |(1, 1)|²
+
+
+def test_pairs_that_differ_by_a_constant_have_no_width():
+    real = torch.from_numpy(np.random.default_rng(0).normal(size=(60, 3)))
+    found = bootstrap_distance(real, real + 1, paired=True, resamples=50)
+    assert found.mean == pytest.approx(3, rel=1e-5)
+    assert found.high - found.low < 1e-4
+    with pytest.raises(ValueError, match="as many samples"):
+        bootstrap_distance(real, real[:50], paired=True)
+
+
+def moving_square(shift, camera, frames=5):
+    """Flow (F - 1, 2, 32, 32) of a square that moves by `shift` before a background that moves by `camera`, and the square in frame 0."""
+    flow = torch.tensor(camera, dtype=torch.float32)[None, :, None, None].repeat(frames - 1, 1, 32, 32)
+    for t in range(frames - 1):
+        x, y = (8 + t * (c + s) for c, s in zip(camera, shift, strict=True))
+        flow[t, :, y - 1 : y + 7, x - 1 : x + 7] += torch.tensor(shift, dtype=torch.float32)[:, None, None]
+    square = torch.zeros(32, 32, dtype=torch.bool)
+    square[8:14, 8:14] = True
+    return flow, square
+
+
+@pytest.mark.parametrize("camera", [(0, 0), (1, 0), (-1, 1)])
+def test_object_motion_follows_the_object_and_leaves_out_the_camera(camera):
+    assert object_motion(*moving_square((3, 0), camera)) == pytest.approx(3, abs=1e-4)
+    assert object_motion(*moving_square((0, 0), camera)) == pytest.approx(0, abs=1e-4)
+
+
+def test_object_motion_needs_objects_and_a_background():
+    flow, square = moving_square((1, 0), (0, 0))
+    for mask in (torch.zeros_like(square), torch.ones_like(square)):
+        with pytest.raises(ValueError, match="need 8"):
+            object_motion(flow, mask)
+    with pytest.raises(ValueError, match="of one size"):
+        object_motion(flow, square[:16])
+
+
+def test_rank_correlation_depends_on_order_alone_and_shares_ties():
+    assert rank_correlation([1, 2, 3, 4], [10, 100, 1000, 1001]) == pytest.approx(1)
+    assert rank_correlation([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
+    assert rank_correlation([1, 2, 3], [5, 5, 5]) == 0
+    assert rank_correlation([1, 2, 3, 4], [1, 3, 2, 4]) == pytest.approx(0.8)
+    assert rank_correlation([1, 2, 3, 4], [1, 1, 2, 2]) == pytest.approx(2 / 5**0.5)
+    with pytest.raises(ValueError, match="one length"):
+        rank_correlation([1, 2], [1, 2, 3])

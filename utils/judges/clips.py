@@ -53,7 +53,7 @@ class Clips:
 
 
 class ClipJudgeDataset(Dataset):
-    """Samples for the judge: every other one mirrored, `DAMAGED` of them damaged.
+    """Samples for the judge: every other one mirrored, every other one backwards, `DAMAGED` of them damaged.
 
     A sample has `video` (F, 3, H, W) in [-1, 1], `flow` as in `Clips`, `intact` (1 if nothing was damaged: only then the facts
     hold) and the facts by name.
@@ -66,15 +66,19 @@ class ClipJudgeDataset(Dataset):
         return len(self.clips)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        mirrored, damaged = torch.rand(2).tolist()
+        mirrored, backwards, damaged = torch.rand(3).tolist()
         kind = int(torch.randint(1, len(DAMAGES), ())) if damaged < DAMAGED else 0
-        return self.sample(index, mirrored < 0.5, kind)
+        return self.sample(index, mirrored < 0.5, backwards < 0.5, kind)
 
-    def sample(self, index: int, mirrored: bool = False, kind: int = 0) -> dict[str, torch.Tensor]:
+    def sample(
+        self, index: int, mirrored: bool = False, backwards: bool = False, kind: int = 0
+    ) -> dict[str, torch.Tensor]:
         """kind: Index into `DAMAGES`."""
         video, flow, facts = from_bytes(self.clips.videos[index]), self.clips.flow[index], self.clips.facts[index]
         if mirrored:
             video, flow, facts = video.flip(-1), mirror_flow(flow), mirror_facts(facts)
+        if backwards:
+            video, flow, facts = video.flip(0), -flow.flip(0), reverse_facts(facts)
         about = {"damage": torch.tensor(kind), "intact": torch.tensor(float(kind == 0))}
         return {"video": damage(video, DAMAGES[kind]), "flow": flow, **facts, **about}
 
@@ -100,6 +104,11 @@ def mirror_facts(facts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Left and right exchanged: pan, truck and the flow's x change their sign, dolly and the flow's y do not."""
     signs = {"camera_way": torch.tensor([-1.0, -1.0, 1.0]), "direction": torch.tensor([-1.0, 1.0])}
     return {name: value * signs[name] if name in signs else value for name, value in facts.items()}
+
+
+def reverse_facts(facts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Last frame first. The mean flow back is taken for that ahead with its sign changed, as it is but for borders."""
+    return {name: -value if name in ("camera_way", "direction") else value for name, value in facts.items()}
 
 
 def mirror_flow(flow: torch.Tensor) -> torch.Tensor:

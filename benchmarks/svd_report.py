@@ -1,0 +1,147 @@
+"""From the rows of `benchmarks.eval_svd` to numbers with intervals."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from utils.metrics.frechet import bootstrap_distance, distance_of_features
+from utils.metrics.statistics import Estimate, bootstrap, bootstrap_mean, paired_difference, rank_correlation
+from utils.scenes.clips import REACHES
+
+SAME_SCENES = (
+    "frozen",
+    "autoencoder",
+    "samples",
+    "fixed",
+)  # tasks of the first frames of the true clips, in their order
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an evaluation has measured.
+
+    Attributes:
+        settings: Its arguments.
+        rows: Of each task that is complete, as `benchmarks.svd_tasks` describes them.
+    """
+
+    settings: dict
+    rows: dict[str, list[dict]]
+
+    def values(self, task: str, name: str) -> np.ndarray:
+        """One number of each row of a task."""
+        return np.array([row[name] for row in self.rows[task]])
+
+    def features(self, task: str) -> torch.Tensor:
+        """(N, D)"""
+        return torch.tensor([row["features"] for row in self.rows[task]], dtype=torch.float64)
+
+    @cached_property
+    def has_truth(self) -> bool:
+        return "truth" in self.rows
+
+
+def summarize(results: Results, before: Results | None = None) -> dict[str, dict[str, Estimate]]:
+    """Estimates by task and name; with the results of another model also what differs between the two.
+
+    Raises:
+        ValueError: The other results are of other clips.
+    """
+    estimates = {task: means(results, task) for task in results.rows}
+    if results.has_truth:
+        estimates["truth"] |= {"fvd_of_halves": halves(results)}
+        for task in results.rows.keys() - {"truth", "buckets"}:
+            estimates[task] |= distance_to_truth(results, task)
+        for task in results.rows.keys() & set(SAME_SCENES):
+            estimates[task] |= motion_against_truth(results, task)
+        if {"samples", "fixed"} <= results.rows.keys():
+            estimates["fixed - samples"] = {"motion_error": difference_of_errors(results)}
+    if "buckets" in results.rows:
+        estimates["buckets"] = obedience(results)
+    if before:
+        estimates["samples - samples before"] = change(results, before)
+    return estimates
+
+
+def means(results: Results, task: str) -> dict[str, Estimate]:
+    numbers = {name: results.values(task, name) for name in ("motion", "object_motion", "consistency")}
+    cameras = results.values(task, "camera")
+    numbers |= {f"judged_{name}": cameras == name for name in REACHES}
+    return {name: bootstrap_mean(values) for name, values in numbers.items()}
+
+
+def distance_to_truth(results: Results, task: str) -> dict[str, Estimate]:
+    paired = task in SAME_SCENES
+    found = results.features(task)
+    truth = results.features("truth")[: len(found)] if paired else results.features("truth")
+    return {"fvd": bootstrap_distance(truth, found, paired=paired)}
+
+
+def halves(results: Results) -> Estimate:
+    """Distance of every other true clip from those between."""
+    features = results.features("truth")
+    return bootstrap_distance(features[::2], features[1::2])
+
+
+def motion_against_truth(results: Results, task: str) -> dict[str, Estimate]:
+    """Ratios of the mean motions, and mean errors of a clip's motion."""
+    ratios, errors = {}, {}
+    for name in ("motion", "object_motion"):
+        found = results.values(task, name)
+        true = results.values("truth", name)[: len(found)]
+        ratios[f"{name}_ratio"] = bootstrap_mean(found, true)
+        errors[f"{name}_error"] = bootstrap_mean(abs(found - true))
+    return ratios | errors
+
+
+def difference_of_errors(results: Results) -> Estimate:
+    """By how much a clip's motion is farther from truth with the fixed bucket."""
+    fixed = results.values("fixed", "motion")
+    computed, true = (results.values(task, "motion")[: len(fixed)] for task in ("samples", "truth"))
+    return paired_difference(abs(fixed - true), abs(computed - true))
+
+
+def obedience(results: Results) -> dict[str, Estimate]:
+    """Rank correlation of bucket and motion: mean over scenes, and over all samples of all scenes at once; then means at each bucket."""
+    tried = results.settings["buckets"]
+    table = {name: results.values("buckets", name).reshape(-1, len(tried)) for name in ("object_motion", "motion")}
+    found = {}
+    for name, values in table.items():
+        found[f"{name}_rank_correlation"] = bootstrap_mean([rank_correlation(tried, row) for row in values])
+        found[f"{name}_rank_correlation_pooled"] = bootstrap(
+            lambda drawn, v=values: rank_correlation(np.tile(tried, len(drawn)), v[drawn].ravel()), len(values)
+        )
+    for name, values in table.items():
+        found |= {f"{name}_at_{bucket}": bootstrap_mean(values[:, k]) for k, bucket in enumerate(tried)}
+    return found
+
+
+def change(results: Results, before: Results) -> dict[str, Estimate]:
+    """How the samples of two models differ in their distance from the same true clips; below 0: those of `results` are nearer."""
+    for both in (results, before):
+        if not {"truth", "samples"} <= both.rows.keys():
+            raise ValueError("A comparison needs the tasks truth and samples of both models.")
+    truth, other = (both.features("truth") for both in (results, before))
+    if truth.shape != other.shape or not torch.allclose(truth, other, atol=1e-3):
+        raise ValueError("--compare_to holds results of other clips: give both runs the same --camera and seeds.")
+    return {"fvd": difference_of_distances(truth, results.features("samples"), before.features("samples"))}
+
+
+def difference_of_distances(truth, after, before, resamples: int = 500) -> Estimate:
+    """Fréchet distance of truth and after less that of truth and before, all (N, D) and drawn together."""
+
+    def difference(drawn) -> float:
+        return distance_of_features(truth[drawn], after[drawn]) - distance_of_features(truth[drawn], before[drawn])
+
+    return bootstrap(difference, len(truth), resamples=resamples)
+
+
+def table_lines(estimates: dict[str, dict[str, Estimate]]) -> list[str]:
+    lines = ["| task | measure | mean | 95% interval |", "|---|---|---|---|"]
+    return lines + [
+        f"| {task} | {name} | {value.mean:.4f} | {value.low:.4f} to {value.high:.4f} |"
+        for task, found in estimates.items()
+        for name, value in found.items()
+    ]

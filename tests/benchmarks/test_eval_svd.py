@@ -1,0 +1,203 @@
+"""The evaluation of image to video end to end on a random model, and its figures on cases of known value."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import svd_tasks
+from benchmarks.eval_svd import TASKS, main, parser
+from benchmarks.svd_clips import AT_ONCE, TrueClips
+from benchmarks.svd_report import Results, summarize
+from benchmarks.svd_tasks import Bench
+from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.judges import AttributeJudge, VideoJudge, save_judge
+from utils.motion_helper import PROCEDURAL
+from utils.scenes import render_clip, sample_clip
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_video_pipeline().save_pretrained(folder)
+    PROCEDURAL.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judges_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judges")
+    torch.manual_seed(0)
+    save_judge(folder / "video.safetensors", VideoJudge((8, 8, 8)))
+    save_judge(folder / "attributes.safetensors", AttributeJudge((8, 8, 8)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def command(model_dir, judges_dir, cache_dir, tmp_path):
+    """Arguments of a small evaluation."""
+
+    def make(*more):
+        values = {
+            "model_dir": model_dir,
+            "judges_dir": judges_dir,
+            "cache_dir": cache_dir,
+            "num_clips": 4,
+            "num_fixed": 2,
+            "num_swept": 2,
+            "num_frames": 3,
+            "batch_size": 3,
+            "num_inference_steps": 2,
+            "output_dir": tmp_path / "out",
+        }
+        return [*(str(part) for name, value in values.items() for part in (f"--{name}", value)), *map(str, more)]
+
+    return make
+
+
+def read(folder):
+    return json.loads((folder / "results.json").read_text())["results"]
+
+
+def test_all_tasks_give_a_table_a_json_and_pictures(command, capsys):
+    folder = main(command("--buckets", 0, 255))
+    results = read(folder)
+    assert set(results) == {*TASKS, "fixed - samples"}
+    assert {"fvd", "consistency", "motion_ratio", "object_motion_ratio", "motion_error"} <= set(results["samples"])
+    assert {"object_motion_rank_correlation", "object_motion_rank_correlation_pooled"} <= set(results["buckets"])
+    assert all(v["low"] <= v["mean"] <= v["high"] for values in results.values() for v in values.values())
+    table = (folder / "results.md").read_text()
+    assert table in capsys.readouterr().out
+    for name in ("results.png", "motion.png"):
+        Image.open(folder / name).verify()
+    sheet = Image.open(folder / "partial/samples/picture.png")
+    assert sheet.size == (3 * 64, 3 * (2 * 64 + svd_tasks.GAP))  # three frames; truth, sample and a gap for each clip
+    assert not list(folder.rglob(".tmp*"))
+
+
+def test_a_frozen_frame_does_not_move_and_is_consistent(command):
+    results = read(main(command("--tasks", "truth", "frozen")))
+    assert results["frozen"]["motion_ratio"]["mean"] == pytest.approx(0, abs=1e-2)
+    assert results["frozen"]["object_motion"]["mean"] == pytest.approx(0, abs=1e-2)
+    assert results["frozen"]["consistency"]["mean"] == pytest.approx(1, abs=1e-5)
+    assert results["truth"]["motion"]["mean"] > 0.1
+
+
+def test_a_run_that_was_stopped_goes_on_and_gives_the_same(command, tmp_path, monkeypatch):
+    tasks = ["--tasks", "truth", "samples"]
+    whole = read(main(command(*tasks, "--output_dir", tmp_path / "whole")))
+    calls, draw = [], Bench.draw
+
+    def stopping(bench, scenes, buckets):
+        calls.append(scenes)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return draw(bench, scenes, buckets)
+
+    monkeypatch.setattr(Bench, "draw", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        main(command(*tasks))
+    assert read(main(command(*tasks))) == whole
+    assert calls == [[0, 1, 2], [3], [3]]  # the first chunk is not computed again
+
+
+def test_a_sample_depends_on_its_clip_and_bucket_and_not_on_its_batch(command):
+    bench = Bench(parser().parse_args(command()))
+    together = bench.draw([0, 1], torch.tensor([10, 200]))
+    alone = bench.draw([1], torch.tensor([200]))
+    torch.testing.assert_close(alone[0], together[1], atol=1e-4, rtol=0)
+    assert torch.equal(bench.draw([1], torch.tensor([200])), alone)
+    assert not torch.equal(bench.draw([1], torch.tensor([10])), alone)
+
+
+def test_other_settings_or_weights_are_refused_without_overwrite(command, tmp_path, judges_dir):
+    main(command("--tasks", "frozen"))
+    with pytest.raises(FileExistsError, match="camera None, not 'pan'"):
+        main(command("--tasks", "frozen", "--camera", "pan"))
+    main(command("--tasks", "frozen", "--num_inference_steps", 3, "--overwrite"))
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--judges_dir", "absent"], "no judge absent/video.safetensors"),
+        (["--model_dir", "absent"], "no model absent"),
+        (["--num_swept", "5"], "--num_swept 5"),
+        (["--buckets", "7", "7"], "two different"),
+        (["--num_frames", "1"], "--num_frames 1"),
+        (["--compare_to", "absent"], "--compare_to absent"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_work(command, tmp_path, more, sentence):
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        main(command(*more))
+    assert not (tmp_path / "out").exists()
+
+
+def test_true_clips_are_the_beginning_of_those_that_models_learn_from_and_are_rendered_once(tmp_path, monkeypatch):
+    clips = TrueClips(str(tmp_path), 2_000_000, num_frames=2, resolution=16)
+    rendering = render_clip(sample_clip(2_000_001, 16), 16)
+    pixels = torch.from_numpy(rendering.video[:2]).permute(0, 3, 1, 2) / 127.5 - 1
+    torch.testing.assert_close(clips.videos(range(1, 2))[0], pixels)
+    assert (clips.objects(range(1, 2))[0].numpy() == (rendering.labels[0] >= 0)).all()
+    monkeypatch.setattr("benchmarks.svd_clips.sample_clip", lambda *a, **k: pytest.fail("rendered again"))
+    again = TrueClips(str(tmp_path), 2_000_000, num_frames=2, resolution=16)
+    assert torch.equal(again.videos(range(AT_ONCE)), clips.videos(range(AT_ONCE)))
+
+
+def make_results(truth, samples, sweep=None, **settings):
+    """Rows with the given motions and features; object motion is half of the motion."""
+
+    def rows(motions, features):
+        return [
+            {"features": list(f), "motion": m, "object_motion": m / 2, "consistency": 1.0, "camera": "pan"}
+            for m, f in zip(motions, features, strict=True)
+        ]
+
+    found = {"truth": rows(*truth), "samples": rows(*samples)}
+    if sweep is not None:
+        found["buckets"] = rows(sweep, np.zeros((len(sweep), 2)))
+    return Results(settings, found)
+
+
+def test_figures_of_known_rows():
+    rng = np.random.default_rng(0)
+    features, motions = rng.normal(size=(400, 2)), rng.uniform(1, 2, 400)
+    shifted = features + [3.0, 4.0]
+    found = summarize(make_results((motions, features), (0.8 * motions, shifted)))
+    assert found["samples"]["fvd"].mean == pytest.approx(25, rel=1e-6)  # |(3, 4)|²
+    assert found["samples"]["motion_ratio"].mean == pytest.approx(0.8)
+    assert found["samples"]["motion_error"].mean == pytest.approx(0.2 * motions.mean())
+    assert found["samples"]["judged_pan"].mean == 1 and found["samples"]["judged_still"].mean == 0
+    assert found["truth"]["fvd_of_halves"].mean < 0.1
+
+
+def test_motion_that_grows_with_the_bucket_has_rank_correlation_one():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(4, 2)), np.ones(4)
+    pair = (values[1], values[0])
+    rising = summarize(make_results(pair, pair, sweep=[1, 2, 3, 2, 4, 6], buckets=[10, 20, 30]))["buckets"]
+    assert rising["object_motion_rank_correlation"].mean == 1
+    assert 0.7 < rising["object_motion_rank_correlation_pooled"].mean < 1
+    assert rising["motion_at_20"].mean == 3
+    falling = summarize(make_results(pair, pair, sweep=[3, 2, 1, 6, 4, 2], buckets=[10, 20, 30]))["buckets"]
+    assert falling["object_motion_rank_correlation"].mean == -1
+
+
+def test_a_model_that_came_nearer_to_the_true_clips_has_a_negative_difference():
+    rng = np.random.default_rng(0)
+    features, motions = rng.normal(size=(100, 2)), np.ones(100)
+    near, far = ((motions, features + shift) for shift in (0.5, 2.0))
+    found = summarize(make_results((motions, features), near), make_results((motions, features), far))
+    change = found["samples - samples before"]["fvd"]
+    assert change.mean == pytest.approx(2 * (0.25 - 4))
+    assert change.high < 0
+    with pytest.raises(ValueError, match="other clips"):
+        summarize(make_results((motions, features + 1), near), make_results((motions, features), far))
