@@ -24,6 +24,7 @@ from utils.judges import load_judge
 from utils.metrics.attributes import score_objects
 from utils.metrics.depth import autoencoder_floor, depth_errors, disparity_picture
 from utils.metrics.edges import edge_f1
+from utils.pretrained import loading
 from utils.scenes import Rendering, Scene, caption, render, sample_scene
 
 # Drawn depth has no unit: it is read as that of a scene whose nearest and farthest points are the medians of the world.
@@ -41,7 +42,7 @@ class Bench:
     @cached_property
     def base(self) -> StableDiffusionPipeline:
         """The base alone, in networks of its own."""
-        return self.prepared(StableDiffusionPipeline.from_pretrained(self.args.pretrained_model_name_or_path))
+        return self.loaded(StableDiffusionPipeline)
 
     def joint(self, *conditions: str) -> StableDiffusionJointPipeline:
         """The base with the adapters of these conditions, and perhaps others that are idle."""
@@ -52,9 +53,11 @@ class Bench:
 
     @cached_property
     def joint_pipeline(self) -> StableDiffusionJointPipeline:
-        return self.prepared(StableDiffusionJointPipeline.from_pretrained(self.args.pretrained_model_name_or_path))
+        return self.loaded(StableDiffusionJointPipeline)
 
-    def prepared(self, pipe):
+    def loaded(self, kind: type[StableDiffusionPipeline]) -> StableDiffusionPipeline:
+        with loading(self.args.pretrained_model_name_or_path):
+            pipe = kind.from_pretrained(self.args.pretrained_model_name_or_path)
         pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
         pipe.set_progress_bar_config(disable=True)
         return pipe.to(self.args.device, self.dtype)

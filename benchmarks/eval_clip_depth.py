@@ -18,13 +18,14 @@ import torch
 from PIL import Image
 
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
-from utils.arguments import parse_args
+from utils.arguments import parse_args, run_script
 from utils.data.geometry import Geometry
 from utils.data.records import METADATA
 from utils.depth import color_disparity, normalize_disparity, read_disparity
 from utils.files import replacing
 from utils.images import read_image, to_image, to_pixels
 from utils.metrics.depth import align_disparity
+from utils.pretrained import loading
 
 
 def main(argv=None) -> None:
@@ -115,7 +116,8 @@ def read_frame(args, number: int) -> tuple[torch.Tensor, np.ndarray]:
 
 def draw(args, images) -> np.ndarray:
     """Mean of the depths drawn for each image, (N, H, W)."""
-    pipe = StableDiffusionJointPipeline.from_pretrained(args.pretrained_model_name_or_path)
+    with loading(args.pretrained_model_name_or_path):
+        pipe = StableDiffusionJointPipeline.from_pretrained(args.pretrained_model_name_or_path)
     name = pipe.load_adapter_pair(args.adapter)
     out = pipe(
         image=[to_image(image) for image in images],
@@ -136,4 +138,4 @@ def show(disparity: np.ndarray) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -7,8 +7,6 @@ Prints a table and writes it as results.md, results.json and results.png. A run 
 
 import argparse
 import json
-import logging
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from benchmarks import depth_image_tasks
 from benchmarks.chunks import digest, open_folder, run_in_chunks
-from utils.arguments import parse_args
+from utils.arguments import parse_args, run_script
 from utils.files import replacing
 from utils.metrics.statistics import Estimate, bootstrap_mean, paired_difference
 from utils.training_arguments import positive_int
@@ -178,8 +176,4 @@ def title(text: str) -> Image.Image:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        logging.getLogger(__name__).debug("refused", exc_info=True)
-        sys.exit(f"error: {error}")
+    run_script(main)

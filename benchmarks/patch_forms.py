@@ -15,6 +15,7 @@ from peft import LoraConfig
 import patch
 from benchmarks.timing import Form
 from models.tiny_sd import make_unet
+from utils.pretrained import loading
 
 TOKENS = 77
 PAIR, ALONE = "base, 4 rows", "base, 2 rows"
@@ -80,7 +81,8 @@ def make_base(model: str, device: str = "cpu", dtype: torch.dtype = torch.float3
     elif model == "tiny_sd":
         net = make_unet()
     else:
-        net = UNet2DConditionModel.from_pretrained(model, subfolder="unet")
+        with loading(model):
+            net = UNet2DConditionModel.from_pretrained(model, subfolder="unet")
     torch.nn.Module.to(net, device, dtype)  # diffusers' own `to` warns of every dtype
     return net.eval().requires_grad_(False)
 

@@ -95,6 +95,12 @@ def test_a_script_has_a_main_that_takes_its_arguments(path):
     assert [default.value for default in arguments.defaults] == [None]
 
 
+@pytest.mark.parametrize("path", [path for path in SOURCES if "__main__" in path.read_text()], ids=name)
+def test_what_a_script_refuses_ends_it_with_one_line(path):
+    last = ast.parse(path.read_text()).body[-1]
+    assert ast.unparse(last) == "if __name__ == '__main__':\n    run_script(main)"
+
+
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
 def test_the_files_of_a_variant_exist(variant):
     assert not [str(path) for path in variant.files if not (REPOSITORY / path).exists()]

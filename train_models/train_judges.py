@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch.utils.data import Subset
 
-from utils.arguments import parse_args
+from utils.arguments import parse_args, run_script
 from utils.depth import read_depth
 from utils.files import replacing
 from utils.judges import AttributeJudge, DepthJudge, load_judge, save_judge
@@ -28,6 +28,7 @@ from utils.judges.storage import JUDGES
 from utils.judges.video import DAMAGES, VideoJudge
 from utils.metrics.attributes import score_objects
 from utils.metrics.depth import depth_errors
+from utils.pretrained import loading
 from utils.training import add_training_arguments, check_output_dir, fit
 from utils.training_arguments import positive_int
 
@@ -73,7 +74,8 @@ def check_data(args) -> None:
 
 
 def load_dataset(args) -> JudgeDataset:
-    vae = AutoencoderKL.from_pretrained(args.vae, torch_dtype=torch.float32)
+    with loading(args.vae):
+        vae = AutoencoderKL.from_pretrained(args.vae, torch_dtype=torch.float32)
     scenes = Scenes(args.train_data_dir, args.max_train_samples)
     check_count(args, len(scenes), "scenes")
     return JudgeDataset(scenes, reconstruct_scenes(vae, scenes))
@@ -229,4 +231,4 @@ def card_of(name: str, path: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
