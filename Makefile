@@ -25,5 +25,5 @@ format: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit('Duet needs Python 3.11 or newer; pass PYTHON=python3.12, say' if sys.version_info < (3, 11) else 0)"
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet -e ".[flow,demo,train,dev]" -c constraints.txt
+	$(RUN) -m pip install --quiet -e ".[flow,demo,train,export,dev]" -c constraints.txt
 	touch $(STAMP)
