@@ -127,6 +127,6 @@ def fold(post: nn.Module, out_x: torch.Tensor, out_y: torch.Tensor, base: nn.Lin
     nn.Module.__init__(folded)
     for name, linear in post.named_children():
         side = post.READS.get(name)
-        same = Matrix(linear.weight.detach().to(base.weight.dtype, copy=True))
-        setattr(folded, name, same if side is None else after(linear, out_x if side == "x" else out_y))
+        copied = Matrix(linear.weight.detach().to(base.weight.dtype, copy=True))
+        setattr(folded, name, copied if side is None else after(linear, out_x if side == "x" else out_y))
     return folded

@@ -199,8 +199,12 @@ def gradients(net, name, tiny):
     return [p.grad for p in patch.joint_parameters(net, name)]
 
 
+@pytest.mark.parametrize("post", ["fuse", "aligned"])
 @pytest.mark.parametrize("reentrant", [True, False])
-def test_gradient_checkpointing_gives_equal_gradients(joint_net, tiny, reentrant):
+def test_gradient_checkpointing_gives_equal_gradients(tiny, reentrant, post):
+    joint_net = tiny.make("sd")
+    patch.add_joint(joint_net, "depth", rank=2, post=post)
+    tiny.teach(joint_net, "depth")
     patch.set_pairs(joint_net, [(0, 1, "depth"), (2, 3, "depth", 0.5, "x_reads_y")])
     joint_net.train()
     plain = gradients(joint_net, "depth", tiny)

@@ -103,7 +103,11 @@ def test_any_other_processor(joint_net, tiny):
     assert_close(tiny.run(joint_net), expected)
 
 
-def test_given_samples_are_recorded_in_a_fused_model(joint_net, tiny):
+@pytest.mark.parametrize("post", POSTS)
+def test_given_samples_are_recorded_in_a_fused_model(tiny, post):
+    joint_net = tiny.make("sd")
+    patch.add_joint(joint_net, "depth", rank=2, post=post)
+    tiny.teach(joint_net, "depth")
     patch.set_pairs(joint_net, [(0, 1, "depth", 0.5, "x_reads_y")])
     inputs = tiny.inputs("sd", 2)
     expected = tiny.run(joint_net, batch=2)[:1]

@@ -12,6 +12,7 @@ from peft import LoraConfig
 from safetensors.torch import load_file
 
 import patch
+from patch.post import POSTS
 
 PAIRS = [(0, 2, "depth"), (1, 3, "depth")]
 
@@ -28,15 +29,16 @@ def snapshot(net):
     }
 
 
-def test_every_step_before_training_is_bit_equal(tiny, kind):
+@pytest.mark.parametrize("post", POSTS)
+def test_every_step_before_training_is_bit_equal(tiny, kind, post):
     net = tiny.make(kind)
     base = tiny.run(net, kind)
     assert patch.apply_patch(net) is net
     assert torch.equal(tiny.run(net, kind), base)
-    patch.initialize_joint_layers(net)
+    patch.initialize_joint_layers(net, post=post)
     patch.set_joint_attention_mask(net, [1, 0, 1, 0])
     assert torch.equal(tiny.run(net, kind), base)
-    patch.add_joint(net, "depth", rank=2)
+    patch.add_joint(net, "depth", rank=2, post=post)
     patch.set_pairs(net, PAIRS)
     assert torch.equal(tiny.run(net, kind), base)
 

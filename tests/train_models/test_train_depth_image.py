@@ -147,6 +147,7 @@ def test_a_cached_run_calls_neither_autoencoder_nor_text_encoder_in_its_steps(ba
     [
         ["--post", "conv"],
         ["--post", "conv_fuse"],
+        ["--post", "aligned"],
         ["--gradient_checkpointing"],
         [
             "--mixed_precision",
