@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import HFValidationError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -21,7 +22,7 @@ def loading(name: str | Path) -> Iterator[None]:
         raise FileNotFoundError(missing)
     try:
         yield
-    except OSError as error:
+    except (OSError, HFValidationError) as error:
         raise FileNotFoundError(missing) from error
 
 
