@@ -101,7 +101,9 @@ def test_weights_in_many_files_are_brought_into_one(tmp_path):
     tensors = [onnx.numpy_helper.from_array(weights + i, f"w{i}") for i in range(2)]
     nodes = [onnx.helper.make_node("MatMul", ["x", "w0"], ["y"]), onnx.helper.make_node("Add", ["y", "w1"], ["z"])]
     values = [onnx.helper.make_tensor_value_info(name, 1, [2, width]) for name, width in (("x", 2), ("z", 1024))]
-    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", values[:1], values[1:], tensors), ir_version=8)
+    graph = onnx.helper.make_graph(nodes, "g", values[:1], values[1:], tensors)
+    opset = onnx.helper.make_opsetid("", 17)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
     path = tmp_path / "model.onnx"
     scattered = {"save_as_external_data": True, "all_tensors_to_one_file": False, "size_threshold": 0}
     onnx.save_model(model, path, **scattered)
