@@ -98,7 +98,8 @@ def train(name: str, args, dataset: JudgeDataset | ClipJudgeDataset, trained: ra
 
     def measure(judge) -> dict[str, dict[str, float]]:
         if name == "video":
-            return {"clips": video_metrics(judge.eval(), dataset, held_out)}
+            judge.calibrate(sample["video"][None].to(judge.mean.device) for sample in map(dataset.sample, trained))
+            return {"clips": video_metrics(judge, dataset, held_out)}
         return {v: metrics[name](judge, dataset, held_out, number) for v, number in VERSIONS.items()}
 
     def save(judge, folder):

@@ -4,9 +4,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from train_models.train_judges import attribute_loss, attribute_metrics, depth_loss, depth_metrics, main
-from utils.judges import AttributeJudge, DepthJudge, load_judge
+from train_models.train_judges import attribute_loss, attribute_metrics, depth_loss, depth_metrics, main, video_loss
+from utils.judges import AttributeJudge, DepthJudge, VideoJudge, load_judge
+from utils.judges.clips import ClipJudgeDataset, Clips
 from utils.judges.data import JudgeDataset, Scenes
+from utils.scenes.write_clips import main as write_clips
 from utils.scenes.write_dataset import write_dataset
 
 
@@ -63,3 +65,53 @@ def test_a_judge_learns_a_few_scenes_by_heart(data, make, loss, metrics, better)
         loss(judge, batch).backward()
         optimizer.step()
     assert better(metrics(judge, dataset, range(3), 0))
+
+
+@pytest.fixture(scope="module")
+def clips_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "clips"
+    options = ["--num_samples", "5", "--seed", "1000000", "--first_frames", "3", "--resolution", "32"]
+    write_clips(["--output_dir", str(folder), *options])
+    return folder
+
+
+def test_the_judge_of_clips_is_trained_measured_and_described(clips_dir, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--judges", "video", "--clips_dir", clips_dir, "--output_dir", out, "--max_train_steps", 2]
+    main(list(map(str, [*arguments, "--train_batch_size", 2, "--num_validation_samples", 2])))
+    assert isinstance(load_judge(out / "video.safetensors"), VideoJudge)
+    card = (out / "README.md").read_text()
+    assert "| clips | camera | count | colors | motion | damage |" in card and "from 3 clips" in card
+
+
+def test_a_judge_without_what_it_learns_from_is_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="--judges video needs --clips_dir"):
+        main(["--judges", "video", "--output_dir", str(tmp_path / "out")])
+    with pytest.raises(ValueError, match="--judges depth needs --vae"):
+        main(["--judges", "depth", "--train_data_dir", str(data), "--output_dir", str(tmp_path / "out")])
+
+
+def test_the_judge_of_clips_learns_a_few_clips_by_heart(clips_dir):
+    torch.manual_seed(0)
+    dataset = ClipJudgeDataset(Clips(clips_dir))
+    batch = torch.utils.data.default_collate([dataset.sample(i) for i in range(4)])
+    judge = VideoJudge((8, 16, 16))
+    optimizer = torch.optim.Adam(judge.parameters(), lr=1e-2)
+    first = video_loss(judge, batch)[0].item()
+    for _ in range(80):
+        optimizer.zero_grad()
+        loss, facts = video_loss(judge, batch)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1 * first
+    assert facts["colors"].item() < 0.2 and facts["camera"].item() < 0.1
+
+
+def test_facts_of_damaged_clips_do_not_count(clips_dir):
+    torch.manual_seed(0)
+    dataset = ClipJudgeDataset(Clips(clips_dir))
+    judge = VideoJudge((8, 8, 8)).eval()
+    damaged = torch.utils.data.default_collate([dataset.sample(i, kind=1) for i in range(3)])
+    facts = video_loss(judge, damaged)[1]
+    assert facts.pop("damage") > 0
+    assert all(value == 0 for value in facts.values())

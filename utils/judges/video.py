@@ -3,6 +3,8 @@
 What it knows in `NUM_FEATURES` numbers before it says anything serves as the features of a Fréchet distance between sets of clips.
 """
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -48,8 +50,8 @@ class VideoJudge(nn.Module):
         self.places = nn.Conv2d(c2, c1, 1)
         self.hidden = nn.Linear(2 * 16 * c1, 2 * c2)
         self.last = nn.Linear(2 * c2, NUM_FEATURES)
-        # Deviation 1 over clips: no feature outweighs the others in a distance.
-        self.scale = nn.BatchNorm1d(NUM_FEATURES, affine=False, momentum=0.02)
+        self.register_buffer("mean", torch.zeros(NUM_FEATURES))
+        self.register_buffer("deviation", torch.ones(NUM_FEATURES))
         self.heads = nn.Linear(NUM_FEATURES, sum(FACTS.values()))
 
     def forward(self, video: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -60,8 +62,15 @@ class VideoJudge(nn.Module):
         }
 
     def features(self, video: torch.Tensor) -> torch.Tensor:
-        """(B, `NUM_FEATURES`), each of mean 0 and deviation 1 over the clips of the training."""
-        return self.summary(self.maps(video))
+        """(B, `NUM_FEATURES`), each of mean 0 and deviation 1 over the clips that `calibrate` has seen."""
+        return (self.summary(self.maps(video)) - self.mean) / self.deviation
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[torch.Tensor]) -> None:
+        """Bring all features to one scale over batches of clips, so that none outweighs the others in a distance."""
+        found = torch.cat([self.summary(self.maps(video)) for video in batches])
+        self.mean.copy_(found.mean(dim=0))
+        self.deviation.copy_(found.std(dim=0))
 
     def maps(self, video: torch.Tensor) -> torch.Tensor:
         """What is seen in two neighbouring frames, (B, F - 1, C, H/8, W/8)."""
@@ -73,4 +82,4 @@ class VideoJudge(nn.Module):
         B, T = maps.shape[:2]
         places = F.adaptive_avg_pool2d(self.places(maps.flatten(0, 1)), 4).view(B, T, -1)
         over_time = torch.cat([places.mean(dim=1), places.var(dim=1, correction=0).add(1e-6).sqrt()], dim=1)
-        return self.scale(self.last(F.silu(self.hidden(over_time))))
+        return self.last(F.silu(self.hidden(over_time)))
