@@ -119,9 +119,16 @@ class Denoiser:
 
     def loss(self, x_0: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
         """Squared error of v (B,), float32, of scaled clean latents x_0 (B, F, C, h, w)."""
+        return self.loss_and_estimate(x_0, noise, sigma, condition)[0]
+
+    def loss_and_estimate(
+        self, x_0: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor, condition: Condition
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss (B,), and the estimate of x_0 behind it, for losses that look at the clip."""
         x_t = self.edm.add_noise(x_0, noise, sigma)
-        error = self.predict(x_t, sigma, condition).float() - self.edm.velocity(x_0.float(), noise.float(), sigma)
-        return error.square().flatten(1).mean(dim=1)
+        v = self.predict(x_t, sigma, condition).float()
+        error = v - self.edm.velocity(x_0.float(), noise.float(), sigma)
+        return error.square().flatten(1).mean(dim=1), self.edm.denoised(x_t.float(), v, sigma)
 
 
 class ConditionEncoder:

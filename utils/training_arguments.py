@@ -70,7 +70,12 @@ def _add_optimization_arguments(group) -> None:
 def _add_speed_arguments(group) -> None:
     add = group.add_argument
     add("--mixed_precision", choices=["no", "fp16", "bf16"], help="default: that of accelerate's configuration")
-    add("--gradient_checkpointing", action="store_true", help="compute activations again in backward to save memory")
+    add(
+        "--gradient_checkpointing",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="compute activations again in backward to save memory",
+    )
     add("--allow_tf32", action="store_true", help="faster float32 products on GPUs that have them")
     add("--channels_last", action="store_true", help="faster convolutions on most processors")
     add("--torch_compile", action="store_true")

@@ -1,9 +1,10 @@
 """Clips encoded once and kept on disk, from which a training draws stretches: start, step and direction of time are new at each access.
 
 A clip keeps the posterior's mean and deviation of every frame, its frames as bytes (the condition of Stable Video Diffusion begins with a picture,
-to which noise is added), its rate and its motion score.
+to which noise is added), its rate and its motion score. The cut is the middle, since a random one has no latents to keep.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,14 @@ from tqdm.auto import tqdm
 
 from utils.data.cache import build_once, cache_key, draw_posterior, posterior_moments, weights_digest
 from utils.data.clip_geometry import ClipGeometry
+from utils.data.video_records import VideoRecord
 from utils.data.videos import VideoDataset
 from utils.flow import flow_estimator
-from utils.motion_helper import MotionBuckets, motion_scores
+from utils.motion_helper import PROCEDURAL, MotionBuckets, motion_scores
 from utils.processes import process_state
 from utils.video import to_pixels
+
+ENCODED_TOGETHER = 8  # frames
 
 
 @dataclass(frozen=True)
@@ -42,23 +46,28 @@ class CachedClips(Dataset):
     """Stretches of cached clips.
 
     A sample has `latents` (F, C, h, w), float32, a draw of the posterior, not yet scaled; `image` (3, H, W) in [-1, 1], the first
-    frame; `fps` of the stretch; `motion_bucket_id`.
+    frame; `fps` of the stretch; `motion_bucket_id` of the whole clip.
 
     Args:
         folder: What `cache_clips` has written.
         stretches: What is drawn.
         buckets: Map of motion scores; fitted to these clips by default.
+        with_pixels: Samples also have `pixel_values` (F, 3, H, W).
 
     Raises:
         ValueError: The clips are too short.
     """
 
-    def __init__(self, folder: Path, stretches: Stretches, buckets: MotionBuckets | None = None):
-        # (N, frames, mean and std, C, h, w), (N, frames, H, W, 3), (N,), (N,)
+    def __init__(
+        self, folder: Path, stretches: Stretches, buckets: MotionBuckets | None = None, with_pixels: bool = False
+    ):
+        # (M, frames, mean and std, C, h, w), (M, frames, H, W, 3), (M,), (M,); M is N, or 2 N with the mirrored clips behind
         self.latents, self.frames, self.fps, self.scores = (
             np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("latents", "frames", "fps", "scores")
         )
         self.stretches = stretches
+        self.with_pixels = with_pixels
+        self.flips = json.loads((folder / "about.json").read_text())["flips"]
         self.buckets = buckets or MotionBuckets.fit(torch.from_numpy(np.array(self.scores)))
         needed = (stretches.num_frames - 1) * max(stretches.frame_strides) + 1
         if self.latents.shape[1] < needed:
@@ -67,16 +76,18 @@ class CachedClips(Dataset):
             )
 
     def __len__(self) -> int:
-        return len(self.latents)
+        return len(self.latents) // self.flips
 
     def __getitem__(self, index: int) -> dict:
         stride, numbers = self._draw_frames()
-        return {
-            "latents": torch.stack([draw_posterior(self.latents[index, number]) for number in numbers]),
-            "image": to_pixels(self.frames[index, numbers[:1]])[0],
-            "fps": torch.tensor(self.fps[index] / stride),
-            "motion_bucket_id": self.buckets.ids(torch.tensor(self.scores[index])),
+        row = index if self.flips == 1 else index + len(self) * int(torch.randint(self.flips, ()))
+        sample = {
+            "latents": torch.stack([draw_posterior(self.latents[row, number]) for number in numbers]),
+            "image": to_pixels(self.frames[row, numbers[:1]])[0],
+            "fps": torch.tensor(self.fps[row] / stride),
+            "motion_bucket_id": self.buckets.ids(torch.tensor(self.scores[row])),
         }
+        return {**sample, "pixel_values": to_pixels(self.frames[row, numbers])} if self.with_pixels else sample
 
     def _draw_frames(self) -> tuple[int, list[int]]:
         strides, count = self.stretches.frame_strides, self.stretches.num_frames
@@ -88,39 +99,53 @@ class CachedClips(Dataset):
         return stride, numbers[::-1] if backwards else numbers
 
 
-def cache_clips(dataset: VideoDataset, vae: nn.Module, cache_dir: str | Path) -> Path:
+def cache_clips(
+    dataset: VideoDataset, vae: nn.Module, cache_dir: str | Path, buckets: MotionBuckets = PROCEDURAL
+) -> Path:
     """Encode whole clips once and return the folder.
 
     Args:
-        dataset: Its `num_frames` first frames of each clip are kept, cut in the middle.
+        dataset: Its `num_frames` first frames of each clip are kept, cut in the middle; mirrored as well where it flips.
         vae: Encodes pictures; moved to the training device.
         cache_dir: Folder of all caches.
+        buckets: Its settings are those of the motion scores.
     """
-    clips = [[str(record.video.resolve()), record.fps] for record in dataset.records]
     options = dataset.options
-    folder = Path(cache_dir) / f"clips-{cache_key(clips, [options.num_frames, options.height, options.width, options.frame_stride, options.fps], weights_digest(vae))}"  # fmt: skip
-    build_once(folder, lambda temporary: _write(dataset, vae, temporary))
+    settings = [options.num_frames, options.height, options.width, options.frame_stride, options.fps]
+    scoring = [buckets.short_side, buckets.time_step, buckets.backend]
+    clips = [_identity(record) for record in dataset.records]
+    key = cache_key(clips, settings, options.random_flip, scoring, weights_digest(vae))
+    folder = Path(cache_dir) / f"clips-{key}"
+    build_once(folder, lambda temporary: _write(dataset, vae, temporary, buckets))
     return folder
 
 
+def _identity(record: VideoRecord) -> list:
+    """What tells one state of a clip from another without reading it."""
+    file = record.video if isinstance(record.video, Path) else record.video.archive
+    return [record.key, str(file.resolve()), file.stat().st_mtime_ns, record.fps]
+
+
 @torch.no_grad()
-def _write(dataset: VideoDataset, vae: nn.Module, folder: Path) -> None:
+def _write(dataset: VideoDataset, vae: nn.Module, folder: Path, buckets: MotionBuckets) -> None:
     vae.to(process_state().device)
-    estimate = flow_estimator("dis")
-    geometry = ClipGeometry(dataset.options.height, dataset.options.width)
+    estimate = flow_estimator(buckets.backend)
+    flips = 1 + dataset.options.random_flip
+    (folder / "about.json").write_text(json.dumps({"flips": flips}))
     arrays: dict[str, np.ndarray] = {}
-    for index in tqdm(range(len(dataset)), desc="encode clips"):
-        sample = dataset.sample(index, geometry)
-        pixels = sample["pixel_values"]
+    for index in tqdm(range(len(dataset) * flips), desc="encode clips"):
+        flip, clip = divmod(index, len(dataset))
+        sample = dataset.sample(clip, ClipGeometry(dataset.options.height, dataset.options.width, flip=bool(flip)))
+        pixels, fps = sample["pixel_values"], sample["fps"]
         row = {
-            "latents": posterior_moments(vae, pixels),
+            "latents": np.concatenate([posterior_moments(vae, part) for part in pixels.split(ENCODED_TOGETHER)]),
             "frames": pixels.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).numpy(),
-            "fps": np.float32(sample["fps"]),
-            "scores": motion_scores(estimate, pixels[None], sample["fps"])[0].numpy(),
+            "fps": np.float32(fps),
+            "scores": motion_scores(estimate, pixels[None], fps, buckets.short_side, buckets.time_step)[0].numpy(),
         }
         for name, value in row.items():
             if name not in arrays:
-                arrays[name] = _open(folder / f"{name}.npy", len(dataset), value)
+                arrays[name] = _open(folder / f"{name}.npy", len(dataset) * flips, value)
             arrays[name][index] = value
     for array in arrays.values():
         array.flush()

@@ -40,12 +40,13 @@ def add_reading_arguments(container: argparse._ActionsContainer) -> None:
     add("--skip_bad_clips", action="store_true", help="pass over damaged and too short clips, and count them")
 
 
-def read_video_dataset(args: argparse.Namespace, extras: tuple[str, ...] = ()) -> VideoDataset:
+def read_video_dataset(args: argparse.Namespace, extras: tuple[str, ...] = (), **others) -> VideoDataset:
     """The data set that the flags of `add_video_arguments` describe.
 
     Args:
         args: Parsed flags.
         extras: What of "flow", "backward_flow" and "tracks" belongs to a sample.
+        others: Fields of `ClipOptions` for which there is no flag.
     """
     records = read_video_records(args.train_data_dir, args.frame_folder_fps)[: args.max_train_samples]
     if args.flow_dir:
@@ -59,6 +60,7 @@ def read_video_dataset(args: argparse.Namespace, extras: tuple[str, ...] = ()) -
         center_crop=args.center_crop,
         random_flip=args.random_flip,
         first_frames=args.first_frames,
+        **others,
     )
     dataset = VideoDataset(records, options, extras, args.skip_bad_clips)
     if args.check_clips:

@@ -58,6 +58,8 @@ class ClipOptions:
         center_crop: Cut the middle; by default a random part.
         random_flip: Mirror half of the samples.
         first_frames: Begin with the first frame; by default with a random one.
+        frame_strides: One of these is drawn for each sample, and of the frames that `frame_stride` leaves every so many are taken.
+        random_reverse: Half of the samples run backwards, which is as true where everything moves steadily.
     """
 
     num_frames: int = 14
@@ -68,17 +70,31 @@ class ClipOptions:
     center_crop: bool = False
     random_flip: bool = False
     first_frames: bool = False
+    frame_strides: tuple[int, ...] = (1,)
+    random_reverse: bool = False
 
     def __post_init__(self):
         for name in ("num_frames", "height", "width", "frame_stride", "fps"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name}={value} is not positive.")
+        if not self.frame_strides or min(self.frame_strides) < 1:
+            raise ValueError(f"frame_strides={self.frame_strides} has to be positive steps, at least one.")
+
+    @property
+    def steady(self) -> bool:
+        """Whether all samples have the same step, and run forwards."""
+        return self.frame_strides == (1,) and not self.random_reverse
 
     @property
     def span(self) -> int:
-        """Frames from the first to the last."""
-        return (self.num_frames - 1) * self.frame_stride + 1
+        """Frames from the first to the last, at the largest step."""
+        return self.stretch(0, max(self.frame_strides))[-1] + 1
+
+    def stretch(self, start: int, step: int = 1) -> range:
+        """Numbers of the frames that are taken."""
+        stride = self.frame_stride * step
+        return range(start, start + self.num_frames * stride, stride)
 
 
 class VideoDataset(Dataset):
@@ -132,24 +148,27 @@ class VideoDataset(Dataset):
 
     def draw(self, index: int) -> VideoSample:
         """Sample `index` with a stretch, crop and flip drawn from `random`."""
-        options = self.options
-        frames = ClipFrames(self.records[index], options.fps)
-        room = self._count(self.records[index], frames) - options.span
+        options, record = self.options, self.records[index]
+        frames = ClipFrames(record, options.fps)
+        step = random.choice(options.frame_strides) if len(options.frame_strides) > 1 else options.frame_strides[0]
+        room = self._count(record, frames) - (options.stretch(0, step)[-1] + 1)
         start = 0 if options.first_frames else random.randint(0, room)
         geometry = ClipGeometry.draw(options.height, options.width, options.center_crop, options.random_flip)
-        return self._sample(self.records[index], frames, start, geometry)
+        sample = self._sample(record, frames, options.stretch(start, step), geometry)
+        return reverse(sample) if options.random_reverse and random.random() < 0.5 else sample
 
     def sample(self, index: int, geometry: ClipGeometry, start: int = 0) -> VideoSample:
-        """Sample `index` from frame `start` on, cut by a given geometry.
+        """Sample `index` from frame `start` on at the smallest step, forwards, cut by a given geometry.
 
         Raises:
             FileNotFoundError, ValueError: A file is missing, damaged or too short.
         """
         frames = ClipFrames(self.records[index], self.options.fps)
-        room = self._count(self.records[index], frames) - self.options.span
+        numbers = self.options.stretch(start, min(self.options.frame_strides))
+        room = self._count(self.records[index], frames) - len(range(start, numbers[-1] + 1))
         if not 0 <= start <= room:
             raise ValueError(f"{frames.name}: start={start} is not in 0 to {room}.")
-        return self._sample(self.records[index], frames, start, geometry)
+        return self._sample(self.records[index], frames, numbers, geometry)
 
     def check(self) -> None:
         """Look at all clips without decoding them, before a training that would meet a bad one only after hours.
@@ -165,14 +184,12 @@ class VideoDataset(Dataset):
                     raise
                 self._skip(index, error)
 
-    def _sample(self, record: VideoRecord, frames: ClipFrames, start: int, geometry: ClipGeometry) -> VideoSample:
-        stride = self.options.frame_stride
-        numbers = range(start, start + self.options.span, stride)
+    def _sample(self, record: VideoRecord, frames: ClipFrames, numbers: range, geometry: ClipGeometry) -> VideoSample:
         pictures = [to_pixels(frame[None]) for frame in frames.read(numbers)]
         H, W = pictures[0].shape[-2:]
         sample = VideoSample(
             pixel_values=torch.cat([geometry.apply(picture) for picture in pictures]),
-            fps=frames.fps / stride,
+            fps=frames.fps / numbers.step,
             caption=record.read_caption(),
             key=record.key,
         )
@@ -198,6 +215,18 @@ class VideoDataset(Dataset):
     def _skip(self, index: int, error: Exception) -> None:
         self.bad[index] = True
         logger.warning("Clip %d of %d left out, %d so far: %s", index, len(self), self.num_skipped, error)
+
+
+def reverse(sample: VideoSample) -> VideoSample:
+    """The clip from its last frame to its first, with its tracks. It may not have flow, which would run the wrong way."""
+    turned = {name: sample[name].flip(0) for name in ("pixel_values", "tracks", "visible") if name in sample}
+    return VideoSample(**{**sample, **turned})
+
+
+def has_flow(records: Sequence[VideoRecord], options: ClipOptions) -> bool:
+    """Whether all records have the flow of just the frames that the options take."""
+    made_for = (options.frame_stride, options.fps)
+    return options.steady and all(r.flow is not None and (r.flow_stride, r.flow_fps) == made_for for r in records)
 
 
 def Panda(folder: str | Path, sample_size: int | tuple[int, int], sample_n_frames: int) -> VideoDataset:
@@ -229,6 +258,8 @@ def read_tracks(
 def _check_extras(records: Sequence[VideoRecord], options: ClipOptions, extras: Sequence[str]) -> None:
     if options.num_frames < 2 and {"flow", "backward_flow"} & set(extras):
         raise ValueError(f"num_frames={options.num_frames}: flow needs at least 2 frames.")
+    if not options.steady and {"flow", "backward_flow"} & set(extras):
+        raise ValueError("Annotated flow has one step and runs forwards; leave frame_strides and random_reverse out.")
     for name in extras:
         if name not in EXTRAS:
             raise ValueError(f"There is no extra {name!r}; choose from {', '.join(EXTRAS)}.")

@@ -1,0 +1,241 @@
+"""Fine-tune Stable Video Diffusion on clips: its temporal layers, a LoRA, all of it, or what a pattern names.
+
+python train_models/train_svd.py --train_data_dir data/clips --output_dir outputs/svd --trainable lora
+
+The loss is the squared error of v at one noise level a clip (`utils/edm.py`). With `--flow_consistency_weight` the estimate of the clean
+latents is also compared with itself, each frame with the next one warped back along the clip's flow, where that is visible. It is latents
+that are compared, not decoded frames; and at noise level sigma that counts 1 / (1 + sigma²), the estimate there being a mean over many futures.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from diffusers import StableVideoDiffusionPipeline
+
+from utils.arguments import parse_args, run_script
+from utils.checkpoints import find_checkpoint
+from utils.data.cache import add_cache_arguments
+from utils.data.clip_latents import ENCODED_TOGETHER, CachedClips, Stretches, cache_clips
+from utils.data.svd_clips import SVDClips
+from utils.data.video_arguments import add_video_arguments, read_video_dataset
+from utils.data.videos import VideoDataset, has_flow
+from utils.edm import EDM, ConditionEncoder, Denoiser, draw_noise_aug_strengths
+from utils.flow.consistency import flow_consistency
+from utils.motion_helper import PROCEDURAL, MotionBuckets
+from utils.pretrained import loading
+from utils.processes import process_state
+from utils.svd_lora import add_lora, save_lora
+from utils.svd_parameters import choose_parameters
+from utils.svd_validation import Validation
+from utils.training import add_training_arguments, check_output_dir, fit
+from utils.training_arguments import positive_int
+
+
+def main(argv=None) -> None:
+    args = parse_args(make_parser(), argv)
+    check(args)
+    check_output_dir(args)
+    buckets = None if args.fixed_motion_bucket else read_buckets(args)
+    clips, shown = read_clips(args), read_validation(args, buckets)
+    torch.manual_seed(args.seed)
+    pipe = load_pipeline(args)
+    parameters = make_trainable(pipe.unet, args)
+    dataset = make_dataset(clips, pipe.vae, buckets, args)
+    encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
+    edm = EDM(args.sigma_mean, args.sigma_std)
+    validate = make_validation(pipe, shown, edm, args)
+
+    def save(unet, folder):
+        if buckets:
+            buckets.save(folder)
+        if args.trainable == "lora":
+            save_lora(unet, folder, "default", args.pretrained_model_name_or_path, vars(args), torch.float16)
+        else:
+            save_pipeline(pipe, folder)
+
+    def loss(unet, batch):
+        return svd_loss(unet, batch, encoder, edm, args)
+
+    frozen = (pipe.vae, pipe.image_encoder)
+    fit(args, pipe.unet, dataset, loss, save=save, validate=validate, parameters=parameters, frozen=frozen)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_arguments(parser.add_argument_group("model"))
+    add_condition_arguments(parser.add_argument_group("noise and condition"))
+    add = parser.add_argument_group("stretches and validation").add_argument
+    add("--frame_strides", type=positive_int, nargs="+", default=[1], help="one is drawn for each sample; fps follows")
+    add("--random_reverse", action="store_true", help="half of the samples run backwards")
+    add("--clip_frames", type=positive_int, help="frames of each clip that --cache_latents keeps; default: one stretch")
+    add("--validation_data_dir", help="as --train_data_dir; loss and videos of clips that are not trained on")
+    add("--num_validation_samples", type=positive_int, default=4, help="of --validation_data_dir")
+    add("--num_inference_steps", type=positive_int, default=25, help="of the validation videos")
+    add_video_arguments(parser, num_frames=8, height=64, width=64)
+    add_cache_arguments(parser)
+    add_training_arguments(parser, gradient_checkpointing=True, learning_rate=3e-5)
+    return parser
+
+
+def add_model_arguments(group) -> None:
+    add = group.add_argument
+    add(
+        "--pretrained_model_name_or_path",
+        "--pretrained_model_name",
+        default="weights/tiny_svd",
+        help="folder or hub name of the base",
+    )
+    add("--revision", help="of the base on the hub")
+    add("--variant", help="of the base's files, such as fp16")
+    add("--trainable", choices=["temporal", "all", "lora", "regex"], default="temporal")
+    add("--trainable_pattern", help="regular expression in parameter names, for --trainable regex")
+    add("--rank", type=positive_int, default=16, help="of the LoRA")
+    add("--lora_alpha", type=float, help="by default the rank")
+    add(
+        "--lora_targets", default="temporal", help="temporal, spatial or all attention, or an expression in layer names"
+    )
+
+
+def add_condition_arguments(group) -> None:
+    add = group.add_argument
+    add("--sigma_mean", type=float, default=0.7, help="of ln(sigma); 1.0 for the released weights at 576x1024")
+    add("--sigma_std", type=float, default=1.6)
+    add("--conditioning_dropout_prob", type=float, default=0.1, help="share of samples without the image")
+    add("--noise_aug_mean", type=float, default=-3.0, help="of ln(strength) of the noise on the image")
+    add("--noise_aug_std", type=float, default=0.5)
+    add("--motion_buckets", help="map of motion scores, as fit_motion_buckets writes it; default: the base's own")
+    add("--fixed_motion_bucket", action="store_true", help="tell 7 fps and bucket 127 for every clip")
+    add("--flow_consistency_weight", type=float, default=0.0, help="of the loss between warped neighbouring frames")
+
+
+def svd_loss(unet, batch, encoder, edm, args):
+    """||F - v||² at one noise level a clip. The noise on the image, drawn in the encoder, is not that of the diffusion."""
+    x_0 = encode_clips(batch, encoder.vae)
+    B, F = x_0.shape[:2]
+    strengths = draw_noise_aug_strengths(B, args.noise_aug_mean, args.noise_aug_std)
+    condition = encoder(batch["image"], F, batch["fps"], batch["motion_bucket_id"], strengths)
+    condition = condition.drop(torch.rand(B) < args.conditioning_dropout_prob)
+    sigma = edm.draw_sigmas(B).to(x_0.device)
+    error, estimate = Denoiser(unet, edm).loss_and_estimate(x_0, torch.randn_like(x_0), sigma, condition)
+    loss = error.mean()
+    if not args.flow_consistency_weight:
+        return loss
+    differences = flow_consistency(estimate, batch["flow"], batch["visible"])
+    penalty = (differences / (1 + sigma.square())).mean()
+    return loss + args.flow_consistency_weight * penalty, {"flow_consistency": penalty}
+
+
+@torch.no_grad()
+def encode_clips(batch, vae) -> torch.Tensor:
+    """Scaled latents (B, F, C, h, w), a draw of the posterior, from pixels or from cached latents."""
+    if "latents" in batch:
+        return batch["latents"].float() * vae.config.scaling_factor
+    frames = batch["pixel_values"]
+    parts = frames.flatten(0, 1).split(ENCODED_TOGETHER)
+    latents = torch.cat([vae.encode(part.to(vae.dtype)).latent_dist.sample() for part in parts])
+    return latents.float().unflatten(0, frames.shape[:2]) * vae.config.scaling_factor
+
+
+def make_trainable(unet, args) -> list:
+    """The parameters to train, in float32."""
+    if args.trainable == "lora":
+        return add_lora(unet, args.rank, args.lora_alpha, args.lora_targets)
+    return choose_parameters(unet, args.trainable, args.trainable_pattern)
+
+
+def read_clips(args) -> VideoDataset:
+    """Whole clips to be cached, or stretches of them, with their annotated flow where it is wanted and fits."""
+    if args.cache_latents:
+        frames = args.clip_frames or (args.num_frames - 1) * max(args.frame_strides) + 1
+        return read_video_dataset(argparse.Namespace(**{**vars(args), "num_frames": frames, "first_frames": True}))
+    strides = tuple(args.frame_strides)
+    clips = read_video_dataset(args, frame_strides=strides, random_reverse=args.random_reverse)
+    if args.flow_consistency_weight and has_flow(clips.records, clips.options):
+        return VideoDataset(clips.records, clips.options, ("flow",), args.skip_bad_clips)
+    return clips
+
+
+def make_dataset(clips: VideoDataset, vae, buckets, args) -> SVDClips:
+    with_flow = args.flow_consistency_weight > 0
+    if args.cache_latents:
+        folder = cache_clips(clips, vae, args.cache_dir, buckets or PROCEDURAL)
+        stretches = Stretches(args.num_frames, args.frame_strides, args.random_reverse)
+        clips = CachedClips(folder, stretches, buckets or PROCEDURAL, with_pixels=with_flow)
+    return SVDClips(clips, buckets, with_flow)
+
+
+def read_validation(args, buckets) -> list:
+    """The first stretch of each of the first clips."""
+    if args.validation_data_dir is None:
+        return []
+    changes = {
+        "train_data_dir": args.validation_data_dir, "max_train_samples": args.num_validation_samples, "flow_dir": None,
+        "center_crop": True, "first_frames": True, "random_flip": False,
+    }  # fmt: skip
+    clips = read_video_dataset(argparse.Namespace(**{**vars(args), **changes}), frame_strides=(args.frame_strides[0],))
+    samples = SVDClips(clips, buckets)
+    return [samples[index] for index in range(len(samples))]
+
+
+def make_validation(pipe, shown, edm, args) -> Validation | None:
+    if not shown:
+        return None
+    folder = Path(args.output_dir) / "validation"
+    validation = Validation(pipe, shown, edm, folder, args.num_inference_steps, args.seed)
+    if find_checkpoint(args) is None and process_state().is_main_process:
+        pipe.to(process_state().device)
+        validation.measure_start(pipe.unet)
+    return validation
+
+
+def read_buckets(args) -> MotionBuckets:
+    """The map of `--motion_buckets`, or of the base."""
+    if args.motion_buckets:
+        return MotionBuckets.load(args.motion_buckets)
+    try:
+        return MotionBuckets.load(args.pretrained_model_name_or_path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error} Or pass --motion_buckets, or --fixed_motion_bucket.") from error
+
+
+def load_pipeline(args) -> StableVideoDiffusionPipeline:
+    """The base in float32.
+
+    Raises:
+        ValueError: The size of the clips does not fit it.
+    """
+    name = args.pretrained_model_name_or_path
+    with loading(name):
+        pipe = StableVideoDiffusionPipeline.from_pretrained(
+            name, revision=args.revision, variant=args.variant, torch_dtype=torch.float32
+        )
+    multiple = pipe.vae_scale_factor * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
+    if args.height % multiple or args.width % multiple:
+        raise ValueError(f"--height {args.height} and --width {args.width} have to be multiples of {multiple}.")
+    return pipe
+
+
+def save_pipeline(pipe, folder) -> None:
+    """A folder that diffusers loads, in float16 but for the image encoder, which transformers loads in the type of its file."""
+    for network in (pipe.vae, pipe.unet):
+        network.half()
+    pipe.save_pretrained(folder)
+
+
+def check(args) -> None:
+    if not 0 <= args.conditioning_dropout_prob <= 1:
+        raise ValueError(f"--conditioning_dropout_prob {args.conditioning_dropout_prob}: a share lies in 0 to 1.")
+    for name in ("flow_consistency_weight", "sigma_std", "noise_aug_std"):
+        if getattr(args, name) < 0:
+            raise ValueError(f"--{name} {getattr(args, name)} is negative.")
+    if (args.trainable == "regex") != (args.trainable_pattern is not None):
+        raise ValueError("--trainable regex and --trainable_pattern belong together.")
+    if args.num_frames < 2 and not (args.fixed_motion_bucket and args.flow_consistency_weight == 0):
+        raise ValueError(f"--num_frames {args.num_frames}: motion needs 2 frames; or pass --fixed_motion_bucket.")
+    if args.clip_frames and not args.cache_latents:
+        raise ValueError("--clip_frames is of --cache_latents; without it stretches come from all frames.")
+
+
+if __name__ == "__main__":
+    run_script(main)

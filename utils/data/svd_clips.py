@@ -1,0 +1,59 @@
+"""Clips as Stable Video Diffusion is trained on them: with rate, motion bucket, and flow where a loss asks for it."""
+
+import torch
+from torch.utils.data import Dataset
+
+from utils.flow import flow_estimator
+from utils.flow.consistency import visible_in_next
+from utils.motion_helper import FIXED_BUCKET, FIXED_FPS, MotionBuckets, motion_scores
+
+
+class SVDClips(Dataset):
+    """Samples of another data set with what the UNet is told about them.
+
+    A sample has `image` (3, H, W) in [-1, 1], the first frame; `pixel_values` (F, 3, H, W), or in their place `latents` (F, C, h, w), a draw of
+    the posterior, not scaled; `fps`; `motion_bucket_id`; and with flow `flow` (F - 1, 2, H, W) in pixels and `visible` (F - 1, H, W).
+
+    Args:
+        clips: A `VideoDataset`, or `CachedClips`, with pixels where there is to be flow. Flow that its samples have is taken, and that
+            of others is estimated by DIS.
+        buckets: Map of motion scores, which are those of the stretch drawn, or of the whole clip where it is cached. None gives all clips the same
+            rate and bucket (7 and 127), whatever they show.
+        with_flow: Whether samples have flow.
+
+    Raises:
+        ValueError: The map's scores are of another flow backend than DIS.
+    """
+
+    def __init__(self, clips: Dataset, buckets: MotionBuckets | None, with_flow: bool = False):
+        if buckets and buckets.backend != "dis":
+            raise ValueError(
+                f"The motion buckets are of the flow backend {buckets.backend!r}; fit some of dis: python -m utils.fit_motion_buckets."
+            )
+        self.clips, self.buckets, self.with_flow = clips, buckets, with_flow
+        self.estimate = flow_estimator("dis")
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        clip = self.clips[index]
+        frames = clip.get("pixel_values")
+        content = {"latents": clip["latents"], "image": clip["image"]} if "latents" in clip else {"pixel_values": frames, "image": frames[0]}  # fmt: skip
+        fps, bucket = self._motion(clip)
+        sample = {**content, "fps": torch.tensor(float(fps)), "motion_bucket_id": bucket}
+        return {**sample, **self._flow(clip)} if self.with_flow else sample
+
+    def _motion(self, clip: dict) -> tuple[float, torch.Tensor]:
+        if self.buckets is None:
+            return FIXED_FPS, torch.tensor(FIXED_BUCKET)
+        if "motion_bucket_id" in clip:
+            return clip["fps"], clip["motion_bucket_id"]
+        settings = self.buckets.short_side, self.buckets.time_step
+        score = motion_scores(self.estimate, clip["pixel_values"][None], clip["fps"], *settings)[0]
+        return clip["fps"], self.buckets.ids(score)
+
+    def _flow(self, clip: dict) -> dict[str, torch.Tensor]:
+        frames = clip["pixel_values"]
+        flow = clip["flow"] if "flow" in clip else self.estimate(frames)
+        return {"flow": flow, "visible": visible_in_next(frames, flow)}

@@ -1,0 +1,27 @@
+"""Which parameters of a video UNet a training changes."""
+
+import re
+
+from torch import nn
+
+TEMPORAL = re.compile(r"\.(temporal_transformer_blocks|temporal_res_block|time_mixer|time_pos_embed)\.")
+
+
+def choose_parameters(unet: nn.Module, trainable: str, pattern: str | None = None) -> list[nn.Parameter]:
+    """Parameters by name.
+
+    Args:
+        trainable: "all", "temporal" (attention and convolutions over time, and their weight against the spatial ones), or "regex".
+        pattern: Regular expression that is searched in the names, for "regex".
+
+    Raises:
+        ValueError: No name fits, or the pattern is no regular expression.
+    """
+    try:
+        searched = {"all": re.compile(""), "temporal": TEMPORAL, "regex": re.compile(pattern or "")}[trainable]
+    except re.error as error:
+        raise ValueError(f"--trainable_pattern {pattern!r} is no regular expression: {error}.") from error
+    chosen = [parameter for name, parameter in unet.named_parameters() if searched.search(name)]
+    if not chosen:
+        raise ValueError(f"No parameter of {type(unet).__name__} is called as {searched.pattern!r} asks.")
+    return chosen

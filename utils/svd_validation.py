@@ -1,0 +1,109 @@
+"""Validation of a training of Stable Video Diffusion: the loss on clips that it does not see, and videos from their first frames."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import StableVideoDiffusionPipeline
+from PIL import Image
+from tqdm.auto import tqdm
+
+from utils.edm import EDM, ConditionEncoder, Denoiser
+from utils.images import to_image
+from utils.logs import JsonLog
+from utils.video import contact_sheet, write_video
+
+LEVELS = 8  # noise levels of the held-out loss: evenly spread quantiles of those of the training
+NOISE_AUG_STRENGTH = 0.05  # exp(-3), the median of those in training
+
+
+class Validation:
+    """What `utils.training.fit` calls as `validate`.
+
+    Args:
+        pipe: With the UNet that is trained.
+        samples: Of `SVDClips`, with pixels.
+        edm: Of the training.
+        folder: Gets `loss.jsonl` and videos, truth at the left and sample at the right.
+        num_inference_steps: Of the videos.
+        seed: Of all noise, the same in each validation, so that losses of two steps may be compared.
+    """
+
+    def __init__(
+        self,
+        pipe: StableVideoDiffusionPipeline,
+        samples: Sequence[dict[str, torch.Tensor]],
+        edm: EDM,
+        folder: Path,
+        num_inference_steps: int = 25,
+        seed: int = 0,
+    ):
+        pipe.set_progress_bar_config(disable=True)
+        self.pipe, self.samples, self.edm, self.folder = pipe, list(samples), edm, folder
+        self.num_inference_steps, self.seed = num_inference_steps, seed
+        self.first_loss: float | None = None
+
+    def __call__(self, unet: torch.nn.Module, step: int) -> dict[str, Image.Image]:
+        """Log the loss, write the videos, and return a sheet: rows of truth, each above its sample."""
+        self._log(step, self.loss(unet))
+        drawn = [self._draw(sample) for sample in self.samples]
+        rows = []
+        for index, (sample, video) in enumerate(zip(self.samples, drawn, strict=True)):
+            pair = [sample["pixel_values"], video]
+            rows += pair
+            path = self.folder / f"{step:06d}_{index}.mp4"
+            write_video(path, torch.cat(pair, dim=-1), float(sample["fps"]))
+        return {"samples": contact_sheet(torch.cat(rows), columns=len(drawn[0]))}
+
+    def measure_start(self, unet: torch.nn.Module) -> None:
+        """Take the loss before the training, which the log then begins with."""
+        training = unet.training
+        self.first_loss = self.loss(unet.eval())
+        unet.train(training)
+
+    @torch.no_grad()
+    def loss(self, unet: torch.nn.Module) -> float:
+        """Mean error of v over the clips and over fixed levels and noise."""
+        vae, denoiser = self.pipe.vae, Denoiser(unet, self.edm)
+        encoder = ConditionEncoder(vae, self.pipe.image_encoder, self.pipe.feature_extractor)
+        quantiles = (torch.arange(LEVELS) + 0.5) / LEVELS
+        sigmas = (self.edm.sigma_mean + self.edm.sigma_std * torch.special.ndtri(quantiles)).exp()
+        generator = torch.Generator().manual_seed(self.seed)
+        losses = []
+        for sample in self.samples:
+            frames, image = sample["pixel_values"].to(vae.device), sample["image"][None].to(vae.device)
+            x_0 = encoder.encode_latents(frames)[None].float() * vae.config.scaling_factor
+            noise = torch.randn(image.shape, generator=generator).to(image)
+            told = sample["fps"], sample["motion_bucket_id"], NOISE_AUG_STRENGTH
+            condition = encoder(image, len(frames), *told, noise)
+            for sigma in sigmas:
+                noise = torch.randn(x_0.shape, generator=generator).to(x_0)
+                losses.append(denoiser.loss(x_0, noise, sigma[None].to(x_0), condition))
+        return torch.cat(losses).mean().item()
+
+    def _log(self, step: int, loss: float) -> None:
+        path = self.folder / "loss.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = JsonLog(path, step - 1)
+        if self.first_loss is not None:
+            log = JsonLog(path, 0)
+            log.write({"step": 0, "loss": self.first_loss})
+            self.first_loss = None
+        log.write({"step": step, "loss": loss})
+        tqdm.write(f"step {step}: loss {loss:.4f} on clips held out")
+
+    def _draw(self, sample: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Frames (F, 3, H, W) in [-1, 1], with guidance as the pipeline has it."""
+        F, _, H, W = sample["pixel_values"].shape
+        video = self.pipe(
+            to_image(sample["image"]),
+            height=H,
+            width=W,
+            num_frames=F,
+            num_inference_steps=self.num_inference_steps,
+            fps=float(sample["fps"]),
+            motion_bucket_id=int(sample["motion_bucket_id"]),
+            generator=torch.Generator().manual_seed(self.seed),
+            output_type="pt",
+        ).frames[0]
+        return video.cpu().float() * 2 - 1
