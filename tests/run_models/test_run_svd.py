@@ -1,0 +1,191 @@
+"""The script that draws videos: its files, its options, its refusals."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from run_models.run_svd import main, parser, target_size
+from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.video import index_frames, read_video
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+SIZE = ["--height", "32", "--width", "32"]
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("svd")
+    tiny_video_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """a.png and b.png of 32x32 and c.png of 50x32 in a folder."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (("a", (32, 32)), ("b", (32, 32)), ("c", (32, 50))):
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def run(model_dir, pictures, tmp_path):
+    """Runs the script on the tiny model, by default on a.png to out.mp4, and returns the files."""
+
+    def call(*arguments, image=("a.png",), video="out.mp4", size=SIZE):
+        images = [str(pictures / name) for name in image]
+        fixed = ["--model_dir", str(model_dir), "--input_image", *images, "--output_video", str(tmp_path / video)]
+        return main([*fixed, *size, "--num_inference_steps", "1", "--num_frames", "4", *map(str, arguments)])
+
+    return call
+
+
+def pixels(path):
+    return read_video(path).pixels
+
+
+def test_a_picture_becomes_a_video_of_its_rate_with_a_record(run, tmp_path):
+    (path,) = run("--fps", 8)
+    assert path == tmp_path / "out.mp4"
+    assert len(index_frames(path)) == 4 and index_frames(path).fps == pytest.approx(8)
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert record["seed"] == 0 and record["frames"] == 4 and record["arguments"]["motion_bucket_id"] == 127
+    assert sorted(file.name for file in tmp_path.glob("out*")) == ["out.json", "out.mp4"]
+
+
+def test_a_gif_is_written_where_the_name_asks_for_one(run):
+    (path,) = run(video="out.gif")
+    assert Image.open(path).n_frames == 4
+
+
+def test_each_picture_of_a_folder_has_its_own_seed_whatever_it_is_drawn_with(run, tmp_path):
+    paths = run(image=("",), video="all")
+    assert [path.name for path in paths] == ["a.mp4", "b.mp4", "c.mp4"]
+    (alone,) = run("--seed", 1, image=("b.png",), video="alone.mp4")
+    assert alone.read_bytes() == paths[1].read_bytes()
+    (other,) = run("--seed", 2, image=("b.png",), video="other.mp4")
+    assert other.read_bytes() != paths[1].read_bytes()
+
+
+def test_a_picture_of_another_shape_is_resized_and_cropped_and_that_is_said(run, capsys):
+    (path,) = run(image=("c.png",), size=["--height", "32"])
+    assert pixels(path).shape[-2:] == (32, 48)
+    assert "c.png: 50x32 pixels are resized and cropped to 48x32." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("size", "sides", "expected"),
+    [
+        ((1080, 1920), {}, (48, 88)),
+        ((64, 64), {}, (64, 64)),
+        ((100, 50), {"width": 40}, (80, 40)),
+        ((100, 50), {"height": 64, "width": 64}, (64, 64)),
+        ((10, 4000), {}, (8, 1280)),
+    ],
+)
+def test_the_size_keeps_the_shape_and_the_number_of_pixels_of_the_model(tiny_svd, size, sides, expected):
+    from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
+
+    pipe = StableVideoDiffusionEDMPipeline(**tiny_svd.components)
+    args = parser().parse_args(["--input_image", "a", "--output_video", "b"])
+    for name, side in sides.items():
+        setattr(args, name, side)
+    assert target_size(args, pipe, size) == expected
+
+
+def test_a_long_video_has_as_many_frames_as_asked_for(run):
+    (path,) = run("--total_frames", 9, "--overlap_frames", 2)
+    assert len(index_frames(path)) == 9
+    assert json.loads(path.with_suffix(".json").read_text())["segment_starts"] == [0, 4, 6, 8]
+
+
+@pytest.mark.parametrize("offload", ["model", "sequential", "group"])
+def test_offloading_changes_no_file(run, offload):
+    expected = run()[0].read_bytes()
+    assert run("--offload", offload, "--device", "cpu", video="other.mp4")[0].read_bytes() == expected
+
+
+def test_chunks_change_no_more_than_rounding(run):
+    expected = pixels(run()[0])
+    chunked = pixels(run("--forward_chunking", 1, video="other.mp4")[0])
+    assert (chunked - expected).abs().max() < 0.03
+
+
+def test_options_that_change_the_video_do(run):
+    plain = run()[0].read_bytes()
+    for option in (
+        ["--motion_bucket_id", 10],
+        ["--noise_aug_strength", 0.5],
+        ["--max_guidance_scale", 8],
+        ["--temporal_smoothing", 0.5],
+        ["--motion_scale", 2],
+        ["--decode_chunk_size", 1],
+    ):
+        assert run(*option, "--overwrite", video="other.mp4")[0].read_bytes() != plain, option
+
+
+def test_what_exists_is_kept_without_overwrite(run):
+    (path,) = run()
+    with pytest.raises(FileExistsError, match="out.mp4 exists"):
+        run("--seed", 1)
+    before = path.read_bytes()
+    run("--seed", 1, "--overwrite")
+    assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image": ("none.png",)}, "There is no image .*none.png"),
+        ({"image": ("a.png", "b.png")}, "one file for 2 pictures: name a folder"),
+        ({"image": ("a.png", "a.png"), "video": "folder"}, "videos of one name"),
+        ({"video": "out.avi"}, "neither a folder nor an .mp4 or .gif"),
+        ({"options": ["--motion_bucket_id", 300]}, "motion_bucket_id 300 is not between 0 and 255"),
+        ({"options": ["--noise_aug_strength", -1]}, "noise_aug_strength -1.0 is negative"),
+        ({"options": ["--num_frames", 1]}, "num_frames 1 is no video"),
+        ({"options": ["--overlap_frames", 2]}, "pass --total_frames"),
+        ({"options": ["--total_frames", 3]}, "total_frames=3 is less than a segment of 4"),
+        ({"options": ["--total_frames", 9, "--overlap_frames", 4]}, "overlap_frames=4 is not between 1 and 3"),
+        ({"options": ["--height", 33]}, "height 33 is not a multiple of 8"),
+        ({"options": ["--vae_tiling"]}, "AutoencoderKLTemporalDecoder has none"),
+        ({"options": ["--device", "nothing"]}, "device nothing is not available"),
+        ({"options": ["--model_dir", "nowhere"]}, "nowhere is neither a model folder"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_sentence(run, arguments, message, tmp_path):
+    options = arguments.pop("options", [])
+    with pytest.raises((ValueError, OSError), match=message) as refused:
+        run(*options, **arguments)
+    assert "\n" not in str(refused.value)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_file_that_is_no_picture_is_refused_before_any_work(run, pictures):
+    (pictures / "b.png").write_text("no picture")
+    with pytest.raises(ValueError, match="b.png cannot be read as an image"):
+        run(image=("",), video="all")
+
+
+@pytest.mark.slow
+def test_two_processes_write_together_what_one_writes(run, model_dir, pictures, tmp_path):
+    alone = run(image=("",), video="alone")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv-backend=c10d"]
+    command += ["--rdzv-endpoint=localhost:0", "run_models/run_svd.py", "--model_dir", model_dir]
+    command += ["--input_image", pictures, "--output_video", tmp_path / "together", *SIZE]
+    command += ["--num_inference_steps", "1", "--num_frames", "4"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+    done = subprocess.run(
+        [str(part) for part in command], check=False, cwd=REPOSITORY, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    together = sorted((tmp_path / "together").glob("*.mp4"))
+    assert [path.name for path in together] == [path.name for path in alone]
+    assert [path.read_bytes() for path in together] == [path.read_bytes() for path in alone]
