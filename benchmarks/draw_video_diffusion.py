@@ -1,0 +1,140 @@
+"""The pictures of docs/video_diffusion.md: the preconditioning and the noise levels, and what a tiny model draws while it learns.
+
+python -m benchmarks.draw_video_diffusion --output_dir docs
+python -m benchmarks.draw_video_diffusion --output_dir docs --train_dir outputs/tiny_svd --steps 500 1000 3000 --clips 0 2
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import EulerDiscreteScheduler
+from PIL import Image
+
+from models.tiny_svd import NUM_FRAMES, RESOLUTION, make_scheduler
+from utils.arguments import parse_args, run_script
+from utils.edm import EDM
+from utils.files import replacing
+
+# Distributions of training: what it is for, and its EDM.
+TRAINED = {
+    "SVD at 576x1024": EDM(1.0, 1.6),
+    "SVD at 320x576": EDM(0.7, 1.6),
+    "tiny_svd": EDM(0.5, 1.4),
+}
+STEPS = 25
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = result.add_argument
+    add("--output_dir", required=True)
+    add("--train_dir", help="output folder of train_tiny_svd --stage unet; without it only the formulas are drawn")
+    add("--steps", type=int, nargs="+", help="those of the validation pictures to show; by default all")
+    add("--clips", type=int, nargs="+", default=[0, 1], help="which clips of the validation pictures")
+    return result
+
+
+def main(argv=None) -> Path:
+    """Runs the script and returns the folder of its pictures, which replace those of the same names."""
+    args = parse_args(parser(), argv)
+    sheets = read_sheets(Path(args.train_dir), args.steps, args.clips) if args.train_dir else {}
+    folder = Path(args.output_dir)
+    save(draw_formulas(), folder / "video_diffusion_formulas.png")
+    if sheets:
+        save(draw_learning(sheets, args.clips), folder / "video_diffusion.png")
+    return folder
+
+
+def read_sheets(folder: Path, steps: list[int] | None, clips: list[int]) -> dict[int, np.ndarray]:
+    """By step the rows of a validation picture: (2 N, H, F W, 3), truth and sample of each clip in turn."""
+    found = {int(path.name.split("_")[0]): path for path in sorted(folder.glob("validation/*_samples.png"))}
+    if not found:
+        raise FileNotFoundError(f"{folder} has no validation/*_samples.png: train with --validation_steps.")
+    if missing := [step for step in steps or [] if step not in found]:
+        raise ValueError(f"{folder} has no picture of step {missing[0]}, only of {', '.join(map(str, found))}.")
+    return {step: read_rows(found[step], clips) for step in steps or found}
+
+
+def read_rows(path: Path, clips: list[int]) -> np.ndarray:
+    values = np.asarray(Image.open(path).convert("RGB"))
+    if values.shape[0] % (2 * RESOLUTION) or values.shape[1] != NUM_FRAMES * RESOLUTION:
+        raise ValueError(f"{path} is no sheet of clips of {NUM_FRAMES} frames of {RESOLUTION}x{RESOLUTION}.")
+    rows = values.reshape(-1, RESOLUTION, *values.shape[1:])
+    if not 0 <= min(clips) <= max(clips) < len(rows) // 2:
+        raise ValueError(f"--clips {clips}: {path} has {len(rows) // 2} clips, counted from 0.")
+    return rows
+
+
+def draw_learning(sheets: dict[int, np.ndarray], clips: list[int]):
+    """A column for each clip: the true one, and below it what was drawn after so many steps."""
+    from matplotlib.figure import Figure
+
+    names = ["true clip", *(f"{step:,} steps" for step in sheets)]
+    height, width = RESOLUTION, NUM_FRAMES * RESOLUTION
+    size = (len(clips) * (width + 40) / 100 + 1, len(names) * (height + 6) / 100)
+    figure = Figure(figsize=size, layout="constrained")
+    for column, clip in enumerate(clips):
+        drawn = [rows[2 * clip + 1] for rows in sheets.values()]
+        truth = next(iter(sheets.values()))[2 * clip]
+        for row, strip in enumerate([truth, *drawn]):
+            axes = figure.add_subplot(len(names), len(clips), row * len(clips) + column + 1)
+            axes.imshow(strip, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            if column == 0:
+                axes.set_ylabel(names[row], rotation=0, ha="right", va="center")
+    return figure
+
+
+def draw_formulas():
+    """Factors of the preconditioning, densities of the noise levels in training, and the levels of sampling."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 3.8), layout="constrained")
+    factors, densities, levels = figure.subplots(1, 3)
+    sigma = torch.logspace(-2.7, 2.85, 400, dtype=torch.float64)
+    for name, values in preconditioning(sigma).items():
+        factors.plot(sigma, values, label=name)
+    for name, edm in TRAINED.items():
+        densities.plot(sigma, density(edm, sigma), label=f"{name}: ({edm.sigma_mean}, {edm.sigma_std})")
+    for maximum in (700.0, 80.0):
+        levels.plot(range(STEPS), sampling_levels(maximum), "o-", ms=3, label=f"from {maximum:g}")
+    factors.set(xscale="log", xlabel="σ", title="preconditioning")
+    densities.set(xscale="log", xlabel="σ", title="density of ln σ in training")
+    levels.set(yscale="log", xlabel="step", ylabel="σ", title=f"levels of {STEPS} steps")
+    for axes in (factors, densities, levels):
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def preconditioning(sigma: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Values (N,) of c_skip, c_out and c_in at levels (N,), as `EDM` applies them."""
+    edm, one, zero = EDM(), torch.ones_like(sigma), torch.zeros_like(sigma)
+    return {
+        "c_skip": edm.denoised(one, zero, sigma),
+        "c_out": edm.denoised(zero, one, sigma),
+        "c_in": edm.scale_input(one, sigma),
+    }
+
+
+def density(edm: EDM, sigma: torch.Tensor) -> torch.Tensor:
+    """Density (N,) of ln(sigma) at levels (N,) in training."""
+    return torch.distributions.Normal(edm.sigma_mean, edm.sigma_std).log_prob(sigma.log()).exp()
+
+
+def sampling_levels(maximum: float) -> np.ndarray:
+    """Levels (STEPS,) that the scheduler goes down, without the last one, zero."""
+    scheduler = EulerDiscreteScheduler.from_config(make_scheduler().config, sigma_max=maximum)
+    scheduler.set_timesteps(STEPS)
+    return scheduler.sigmas[:-1].numpy()
+
+
+def save(figure, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=100)
+
+
+if __name__ == "__main__":
+    run_script(main)
