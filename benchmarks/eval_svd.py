@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = result.add_argument
     add("--model_dir", default=str(REPOSITORY / "weights/tiny_svd"), help="a StableVideoDiffusionPipeline")
+    add("--lora", nargs="+", default=[], metavar="PATH", help="adapters of train_svd.py, all active")
     add("--judges_dir", default=str(REPOSITORY / "weights/judges"))
     add("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     add("--num_clips", type=positive_int, default=500)
@@ -82,6 +83,9 @@ def check(args) -> None:
             raise FileNotFoundError(f"There is no judge {path}; train one with train_models/train_judges.py.")
     if {"autoencoder", "samples", "fixed", "buckets"} & set(args.tasks) and not Path(args.model_dir).is_dir():
         raise FileNotFoundError(f"There is no model {args.model_dir}: name another, or choose --tasks without one.")
+    for path in args.lora:
+        if not Path(path).exists():
+            raise FileNotFoundError(f"There is no --lora {path}.")
     if "samples" in args.tasks and not buckets_file(args.model_dir).is_file():
         raise FileNotFoundError(f"{args.model_dir} has no motion_buckets.json: fit one with utils.fit_motion_buckets.")
     if args.num_frames < 2 or args.num_clips < 4:
@@ -103,6 +107,7 @@ def settings(args) -> dict:
     hashed = [*weight_files(model), *filter(Path.is_file, [buckets_file(model)])] if model.is_dir() else []
     return {key: value for key, value in vars(args).items() if key not in UNSETTLED} | {
         "model_hash": digest(hashed),
+        "lora_hash": digest(file for path in args.lora for file in weight_files(Path(path))),
         "judges_hash": digest(judges),
     }
 

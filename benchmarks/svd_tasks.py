@@ -25,6 +25,7 @@ from utils.metrics.object_motion import object_motion
 from utils.metrics.video import frame_consistency
 from utils.motion_helper import FIXED_BUCKET, MotionBuckets, motion_scores
 from utils.pretrained import loading
+from utils.svd_lora import load_lora
 from utils.video import contact_sheet
 
 OTHER_SEEDS = 500_000  # from the seeds of the clips to those of other ones
@@ -46,6 +47,8 @@ class Bench:
             pipe = StableVideoDiffusionEDMPipeline.from_pretrained(
                 self.args.model_dir, torch_dtype=getattr(torch, self.args.dtype)
             )
+        for index, path in enumerate(self.args.lora):
+            load_lora(pipe.unet, path, f"lora_{index}")
         pipe.set_progress_bar_config(disable=True)
         return pipe.to(self.args.device)
 

@@ -1,6 +1,7 @@
 """The evaluation of image to video end to end on a random model, and its figures on cases of known value."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.judges import AttributeJudge, VideoJudge, save_judge
 from utils.motion_helper import PROCEDURAL
 from utils.scenes import render_clip, sample_clip
+from utils.svd_lora import add_lora, save_lora
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +119,28 @@ def test_a_sample_depends_on_its_clip_and_bucket_and_not_on_its_batch(command):
     assert not torch.equal(bench.draw([1], torch.tensor([10])), alone)
 
 
+def test_a_lora_changes_the_samples(command, tmp_path):
+    unet = tiny_video_pipeline().unet
+    for weight in add_lora(unet, 2):
+        torch.nn.init.normal_(weight, std=0.5)
+    save_lora(unet, tmp_path / "lora")
+    told = [0], torch.tensor([100])
+    plain, adapted = (
+        Bench(parser().parse_args(command(*more))).draw(*told) for more in ([], ["--lora", tmp_path / "lora"])
+    )
+    assert not torch.allclose(plain, adapted, atol=1e-4)
+
+
 def test_other_settings_or_weights_are_refused_without_overwrite(command, tmp_path, judges_dir):
     main(command("--tasks", "frozen"))
     with pytest.raises(FileExistsError, match="camera None, not 'pan'"):
         main(command("--tasks", "frozen", "--camera", "pan"))
+    copy = tmp_path / "judges"
+    shutil.copytree(judges_dir, copy)
+    torch.manual_seed(1)
+    save_judge(copy / "video.safetensors", VideoJudge((8, 8, 8)))
+    with pytest.raises(FileExistsError, match="judges_"):
+        main(command("--tasks", "frozen", "--judges_dir", copy))
     main(command("--tasks", "frozen", "--num_inference_steps", 3, "--overwrite"))
 
 
@@ -129,6 +149,7 @@ def test_other_settings_or_weights_are_refused_without_overwrite(command, tmp_pa
     [
         (["--judges_dir", "absent"], "no judge absent/video.safetensors"),
         (["--model_dir", "absent"], "no model absent"),
+        (["--lora", "absent"], "no --lora absent"),
         (["--num_swept", "5"], "--num_swept 5"),
         (["--buckets", "7", "7"], "two different"),
         (["--num_frames", "1"], "--num_frames 1"),
