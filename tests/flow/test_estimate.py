@@ -7,7 +7,7 @@ import torch
 
 import unimatch
 from benchmarks.seeded_unimatch import make_model
-from utils.flow import estimate_flow, flow_estimator, read_flo
+from utils.flow import both_flows_estimator, estimate_flow, flow_estimator, read_flo
 from utils.images import read_image, to_pixels
 from utils.metrics.flow import end_point_error
 from utils.scenes import render_clip, sample_clip
@@ -101,3 +101,28 @@ def test_unimatch_matches_each_frame_with_the_next_in_pixels_of_0_to_255(tmp_pat
     torch.testing.assert_close(flow[1:], unimatch.estimate_flow(model, pixels[1:2], pixels[2:]), atol=5e-3, rtol=1e-3)
     with pytest.raises(ValueError, match="needs a checkpoint"):
         flow_estimator("unimatch")
+
+
+@pytest.mark.parametrize("size", [None, (32, 64)])
+def test_unimatch_finds_the_flow_and_the_flow_back_at_once(tmp_path, monkeypatch, size):
+    torch.save({"model": make_model("scale1").state_dict()}, tmp_path / "weights.pth")
+    options = {"backend": "unimatch", "inference_size": size, "checkpoint": tmp_path / "weights.pth"}
+    video = torch.stack([blobs(), blobs(2), blobs(5)])[..., :60]
+    estimate = flow_estimator(**options)
+    expected = estimate(video), estimate(video.flip(0)).flip(0)
+    both, passes = both_flows_estimator(**options), []
+    forward = unimatch.UniMatch.forward
+    monkeypatch.setattr(unimatch.UniMatch, "forward", lambda *args, **kw: passes.append(1) or forward(*args, **kw))
+    for flow, one_way in zip(both(video), expected, strict=True):
+        assert flow.shape == (2, 2, 64, 60)
+        torch.testing.assert_close(flow, one_way, atol=5e-3, rtol=1e-3)
+    assert len(passes) == 2, "one for each pair of neighbours"
+
+
+def test_the_flow_back_is_that_of_the_video_run_backwards():
+    video = torch.stack([blobs(), blobs(2), blobs(5)])
+    flow, back = both_flows_estimator("dis")(video)
+    assert (flow == estimate_flow(video)).all()
+    assert (back == estimate_flow(video.flip(0)).flip(0)).all()
+    with pytest.raises(ValueError, match="exact backend has no flow back"):
+        both_flows_estimator("exact", clip=sample_clip(3, 2))

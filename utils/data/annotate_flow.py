@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,13 +29,15 @@ from utils.data.journal import Journal, append_row, check_same, remove_leftovers
 from utils.data.video_arguments import add_reading_arguments
 from utils.data.video_records import VideoRecord, read_video_records
 from utils.files import replacing
-from utils.flow import flow_estimator
-from utils.flow.estimate import DIS_PRESETS, FlowEstimator
+from utils.flow import both_flows_estimator, flow_estimator
+from utils.flow.estimate import DIS_PRESETS
 from utils.flow.options import add_backend_arguments, backend_options
 from utils.training_arguments import positive_float, positive_int
 from utils.video import to_pixels
 
 TOOL = "utils.data.annotate_flow"
+PairEstimator = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
+
 FP16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -48,8 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     options = backend_options(args.backend, args.checkpoint, args.preset)
     folder = Path(args.output_dir)
     records = list_clips(args)[args.shard_index :: args.num_shards]
-    size = tuple(args.inference_size) if args.inference_size else None
-    estimate = flow_estimator(args.backend, size, **options)
+    estimate = make_estimator(args, options)
     begin(folder, make_manifest(args, options))
     finished = read_finished(folder)
     todo = [record for record in records if not is_finished(folder, finished.get(record.key), record, args.verify)]
@@ -93,6 +94,15 @@ def list_clips(args: argparse.Namespace) -> list[VideoRecord]:
     if count > 1:
         raise ValueError(f"{count} clips of {args.train_data_dir} are called {key}; give them different names.")
     return records
+
+
+def make_estimator(args: argparse.Namespace, options: dict) -> PairEstimator:
+    """From two frames to their flow, and with --backward also to the flow back."""
+    size = tuple(args.inference_size) if args.inference_size else None
+    if args.backward:
+        return both_flows_estimator(args.backend, size, **options)
+    estimate = flow_estimator(args.backend, size, **options)
+    return lambda pair: (estimate(pair),)
 
 
 def begin(folder: Path, manifest: dict) -> None:
@@ -147,7 +157,7 @@ def is_finished(folder: Path, row: dict | None, record: VideoRecord, verify: boo
     return sha256_of_clip(record) == row["source_sha256"] and all(sha256(path) == sum_ for path, sum_ in files.items())
 
 
-def annotate(records: list[VideoRecord], folder: Path, estimate: FlowEstimator, args: argparse.Namespace) -> int:
+def annotate(records: list[VideoRecord], folder: Path, estimate: PairEstimator, args: argparse.Namespace) -> int:
     """Write the flow of clips; returns how many bad ones were left out."""
     journal = Journal(folder / f"files-{args.shard_index:05d}-of-{args.num_shards:05d}.jsonl")
     skipped = 0
@@ -164,7 +174,7 @@ def annotate(records: list[VideoRecord], folder: Path, estimate: FlowEstimator, 
     return skipped
 
 
-def annotate_clip(record: VideoRecord, folder: Path, estimate: FlowEstimator, args: argparse.Namespace) -> dict:
+def annotate_clip(record: VideoRecord, folder: Path, estimate: PairEstimator, args: argparse.Namespace) -> dict:
     """Write the arrays of one clip and return its line."""
     frames = ClipFrames(record, args.fps)
     count = min(len(frames), args.max_frames or len(frames)) - args.frame_stride
@@ -200,17 +210,16 @@ def frame_pairs(frames: ClipFrames, count: int, args: argparse.Namespace) -> Ite
 
 
 def write_flow(
-    paths: dict[str, Path], count: int, pairs: Iterator[torch.Tensor], estimate: FlowEstimator
+    paths: dict[str, Path], count: int, pairs: Iterator[torch.Tensor], estimate: PairEstimator
 ) -> tuple[int, ...]:
-    """Write (count, 2, H, W) into each path, the one called "flow" forward and the other one back; returns the shape.
+    """Write (count, 2, H, W) into each path, in the order in which the estimator gives the flows; returns the shape.
 
     Raises:
         ValueError: A vector is longer than fp16 holds, or not a number.
     """
     arrays = {}
     for row, pair in enumerate(pairs):
-        for name, path in paths.items():
-            flow = estimate(pair if name == "flow" else pair.flip(0))[0]
+        for (name, path), [flow] in zip(paths.items(), estimate(pair), strict=True):
             if not flow.abs().max() <= FP16_MAX:
                 raise ValueError(f"The flow of frame {row} is not finite; use --backend dis, or other weights.")
             if name not in arrays:

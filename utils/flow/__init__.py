@@ -1,6 +1,6 @@
 """Optical flow: (F - 1, 2, H, W) pixels, x then y, of a video (F, 3, H, W) in [-1, 1], from frame t to frame t + 1."""
 
-from utils.flow.estimate import BACKENDS, estimate_flow, flow_estimator
+from utils.flow.estimate import BACKENDS, both_flows_estimator, estimate_flow, flow_estimator
 from utils.flow.files import read_flo, read_kitti, write_flo, write_kitti
 from utils.flow.pictures import FlowPicture, color_flow, draw_arrows
 from utils.flow.sparse import spread_points, tracks_to_flow
@@ -10,6 +10,7 @@ __all__ = [
     "BACKENDS",
     "FlowPicture",
     "accumulate",
+    "both_flows_estimator",
     "color_flow",
     "compose",
     "draw_arrows",

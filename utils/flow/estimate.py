@@ -67,6 +67,23 @@ def flow_estimator(backend: str = "dis", inference_size: tuple[int, int] | None 
     return estimate
 
 
+def both_flows_estimator(
+    backend: str = "dis", inference_size: tuple[int, int] | None = None, **options
+) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """A function from a video to its flow and to the flow back, (F - 1, 2, H, W) from frame t + 1 to frame t.
+
+    Both are as `flow_estimator` gives them for the video and for the one that runs backwards; unimatch finds them at once.
+    Raises a ValueError for "exact", which knows the way forward alone.
+    """
+    if backend == "exact":
+        raise ValueError("The exact backend has no flow back; utils.scenes.render_clip gives it.")
+    if backend == "unimatch":
+        estimate_both = flow_estimator(backend, inference_size, both_ways=True, **options)
+        return lambda video: estimate_both(video).chunk(2)
+    estimate = flow_estimator(backend, inference_size, **options)
+    return lambda video: (estimate(video), estimate(video.flip(0)).flip(0))
+
+
 def check_video(video: torch.Tensor) -> None:
     """Raise a ValueError unless the video is (F, 3, H, W), floating, in [-1, 1], with at least 2 frames."""
     if video.ndim != 4 or video.shape[1] != 3 or len(video) < 2 or not video.is_floating_point():
@@ -100,22 +117,34 @@ def dis_estimator(preset: str = "medium") -> FlowEstimator:
 
 
 def unimatch_estimator(
-    checkpoint: str | None = None, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    checkpoint: str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    both_ways: bool = False,
 ) -> FlowEstimator:
-    """UniMatch (Xu et al., TPAMI 2023) with a published checkpoint, which says what configuration it is of."""
+    """UniMatch (Xu et al., TPAMI 2023) with a published checkpoint, which says what configuration it is of.
+
+    With `both_ways` the flow is (2 (F - 1), 2, H, W): after that of all frames the flow back.
+    """
     if checkpoint is None:
         raise ValueError(
             "The unimatch backend needs a checkpoint: the path of a released .pth file, or of the same weights as .safetensors."
         )
     model = unimatch.load_unimatch(checkpoint, device=device, dtype=dtype)
-
-    return partial(match_frames, model)
+    return partial(match_frames_both_ways if both_ways else match_frames, model)
 
 
 def match_frames(model: unimatch.UniMatch, video: torch.Tensor) -> torch.Tensor:
     """Flow (F - 1, 2, H, W) between neighbours of a video (F, 3, H, W) in [-1, 1]."""
     pixels = (video + 1) * 127.5
     return torch.cat([unimatch.estimate_flow(model, *pair) for pair in pairwise(pixels[:, None])])
+
+
+def match_frames_both_ways(model: unimatch.UniMatch, video: torch.Tensor) -> torch.Tensor:
+    """Flow (2 (F - 1), 2, H, W): what `match_frames` gives, then the flow back."""
+    pixels = (video + 1) * 127.5
+    flows = [unimatch.estimate_both_flows(model, *pair) for pair in pairwise(pixels[:, None])]
+    return torch.cat([flow for way in zip(*flows, strict=True) for flow in way])
 
 
 def raft_estimator(checkpoint: str | None = None, device: str | torch.device = "cpu") -> FlowEstimator:
