@@ -86,8 +86,9 @@ class MotionBuckets:
             raise FileNotFoundError(f"There is no {path}; fit one with python -m utils.fit_motion_buckets.")
         try:
             content = json.loads(path.read_text())
-            return cls(**{**content, "percentiles": tuple(content["percentiles"])})
-        except (json.JSONDecodeError, TypeError, KeyError) as error:
+            numbers = {name: float(content[name]) for name in ("scale", "offset", "time_step")}
+            return cls(**{**content, **numbers, "percentiles": tuple(content["percentiles"])})
+        except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path} holds no motion buckets: {error}.") from error
 
 

@@ -109,9 +109,11 @@ def test_constants_travel_with_the_weights(tmp_path):
     assert MotionBuckets.load(tmp_path / "motion_buckets.json") == LINE
     with pytest.raises(FileNotFoundError, match="fit one with"):
         MotionBuckets.load(tmp_path / "nothing")
-    (tmp_path / "other.json").write_text('{"scale": 1}')
-    with pytest.raises(ValueError, match="holds no motion buckets"):
-        MotionBuckets.load(tmp_path / "other.json")
+    fields = json.loads((tmp_path / "motion_buckets.json").read_text())
+    for other in (b'{"scale": 1}', b"nonsense", b"\xff", b"[1]", json.dumps({**fields, "scale": None}).encode()):
+        (tmp_path / "other.json").write_bytes(other)
+        with pytest.raises(ValueError, match="other.json holds no motion buckets"):
+            MotionBuckets.load(tmp_path / "other.json")
 
 
 @pytest.mark.parametrize(
