@@ -27,6 +27,7 @@ from utils.files import replacing
 from utils.images import cover, image_size, read_image, to_pixels
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
+from utils.svd_lora import load_lora
 from utils.training_arguments import positive_float, positive_int
 from utils.video import write_gif, write_video
 
@@ -121,7 +122,10 @@ def main(argv=None) -> list[Path]:
     jobs = list_jobs(args)
     check_arguments(args, jobs)
     state = process_state()
-    pipe = load_pipeline(args, args.device or state.device)
+    device = torch.device(args.device or state.device)
+    if args.offload != "none" and device.type == "cpu":
+        raise ValueError(f"--offload {args.offload} is for an accelerator: on the CPU nothing is to be moved.")
+    pipe = load_pipeline(args, device)
     check_frames(args, pipe)
     state.wait_for_everyone()  # no process may take a video of another for one of an earlier run
     own = jobs[state.process_index :: state.num_processes]
@@ -190,12 +194,10 @@ def check_frames(args, pipe) -> None:
             raise ValueError(f"--{name} {side} is not a multiple of {pipe.size_multiple}.")
 
 
-def load_pipeline(args, device) -> StableVideoDiffusionEDMPipeline:
+def load_pipeline(args, device: torch.device) -> StableVideoDiffusionEDMPipeline:
     with loading(args.model_dir):
         pipe = StableVideoDiffusionEDMPipeline.from_pretrained(args.model_dir, dtype=DTYPES[args.dtype])
     for index, path in enumerate(args.lora):
-        from utils.svd_lora import load_lora
-
         load_lora(pipe.unet, path, f"lora_{index}")
     save_memory(args, pipe)
     place(pipe, args.offload, device)
@@ -216,7 +218,7 @@ def save_memory(args, pipe) -> None:
                 ) from error
 
 
-def place(pipe, offload: str, device) -> None:
+def place(pipe, offload: str, device: torch.device) -> None:
     """Onto the device, now or part by part while it runs."""
     if offload == "none":
         pipe.to(device)
@@ -225,7 +227,7 @@ def place(pipe, offload: str, device) -> None:
     elif offload == "sequential":
         pipe.enable_sequential_cpu_offload(device=device)
     else:
-        pipe.enable_group_offload(onload_device=torch.device(device), offload_type="leaf_level")
+        pipe.enable_group_offload(onload_device=device, offload_type="leaf_level")
 
 
 def run_job(args, pipe, job: Job) -> None:

@@ -82,11 +82,24 @@ def test_it_loads_what_diffusers_saved(stock, pipe, tmp_path):
     assert torch.equal(loaded(picture(), generator=seeded(0), **arguments).frames, expected)
 
 
-def test_offloading_changes_nothing(pipe):
-    arguments = {**STEPS, "output_type": "latent"}
-    expected = pipe(picture(), generator=seeded(0), **arguments).frames
+def whole(pipe):
+    pipe.enable_model_cpu_offload(device="cpu")
+
+
+def grouped(pipe):
+    pipe.enable_group_offload(onload_device=torch.device("cpu"), offload_type="leaf_level")
+
+
+def sequential(pipe):
     for module in (pipe.vae, pipe.unet, pipe.image_encoder):
         cpu_offload(module, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("offload", [whole, grouped, sequential])
+def test_offloading_changes_nothing(pipe, offload):
+    arguments = {**STEPS, "output_type": "pt"}
+    expected = pipe(picture(), generator=seeded(0), **arguments).frames
+    offload(pipe)
     torch.testing.assert_close(pipe(picture(), generator=seeded(0), **arguments).frames, expected)
 
 
