@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from tests.numbered_clips import numbers_of
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.video_records import read_video_records
-from utils.data.videos import ClipOptions, VideoDataset
+from utils.data.videos import ClipOptions, VideoDataset, has_flow
 from utils.flow import warp
 
 OPTIONS = ClipOptions(num_frames=4, height=32, width=32)
@@ -52,6 +52,47 @@ def test_frames_are_counted_at_the_rate_that_is_asked_for(video):
     sample = dataset[0]
     assert numbers_of(sample["pixel_values"]) == [0, 2, 4, 6]
     assert sample["fps"] == 4
+
+
+def test_a_step_is_drawn_for_each_sample_and_the_rate_follows_it(video):
+    dataset = VideoDataset(read_video_records(video), replace(OPTIONS, frame_strides=(1, 3), first_frames=True))
+    random.seed(0)
+    samples = [dataset[0] for _ in range(20)]
+    drawn = {tuple(numbers_of(sample["pixel_values"])): sample["fps"] for sample in samples}
+    assert drawn == {(0, 1, 2, 3): 8, (0, 3, 6, 9): 8 / 3}
+
+
+def test_half_of_the_samples_run_backwards(video):
+    dataset = VideoDataset(read_video_records(video), replace(OPTIONS, random_reverse=True, first_frames=True))
+    random.seed(0)
+    drawn = [tuple(numbers_of(dataset[0]["pixel_values"])) for _ in range(40)]
+    assert set(drawn) == {(0, 1, 2, 3), (3, 2, 1, 0)}
+    assert 10 < drawn.count((3, 2, 1, 0)) < 30
+
+
+def test_tracks_of_a_reversed_clip_lie_on_its_frames(procedural):
+    dataset = VideoDataset(read_video_records(procedural), replace(OPTIONS, random_reverse=True), ("tracks",))
+    forwards = VideoDataset(read_video_records(procedural), OPTIONS, ("tracks",)).sample(0, ClipGeometry(32, 32))
+    for seed in range(20):
+        random.seed(seed)
+        sample = dataset.draw(0)
+        if torch.equal(sample["pixel_values"], forwards["pixel_values"].flip(0)):
+            assert torch.equal(sample["tracks"], forwards["tracks"].flip(0))
+            assert torch.equal(sample["visible"], forwards["visible"].flip(0))
+            return
+    raise AssertionError("no draw was the reversed stretch")
+
+
+def test_annotated_flow_is_refused_where_it_would_not_fit_the_frames(procedural):
+    records = read_video_records(procedural)
+    assert has_flow(records, OPTIONS)
+    for changes in ({"random_reverse": True}, {"frame_strides": (1, 2)}):
+        options = replace(OPTIONS, num_frames=3, **changes)
+        assert not has_flow(records, options)
+        with pytest.raises(ValueError, match="one step and runs forwards"):
+            VideoDataset(records, options, ("flow",))
+    with pytest.raises(ValueError, match="frame_strides=\\(0,\\)"):
+        replace(OPTIONS, frame_strides=(0,))
 
 
 def test_clips_that_are_too_short_are_named(video):

@@ -110,6 +110,8 @@ def cache_clips(
         cache_dir: Folder of all caches.
         buckets: Its settings are those of the motion scores.
     """
+    if dataset.skip_bad_clips:
+        dataset = dataset.without_bad_clips()
     options = dataset.options
     settings = [options.num_frames, options.height, options.width, options.frame_stride, options.fps]
     scoring = [buckets.short_side, buckets.time_step, buckets.backend]

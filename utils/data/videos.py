@@ -184,6 +184,14 @@ class VideoDataset(Dataset):
                     raise
                 self._skip(index, error)
 
+    def without_bad_clips(self) -> "VideoDataset":
+        """The clips that `check` finds good."""
+        self.check()
+        good = [record for record, bad in zip(self.records, self.bad, strict=True) if not bad]
+        if not good:
+            raise ValueError(f"All {len(self)} clips are bad; without --skip_bad_clips the first one says why.")
+        return VideoDataset(good, self.options, self.extras)
+
     def _sample(self, record: VideoRecord, frames: ClipFrames, numbers: range, geometry: ClipGeometry) -> VideoSample:
         pictures = [to_pixels(frame[None]) for frame in frames.read(numbers)]
         H, W = pictures[0].shape[-2:]
