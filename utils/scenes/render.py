@@ -104,16 +104,12 @@ def cast(scene: Scene, origin: np.ndarray, directions: np.ndarray) -> Hits:
     up, ahead = np.array([0.0, 1.0, 0.0]), wall_normal(scene)
     floor = meet_plane(up, 0.0, origins, directions)
     wall = meet_plane(ahead, ahead[2] * scene.wall_z, origins, directions)
-    on_floor = (floor < wall)[:, None]
-    hits = Hits(np.minimum(floor, wall), np.where(on_floor[:, 0], FLOOR, WALL), np.where(on_floor, up, ahead))
+    on_floor = floor < wall
+    hits = Hits(np.minimum(floor, wall), np.where(on_floor, FLOOR, WALL), np.where(on_floor[:, None], up, ahead))
     for index, solid in enumerate(scene.objects):
         distance, normal = intersect(solid, origins, directions)
         nearer = distance < hits.distance
-        hits = Hits(
-            np.where(nearer, distance, hits.distance),
-            np.where(nearer, index, hits.label),
-            np.where(nearer[:, None], normal, hits.normal),
-        )
+        hits.distance[nearer], hits.label[nearer], hits.normal[nearer] = distance[nearer], index, normal[nearer]
     return hits
 
 
