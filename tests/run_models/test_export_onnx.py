@@ -1,5 +1,8 @@
 """The export to ONNX: the files compute what PyTorch computes, at sizes that they were not traced with."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from run_models.export_onnx import RANDOM_SIZES, main, random_networks
 from utils.edm import ConditionEncoder
 from utils.onnx_parts import Part, gather_weights, largest_error
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 
@@ -114,7 +118,7 @@ def test_weights_in_many_files_are_brought_into_one(tmp_path):
     assert largest_error(path, [((x,), torch.from_numpy(weights + weights + 1))]) == 0
 
 
-def test_the_random_sizes_are_the_published_ones(monkeypatch):
+def test_the_random_sizes_are_the_published_ones():
     with torch.device("meta"):
         counts = {size: count(random_networks(size)["unet"]()) for size in RANDOM_SIZES}
     assert counts == {"sd15": 859_520_964, "svd": 1_524_623_082}
@@ -155,3 +159,16 @@ def test_a_missing_package_is_named(folders, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'The export needs onnx: pip install -e "\.\[export\]"'):
         main(["--model_dir", str(folders.model), "--output_dir", str(tmp_path)])
+
+
+def test_the_loop_in_the_docs_draws_what_pytorch_draws(exported, tmp_path, monkeypatch):
+    _, folder = exported
+    for path, target in (("outputs/onnx/tiny_svd", folder), ("weights/tiny_svd", folder.parent / "model")):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).symlink_to(target)
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)```", (REPOSITORY / "docs/deploy.md").read_text(), re.DOTALL).group(1)
+    names = {"image": torch.rand(1, 3, 64, 64) * 2 - 1}
+    exec(code, names)  # noqa: S102
+    expected = names["pipe"].denoise(names["inputs"])
+    torch.testing.assert_close(names["x_t"], expected, rtol=1e-3, atol=1e-3)

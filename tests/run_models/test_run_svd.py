@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import UNetSpatioTemporalConditionModel
 from PIL import Image
 
 from run_models.run_svd import main, parser, target_size
@@ -129,10 +130,21 @@ def test_chunks_change_no_more_than_rounding(run):
     assert (chunked - expected).abs().max() < 0.03
 
 
+def test_the_network_is_told_rate_motion_and_noise(run, monkeypatch):
+    seen, forward = [], UNetSpatioTemporalConditionModel.forward
+
+    def listen(self, sample, timestep, embeddings, added_time_ids, **options):
+        seen.extend(added_time_ids.tolist())
+        return forward(self, sample, timestep, embeddings, added_time_ids, **options)
+
+    monkeypatch.setattr(UNetSpatioTemporalConditionModel, "forward", listen)
+    run("--fps", 8, "--motion_bucket_id", 60, "--noise_aug_strength", 0.5)
+    assert seen == [[7, 60, 0.5]] * 2
+
+
 def test_options_that_change_the_video_do(run):
     plain = run()[0].read_bytes()
     for option in (
-        ["--motion_bucket_id", 10],
         ["--noise_aug_strength", 0.5],
         ["--max_guidance_scale", 8],
         ["--temporal_smoothing", 0.5],
