@@ -11,7 +11,6 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +84,15 @@ def settings(args) -> dict:
     return {key: value for key, value in vars(args).items() if key not in UNSETTLED} | {"weights": digest(weights)}
 
 
+def truth_starts(args, num_frames: int) -> tuple[int, ...]:
+    """Where `overlap` begins its segments."""
+    overlap = count_overlap("overlap", args.overlap_frames, num_frames)
+    starts = segment_starts(args.total_frames, num_frames, overlap)
+    if len(starts) < 2:
+        raise ValueError(f"--total_frames {args.total_frames} is one segment: take more than {num_frames}.")
+    return starts
+
+
 class Bench:
     """Makes videos with their starts, and measures them."""
 
@@ -94,16 +102,7 @@ class Bench:
             self.pipe = StableVideoDiffusionEDMPipeline.from_pretrained(args.model_dir).to(args.device)
         self.pipe.set_progress_bar_config(disable=True)
         self.judge = load_judge(Path(args.judges_dir) / "attributes.safetensors", "attributes")
-        self.starts  # noqa: B018, frames that do not fit together are refused here
-
-    @cached_property
-    def starts(self) -> tuple[int, ...]:
-        num_frames = self.pipe.unet.config.num_frames
-        overlap = count_overlap("overlap", self.args.overlap_frames, num_frames)
-        starts = segment_starts(self.args.total_frames, num_frames, overlap)
-        if len(starts) < 2:
-            raise ValueError(f"--total_frames {self.args.total_frames} is one segment: take more than {num_frames}.")
-        return starts
+        self.starts = truth_starts(args, self.pipe.unet.config.num_frames)
 
     def embed(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (F, D) of the judge of attributes, means over the picture."""

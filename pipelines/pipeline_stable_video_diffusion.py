@@ -129,7 +129,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         guided = max_guidance_scale > 1
         return VideoInputs(
             x_t=self.draw_noise(pixels, num_frames, condition, num_inference_steps, generator, latents),
-            sigmas=self.scheduler.sigmas.float(),
+            sigmas=self.scheduler.sigmas.to(pixels.device, torch.float32),  # the scheduler keeps them on the CPU
             condition=condition,
             guidance=guidance_over_frames(num_frames, min_guidance_scale, max_guidance_scale) if guided else None,
         )

@@ -133,7 +133,8 @@ def main(argv=None) -> list[Path]:
         run_job(args, pipe, job)
     state.wait_for_everyone()
     if state.is_main_process:
-        print(f"{len(jobs)} videos: {', '.join(str(job.video) for job in jobs[:3])}{', …' if len(jobs) > 3 else ''}")
+        more = f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
+        print(f"Written: {', '.join(str(job.video) for job in jobs[:3])}{more}")
     return [job.video for job in own]
 
 
