@@ -24,6 +24,7 @@ TRAINED = {
     "tiny_svd": EDM(0.5, 1.4),
 }
 STEPS = 25
+GAP = 16  # pixels between two clips
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,20 +72,24 @@ def draw_learning(sheets: dict[int, np.ndarray], clips: list[int]):
     """A column for each clip: the true one, and below it what was drawn after so many steps."""
     from matplotlib.figure import Figure
 
-    names = ["true clip", *(f"{step:,} steps" for step in sheets)]
-    height, width = RESOLUTION, NUM_FRAMES * RESOLUTION
-    size = (len(clips) * (width + 40) / 100 + 1, len(names) * (height + 6) / 100)
-    figure = Figure(figsize=size, layout="constrained")
-    for column, clip in enumerate(clips):
-        drawn = [rows[2 * clip + 1] for rows in sheets.values()]
-        truth = next(iter(sheets.values()))[2 * clip]
-        for row, strip in enumerate([truth, *drawn]):
-            axes = figure.add_subplot(len(names), len(clips), row * len(clips) + column + 1)
-            axes.imshow(strip, interpolation="nearest")
-            axes.set(xticks=[], yticks=[])
-            if column == 0:
-                axes.set_ylabel(names[row], rotation=0, ha="right", va="center")
+    first = next(iter(sheets.values()))
+    strips = {"true clip": join([first[2 * clip] for clip in clips])}
+    strips |= {f"{step:,} steps": join([rows[2 * clip + 1] for clip in clips]) for step, rows in sheets.items()}
+    width = strips["true clip"].shape[1]
+    figure = Figure(figsize=(width / 100 + 1, len(strips) * (RESOLUTION + 8) / 100), layout="constrained")
+    for axes, (name, strip) in zip(figure.subplots(len(strips), 1), strips.items(), strict=True):
+        axes.imshow(strip, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
     return figure
+
+
+def join(strips: list[np.ndarray]) -> np.ndarray:
+    """Pictures of one height beside each other, white between them."""
+    gap = np.full((RESOLUTION, GAP, 3), 255, np.uint8)
+    parts = [part for strip in strips for part in (gap, strip)]
+    return np.concatenate(parts[1:], axis=1)
 
 
 def draw_formulas():
@@ -101,7 +106,7 @@ def draw_formulas():
     for maximum in (700.0, 80.0):
         levels.plot(range(STEPS), sampling_levels(maximum), "o-", ms=3, label=f"from {maximum:g}")
     factors.set(xscale="log", xlabel="σ", title="preconditioning")
-    densities.set(xscale="log", xlabel="σ", title="density of ln σ in training")
+    densities.set(xscale="log", xlabel="σ", ylim=(0, 0.4), title="density of ln σ in training")
     levels.set(yscale="log", xlabel="step", ylabel="σ", title=f"levels of {STEPS} steps")
     for axes in (factors, densities, levels):
         axes.legend(frameon=False)
