@@ -41,6 +41,11 @@ _ALL = (
         weights=("depth_image",),
     ),
     Variant(
+        "svd",
+        "videos from a picture by Stable Video Diffusion, fine-tuned",
+        pipeline="pipeline_stable_video_diffusion.py",
+    ),
+    Variant(
         "tiny_sd",
         "a small Stable Diffusion trained from nothing on the procedural world",
         run=False,
