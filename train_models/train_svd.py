@@ -70,7 +70,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--random_reverse", action="store_true", help="half of the samples run backwards")
     add("--clip_frames", type=positive_int, help="frames of each clip that --cache_latents keeps; default: one stretch")
     add("--validation_data_dir", help="as --train_data_dir; loss and videos of clips that are not trained on")
-    add("--num_validation_samples", type=positive_int, default=4, help="of --validation_data_dir")
+    add(
+        "--held_out_frames",
+        type=positive_int,
+        help="validate on the last frames of each clip, and do not train on them",
+    )
+    add("--num_validation_samples", type=positive_int, default=4, help="clips to validate on, the first ones")
     add("--num_inference_steps", type=positive_int, default=25, help="of the validation videos")
     add_video_arguments(parser, num_frames=8, height=64, width=64)
     add_cache_arguments(parser)
@@ -146,14 +151,20 @@ def make_trainable(unet, args) -> list:
 
 def read_clips(args) -> VideoDataset:
     """Whole clips to be cached, or stretches of them, with their annotated flow where it is wanted and fits."""
+    held_out = {"held_out_frames": args.held_out_frames or 0}
     if args.cache_latents:
-        frames = args.clip_frames or (args.num_frames - 1) * max(args.frame_strides) + 1
-        return read_video_dataset(argparse.Namespace(**{**vars(args), "num_frames": frames, "first_frames": True}))
+        frames = args.clip_frames or longest_stretch(args)
+        whole = argparse.Namespace(**{**vars(args), "num_frames": frames, "first_frames": True})
+        return read_video_dataset(whole, **held_out)
     strides = tuple(args.frame_strides)
-    clips = read_video_dataset(args, frame_strides=strides, random_reverse=args.random_reverse)
+    clips = read_video_dataset(args, frame_strides=strides, random_reverse=args.random_reverse, **held_out)
     if args.flow_consistency_weight and has_flow(clips.records, clips.options):
         return VideoDataset(clips.records, clips.options, ("flow",), args.skip_bad_clips)
     return clips
+
+
+def longest_stretch(args) -> int:
+    return (args.num_frames - 1) * max(args.frame_strides) + 1
 
 
 def make_dataset(clips: VideoDataset, vae, buckets, args) -> SVDClips:
@@ -166,15 +177,17 @@ def make_dataset(clips: VideoDataset, vae, buckets, args) -> SVDClips:
 
 
 def read_validation(args, buckets) -> list:
-    """The first stretch of each of the first clips."""
-    if args.validation_data_dir is None:
+    """Samples to validate on: the first stretches of clips of their own, or the frames held out of the training's."""
+    if not (args.validation_data_dir or args.held_out_frames):
         return []
     changes = {
-        "train_data_dir": args.validation_data_dir, "max_train_samples": args.num_validation_samples, "flow_dir": None,
-        "center_crop": True, "first_frames": True, "random_flip": False,
+        "train_data_dir": args.validation_data_dir or args.train_data_dir, "max_train_samples": args.num_validation_samples,
+        "flow_dir": None, "center_crop": True, "first_frames": True, "random_flip": False,
     }  # fmt: skip
-    clips = read_video_dataset(argparse.Namespace(**{**vars(args), **changes}), frame_strides=(args.frame_strides[0],))
-    samples = SVDClips(clips, buckets)
+    fields = {"frame_strides": (args.frame_strides[0],), "held_out_frames": args.held_out_frames or 0}
+    clips = read_video_dataset(argparse.Namespace(**{**vars(args), **changes}), **fields)
+    draw = clips.held_out if args.held_out_frames else clips.draw
+    samples = SVDClips([draw(index) for index in range(len(clips))], buckets)
     return [samples[index] for index in range(len(samples))]
 
 
@@ -233,6 +246,12 @@ def check(args) -> None:
         raise ValueError("--trainable regex and --trainable_pattern belong together.")
     if args.num_frames < 2 and not (args.fixed_motion_bucket and args.flow_consistency_weight == 0):
         raise ValueError(f"--num_frames {args.num_frames}: motion needs 2 frames; or pass --fixed_motion_bucket.")
+    if args.held_out_frames and args.validation_data_dir:
+        raise ValueError("--held_out_frames and --validation_data_dir are two ways to validate; choose one.")
+    if args.held_out_frames and args.held_out_frames < longest_stretch(args):
+        raise ValueError(
+            f"--held_out_frames {args.held_out_frames} has no room for a stretch of {longest_stretch(args)}."
+        )
     if args.clip_frames and not args.cache_latents:
         raise ValueError("--clip_frames is of --cache_latents; without it stretches come from all frames.")
 

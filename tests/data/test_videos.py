@@ -70,6 +70,16 @@ def test_half_of_the_samples_run_backwards(video):
     assert 10 < drawn.count((3, 2, 1, 0)) < 30
 
 
+def test_frames_that_are_held_out_are_in_no_other_sample(video):
+    dataset = VideoDataset(read_video_records(video), replace(OPTIONS, held_out_frames=5))
+    random.seed(0)
+    drawn = {tuple(numbers_of(dataset[0]["pixel_values"])) for _ in range(40)}
+    assert drawn == {(0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (3, 4, 5, 6)}
+    assert numbers_of(dataset.held_out(0)["pixel_values"]) == [7, 8, 9, 10]
+    with pytest.raises(ValueError, match=r"a.mp4 has 12 frames and 13 are needed"):
+        VideoDataset(read_video_records(video), replace(OPTIONS, held_out_frames=9))[0]
+
+
 def test_tracks_of_a_reversed_clip_lie_on_its_frames(procedural):
     dataset = VideoDataset(read_video_records(procedural), replace(OPTIONS, random_reverse=True), ("tracks",))
     forwards = VideoDataset(read_video_records(procedural), OPTIONS, ("tracks",)).sample(0, ClipGeometry(32, 32))

@@ -1,7 +1,11 @@
 """Fine-tuning of Stable Video Diffusion: the loss piece by piece, with a test for each fault of public trainers, and whole runs."""
 
 import json
+import os
+import subprocess
+import sys
 from argparse import Namespace
+from pathlib import Path
 
 import av
 import pytest
@@ -37,13 +41,16 @@ def clips(tmp_path_factory):
     return folder
 
 
-def train(base, clips, output_dir, *flags):
-    common = [
+def training_flags(base, clips, output_dir, *flags):
+    return [
         "--pretrained_model_name", base, "--dataset_dir", clips, "--output_dir", output_dir, "--num_frames", F,
         "--height", SIZE, "--width", SIZE, "--train_batch_size", 2, "--max_train_steps", 2, "--learning_rate", 1e-2,
         "--rank", 2, "--num_inference_steps", 2, *flags,
     ]  # fmt: skip
-    main([str(flag) for flag in common])
+
+
+def train(base, clips, output_dir, *flags):
+    main([str(flag) for flag in training_flags(base, clips, output_dir, *flags)])
 
 
 def arguments(*flags):
@@ -217,6 +224,46 @@ def test_a_resumed_run_equals_an_uninterrupted_one(base, clips, tmp_path, flags)
     assert all(torch.equal(parts[name], value) for name, value in whole.items())
 
 
+PROCESS = """
+import os, sys
+import torch
+import train_models.train_svd as script
+
+fit = script.fit
+
+def fit_and_keep(args, *others, parameters, **more):
+    fit(args, *others, parameters=parameters, **more)
+    torch.save(parameters, os.path.join(sys.argv[1], os.environ["RANK"]))
+
+script.fit = fit_and_keep
+script.main(sys.argv[2:])
+"""
+
+
+def test_two_processes_agree_on_the_weights(base, clips, tmp_path):
+    """Their gradients are synchronised, under checkpointing and with dropped conditions too."""
+    (tmp_path / "process.py").write_text(PROCESS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv-backend=c10d"]
+    command += ["--rdzv-endpoint=localhost:0", tmp_path / "process.py", tmp_path]
+    flags = [
+        "--trainable",
+        "lora",
+        "--cache_latents",
+        "--cache_dir",
+        tmp_path / "cache",
+        "--validation_data_dir",
+        clips,
+    ]
+    command += training_flags(base, clips, tmp_path / "run", *flags, "--train_batch_size", 1)
+    root = Path(script.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    subprocess.run([str(part) for part in command], check=True, env=environment, capture_output=True)
+    first, second = (torch.load(tmp_path / rank) for rank in ("0", "1"))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert any(parameter.abs().max() > 0 for parameter in first)
+    assert load_file(tmp_path / "run" / LORA_FILE)
+
+
 def test_checkpointing_is_on_by_default_and_gives_equal_gradients(tiny_svd):
     assert arguments().gradient_checkpointing
     assert not arguments("--no-gradient_checkpointing").gradient_checkpointing
@@ -248,6 +295,8 @@ def test_checkpointing_is_on_by_default_and_gives_equal_gradients(tiny_svd):
         (["--trainable", "regex"], "belong together"),
         (["--trainable_pattern", "x"], "belong together"),
         (["--num_frames", 1], "motion needs 2 frames"),
+        (["--held_out_frames", 3], "no room for a stretch of 4"),
+        (["--held_out_frames", 4, "--validation_data_dir", "x"], "choose one"),
         (["--clip_frames", 6], "clip_frames is of --cache_latents"),
         (["--height", 36], "multiples of 8"),
         (["--trainable", "lora", "--lora_targets", "nowhere"], "No layer is called"),

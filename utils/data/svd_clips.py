@@ -1,5 +1,7 @@
 """Clips as Stable Video Diffusion is trained on them: with rate, motion bucket, and flow where a loss asks for it."""
 
+from collections.abc import Sequence
+
 import torch
 from torch.utils.data import Dataset
 
@@ -25,7 +27,7 @@ class SVDClips(Dataset):
         ValueError: The map's scores are of another flow backend than DIS.
     """
 
-    def __init__(self, clips: Dataset, buckets: MotionBuckets | None, with_flow: bool = False):
+    def __init__(self, clips: Dataset | Sequence[dict], buckets: MotionBuckets | None, with_flow: bool = False):
         if buckets and buckets.backend != "dis":
             raise ValueError(
                 f"The motion buckets are of the flow backend {buckets.backend!r}; fit some of dis: python -m utils.fit_motion_buckets."

@@ -3,7 +3,7 @@
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -60,6 +60,7 @@ class ClipOptions:
         first_frames: Begin with the first frame; by default with a random one.
         frame_strides: One of these is drawn for each sample, and of the frames that `frame_stride` leaves every so many are taken.
         random_reverse: Half of the samples run backwards, which is as true where everything moves steadily.
+        held_out_frames: So many at the end of each clip are left alone, for validation (`VideoDataset.held_out`).
     """
 
     num_frames: int = 14
@@ -72,6 +73,7 @@ class ClipOptions:
     first_frames: bool = False
     frame_strides: tuple[int, ...] = (1,)
     random_reverse: bool = False
+    held_out_frames: int = 0
 
     def __post_init__(self):
         for name in ("num_frames", "height", "width", "frame_stride", "fps"):
@@ -170,6 +172,18 @@ class VideoDataset(Dataset):
             raise ValueError(f"{frames.name}: start={start} is not in 0 to {room}.")
         return self._sample(self.records[index], frames, numbers, geometry)
 
+    def held_out(self, index: int) -> VideoSample:
+        """The first stretch of the frames that are held out, cut in the middle.
+
+        Raises:
+            ValueError: They are fewer than a stretch has.
+        """
+        whole = VideoDataset([self.records[index]], replace(self.options, held_out_frames=0), self.extras)
+        end = whole._count(whole.records[0], ClipFrames(whole.records[0], self.options.fps))
+        return whole.sample(
+            0, ClipGeometry(self.options.height, self.options.width), end - self.options.held_out_frames
+        )
+
     def check(self) -> None:
         """Look at all clips without decoding them, before a training that would meet a bad one only after hours.
 
@@ -213,12 +227,13 @@ class VideoDataset(Dataset):
         counts += [
             len(open_flow(getattr(record, name))) + record.flow_stride for name in self.extras if name != "tracks"
         ]
-        if min(counts) < self.options.span:
+        needed = self.options.span + self.options.held_out_frames
+        if min(counts) < needed:
             raise ValueError(
-                f"{frames.name} has {min(counts)} frames and {self.options.span} are needed; "
+                f"{frames.name} has {min(counts)} frames and {needed} are needed; "
                 "lower --num_frames or --frame_stride, or pass --skip_bad_clips."
             )
-        return min(counts)
+        return min(counts) - self.options.held_out_frames
 
     def _skip(self, index: int, error: Exception) -> None:
         self.bad[index] = True
