@@ -81,7 +81,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--adapter_name", help="by default that of the condition")
     add("--rank", type=positive_int, default=64)
     add("--lora_alpha", type=float, help="by default the rank")
-    add("--post", choices=POSTS, default="fuse", help="output projection of the joint attention; aligned for a base that knows little of places")
+    add(
+        "--post",
+        choices=POSTS,
+        default="fuse",
+        help="output projection of the joint attention; aligned for a base that knows little of places",
+    )
     add("--trigger_word", help="leads the caption of the condition; by default depth_map or edge_map")
     add(
         "--one_way_share",
