@@ -57,7 +57,7 @@ def sample_long_video(
     Raises:
         ValueError: The frames do not fit together, or an argument is out of its range.
     """
-    num_frames = num_frames or pipe.unet.config.num_frames
+    num_frames = pipe.unet.config.num_frames if num_frames is None else num_frames
     overlap = count_overlap(way, overlap_frames, num_frames)
     starts = segment_starts(total_frames, num_frames, overlap)
     adjust = adjust_frames(temporal_smoothing, motion_scale)

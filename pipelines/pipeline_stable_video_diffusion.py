@@ -120,7 +120,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
     ) -> VideoInputs:
         """Condition, noise levels and noise; arguments as in a call."""
         pixels = self.check_pixels(image).to(self._execution_device)
-        num_frames = num_frames or self.unet.config.num_frames
+        num_frames = self.unet.config.num_frames if num_frames is None else num_frames
         check_numbers(num_frames=num_frames, num_inference_steps=num_inference_steps, fps=fps)
         noise = randn_tensor(pixels.shape, generator, pixels.device, pixels.dtype)
         with self.upcast_vae():
@@ -172,7 +172,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
     def decode(self, latents: torch.Tensor, decode_chunk_size: int | None = None) -> torch.Tensor:
         """Pixels (B, F, 3, H, W), float32, about [-1, 1], of clean latents; the frames of a chunk see one another."""
         num_frames = latents.shape[1]
-        chunk = decode_chunk_size or num_frames
+        chunk = num_frames if decode_chunk_size is None else decode_chunk_size
         check_numbers(decode_chunk_size=chunk)
         videos = [self.decode_latents(video[None].to(self.vae.dtype), num_frames, chunk) for video in latents]
         return torch.cat(videos).transpose(1, 2)

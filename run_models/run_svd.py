@@ -23,16 +23,16 @@ from pipelines.adjustments import adjust_frames
 from pipelines.long_video import WAYS, count_overlap, sample_long_video, segment_starts
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from utils.arguments import parse_args, run_script
+from utils.data.video_records import FRAME_SUFFIXES
 from utils.files import replacing
 from utils.images import cover, image_size, read_image, to_pixels
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
 from utils.svd_lora import load_lora
 from utils.training_arguments import positive_float, positive_int
-from utils.video import write_gif, write_video
+from utils.video import VIDEO_SUFFIXES, write_gif, write_video
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 WRITERS = {".mp4": write_video, ".gif": write_gif}
 OFFLOADS = ("none", "model", "sequential", "group")
 
@@ -47,7 +47,7 @@ class Job:
 
     @property
     def record(self) -> Path:
-        return self.video.with_suffix(".json")
+        return self.video.with_name(f"{self.video.name}.json")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -146,7 +146,7 @@ def list_jobs(args) -> list[Job]:
         if len(images) != 1:
             raise ValueError(f"--output_video {target} is one file for {len(images)} pictures: name a folder.")
         return [Job(images[0], target, args.seed)]
-    if target.suffix:
+    if target.suffix.lower() in VIDEO_SUFFIXES:
         raise ValueError(f"--output_video {target} is neither a folder nor an .mp4 or .gif.")
     jobs = [Job(image, target / f"{image.stem}.mp4", args.seed + k) for k, image in enumerate(images)]
     counts = Counter(job.video for job in jobs)
@@ -158,7 +158,7 @@ def list_jobs(args) -> list[Job]:
 def list_images(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    images = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    images = sorted(file for file in path.iterdir() if file.suffix.lower() in FRAME_SUFFIXES)
     if not images:
         raise FileNotFoundError(f"There is no picture in --input_image {path}.")
     return images
@@ -167,11 +167,7 @@ def list_images(path: Path) -> list[Path]:
 def check_arguments(args, jobs: list[Job]) -> None:
     """One sentence about what would fail after a long time."""
     for job in jobs:
-        if not job.image.is_file():
-            raise FileNotFoundError(f"There is no image {job.image}.")
-        image_size(job.image)
-        if existing := [path for path in (job.video, job.record) if path.exists() and not args.overwrite]:
-            raise FileExistsError(f"{existing[0]} exists: choose another --output_video or pass --overwrite.")
+        check_files(job, args.overwrite)
     if not 0 <= args.motion_bucket_id <= 255:
         raise ValueError(f"--motion_bucket_id {args.motion_bucket_id:g} is not between 0 and 255.")
     if args.noise_aug_strength < 0:
@@ -183,6 +179,19 @@ def check_arguments(args, jobs: list[Job]) -> None:
     adjust_frames(args.temporal_smoothing, args.motion_scale)
     if args.device:
         check_device(args.device)
+
+
+def check_files(job: Job, overwrite: bool) -> None:
+    if not job.image.is_file():
+        raise FileNotFoundError(f"There is no image {job.image}.")
+    image_size(job.image)
+    folder = next(path for path in job.video.absolute().parents if path.exists())
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file: choose another --output_video.")
+    for path in (job.video, job.record):
+        if path.is_dir() or (path.exists() and not overwrite):
+            remedy = "choose another --output_video" if path.is_dir() else "choose another or pass --overwrite"
+            raise FileExistsError(f"{path} exists: {remedy}.")
 
 
 def check_frames(args, pipe) -> None:

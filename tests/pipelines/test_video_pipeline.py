@@ -109,6 +109,8 @@ def test_offloading_changes_nothing(pipe, offload):
         ({"image": picture(size=(33, 32))}, "33x32 pixels: resize it to multiples of 8"),
         ({"image": [picture(), picture(size=(40, 32))]}, "2 sizes"),
         ({"num_inference_steps": 0}, "num_inference_steps=0 is not positive"),
+        ({"num_frames": 0}, "num_frames=0 is not positive"),
+        ({"decode_chunk_size": 0}, "decode_chunk_size=0 is not positive"),
         ({"fps": -1}, "fps=-1 is not positive"),
         ({"temporal_smoothing": 1.5}, "temporal_smoothing=1.5 is not between 0 and 1"),
         ({"motion_scale": -1}, "motion_scale=-1 is negative"),

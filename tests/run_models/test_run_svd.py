@@ -61,9 +61,9 @@ def test_a_picture_becomes_a_video_of_its_rate_with_a_record(run, tmp_path):
     (path,) = run("--fps", 8)
     assert path == tmp_path / "out.mp4"
     assert len(index_frames(path)) == 4 and index_frames(path).fps == pytest.approx(8)
-    record = json.loads(path.with_suffix(".json").read_text())
+    record = json.loads(path.with_name(f"{path.name}.json").read_text())
     assert record["seed"] == 0 and record["frames"] == 4 and record["arguments"]["motion_bucket_id"] == 127
-    assert sorted(file.name for file in tmp_path.glob("out*")) == ["out.json", "out.mp4"]
+    assert sorted(file.name for file in tmp_path.glob("out*")) == ["out.mp4", "out.mp4.json"]
 
 
 def test_a_gif_is_written_where_the_name_asks_for_one(run):
@@ -109,7 +109,7 @@ def test_the_size_keeps_the_shape_and_the_number_of_pixels_of_the_model(tiny_svd
 def test_a_long_video_has_as_many_frames_as_asked_for(run):
     (path,) = run("--total_frames", 9, "--overlap_frames", 2)
     assert len(index_frames(path)) == 9
-    assert json.loads(path.with_suffix(".json").read_text())["segment_starts"] == [0, 4, 6, 8]
+    assert json.loads(path.with_name(f"{path.name}.json").read_text())["segment_starts"] == [0, 4, 6, 8]
 
 
 def test_an_adapter_that_learned_nothing_changes_nothing_and_another_does(run, tmp_path):
@@ -189,6 +189,15 @@ def test_what_cannot_work_is_refused_in_one_sentence(run, arguments, message, tm
         run(*options, **arguments)
     assert "\n" not in str(refused.value)
     assert not list(tmp_path.glob("out*"))
+
+
+def test_a_file_in_the_place_of_a_folder_and_the_reverse_are_left_alone(run, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(FileExistsError, match="taken is a file"):
+        run("--overwrite", video="taken")
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(FileExistsError, match="folder.mp4 exists"):
+        run("--overwrite", video="folder.mp4")
 
 
 def test_a_file_that_is_no_picture_is_refused_before_any_work(run, pictures):
