@@ -2,9 +2,10 @@
 
 python train_models/train_svd.py --train_data_dir data/clips --output_dir outputs/svd --trainable lora
 
-The loss is the squared error of v at one noise level a clip (`utils/edm.py`). With `--flow_consistency_weight` the estimate of the clean
-latents is also compared with itself, each frame with the next one warped back along the clip's flow, where that is visible. It is latents
-that are compared, not decoded frames; and at noise level sigma that counts 1 / (1 + sigma²), the estimate there being a mean over many futures.
+The loss is the squared error of v at one noise level a clip (`utils/edm.py`). With `--flow_consistency_weight` the
+estimate of the clean latents is also compared with itself, each frame with the next one warped back along the clip's
+flow, where that is visible. It is latents that are compared, not decoded frames; and at noise level sigma that counts
+1 / (1 + sigma²), the estimate there being a mean over many futures.
 """
 
 import argparse
@@ -115,7 +116,7 @@ def add_condition_arguments(group) -> None:
 
 
 def svd_loss(unet, batch, encoder, edm, args):
-    """||F - v||² at one noise level a clip. The noise on the image, drawn in the encoder, is not that of the diffusion."""
+    """||F - v||² at one noise level a clip. The encoder draws the noise on the image, which is another one."""
     x_0 = encode_clips(batch, encoder.vae)
     B, F = x_0.shape[:2]
     strengths = draw_noise_aug_strengths(B, args.noise_aug_mean, args.noise_aug_std)
@@ -181,8 +182,8 @@ def read_validation(args, buckets) -> list:
     if not (args.validation_data_dir or args.held_out_frames):
         return []
     changes = {
-        "train_data_dir": args.validation_data_dir or args.train_data_dir, "max_train_samples": args.num_validation_samples,
-        "flow_dir": None, "center_crop": True, "first_frames": True, "random_flip": False,
+        "train_data_dir": args.validation_data_dir or args.train_data_dir, "flow_dir": None,
+        "max_train_samples": args.num_validation_samples, "center_crop": True, "first_frames": True, "random_flip": False,
     }  # fmt: skip
     fields = {"frame_strides": (args.frame_strides[0],), "held_out_frames": args.held_out_frames or 0}
     clips = read_video_dataset(argparse.Namespace(**{**vars(args), **changes}), **fields)
@@ -230,7 +231,7 @@ def load_pipeline(args) -> StableVideoDiffusionPipeline:
 
 
 def save_pipeline(pipe, folder) -> None:
-    """A folder that diffusers loads, in float16 but for the image encoder, which transformers loads in the type of its file."""
+    """A folder that diffusers loads: float16, but for the image encoder, which transformers loads in its file's type."""
     for network in (pipe.vae, pipe.unet):
         network.half()
     pipe.save_pretrained(folder)

@@ -1,7 +1,7 @@
 """LoRA for networks that have no `add_adapter` and no `load_lora_weights`, such as the UNet of Stable Video Diffusion.
 
-The file is that of diffusers: `pytorch_lora_weights.safetensors`, keys `unet.{layer}.lora_A.weight`, and the configuration in the header under
-`lora_adapter_metadata`, without which an alpha other than the rank would be lost.
+The file is that of diffusers: `pytorch_lora_weights.safetensors`, keys `unet.{layer}.lora_A.weight`, and the
+configuration in the header under `lora_adapter_metadata`, without which an alpha other than the rank would be lost.
 """
 
 import json
@@ -34,8 +34,8 @@ def lora_targets(unet: nn.Module, targets: str = "temporal") -> list[str]:
     """Full names of the layers to adapt.
 
     Args:
-        targets: "temporal", "spatial" or "all" attention; anything else is a regular expression searched in the names of linear layers and
-            convolutions.
+        targets: "temporal", "spatial" or "all" attention; anything else is a regular expression searched in the names
+            of linear layers and convolutions.
 
     Raises:
         ValueError: It is no regular expression, or fits no layer.

@@ -11,7 +11,8 @@ def choose_parameters(unet: nn.Module, trainable: str, pattern: str | None = Non
     """Parameters by name.
 
     Args:
-        trainable: "all", "temporal" (attention and convolutions over time, and their weight against the spatial ones), or "regex".
+        trainable: "all", "temporal" (attention and convolutions over time, and their weight against the spatial ones),
+            or "regex".
         pattern: Regular expression that is searched in the names, for "regex".
 
     Raises:

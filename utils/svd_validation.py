@@ -1,4 +1,4 @@
-"""Validation of a training of Stable Video Diffusion: the loss on clips that it does not see, and videos from their first frames."""
+"""Validation of a training of Stable Video Diffusion: loss on clips that it does not see, videos of their first frames."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Fine-tuning of Stable Video Diffusion: the loss piece by piece, with a test for each fault of public trainers, and whole runs."""
+"""Fine-tuning of Stable Video Diffusion: the loss, with a test for each fault of public trainers, and whole runs."""
 
 import json
 import os
@@ -285,6 +285,15 @@ def test_checkpointing_is_on_by_default_and_gives_equal_gradients(tiny_svd):
     for a, b in zip(plain, gradients(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
     assert any(gradient.abs().max() > 0 for gradient in plain)
+
+
+def test_frames_that_are_held_out_are_validated_on_and_not_trained_on(clips):
+    flags = ["--train_data_dir", clips, "--output_dir", "o", "--num_frames", 2, "--held_out_frames", 3]
+    args = make_parser().parse_args([str(flag) for flag in [*flags, "--random_flip", "--num_validation_samples", 2]])
+    shown, whole = script.read_validation(args, PROCEDURAL), script.read_clips(args)
+    assert len(shown) == 2 and len(whole) == 3
+    assert whole.options.held_out_frames == 3
+    assert torch.equal(shown[1]["pixel_values"], whole.held_out(1)["pixel_values"])
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,8 @@ def test_diffusers_reads_a_file_of_ours_and_we_read_one_of_diffusers(tmp_path):
         torch.manual_seed(0)
         return UNet2DConditionModel(
             sample_size=8, block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, cross_attention_dim=8,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            attention_head_dim=2,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), attention_head_dim=2,
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         ).eval()  # fmt: skip
 
     x = torch.randn(1, 4, 8, 8), torch.tensor([3]), torch.randn(1, 2, 8)

@@ -1,7 +1,8 @@
-"""Clips encoded once and kept on disk, from which a training draws stretches: start, step and direction of time are new at each access.
+"""Clips encoded once and kept on disk, of which a training draws stretches: start, step and direction are new each time.
 
-A clip keeps the posterior's mean and deviation of every frame, its frames as bytes (the condition of Stable Video Diffusion begins with a picture,
-to which noise is added), its rate and its motion score. The cut is the middle, since a random one has no latents to keep.
+A clip keeps the posterior's mean and deviation of every frame, its frames as bytes (the condition of Stable Video
+Diffusion begins with a picture, to which noise is added), its rate and its motion score. The cut is the middle, since
+a random one has no latents to keep.
 """
 
 import json
@@ -45,8 +46,8 @@ class Stretches:
 class CachedClips(Dataset):
     """Stretches of cached clips.
 
-    A sample has `latents` (F, C, h, w), float32, a draw of the posterior, not yet scaled; `image` (3, H, W) in [-1, 1], the first
-    frame; `fps` of the stretch; `motion_bucket_id` of the whole clip.
+    A sample has `latents` (F, C, h, w), float32, a draw of the posterior, not yet scaled; `image` (3, H, W) in
+    [-1, 1], the first frame; `fps` of the stretch; `motion_bucket_id` of the whole clip.
 
     Args:
         folder: What `cache_clips` has written.
@@ -72,7 +73,8 @@ class CachedClips(Dataset):
         needed = (stretches.num_frames - 1) * max(stretches.frame_strides) + 1
         if self.latents.shape[1] < needed:
             raise ValueError(
-                f"The clips have {self.latents.shape[1]} frames and {needed} are needed; lower num_frames or frame_strides."
+                f"The clips have {self.latents.shape[1]} frames and {needed} are needed; "
+                "lower num_frames or frame_strides."
             )
 
     def __len__(self) -> int:
@@ -105,7 +107,8 @@ def cache_clips(
     """Encode whole clips once and return the folder.
 
     Args:
-        dataset: Its `num_frames` first frames of each clip are kept, cut in the middle; mirrored as well where it flips.
+        dataset: Its `num_frames` first frames of each clip are kept, cut in the middle; mirrored as well where it
+            flips.
         vae: Encodes pictures; moved to the training device.
         cache_dir: Folder of all caches.
         buckets: Its settings are those of the motion scores.

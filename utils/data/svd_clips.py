@@ -13,14 +13,15 @@ from utils.motion_helper import FIXED_BUCKET, FIXED_FPS, MotionBuckets, motion_s
 class SVDClips(Dataset):
     """Samples of another data set with what the UNet is told about them.
 
-    A sample has `image` (3, H, W) in [-1, 1], the first frame; `pixel_values` (F, 3, H, W), or in their place `latents` (F, C, h, w), a draw of
-    the posterior, not scaled; `fps`; `motion_bucket_id`; and with flow `flow` (F - 1, 2, H, W) in pixels and `visible` (F - 1, H, W).
+    A sample has `image` (3, H, W) in [-1, 1], the first frame; `pixel_values` (F, 3, H, W), or in their place `latents`
+    (F, C, h, w), a draw of the posterior, not scaled; `fps`; `motion_bucket_id`; and with flow `flow` (F - 1, 2, H, W)
+    in pixels and `visible` (F - 1, H, W).
 
     Args:
-        clips: A `VideoDataset`, or `CachedClips`, with pixels where there is to be flow. Flow that its samples have is taken, and that
-            of others is estimated by DIS.
-        buckets: Map of motion scores, which are those of the stretch drawn, or of the whole clip where it is cached. None gives all clips the same
-            rate and bucket (7 and 127), whatever they show.
+        clips: A `VideoDataset`, or `CachedClips`, with pixels where there is to be flow. Flow that its samples have is
+            taken, and that of others is estimated by DIS.
+        buckets: Map of motion scores, which are those of the stretch drawn, or of the whole clip where it is cached.
+            None gives all clips the same rate and bucket (7 and 127), whatever they show.
         with_flow: Whether samples have flow.
 
     Raises:
@@ -30,7 +31,8 @@ class SVDClips(Dataset):
     def __init__(self, clips: Dataset | Sequence[dict], buckets: MotionBuckets | None, with_flow: bool = False):
         if buckets and buckets.backend != "dis":
             raise ValueError(
-                f"The motion buckets are of the flow backend {buckets.backend!r}; fit some of dis: python -m utils.fit_motion_buckets."
+                f"The motion buckets are of the flow backend {buckets.backend!r}; "
+                "fit some of dis with python -m utils.fit_motion_buckets."
             )
         self.clips, self.buckets, self.with_flow = clips, buckets, with_flow
         self.estimate = flow_estimator("dis")
@@ -40,8 +42,10 @@ class SVDClips(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         clip = self.clips[index]
-        frames = clip.get("pixel_values")
-        content = {"latents": clip["latents"], "image": clip["image"]} if "latents" in clip else {"pixel_values": frames, "image": frames[0]}  # fmt: skip
+        if "latents" in clip:
+            content = {"latents": clip["latents"], "image": clip["image"]}
+        else:
+            content = {"pixel_values": clip["pixel_values"], "image": clip["pixel_values"][0]}
         fps, bucket = self._motion(clip)
         sample = {**content, "fps": torch.tensor(float(fps)), "motion_bucket_id": bucket}
         return {**sample, **self._flow(clip)} if self.with_flow else sample

@@ -58,7 +58,8 @@ class ClipOptions:
         center_crop: Cut the middle; by default a random part.
         random_flip: Mirror half of the samples.
         first_frames: Begin with the first frame; by default with a random one.
-        frame_strides: One of these is drawn for each sample, and of the frames that `frame_stride` leaves every so many are taken.
+        frame_strides: One of these is drawn for each sample, and of the frames that `frame_stride` leaves every so
+            many are taken.
         random_reverse: Half of the samples run backwards, which is as true where everything moves steadily.
         held_out_frames: So many at the end of each clip are left alone, for validation (`VideoDataset.held_out`).
     """
@@ -241,7 +242,7 @@ class VideoDataset(Dataset):
 
 
 def reverse(sample: VideoSample) -> VideoSample:
-    """The clip from its last frame to its first, with its tracks. It may not have flow, which would run the wrong way."""
+    """The clip from its last frame to its first, with its tracks. Flow would run the wrong way: the sample has none."""
     turned = {name: sample[name].flip(0) for name in ("pixel_values", "tracks", "visible") if name in sample}
     return VideoSample(**{**sample, **turned})
 

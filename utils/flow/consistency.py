@@ -13,19 +13,21 @@ SAME_COLOR = (
 def visible_in_next(frames: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     """Which pixels of frames (F, 3, H, W) in [-1, 1] are seen in the next one: bool (F - 1, H, W).
 
-    Those that stay inside the picture and find their own colour where flow (F - 1, 2, H, W) sends them: what is covered, lit
-    differently or has a wrong flow does not.
+    Those that stay inside the picture and find their own colour where flow (F - 1, 2, H, W) sends them: what is
+    covered, lit differently or has a wrong flow does not.
     """
     difference = (warp(frames[1:], flow) - frames[:-1]).abs().mean(1)
     return (difference < SAME_COLOR) & ~leaves_picture(flow)
 
 
 def flow_consistency(latents: torch.Tensor, flow: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    """Squared difference (B,) between each frame of latents (B, F, C, h, w) and the next one warped back, where it is visible.
+    """Squared difference (B,) between each frame of latents (B, F, C, h, w) and the next one warped back, where it is
+    visible.
 
     Args:
         flow: (B, F - 1, 2, H, W) in pixels, of any size; brought to that of the latents.
-        visible: (B, F - 1, H, W), of `visible_in_next`; a place of the latents weighs as much as its share of visible pixels.
+        visible: (B, F - 1, H, W), of `visible_in_next`; a place of the latents weighs as much as its share of visible
+            pixels.
     """
     B, (h, w) = len(latents), latents.shape[-2:]
     small = resize_flow(flow.flatten(0, 1).to(latents), (h, w))
