@@ -76,7 +76,7 @@ def draw_learning(sheets: dict[int, np.ndarray], clips: list[int]):
     strips = {"true clip": join([first[2 * clip] for clip in clips])}
     strips |= {f"{step:,} steps": join([rows[2 * clip + 1] for clip in clips]) for step, rows in sheets.items()}
     width = strips["true clip"].shape[1]
-    figure = Figure(figsize=(width / 100 + 1, len(strips) * (RESOLUTION + 8) / 100), layout="constrained")
+    figure = Figure(figsize=(width / 100 + 1.3, len(strips) * (RESOLUTION + 8) / 100), layout="constrained")
     for axes, (name, strip) in zip(figure.subplots(len(strips), 1), strips.items(), strict=True):
         axes.imshow(strip, interpolation="nearest")
         axes.set(xticks=[], yticks=[])

@@ -23,13 +23,13 @@ class Part:
         module: Takes the inputs in their order and returns one tensor; float32, on the CPU.
         inputs: Name and shape of each; a size that may change is a name.
         output: Name and shape of what it returns.
-        multiple: Height and width are multiples of it.
+        multiple: Tracing and check take heights and widths that are multiples of it; a network that halves them needs this.
     """
 
     module: nn.Module
     inputs: dict[str, Shape]
     output: tuple[str, Shape]
-    multiple: int = 1
+    multiple: int = 4
 
     def sizes(self, batch: int, frames: int, tokens: int, height: int, width: int) -> dict[str, int]:
         """Values of the names; height and width count multiples."""
@@ -141,7 +141,10 @@ def gather_weights(path: Path) -> None:
     model = onnx.load(path)
     for file in (path, *beside):
         file.unlink()
-    onnx.save_model(model, path, save_as_external_data=True, location=f"{path.name}.data")
+    weights = path.with_name(f"{path.name}.data")
+    onnx.save_model(model, path, save_as_external_data=True, location=weights.name)
+    if weights.exists():  # onnx lets only the owner read it
+        weights.chmod(path.stat().st_mode)
 
 
 @torch.no_grad()

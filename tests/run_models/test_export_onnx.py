@@ -114,6 +114,7 @@ def test_weights_in_many_files_are_brought_into_one(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
     gather_weights(path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1, "who may read one may read the other"
     x = torch.eye(2)
     assert largest_error(path, [((x,), torch.from_numpy(weights + weights + 1))]) == 0
 
