@@ -33,6 +33,10 @@ from utils.training import add_training_arguments, check_output_dir, fit
 from utils.training_arguments import positive_int
 
 RECIPE = ("max_train_steps", "train_batch_size", "learning_rate", "seed", "num_validation_samples")
+# Each about 1 before anything is learned.
+FACT_WEIGHTS = {
+    "camera": 1.0, "camera_way": 20.0, "motion": 10.0, "direction": 10.0, "speed": 5.0, "count": 1.0, "colors": 2.0, "damage": 1.0,
+}  # fmt: skip
 VERSIONS = {"renderings": 0, "reconstructions": 1}
 
 
@@ -128,16 +132,13 @@ def video_loss(judge, batch):
     """What a clip shows, where it is intact, and what was done to it."""
     said, intact = judge(batch["video"]), batch["intact"]
     said = {name: value.float() for name, value in said.items()}
-    kinds = {name: F.cross_entropy(said[name], batch[name], reduction="none") for name in ("camera", "count")}
-    colors = F.binary_cross_entropy_with_logits(said["colors"], batch["colors"], reduction="none").sum(1)
-    ways = ("camera_way", "motion", "direction", "speed", "flow")
-    amounts = {name: F.smooth_l1_loss(said[name], batch[name], reduction="none").flatten(1).mean(1) for name in ways}
-    facts = {
-        name: (loss * intact).sum() / intact.sum().clamp(min=1)
-        for name, loss in (kinds | amounts | {"colors": colors}).items()
-    }
+    losses = {name: F.cross_entropy(said[name], batch[name], reduction="none") for name in ("camera", "count")}
+    losses["colors"] = F.binary_cross_entropy_with_logits(said["colors"], batch["colors"], reduction="none").mean(1)
+    for name in ("camera_way", "motion", "direction", "speed"):
+        losses[name] = F.smooth_l1_loss(said[name], batch[name], reduction="none").mean(1)
+    facts = {name: (loss * intact).sum() / intact.sum().clamp(min=1) for name, loss in losses.items()}
     facts["damage"] = F.cross_entropy(said["damage"], batch["damage"])
-    return sum(facts.values()), facts
+    return sum(FACT_WEIGHTS[name] * loss for name, loss in facts.items()), facts
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
@@ -27,7 +26,6 @@ class Clips:
 
     Attributes:
         videos: uint8 (N, F, 3, H, W).
-        flow: float32 (N, F - 1, 2, H/8, W/8), means over 8x8 pixels, in pixels per frame.
         facts: For each clip what `facts_of` says.
 
     Raises:
@@ -43,8 +41,7 @@ class Clips:
         if any(not {"camera", "objects"} <= row.keys() for row in rows):
             raise ValueError(f"{folder} does not say how things move; write it with utils.scenes.write_clips.")
         self.videos = torch.stack([read_frames(folder / row["video_folder"]) for row in tqdm(rows, desc="read clips")])
-        flows = [torch.from_numpy(np.load(folder / row["flow_file_name"])).float() for row in rows]
-        self.flow = torch.stack([F.avg_pool2d(flow, 8) for flow in flows])
+        flows = (torch.from_numpy(np.load(folder / row["flow_file_name"])).float() for row in rows)
         width = self.videos.shape[-1]
         self.facts = [facts_of(row, flow, width) for row, flow in zip(rows, flows, strict=True)]
 
@@ -55,8 +52,7 @@ class Clips:
 class ClipJudgeDataset(Dataset):
     """Samples for the judge: every other one mirrored, every other one backwards, `DAMAGED` of them damaged.
 
-    A sample has `video` (F, 3, H, W) in [-1, 1], `flow` as in `Clips`, `intact` (1 if nothing was damaged: only then the facts
-    hold) and the facts by name.
+    A sample has `video` (F, 3, H, W) in [-1, 1], `intact` (1 if nothing was damaged: only then the facts hold) and the facts by name.
     """
 
     def __init__(self, clips: Clips):
@@ -74,13 +70,13 @@ class ClipJudgeDataset(Dataset):
         self, index: int, mirrored: bool = False, backwards: bool = False, kind: int = 0
     ) -> dict[str, torch.Tensor]:
         """kind: Index into `DAMAGES`."""
-        video, flow, facts = from_bytes(self.clips.videos[index]), self.clips.flow[index], self.clips.facts[index]
+        video, facts = from_bytes(self.clips.videos[index]), self.clips.facts[index]
         if mirrored:
-            video, flow, facts = video.flip(-1), mirror_flow(flow), mirror_facts(facts)
+            video, facts = video.flip(-1), mirror_facts(facts)
         if backwards:
-            video, flow, facts = video.flip(0), -flow.flip(0), reverse_facts(facts)
+            video, facts = video.flip(0), reverse_facts(facts)
         about = {"damage": torch.tensor(kind), "intact": torch.tensor(float(kind == 0))}
-        return {"video": damage(video, DAMAGES[kind]), "flow": flow, **facts, **about}
+        return {"video": damage(video, DAMAGES[kind]), **facts, **about}
 
 
 def facts_of(row: dict, flow: torch.Tensor, width: int) -> dict[str, torch.Tensor]:
@@ -109,10 +105,6 @@ def mirror_facts(facts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def reverse_facts(facts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Last frame first. The mean flow back is taken for that ahead with its sign changed, as it is but for borders."""
     return {name: -value if name in ("camera_way", "direction") else value for name, value in facts.items()}
-
-
-def mirror_flow(flow: torch.Tensor) -> torch.Tensor:
-    return flow.flip(-1) * torch.tensor([-1.0, 1.0])[:, None, None]
 
 
 def read_frames(folder: Path) -> torch.Tensor:

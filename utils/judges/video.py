@@ -1,6 +1,7 @@
 """A small network that looks at a clip of the procedural world and says what happens in it.
 
-What it knows in `NUM_FEATURES` numbers before it says anything serves as the features of a Fréchet distance between sets of clips.
+It is shown each frame with the flow to the next, by DIS, and what that flow leaves unexplained. What it knows in `NUM_FEATURES` numbers before it
+says anything serves as the features of a Fréchet distance between sets of clips.
 """
 
 from collections.abc import Iterable
@@ -9,10 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from utils.flow import flow_estimator
+from utils.flow.warp import warp
 from utils.judges.networks import Block
 from utils.scenes import COLORS
 
 NUM_FEATURES = 32
+FLOW_UNIT = 4.0  # pixels
 CAMERAS = ("still", "pan", "truck", "dolly")
 DAMAGES = ("none", "blur", "ghost", "jumble", "wobble")
 FACTS = {  # name: how many numbers
@@ -28,7 +32,7 @@ FACTS = {  # name: how many numbers
 
 
 class VideoJudge(nn.Module):
-    """Clips (B, F, 3, H, W) in [-1, 1] -> the facts by name, (B, size) each, and "flow" (B, F - 1, 2, H/8, W/8) in pixels per frame.
+    """Clips (B, F, 3, H, W) in [-1, 1] -> the facts by name, (B, size) each.
 
     H and W are multiples of 32, F is at least 2; made for 8 frames of 64x64.
     """
@@ -38,7 +42,7 @@ class VideoJudge(nn.Module):
         self.config = {"channels": list(channels)}
         c0, c1, c2 = channels
         self.pairs = nn.Sequential(
-            nn.Conv2d(6, c0, 5, stride=2, padding=2),
+            nn.Conv2d(3 + 2 + 3, c0, 5, stride=2, padding=2),
             nn.SiLU(),
             nn.Conv2d(c0, c1, 4, stride=2, padding=1),
             Block(c1),
@@ -46,7 +50,6 @@ class VideoJudge(nn.Module):
             Block(c2),
             nn.SiLU(),
         )
-        self.flow = nn.Conv2d(c2, 2, 1)
         self.places = nn.Conv2d(c2, c1, 1)
         self.hidden = nn.Linear(2 * 16 * c1, 2 * c2)
         self.last = nn.Linear(2 * c2, NUM_FEATURES)
@@ -55,31 +58,33 @@ class VideoJudge(nn.Module):
         self.heads = nn.Linear(NUM_FEATURES, sum(FACTS.values()))
 
     def forward(self, video: torch.Tensor) -> dict[str, torch.Tensor]:
-        maps = self.maps(video)
-        facts = self.heads(F.silu(self.summary(maps))).split(list(FACTS.values()), dim=1)
-        return dict(zip(FACTS, facts, strict=True)) | {
-            "flow": self.flow(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
-        }
+        facts = self.heads(F.silu(self.summary(video))).split(list(FACTS.values()), dim=1)
+        return dict(zip(FACTS, facts, strict=True))
 
     def features(self, video: torch.Tensor) -> torch.Tensor:
         """(B, `NUM_FEATURES`), each of mean 0 and deviation 1 over the clips that `calibrate` has seen."""
-        return (self.summary(self.maps(video)) - self.mean) / self.deviation
+        return (self.summary(video) - self.mean) / self.deviation
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[torch.Tensor]) -> None:
         """Bring all features to one scale over batches of clips, so that none outweighs the others in a distance."""
-        found = torch.cat([self.summary(self.maps(video)) for video in batches])
+        found = torch.cat([self.summary(video) for video in batches])
         self.mean.copy_(found.mean(dim=0))
         self.deviation.copy_(found.std(dim=0))
 
-    def maps(self, video: torch.Tensor) -> torch.Tensor:
-        """What is seen in two neighbouring frames, (B, F - 1, C, H/8, W/8)."""
-        pairs = torch.cat([video[:, :-1], video[:, 1:]], dim=2)  # (B, F - 1, 6, H, W)
-        return self.pairs(pairs.flatten(0, 1)).unflatten(0, pairs.shape[:2])
-
-    def summary(self, maps: torch.Tensor) -> torch.Tensor:
-        """Mean and deviation over time at 4x4 places, brought to features."""
-        B, T = maps.shape[:2]
-        places = F.adaptive_avg_pool2d(self.places(maps.flatten(0, 1)), 4).view(B, T, -1)
+    def summary(self, video: torch.Tensor) -> torch.Tensor:
+        """Mean and deviation over time of what is seen at 4x4 places, brought to features."""
+        maps = self.places(self.pairs(look(video).flatten(0, 1)))  # (B (F - 1), C, H/8, W/8)
+        places = F.adaptive_avg_pool2d(maps, 4).view(len(video), video.shape[1] - 1, -1)
         over_time = torch.cat([places.mean(dim=1), places.var(dim=1, correction=0).add(1e-6).sqrt()], dim=1)
         return self.last(F.silu(self.hidden(over_time)))
+
+
+def look(video: torch.Tensor) -> torch.Tensor:
+    """Each frame but the last, the flow to the next and what the next one differs by when it is brought back: (B, F - 1, 3 + 2 + 3, H, W)."""
+    H, W = video.shape[-2:]
+    estimate = flow_estimator("dis", preset="fast", inference_size=(2 * H, 2 * W))
+    flow = torch.stack([estimate(clip) for clip in video])
+    now, following = video[:, :-1], video[:, 1:]
+    returned = warp(following.flatten(0, 1), flow.flatten(0, 1)).view_as(now)
+    return torch.cat([now, flow / FLOW_UNIT, returned - now], dim=2)
