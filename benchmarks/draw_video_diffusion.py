@@ -138,7 +138,7 @@ def sampling_levels(maximum: float) -> np.ndarray:
 
 def save(figure, path: Path) -> None:
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+        figure.savefig(temporary, dpi=100, bbox_inches="tight")
 
 
 if __name__ == "__main__":
