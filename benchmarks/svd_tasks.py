@@ -133,7 +133,7 @@ def frozen(bench: Bench, indices: range) -> Chunk:
 def autoencoder(bench: Bench, indices: range) -> Chunk:
     """The true clips through the model's autoencoder: what it costs alone."""
     videos = bench.clips.videos(indices)
-    returned = reconstruct_clips(bench.pipe.vae, videos)
+    returned = reconstruct_clips(bench.pipe, videos)
     return bench.measure(returned, bench.clips.objects(indices)), pictures(videos, returned)
 
 
@@ -168,11 +168,12 @@ def sampled(bench: Bench, indices: range, told: torch.Tensor) -> Chunk:
 
 
 @torch.no_grad()
-def reconstruct_clips(vae, videos: torch.Tensor) -> torch.Tensor:
-    """Clips (B, F, 3, H, W) in [-1, 1] encoded and decoded, float32 on the CPU; a float16 encoder may overflow."""
-    B, F = videos.shape[:2]
-    latents = vae.encode(videos.flatten(0, 1).to(vae.device, vae.dtype)).latent_dist.mode()
-    return vae.decode(latents, num_frames=F).sample.float().cpu().unflatten(0, (B, F))
+def reconstruct_clips(pipe: StableVideoDiffusionEDMPipeline, videos: torch.Tensor) -> torch.Tensor:
+    """Clips (B, F, 3, H, W) in [-1, 1] encoded, and decoded as samples are; float32 on the CPU."""
+    with pipe.upcast_vae():
+        frames = videos.flatten(0, 1).to(pipe.vae.device, pipe.vae.dtype)
+        latents = pipe.vae.encode(frames).latent_dist.mode() * pipe.vae.config.scaling_factor
+    return pipe.decode(latents.unflatten(0, videos.shape[:2])).cpu()
 
 
 def pictures(*kinds: torch.Tensor) -> list[list[Image.Image]]:
