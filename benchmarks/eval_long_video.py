@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from benchmarks.chunks import digest, open_folder, run_in_chunks
-from pipelines.long_video import WAYS, count_overlap, sample_long_video, segment_starts
+from pipelines.long_video import WAYS, LongVideo, count_overlap, sample_long_video, segment_starts
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from utils.arguments import parse_args, run_script
 from utils.files import replacing
@@ -84,13 +84,13 @@ def settings(args) -> dict:
     return {key: value for key, value in vars(args).items() if key not in UNSETTLED} | {"weights": digest(weights)}
 
 
-def truth_starts(args, num_frames: int) -> tuple[int, ...]:
-    """Where `overlap` begins its segments."""
+def truth_seams(args, num_frames: int) -> tuple[int, tuple[int, ...]]:
+    """How many frames segments of `overlap` share, and where they begin."""
     overlap = count_overlap("overlap", args.overlap_frames, num_frames)
     starts = segment_starts(args.total_frames, num_frames, overlap)
     if len(starts) < 2:
         raise ValueError(f"--total_frames {args.total_frames} is one segment: take more than {num_frames}.")
-    return starts
+    return overlap, starts
 
 
 class Bench:
@@ -102,20 +102,21 @@ class Bench:
             self.pipe = StableVideoDiffusionEDMPipeline.from_pretrained(args.model_dir).to(args.device)
         self.pipe.set_progress_bar_config(disable=True)
         self.judge = load_judge(Path(args.judges_dir) / "attributes.safetensors", "attributes")
-        self.starts = truth_starts(args, self.pipe.unet.config.num_frames)
+        self.overlap, self.starts = truth_seams(args, self.pipe.unet.config.num_frames)
 
     def embed(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (F, D) of the judge of attributes, means over the picture."""
         return self.judge.trunk(frames)[1].mean(dim=(2, 3))
 
-    def truth(self, seeds: list[int]) -> tuple[torch.Tensor, tuple[int, ...]]:
+    def truth(self, seeds: list[int]) -> LongVideo:
         clips = [sample_clip(seed, self.args.total_frames) for seed in seeds]
-        return torch.stack([to_pixels(render_clip(clip, self.args.resolution).video) for clip in clips]), self.starts
+        pixels = torch.stack([to_pixels(render_clip(clip, self.args.resolution).video) for clip in clips])
+        return LongVideo(pixels, self.starts, self.overlap)
 
-    def generated(self, way: str, seeds: list[int]) -> tuple[torch.Tensor, tuple[int, ...]]:
+    def generated(self, way: str, seeds: list[int]) -> LongVideo:
         args = self.args
         firsts = [render_clip(sample_clip(seed, 2), args.resolution).video[0] for seed in seeds]
-        video = sample_long_video(
+        return sample_long_video(
             self.pipe,
             to_pixels(np.stack(firsts)),
             args.total_frames,
@@ -127,19 +128,18 @@ class Bench:
             max_guidance_scale=args.max_guidance_scale,
             generator=[torch.Generator().manual_seed(args.seed + seed) for seed in seeds],
         )
-        return video.pixels, video.starts
 
     def measure(self, make: Callable, part: range):
         """Rows of figures, and pictures of the first videos, column by column."""
-        videos, starts = make([self.args.first_seed + index for index in part])
-        rows = [self.figures(video, starts) for video in videos]
-        shown = [marked(video, starts) for video in videos[:SHOWN]]
+        made = make([self.args.first_seed + index for index in part])
+        rows = [self.figures(video, made.starts, made.faded) for video in made.pixels]
+        shown = [marked(video, made.starts) for video in made.pixels[:SHOWN]]
         return rows, [list(column) for column in zip(*shown, strict=True)]
 
-    def figures(self, video: torch.Tensor, starts: tuple[int, ...]) -> dict:
+    def figures(self, video: torch.Tensor, starts: tuple[int, ...], faded: int) -> dict:
         row = {"consistency": frame_consistency(video, self.embed)}
         for name, order in SEAMS.items():
-            row[f"{name}_across"], row[f"{name}_elsewhere"] = seam_change(video, starts, order)
+            row[f"{name}_across"], row[f"{name}_elsewhere"] = seam_change(video, starts, faded, order)
         drifts = {
             "color": color_drift(video, starts),
             "content": content_drift(video, starts, self.embed),

@@ -35,7 +35,7 @@ from utils.training_arguments import positive_int
 RECIPE = ("max_train_steps", "train_batch_size", "learning_rate", "seed", "num_validation_samples")
 # Each about 1 before anything is learned.
 FACT_WEIGHTS = {
-    "camera": 1.0, "camera_way": 20.0, "motion": 10.0, "direction": 10.0, "speed": 5.0, "count": 1.0, "colors": 2.0, "damage": 1.0,
+    "camera": 1.0, "camera_way": 20.0, "motion": 10.0, "direction": 10.0, "speed": 5.0, "count": 1.0, "colors": 4.0, "damage": 2.0,
 }  # fmt: skip
 VERSIONS = {"renderings": 0, "reconstructions": 1}
 

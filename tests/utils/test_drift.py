@@ -58,7 +58,7 @@ def test_motion_drift_is_the_mean_length_of_the_flow_into_a_segment():
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_a_steady_motion_has_no_seam(order):
-    across, elsewhere = seam_change(moving(), STARTS, order)
+    across, elsewhere = seam_change(moving(), STARTS, order=order)
     assert across == pytest.approx(elsewhere)
 
 
@@ -71,6 +71,14 @@ def test_a_jump_at_a_seam_shows_and_one_elsewhere_counts_elsewhere():
     video[6:] += 0.5
     across, elsewhere = seam_change(video, STARTS)
     assert across < elsewhere
+
+
+def test_frames_that_fade_belong_to_their_seam():
+    video = moving()
+    video[2:] += 0.5  # the third frame is in the fade of two frames before the fifth
+    assert seam_change(video, STARTS, faded=1)[0] == pytest.approx(seam_change(moving(), STARTS)[0])
+    across, elsewhere = seam_change(video, STARTS, faded=2)
+    assert across > 1.1 * elsewhere
 
 
 def test_a_break_of_the_motion_at_a_seam_shows_in_the_second_order():

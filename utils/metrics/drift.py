@@ -49,22 +49,21 @@ def motion_drift(flow: torch.Tensor, starts: Sequence[int]) -> list[float]:
     return [segment.mean().item() for segment in segments_of(into, starts)]
 
 
-def seam_change(video: torch.Tensor, starts: Sequence[int], order: int = 1) -> tuple[float, float]:
+def seam_change(video: torch.Tensor, starts: Sequence[int], faded: int = 0, order: int = 1) -> tuple[float, float]:
     """Mean absolute change of pixels across the seams, and elsewhere; a seam shows where the first is larger.
 
+    faded: Frames before each start in which the earlier segment fades into the later one: changes to any of them count as across.
     order: 1 for the difference of neighbouring frames, which a jump enlarges; 2 for the difference of differences, which
         flicker and a break of the motion enlarge too.
 
     Raises:
         ValueError: There is no seam, or nothing else.
     """
-    change = (
-        torch.diff(video.float(), n=order, dim=0).abs().mean(dim=(1, 2, 3))
-    )  # element i is of frames i to i + order
     segments_of(video, starts)
+    change = torch.diff(video.float(), n=order, dim=0).abs().mean(dim=(1, 2, 3))
     seams = torch.tensor(starts[1:])
-    first = torch.arange(len(change))[:, None]
-    across = ((first < seams) & (seams <= first + order)).any(dim=1)
+    first = torch.arange(len(change))[:, None]  # of the frames of a change, the last being first + order
+    across = ((first < seams) & (seams - faded <= first + order)).any(dim=1)
     if not across.any() or across.all():
         raise ValueError(
             f"Starts {list(starts)} leave no change across seams, or none elsewhere, in {len(video)} frames."
