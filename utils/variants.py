@@ -51,6 +51,11 @@ _ALL = (
         run=False,
         weights=("tiny_sd",),
     ),
+    Variant(
+        "tiny_svd",
+        "a small Stable Video Diffusion from nothing, on clips of that world",
+        run=False,
+    ),
 )
 
 VARIANTS: dict[str, Variant] = {variant.name: variant for variant in _ALL}
