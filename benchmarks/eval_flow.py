@@ -34,7 +34,7 @@ ENLARGED = "dis medium at twice the size"
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(make_parser(), argv)
     check(args)
-    vae = load_vae(args.vae)
+    vae = load_vae(args.vae, args.resolution)
     rows, images = [], {}
     if args.frames:
         rows += photographs(args, images)
@@ -76,9 +76,13 @@ def check(args: argparse.Namespace) -> None:
         raise FileNotFoundError(f"There is no golden.npz in --reference_dir {args.reference_dir}.")
 
 
-def load_vae(path: str) -> AutoencoderKL:
+def load_vae(path: str, resolution: int) -> AutoencoderKL:
     with loading(path):
-        return AutoencoderKL.from_pretrained(path).eval()
+        vae = AutoencoderKL.from_pretrained(path).eval()
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    if resolution % factor:
+        raise ValueError(f"--resolution {resolution}: the autoencoder {path} takes multiples of {factor}.")
+    return vae
 
 
 def with_unimatch(estimators: dict[str, dict], checkpoint: str | None) -> dict[str, dict]:
@@ -86,14 +90,23 @@ def with_unimatch(estimators: dict[str, dict], checkpoint: str | None) -> dict[s
 
 
 def photographs(args: argparse.Namespace, images: dict[str, np.ndarray]) -> list[flow_tasks.Row]:
-    video = torch.stack([to_pixels(read_image(path)) for path in args.frames])
-    truth = torch.from_numpy(read_flo(args.flow_gt))
+    video, truth = read_photographs(args)
     presets = {f"dis {preset}": {"preset": preset} for preset in ("medium", "fast", "ultrafast")}
     rows, flows = flow_tasks.photographs(video, truth, with_unimatch(presets, args.checkpoint))
     longest = truth[truth.isfinite().all(0).expand_as(truth)].view(2, -1).norm(dim=0).max().item()
     colors = [color_flow(flow, longest) for flow in (truth, *flows)]
     images["photographs"] = np.concatenate([to_frames(video)[0], *colors], axis=1)
     return rows
+
+
+def read_photographs(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels (2, 3, H, W) in [-1, 1] and their flow (2, H, W)."""
+    frames = [to_pixels(read_image(path)) for path in args.frames]
+    truth = torch.from_numpy(read_flo(args.flow_gt))
+    sizes = [f"{values.shape[-1]}x{values.shape[-2]}" for values in (*frames, truth)]
+    if len(set(sizes)) > 1:
+        raise ValueError(f"--frames and --flow_gt are of {', '.join(sizes)} pixels; all have to be of one size.")
+    return torch.stack(frames), truth
 
 
 def clips(args: argparse.Namespace, vae: AutoencoderKL, images: dict[str, np.ndarray]) -> list[flow_tasks.Row]:

@@ -72,6 +72,20 @@ def test_what_would_fail_later_fails_at_once(tmp_path, options, error, message):
         eval_flow.main(["--output_dir", str(tmp_path / "out"), *options])
 
 
+def test_sizes_that_do_not_fit_are_named_before_any_measurement(tmp_path, frames):
+    (first, second), truth = frames
+    Image.new("RGB", (48, 32)).save(second)
+    flags = ["--output_dir", tmp_path / "out", "--frames", first, second, "--flow_gt", truth]
+    with pytest.raises(ValueError, match="of 64x64, 48x32, 64x64 pixels"):
+        eval_flow.read_photographs(eval_flow.make_parser().parse_args([*map(str, flags)]))
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=4, **blocks).save_pretrained(tmp_path / "halving")
+    with pytest.raises(ValueError, match="--resolution 33: the autoencoder .*halving takes multiples of 2"):
+        eval_flow.main(
+            [*map(str, ["--output_dir", tmp_path / "out", "--vae", tmp_path / "halving"]), "--resolution=33"]
+        )
+
+
 PUBLISHED = """
 from .inner import Inner
 
