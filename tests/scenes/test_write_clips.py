@@ -44,7 +44,8 @@ def test_the_first_frames_of_longer_clips_and_one_camera_can_be_asked_for(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("flag", "value"), [("--num_frames", "1"), ("--texture", "2.0"), ("--first_frames", "17"), ("--first_frames", "1")]
+    ("flag", "value"),
+    [("--seed", "-1"), ("--num_frames", "1"), ("--texture", "2.0"), ("--first_frames", "17"), ("--first_frames", "1")],
 )
 def test_values_that_make_no_clip_are_refused_and_leave_nothing(tmp_path, flag, value):
     with pytest.raises(ValueError, match=f"{flag} {value}"):

@@ -34,6 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(make_parser(), argv)
     if Path(args.output_dir).exists():
         raise FileExistsError(f"{args.output_dir} exists; choose another --output_dir or remove it.")
+    if args.seed < 0:
+        raise ValueError(f"--seed {args.seed}: seeds count from 0.")
     if args.num_frames < 2:
         raise ValueError(f"--num_frames {args.num_frames}: a clip has at least 2 frames.")
     if args.first_frames and not 2 <= args.first_frames <= args.num_frames:
