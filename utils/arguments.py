@@ -30,10 +30,10 @@ def parse_args(parser: argparse.ArgumentParser, argv: list[str] | None = None) -
 
 
 def run_script(main: Callable[[], object]) -> None:
-    """Run the `main` of a script; what it refuses ends it with one line. `python -X dev` shows the traceback."""
+    """Run the `main` of a script; what it refuses, or lacks, ends it with one line. `python -X dev` shows the traceback."""
     try:
         main()
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         if sys.flags.dev_mode:
             raise
         sys.exit(f"error: {error}")

@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from utils.arguments import parse_args
+from utils.arguments import parse_args, run_script
 from utils.training import add_training_arguments
 
 
@@ -55,3 +55,12 @@ def test_defaults_of_a_script_replace_those_of_the_loop_and_a_wrong_name_is_refu
     assert parse_args(parser, ["--output_dir", "out"]).learning_rate == 3e-5
     with pytest.raises(ValueError, match="'learning_rte'"):
         add_training_arguments(argparse.ArgumentParser(), learning_rte=1)
+
+
+@pytest.mark.parametrize("error", [ValueError, FileNotFoundError, ImportError])
+def test_what_a_script_refuses_or_lacks_ends_it_with_one_line(error):
+    def main():
+        raise error("choose another")
+
+    with pytest.raises(SystemExit, match="^error: choose another$"):
+        run_script(main)
