@@ -13,7 +13,7 @@ python train_models/train_svd.py --trainable temporal --train_data_dir data/pans
 
 if [[ -n "${VIDEOS:-}" ]]; then
   python -m utils.data.prepare_dataset --video_dir "$VIDEOS" --output_dir data/videos --height 64 --width 64 --min_frames 24
-  python train_models/train_svd.py --trainable lora --rank 16 --train_data_dir data/videos --output_dir outputs/svd_videos \
-    --held_out_frames 8 --random_flip --learning_rate 1e-3 --train_batch_size 4 --max_train_steps 300 --validation_steps 100 \
+  python train_models/train_svd.py --trainable lora --lora_targets all --train_data_dir data/videos --output_dir outputs/svd_videos \
+    --held_out_frames 8 --learning_rate 2e-3 --train_batch_size 2 --max_train_steps 300 --validation_steps 100 \
     --mixed_precision bf16 --no-gradient_checkpointing --checkpointing_steps 100 --sigma_mean 0.5 --sigma_std 1.4 --seed 0
 fi
