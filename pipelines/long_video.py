@@ -1,9 +1,10 @@
 """Videos longer than the model's, in segments that carry on from one another.
 
-overlap: the last frames of a segment are the first of the next. There their latents are known: at every step the estimate of the
-    clean latents is replaced by them, so that the noisy ones are the known ones with the segment's own noise at the step's level
-    (the replacement of RePaint, arXiv 2201.09865, without its repeats), and the new frames carry the motion on. Both segments decode
-    these frames, each with its own neighbours in view; the pixels fade from one to the other.
+overlap: the last frames of a segment are the first of the next. There their latents are known: while the noise level is at least
+    `release_sigma`, they replace the estimate of the clean latents at every step, so that the noisy ones are the known ones with the
+    segment's own noise at the step's level (the replacement of RePaint, arXiv 2201.09865, without its repeats), and the new frames
+    carry the motion on. Below that level all frames are drawn together: held to the end, the shared ones would stand apart from
+    the new ones. The pixels fade from the earlier drawing of the shared frames to the later one.
 restart: the last frame alone is the picture that the next segment begins with, and nothing else is handed on.
 """
 
@@ -15,6 +16,7 @@ from pipelines.adjustments import Adjustment, adjust_frames
 from pipelines.pipeline_stable_video_diffusion import Images, StableVideoDiffusionEDMPipeline, VideoInputs
 
 WAYS = ("overlap", "restart")
+RELEASE_SIGMA = 1.0  # latents have a deviation near 1: their outlines are settled, details are not
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ def sample_long_video(
     decode_chunk_size: int | None = None,
     temporal_smoothing: float = 0.0,
     motion_scale: float = 1.0,
+    release_sigma: float = RELEASE_SIGMA,
     **arguments,
 ) -> LongVideo:
     """Videos of N = total_frames frames; one segment of them is an ordinary video.
@@ -54,6 +57,7 @@ def sample_long_video(
         overlap_frames: Frames that two segments share; by default a quarter of a segment. One, the picture, in a restart.
         num_frames: Of a segment; by default the model's.
         decode_chunk_size, temporal_smoothing, motion_scale: As in a call of the pipeline.
+        release_sigma: Noise level below which shared frames are free; 0 holds them to the end.
         arguments: Those of `pipe.prepare`. Generators draw on from segment to segment.
 
     Raises:
@@ -66,7 +70,7 @@ def sample_long_video(
     first, known, video = pipe.check_pixels(image), None, None
     for _ in starts:
         inputs = pipe.prepare(first, num_frames, **arguments)
-        latents = denoise_from(pipe, inputs, known, adjust)
+        latents = denoise_from(pipe, inputs, known, adjust, release_sigma)
         pixels = pipe.decode(latents, decode_chunk_size).clamp(-1, 1).cpu()
         video = pixels if video is None else join(video, pixels, overlap, fade=way == "overlap")
         first = pixels[:, -overlap]
@@ -100,7 +104,8 @@ def denoise_from(
     pipe: StableVideoDiffusionEDMPipeline,
     inputs: VideoInputs,
     known: torch.Tensor | None,
-    adjust: Adjustment | None,
+    adjust: Adjustment | None = None,
+    release_sigma: float = 0.0,
 ) -> torch.Tensor:
     """Clean latents (B, F, C, h, w) of a segment whose first ones, (B, K, C, h, w), may be known."""
     if known is None:
@@ -108,11 +113,12 @@ def denoise_from(
     count = known.shape[1]
     x_t = torch.cat([known + inputs.x_t[:, :count], inputs.x_t[:, count:]], dim=1)
 
-    def hold(x_0: torch.Tensor) -> torch.Tensor:
-        return torch.cat([known, x_0[:, count:]], dim=1)
+    def hold(x_0: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        return torch.cat([known, x_0[:, count:]], dim=1) if sigma >= release_sigma else x_0
 
     def adjust_held(x_0: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        return hold(x_0) if adjust is None else hold(adjust(hold(x_0), sigma))
+        x_0 = hold(x_0, sigma)
+        return x_0 if adjust is None else hold(adjust(x_0, sigma), sigma)
 
     return pipe.denoise(replace(inputs, x_t=x_t), adjust_held)
 

@@ -47,12 +47,24 @@ def test_known_latents_stay_as_they_are_at_every_noise_level(pipe):
     known = torch.randn(1, 2, 4, 8, 8, generator=seeded(1))
     seen = []
     pipe.unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][-1:, :, :4]))
-    latents = denoise_from(pipe, inputs, known, adjust=None)
+    latents = denoise_from(pipe, inputs, known)
     assert torch.equal(latents[:, :2], known)
     assert not torch.equal(latents[:, 2:], pipe.denoise(inputs)[:, 2:])
     for sample, sigma in zip(seen[:2], inputs.sigmas[:2], strict=True):
         noise = inputs.x_t[:, :2] / inputs.sigmas[0]
         torch.testing.assert_close(sample[:, :2] * (sigma**2 + 1).sqrt(), known + sigma * noise, rtol=1e-4, atol=1e-4)
+
+
+def test_known_latents_are_free_below_the_release(pipe):
+    inputs = pipe.prepare(picture(), generator=seeded(0), **STEPS)
+    known = torch.randn(1, 2, 4, 8, 8, generator=seeded(1))
+    first, second, _ = inputs.sigmas.tolist()
+    seen = []
+    pipe.unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][-1:, :, :4]))
+    latents = denoise_from(pipe, inputs, known, release_sigma=(first + second) / 2)
+    expected = known + second / first * inputs.x_t[:, :2]  # held in the first step, free in the second
+    torch.testing.assert_close(seen[1][:, :2] * (second**2 + 1) ** 0.5, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(latents[:, :2], known)
 
 
 def test_adjustments_leave_known_latents_alone_and_reach_the_others(pipe):
