@@ -187,6 +187,8 @@ def test_bad_clips_raise_or_are_counted_and_leave_no_file(run, panda):
     assert [path.name for path in folder.rglob("*.npy")] == ["0000000_00000.npy"]
     with pytest.raises(ValueError, match="has 12 frames; flow at --frame_stride 12 needs more"):
         run("--frame_stride", "12", data=panda, output="other")
+    with pytest.raises(ValueError, match="has 12 frames, --max_frames is 1; flow at --frame_stride 1 needs more"):
+        run("--max_frames", "1", data=panda, output="one")
 
 
 @pytest.mark.parametrize("name", ["wolf", "car-turn"])

@@ -98,6 +98,13 @@ def test_nothing_is_overwritten(run, tmp_path):
     assert list(foreign.parent.iterdir()) == [foreign]
 
 
+def test_a_folder_of_something_else_is_left_alone(run, panda):
+    before = sorted(panda.rglob("*"))
+    with pytest.raises(FileExistsError, match="has content, and none from an earlier run; choose another --output_dir"):
+        run(output=panda)
+    assert sorted(panda.rglob("*")) == before
+
+
 def test_bad_videos_raise_or_are_counted(run, panda):
     data = (panda / "00000" / "0000000_00001.mp4").read_bytes()
     (panda / "00000" / "0000000_00001.mp4").write_bytes(data[: len(data) * 3 // 4])

@@ -179,8 +179,9 @@ def annotate_clip(record: VideoRecord, folder: Path, estimate: PairEstimator, ar
     frames = ClipFrames(record, args.fps)
     count = min(len(frames), args.max_frames or len(frames)) - args.frame_stride
     if count < 1:
+        limit = f", --max_frames is {args.max_frames}" if args.max_frames else ""
         raise ValueError(
-            f"{frames.name} has {len(frames)} frames; flow at --frame_stride {args.frame_stride} needs more."
+            f"{frames.name} has {len(frames)} frames{limit}; flow at --frame_stride {args.frame_stride} needs more."
         )
     names = ("flow", "backward_flow") if args.backward else ("flow",)
     paths = {name: folder / name / f"{record.key}.npy" for name in names}

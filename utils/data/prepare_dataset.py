@@ -117,6 +117,8 @@ def find_todo(jobs: list[Job], args: argparse.Namespace) -> list[Job]:
             f"{len(foreign)} folders, the first {foreign[0]}, exist and are not in {args.journal.name}; "
             "choose another --output_dir or remove them."
         )
+    if not finished and args.folder.is_dir() and any(not p.name.startswith(".tmp-") for p in args.folder.iterdir()):
+        raise FileExistsError(f"{args.folder} has content, and none from an earlier run; choose another --output_dir.")
     for _, place in todo:
         remove_leftovers(place)
     return todo
