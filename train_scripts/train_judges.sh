@@ -16,7 +16,7 @@ python train_models/train_judges.py --judges depth --train_data_dir data/judge_s
 python -m utils.scenes.write_clips --output_dir data/judge_clips --num_samples 600 --seed 1000000 --first_frames 8 --num_workers 2
 
 python train_models/train_judges.py --judges video --clips_dir data/judge_clips --output_dir outputs/judges \
-  --num_validation_samples 100 --max_train_steps 800 --train_batch_size 8 --lr_warmup_steps 40 --use_ema --ema_decay 0.99 --mixed_precision no
+  --num_validation_samples 100 --max_train_steps 1200 --train_batch_size 8 --lr_warmup_steps 40 --use_ema --ema_decay 0.99 --mixed_precision no
 
 mkdir -p weights/judges
 cp --no-clobber outputs/judges/{depth.safetensors,attributes.safetensors,video.safetensors,README.md} weights/judges/
