@@ -32,6 +32,12 @@ def add_condition_arguments(group) -> None:
     add("--fixed_motion_bucket", action="store_true", help="tell 7 fps and bucket 127 for every clip")
 
 
+def add_flow_arguments(group) -> None:
+    add = group.add_argument
+    add("--max_flow", type=float, default=16.0, help="pixels that a flow picture holds; what is faster is clipped")
+    add("--flow_power", type=float, default=0.5, help="of the flow picture's values; 1 is linear")
+
+
 def check_condition_arguments(args) -> None:
     """Raises ValueError for a value that is out of its range."""
     if not 0 <= args.conditioning_dropout_prob <= 1:
