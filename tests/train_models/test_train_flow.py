@@ -141,7 +141,7 @@ def test_samples_have_the_exact_flow_of_their_frames_as_pictures(clips):
 def test_a_given_side_has_no_loss_and_the_other_has(given, share):
     others = {"--clean_video_share": 0, "--clean_flow_share": 0, share: 1}
     flags = [part for pair in others.items() for part in pair]
-    unet, pipe, _, scalars = joint_step("--one_way_share", 0, *flags)
+    unet, _, _, scalars = joint_step("--one_way_share", 0, *flags)
     sides = unet.output.grad.split(B)
     assert sides[given].abs().max() == 0
     assert sides[1 - given].abs().min(dim=0).values.max() > 0
