@@ -15,10 +15,11 @@ from utils.edm import EDM, ConditionEncoder
 from utils.flow.code import FlowCode
 from utils.flow.files import read_flo
 from utils.flow.pictures import FlowPicture
+from utils.images import to_image
 from utils.motion_helper import PROCEDURAL
 from utils.scenes.write_clips import main as write_clips
 from utils.svd_lora import LORA_FILE, read_training
-from utils.video import index_frames, read_video
+from utils.video import index_frames
 
 B, F, SIZE = 4, 3, 32
 
@@ -72,11 +73,9 @@ def flow_video(base, clips, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def picture(clips, tmp_path_factory):
-    from utils.images import to_image
-
+def picture(tmp_path_factory):
     path = tmp_path_factory.mktemp("picture") / "first.png"
-    to_image(read_video(next(clips.rglob("*.mp4"))).pixels[0]).save(path)
+    to_image(torch.rand(3, SIZE, SIZE) * 2 - 1).save(path)
     return path
 
 
@@ -182,7 +181,7 @@ def test_a_lora_of_flow_is_trained_and_says_how_flow_is_encoded(svd_flow):
 
 
 def test_flow_is_drawn_into_files(base, svd_flow, picture, tmp_path):
-    flags = ["--lora", svd_flow, "--input_image", picture, "--num_frames", F]
+    flags = ["--lora", svd_flow, "--input_image", picture, "--num_frames", F, "--height", SIZE, "--width", SIZE]
     run(run_svd_flow, base, tmp_path / "out", *flags)
     flows = [read_flo(tmp_path / "out" / f"flow_{k:03d}.flo") for k in range(F - 1)]
     assert {flow.shape[0] for flow in flows} == {2}
@@ -192,7 +191,7 @@ def test_flow_is_drawn_into_files(base, svd_flow, picture, tmp_path):
         run(run_svd_flow, base, tmp_path / "out", *flags)
 
 
-def test_a_lora_of_videos_draws_no_flow(base, svd_flow, picture, tmp_path):
+def test_a_lora_that_is_missing_is_named(base, picture, tmp_path):
     with pytest.raises(FileNotFoundError, match="no LoRA"):
         run(run_svd_flow, base, tmp_path / "out", "--lora", tmp_path, "--input_image", picture)
 
