@@ -22,14 +22,21 @@ from tqdm.auto import tqdm
 from pipelines.adjustments import adjust_frames
 from pipelines.long_video import WAYS, count_overlap, sample_long_video, segment_starts
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
+from pipelines.video_inputs import (
+    add_sampling_arguments,
+    check_sampling,
+    check_size,
+    read_pixels,
+    sampling_options,
+)
 from utils.arguments import parse_args, run_script
 from utils.data.video_records import FRAME_SUFFIXES
 from utils.files import replacing
-from utils.images import cover, image_size, read_image, to_pixels
+from utils.images import image_size
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
 from utils.svd_lora import load_lora
-from utils.training_arguments import positive_float, positive_int
+from utils.training_arguments import positive_int
 from utils.video import VIDEO_SUFFIXES, write_gif, write_video
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -69,13 +76,8 @@ def _add_files(group) -> None:
 
 
 def _add_sampling(group) -> None:
+    add_sampling_arguments(group)
     add = group.add_argument
-    add("--motion_bucket_id", type=float, default=127, help="how much motion, 0 to 255")
-    add("--noise_aug_strength", type=float, default=0.02, help="deviation of the noise on the picture")
-    add("--fps", type=positive_float, default=7, help="what the network is told, and what the file plays at")
-    add("--num_inference_steps", type=positive_int, default=25)
-    add("--min_guidance_scale", type=float, default=1.0, help="at the first frame")
-    add("--max_guidance_scale", type=float, default=3.0, help="at the last frame; no guidance at 1 or less")
     add(
         "--temporal_smoothing",
         type=float,
@@ -168,12 +170,7 @@ def check_arguments(args, jobs: list[Job]) -> None:
     """One sentence about what would fail after a long time."""
     for job in jobs:
         check_files(job, args.overwrite)
-    if not 0 <= args.motion_bucket_id <= 255:
-        raise ValueError(f"--motion_bucket_id {args.motion_bucket_id:g} is not between 0 and 255.")
-    if args.noise_aug_strength < 0:
-        raise ValueError(f"--noise_aug_strength {args.noise_aug_strength} is negative.")
-    if args.num_frames == 1:
-        raise ValueError("--num_frames 1 is no video: take 2 or more.")
+    check_sampling(args)
     if args.total_frames is None and (args.overlap_frames or args.long_video != "overlap"):
         raise ValueError("--overlap_frames and --long_video are for long videos: pass --total_frames.")
     adjust_frames(args.temporal_smoothing, args.motion_scale)
@@ -199,9 +196,7 @@ def check_frames(args, pipe) -> None:
         num_frames = args.num_frames or pipe.unet.config.num_frames
         overlap = count_overlap(args.long_video, args.overlap_frames, num_frames)
         segment_starts(args.total_frames, num_frames, overlap)
-    for name in ("height", "width"):
-        if (side := getattr(args, name)) and side % pipe.size_multiple:
-            raise ValueError(f"--{name} {side} is not a multiple of {pipe.size_multiple}.")
+    check_size(args, pipe)
 
 
 def load_pipeline(args, device: torch.device) -> StableVideoDiffusionEDMPipeline:
@@ -243,15 +238,7 @@ def place(pipe, offload: str, device: torch.device) -> None:
 def run_job(args, pipe, job: Job) -> None:
     started = time.perf_counter()
     pixels = read_pixels(args, pipe, job.image)
-    options = {
-        "num_inference_steps": args.num_inference_steps,
-        "min_guidance_scale": args.min_guidance_scale,
-        "max_guidance_scale": args.max_guidance_scale,
-        "fps": args.fps,
-        "motion_bucket_id": args.motion_bucket_id,
-        "noise_aug_strength": args.noise_aug_strength,
-        "generator": torch.Generator().manual_seed(job.seed),
-    }
+    options = sampling_options(args, job.seed)
     video = sample_long_video(
         pipe,
         pixels[None],
@@ -266,27 +253,6 @@ def run_job(args, pipe, job: Job) -> None:
     )
     WRITERS[job.video.suffix.lower()](job.video, video.pixels[0], args.fps)
     write_record(args, job, video, time.perf_counter() - started)
-
-
-def read_pixels(args, pipe, path: Path) -> torch.Tensor:
-    """The picture (3, H, W) in [-1, 1] at the size of its video."""
-    pixels = to_pixels(read_image(path))
-    H, W = pixels.shape[-2:]
-    size = target_size(args, pipe, (H, W))
-    if size != (H, W):
-        tqdm.write(f"{path}: {W}x{H} pixels are resized and cropped to {size[1]}x{size[0]}.")
-    return cover(pixels, size)
-
-
-def target_size(args, pipe, size: tuple[int, int]) -> tuple[int, int]:
-    """--height and --width; what is missing keeps the picture's shape, and without both the model's own number of pixels."""
-    H, W = size
-    own_side = pipe.unet.config.sample_size * pipe.vae_scale_factor
-    scale = own_side / (H * W) ** 0.5
-    if args.height or args.width:
-        scale = args.height / H if args.height else args.width / W
-    rounded = [max(1, round(side * scale / pipe.size_multiple)) * pipe.size_multiple for side in size]
-    return args.height or rounded[0], args.width or rounded[1]
 
 
 def write_record(args, job: Job, video, seconds: float) -> None:

@@ -20,7 +20,14 @@ from utils.data.cache import add_cache_arguments, cache_latents, cache_texts, en
 from utils.data.pairs import CONDITIONS, PairDataset, add_data_arguments
 from utils.data.records import read_records
 from utils.images import to_image
-from utils.joint import GIVEN_TIMESTEP, LatentScale, with_trigger
+from utils.joint import (
+    GIVEN_TIMESTEP,
+    LatentScale,
+    check_share_arguments,
+    draw_direction,
+    draw_given,
+    with_trigger,
+)
 from utils.noise import min_snr_weight
 from utils.pretrained import loading
 from utils.processes import process_state
@@ -143,14 +150,6 @@ def joint_loss(unet, unet_in_use, batch, vae, text, scheduler, scale, args):
     return loss.sum() / learns.sum().clamp(min=1)
 
 
-def draw_direction(args) -> str:
-    """One for the whole batch: which sides read the other."""
-    draw = float(torch.rand(()))
-    if draw >= args.one_way_share:
-        return "both"
-    return "x_reads_y" if draw < args.one_way_share / 2 else "y_reads_x"
-
-
 def pair_up(unet, name: str, B: int, direction: str) -> None:
     """Row i of the images with row B + i, unless they are paired so already."""
     pairs = patch.get_pairs(unet)
@@ -166,10 +165,7 @@ def draw_timesteps(B: int, direction: str, timesteps: int, args) -> tuple[torch.
     """
     t_x, t_y = torch.randint(1, timesteps, (2, B))
     t_y = torch.where(torch.rand(B) < args.equal_noise_share, t_x, t_y)
-    given = torch.rand(B)
-    x_given, y_given = given < args.clean_image_share, given >= 1 - args.clean_condition_share
-    if direction != "both":
-        x_given, y_given = torch.full((B,), direction == "y_reads_x"), torch.full((B,), direction == "x_reads_y")
+    x_given, y_given = draw_given(B, direction, args.clean_image_share, args.clean_condition_share)
     return t_x.masked_fill(x_given, GIVEN_TIMESTEP), t_y.masked_fill(y_given, GIVEN_TIMESTEP)
 
 
@@ -194,14 +190,7 @@ def target(scheduler, clean, noise, t):
 def check_shares(args) -> None:
     names = ("one_way_share", "clean_image_share", "clean_condition_share", "equal_noise_share")
     prompts = ("drop_image_prompt", "drop_condition_prompt", "drop_both_prompts")
-    for name in (*names, *prompts):
-        if not 0 <= getattr(args, name) <= 1:
-            raise ValueError(f"--{name} is {getattr(args, name)}: a share lies between 0 and 1.")
-    for group in (("clean_image_share", "clean_condition_share"), prompts):
-        if (total := sum(getattr(args, name) for name in group)) > 1 + 1e-6:
-            raise ValueError(
-                f"{', '.join(f'--{name}' for name in group)} add up to {total:g}: lower them to 1 at most."
-            )
+    check_share_arguments(args, (*names, *prompts), [("clean_image_share", "clean_condition_share"), prompts])
     if args.snr_gamma < 0:
         raise ValueError(f"--snr_gamma is {args.snr_gamma}: take 5, or 0 to weigh all noise levels alike.")
 

@@ -12,22 +12,29 @@ import argparse
 from pathlib import Path
 
 import torch
-from diffusers import StableVideoDiffusionPipeline
 
 from utils.arguments import parse_args, run_script
 from utils.checkpoints import find_checkpoint
 from utils.data.cache import add_cache_arguments
-from utils.data.clip_latents import ENCODED_TOGETHER, CachedClips, Stretches, cache_clips
+from utils.data.clip_latents import CachedClips, Stretches, cache_clips
 from utils.data.svd_clips import SVDClips
 from utils.data.video_arguments import add_video_arguments, read_video_dataset
 from utils.data.videos import VideoDataset, has_flow
-from utils.edm import EDM, ConditionEncoder, Denoiser, draw_noise_aug_strengths
+from utils.edm import EDM, ConditionEncoder, Denoiser
 from utils.flow.consistency import flow_consistency
-from utils.motion_helper import PROCEDURAL, MotionBuckets
-from utils.pretrained import loading
+from utils.motion_helper import PROCEDURAL
 from utils.processes import process_state
 from utils.svd_lora import add_lora, save_lora
 from utils.svd_parameters import choose_parameters
+from utils.svd_training import (
+    add_base_arguments,
+    add_condition_arguments,
+    check_condition_arguments,
+    draw_condition,
+    encode_clips,
+    load_pipeline,
+    read_buckets,
+)
 from utils.svd_validation import Validation
 from utils.training import add_training_arguments, check_output_dir, fit
 from utils.training_arguments import positive_int
@@ -65,7 +72,11 @@ def main(argv=None) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_arguments(parser.add_argument_group("model"))
-    add_condition_arguments(parser.add_argument_group("noise and condition"))
+    condition = parser.add_argument_group("noise and condition")
+    add_condition_arguments(condition)
+    condition.add_argument(
+        "--flow_consistency_weight", type=float, default=0.0, help="of the loss between warped neighbouring frames"
+    )
     add = parser.add_argument_group("stretches and validation").add_argument
     add("--frame_strides", type=positive_int, nargs="+", default=[1], help="one is drawn for each sample; fps follows")
     add("--random_reverse", action="store_true", help="half of the samples run backwards")
@@ -85,15 +96,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def add_model_arguments(group) -> None:
+    add_base_arguments(group)
     add = group.add_argument
-    add(
-        "--pretrained_model_name_or_path",
-        "--pretrained_model_name",
-        default="weights/tiny_svd",
-        help="folder or hub name of the base",
-    )
-    add("--revision", help="of the base on the hub")
-    add("--variant", help="of the base's files, such as fp16")
     add("--trainable", choices=["temporal", "all", "lora", "regex"], default="temporal")
     add("--trainable_pattern", help="regular expression in parameter names, for --trainable regex")
     add("--rank", type=positive_int, default=16, help="of the LoRA")
@@ -103,25 +107,11 @@ def add_model_arguments(group) -> None:
     )
 
 
-def add_condition_arguments(group) -> None:
-    add = group.add_argument
-    add("--sigma_mean", type=float, default=0.7, help="of ln(sigma); 1.0 for the released weights at 576x1024")
-    add("--sigma_std", type=float, default=1.6)
-    add("--conditioning_dropout_prob", type=float, default=0.1, help="share of samples without the image")
-    add("--noise_aug_mean", type=float, default=-3.0, help="of ln(strength) of the noise on the image")
-    add("--noise_aug_std", type=float, default=0.5)
-    add("--motion_buckets", help="map of motion scores, as fit_motion_buckets writes it; default: the base's own")
-    add("--fixed_motion_bucket", action="store_true", help="tell 7 fps and bucket 127 for every clip")
-    add("--flow_consistency_weight", type=float, default=0.0, help="of the loss between warped neighbouring frames")
-
-
 def svd_loss(unet, batch, encoder, edm, args):
     """||F - v||² at one noise level a clip. The encoder draws the noise on the image, which is another one."""
     x_0 = encode_clips(batch, encoder.vae)
     B, F = x_0.shape[:2]
-    strengths = draw_noise_aug_strengths(B, args.noise_aug_mean, args.noise_aug_std)
-    condition = encoder(batch["image"], F, batch["fps"], batch["motion_bucket_id"], strengths)
-    condition = condition.drop(torch.rand(B) < args.conditioning_dropout_prob)
+    condition = draw_condition(batch, F, encoder, args)
     sigma = edm.draw_sigmas(B).to(x_0.device)
     error, estimate = Denoiser(unet, edm).loss_and_estimate(x_0, torch.randn_like(x_0), sigma, condition)
     loss = error.mean()
@@ -130,17 +120,6 @@ def svd_loss(unet, batch, encoder, edm, args):
     differences = flow_consistency(estimate, batch["flow"], batch["visible"])
     penalty = (differences / (1 + sigma.square())).mean()
     return loss + args.flow_consistency_weight * penalty, {"flow_consistency": penalty}
-
-
-@torch.no_grad()
-def encode_clips(batch, vae) -> torch.Tensor:
-    """Scaled latents (B, F, C, h, w), a draw of the posterior, from pixels or from cached latents."""
-    if "latents" in batch:
-        return batch["latents"].float() * vae.config.scaling_factor
-    frames = batch["pixel_values"]
-    parts = frames.flatten(0, 1).split(ENCODED_TOGETHER)
-    latents = torch.cat([vae.encode(part.to(vae.dtype)).latent_dist.sample() for part in parts])
-    return latents.float().unflatten(0, frames.shape[:2]) * vae.config.scaling_factor
 
 
 def make_trainable(unet, args) -> list:
@@ -203,33 +182,6 @@ def make_validation(pipe, shown, edm, args) -> Validation | None:
     return validation
 
 
-def read_buckets(args) -> MotionBuckets:
-    """The map of `--motion_buckets`, or of the base."""
-    if args.motion_buckets:
-        return MotionBuckets.load(args.motion_buckets)
-    try:
-        return MotionBuckets.load(args.pretrained_model_name_or_path)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error} Or pass --motion_buckets, or --fixed_motion_bucket.") from error
-
-
-def load_pipeline(args) -> StableVideoDiffusionPipeline:
-    """The base in float32.
-
-    Raises:
-        ValueError: The size of the clips does not fit it.
-    """
-    name = args.pretrained_model_name_or_path
-    with loading(name):
-        pipe = StableVideoDiffusionPipeline.from_pretrained(
-            name, revision=args.revision, variant=args.variant, torch_dtype=torch.float32
-        )
-    multiple = pipe.vae_scale_factor * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
-    if args.height % multiple or args.width % multiple:
-        raise ValueError(f"--height {args.height} and --width {args.width} have to be multiples of {multiple}.")
-    return pipe
-
-
 def save_pipeline(pipe, folder) -> None:
     """A folder that diffusers loads: float16, but for the image encoder, which transformers loads in its file's type."""
     for network in (pipe.vae, pipe.unet):
@@ -238,11 +190,9 @@ def save_pipeline(pipe, folder) -> None:
 
 
 def check(args) -> None:
-    if not 0 <= args.conditioning_dropout_prob <= 1:
-        raise ValueError(f"--conditioning_dropout_prob {args.conditioning_dropout_prob}: a share lies in 0 to 1.")
-    for name in ("flow_consistency_weight", "sigma_std", "noise_aug_std"):
-        if getattr(args, name) < 0:
-            raise ValueError(f"--{name} {getattr(args, name)} is negative.")
+    check_condition_arguments(args)
+    if args.flow_consistency_weight < 0:
+        raise ValueError(f"--flow_consistency_weight {args.flow_consistency_weight} is negative.")
     if (args.trainable == "regex") != (args.trainable_pattern is not None):
         raise ValueError("--trainable regex and --trainable_pattern belong together.")
     if args.num_frames < 2 and not (args.fixed_motion_bucket and args.flow_consistency_weight == 0):

@@ -13,6 +13,7 @@ how it is computed here: no large factor meets a small difference.
 A side that is given has sigma = 0: its latents enter as they are, under the embedding of the smallest noise level.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -86,6 +87,18 @@ class Condition:
             image_embeddings=self.image_embeddings * kept[:, None, None],
             image_latents=self.image_latents * kept[:, None, None, None, None],
         )
+
+    def repeat(self, times: int) -> "Condition":
+        """The same for each of several sides, whose rows follow one another."""
+        return Condition(*(torch.cat([value] * times) for value in self._tensors))
+
+    def take(self, rows: Sequence[int]) -> "Condition":
+        """Those of some samples, in this order."""
+        return Condition(*(value[list(rows)] for value in self._tensors))
+
+    @property
+    def _tensors(self) -> tuple[torch.Tensor, ...]:
+        return self.image_embeddings, self.image_latents, self.time_ids
 
     def with_unconditional(self) -> "Condition":
         """Twice the samples for guidance: first without the image, then with it, as the pipeline of diffusers orders them."""

@@ -1,5 +1,6 @@
 """What training and sampling of a pair share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,3 +35,31 @@ class LatentScale:
 def with_trigger(trigger: str, caption: str) -> str:
     """The caption of a condition: its trigger word leads."""
     return ", ".join(filter(None, [trigger, caption]))
+
+
+def draw_direction(args) -> str:
+    """Which sides of a whole batch read the other: one way alone in `args.one_way_share` of the draws."""
+    draw = float(torch.rand(()))
+    if draw >= args.one_way_share:
+        return "both"
+    return "x_reads_y" if draw < args.one_way_share / 2 else "y_reads_x"
+
+
+def draw_given(B: int, direction: str, x_share: float, y_share: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whether x and y of each pair are given, bool (B,); never both, and with one direction the side that is read."""
+    draw = torch.rand(B)
+    if direction != "both":
+        return torch.full((B,), direction == "y_reads_x"), torch.full((B,), direction == "x_reads_y")
+    return draw < x_share, draw >= 1 - y_share
+
+
+def check_share_arguments(args, names: Sequence[str], groups: Sequence[Sequence[str]]) -> None:
+    """Raises ValueError for a share outside of 0 to 1, and for a group of them that adds up to more than 1."""
+    for name in names:
+        if not 0 <= getattr(args, name) <= 1:
+            raise ValueError(f"--{name} is {getattr(args, name)}: a share lies between 0 and 1.")
+    for group in groups:
+        if (total := sum(getattr(args, name) for name in group)) > 1 + 1e-6:
+            raise ValueError(
+                f"{', '.join(f'--{name}' for name in group)} add up to {total:g}: lower them to 1 at most."
+            )

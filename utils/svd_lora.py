@@ -122,6 +122,24 @@ def load_lora(unet: nn.Module, path: str | Path, adapter_name: str = "default") 
             parameter.requires_grad_(False)
 
 
+def read_training(path: str | Path) -> dict:
+    """What `save_lora` was told of the training; empty for a file of others.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It cannot be read.
+    """
+    path = lora_file(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no LoRA {path}.")
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get("config", "{}"))
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} holds no readable weights: {error}.") from error
+    return about.get("training") or {}
+
+
 def lora_file(path: str | Path) -> Path:
     """The file in a folder; a name that ends in .safetensors is taken as it is."""
     path = Path(path)

@@ -41,9 +41,18 @@ _ALL = (
         weights=("depth_image",),
     ),
     Variant(
+        "flow_video",
+        "joint optical flow and video on Stable Video Diffusion",
+        pipeline="pipeline_stable_video_diffusion_joint.py",
+    ),
+    Variant(
         "svd",
         "videos from a picture by Stable Video Diffusion, fine-tuned",
         pipeline="pipeline_stable_video_diffusion.py",
+    ),
+    Variant(
+        "svd_flow",
+        "optical flow from a picture by Stable Video Diffusion with a LoRA",
     ),
     Variant(
         "tiny_sd",

@@ -12,7 +12,8 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from PIL import Image
 
-from run_models.run_svd import main, parser, target_size
+from pipelines.video_inputs import target_size
+from run_models.run_svd import main, parser
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.svd_lora import add_lora, save_lora
 from utils.video import index_frames, read_video

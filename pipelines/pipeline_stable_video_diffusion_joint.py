@@ -1,0 +1,246 @@
+"""A video and its optical flow drawn together by Stable Video Diffusion with joint attention, both from the first image.
+
+    video, flow ~ p(x, y);    flow ~ p(y | x);    video ~ p(x | y);    and videos that follow a flow coarsely
+
+One loop serves all; they differ in the noise level at which each side starts. A given side has the level 0 throughout.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from diffusers.utils import BaseOutput
+
+import patch
+from pipelines.pipeline_stable_video_diffusion import (
+    Generators,
+    Images,
+    StableVideoDiffusionEDMPipeline,
+    VideoInputs,
+    check_numbers,
+)
+from pipelines.rows import FREE, Rows, constant_sides, default_direction, guided, lay_out_rows, paired
+from pipelines.video_sides import VideoSide, check_strength, start_video_side
+from utils.edm import Condition, Denoiser
+from utils.flow.code import FlowCode
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+
+@dataclass
+class FlowVideoOutput(BaseOutput):
+    """
+    Attributes:
+        frames: As of `StableVideoDiffusionEDMPipeline`.
+        flows: float32 (B, F - 1, 2, H, W), pixels, x then y, from each frame to the next. With output_type "latent" latents
+            (B, F, C, h, w).
+    """
+
+    frames: list | np.ndarray | torch.Tensor
+    flows: torch.Tensor
+
+
+@dataclass(frozen=True)
+class FlowAdapter:
+    """What sampling needs to know of the joint adapter besides its weights.
+
+    one_way: Whether it was also trained with sides that do not read the other; if not, both always read.
+    """
+
+    name: str
+    code: FlowCode
+    one_way: bool = True
+
+
+class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
+    """Stable Video Diffusion that draws videos together with their flow.
+
+    pipe = StableVideoDiffusionJointPipeline.from_pretrained("weights/tiny_svd")
+    pipe.load_flow_adapter("outputs/flow_video/flow.safetensors")
+    out = pipe(image)     # out.frames[0], PIL pictures; out.flows[0], (F - 1, 2, H, W)
+    """
+
+    flow_adapter: FlowAdapter | None = None
+
+    def load_flow_adapter(self, path, name: str | None = None) -> str:
+        """Loads a joint adapter of `train_flow_video.py` (see `patch.load`) and returns its name."""
+        training = patch.read_config(path, name).get("training") or {}
+        code = FlowCode.from_training(training)
+        name = patch.load(self, path, name)["name"]
+        self.register_flow_adapter(name, code, one_way=training.get("one_way_share", 0) > 0)
+        return name
+
+    def register_flow_adapter(self, name: str, code: FlowCode, one_way: bool = True) -> None:
+        """Says how a joint adapter that is in the network already was trained."""
+        self.flow_adapter = FlowAdapter(name, code, one_way)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Images,
+        video: torch.Tensor | None = None,
+        flow: torch.Tensor | None = None,
+        video_strength: float | None = None,
+        flow_strength: float | None = None,
+        num_frames: int | None = None,
+        num_inference_steps: int = 25,
+        min_guidance_scale: float = 1.0,
+        max_guidance_scale: float = 3.0,
+        joint_guidance_scale: float = 0.0,
+        direction: str | None = None,
+        weight: float = 1.0,
+        fps: float = 7,
+        motion_bucket_id: float = 127,
+        noise_aug_strength: float = 0.02,
+        decode_chunk_size: int | None = None,
+        generator: Generators = None,
+        latents: torch.Tensor | None = None,
+        flow_latents: torch.Tensor | None = None,
+        output_type: str = "pil",
+    ) -> FlowVideoOutput:
+        """Videos with their flow that begin with pictures.
+
+        Args:
+            image: As of `StableVideoDiffusionEDMPipeline`, like all arguments that are not named here.
+            video: What is known of the videos: pixels (B, F, 3, H, W) in [-1, 1].
+            flow: What is known of the flow: (B, F - 1, 2, H, W) in pixels, x then y, from each frame to the next.
+            video_strength, flow_strength: Share of the steps that a known side takes. 0, the default: it is given, and comes back
+                as it is. Between: coarse control, from a partly noised start. 1: it is drawn anew.
+            joint_guidance_scale: s_c of v_u + s (v_t - v_u) + s_c (v_t^joint - v_t^separate) (UniCon, arXiv 2410.11439):
+                how much more the sides heed each other than two separate models do; 0 is off.
+            direction: "both", "x_reads_y" or "y_reads_x", x the video; by default a given side does not read the other
+                (unless the adapter was never trained so).
+            weight: Of what each side reads from the other.
+            latents, flow_latents: Standard normal noise (B, F, C, h, w) to start from.
+
+        Raises:
+            ValueError: What was passed cannot be drawn.
+        """
+        adapter = self.check_adapter()
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type={output_type!r} is unknown: choose one of {', '.join(OUTPUT_TYPES)}.")
+        strengths = [check_strength("video", video, video_strength), check_strength("flow", flow, flow_strength)]
+        video, flow, num_frames = self.check_known(image, video, flow, num_frames)
+        if strengths == [0, 0]:
+            raise ValueError("Video and flow are both given and nothing is left to draw: raise a strength above 0.")
+        inputs = self.prepare(
+            image, num_frames, num_inference_steps, min_guidance_scale, max_guidance_scale, fps, motion_bucket_id,
+            noise_aug_strength, generator, latents,
+        )  # fmt: skip
+        sides = self.prepare_sides(inputs, video, flow, strengths, generator, flow_latents)
+        directions = {adapter.name: direction or self.choose_direction(sides)}
+        sides = self.denoise_sides(inputs, sides, directions, {adapter.name: weight}, joint_guidance_scale)
+        output = self.decode_sides(sides, video, flow, decode_chunk_size, output_type)
+        self.maybe_free_model_hooks()
+        return output
+
+    def check_adapter(self) -> FlowAdapter:
+        if self.flow_adapter is None:
+            raise ValueError("There is no flow adapter: call pipe.load_flow_adapter, or pipe.register_flow_adapter.")
+        return self.flow_adapter
+
+    def check_known(self, image, video, flow, num_frames) -> tuple:
+        """Known sides as float32 and the number of frames, which they decide where there are any."""
+        pixels = self.check_pixels(image)
+        B, _, H, W = pixels.shape
+        known = [len(part[0]) + extra for part, extra in ((video, 0), (flow, 1)) if part is not None and part.ndim == 5]
+        num_frames = num_frames or (known[0] if known else self.unet.config.num_frames)
+        for name, part, shape in (("video", video, (num_frames, 3)), ("flow", flow, (num_frames - 1, 2))):
+            if part is not None and tuple(part.shape) != (B, *shape, H, W):
+                raise ValueError(f"The {name} is to be {(B, *shape, H, W)} and is {tuple(part.shape)}.")
+            if part is not None and not part.isfinite().all():
+                raise ValueError(f"The {name} has values that are not finite: fill them in.")
+        check_numbers(frames_after_the_first=num_frames - 1)
+        return *(
+            None if part is None else part.float().to(self._execution_device) for part in (video, flow)
+        ), num_frames
+
+    def choose_direction(self, sides: list[VideoSide]) -> str:
+        """A given side does not read the other, if the adapter was trained so."""
+        return default_direction(*(side.given for side in sides)) if self.flow_adapter.one_way else "both"
+
+    def prepare_sides(self, inputs: VideoInputs, video, flow, strengths, generator, flow_latents) -> list[VideoSide]:
+        """Video and flow at their first noise levels."""
+        code, sigmas = self.flow_adapter.code, inputs.sigmas
+        x_0 = None if video is None else self.encode_frames(video)
+        y_0 = None if flow is None else code.scale.normalize(self.encode_frames(code.to_pictures(flow)))
+        noise = self.draw_flow_noise(inputs, generator, flow_latents)
+        return [
+            start_video_side(None, sigmas, inputs.x_t, strengths[0], x_0),
+            start_video_side(self.flow_adapter.name, sigmas, noise, strengths[1], y_0),
+        ]
+
+    def draw_flow_noise(self, inputs: VideoInputs, generator, flow_latents) -> torch.Tensor:
+        """Noise at the largest level, as the video's but drawn after it."""
+        B, F, _, h, w = inputs.x_t.shape
+        shape = (B, F, 2 * self.vae.config.latent_channels, h * self.vae_scale_factor, w * self.vae_scale_factor)
+        dtype = inputs.condition.image_embeddings.dtype
+        return self.prepare_latents(*shape, dtype, inputs.x_t.device, generator, flow_latents).float()
+
+    def encode_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        """Scaled latents (B, F, C, h, w), float32, of pictures (B, F, 3, H, W): the mode of the posterior."""
+        with self.upcast_vae():
+            parts = [self.vae.encode(clip.to(self.vae.dtype)).latent_dist.mode() for clip in frames]
+        return torch.stack(parts).float() * self.vae.config.scaling_factor
+
+    def denoise_sides(
+        self,
+        inputs: VideoInputs,
+        sides: list[VideoSide],
+        directions: dict[str, str],
+        weights: dict[str, float],
+        joint_guidance_scale: float = 0.0,
+    ) -> list[VideoSide]:
+        """The sides after all steps; one that is given and reads nothing is run once."""
+        scales = (1.0 if inputs.guidance is None else inputs.guidance.to(inputs.x_t), joint_guidance_scale)
+        guides = inputs.guidance is not None, joint_guidance_scale != 0
+        rows = lay_out_rows(sides, len(inputs.x_t), *guides, directions)
+        condition = lay_out_condition(inputs.condition, rows)
+        with paired(self.unet, rows, sides, weights, directions):
+            rows, condition = self.run_constant(sides, rows, condition, directions)
+            start = min(side.start for side in sides if not side.given)
+            levels = list(enumerate(pairwise(inputs.sigmas)))[start:]
+            for i, (_, next_sigma) in self.progress_bar(levels):
+                terms = rows.split(self.predict(sides, rows, condition, i))
+                sides = [
+                    side.step(guided(terms[number], *scales), i, next_sigma) if number in terms else side
+                    for number, side in enumerate(sides)
+                ]
+        return sides
+
+    def run_constant(self, sides, rows: Rows, condition: Condition, directions) -> tuple[Rows, Condition]:
+        """Runs once what is the same at every step, and returns the rows and the condition of what is not."""
+        constant = constant_sides(sides, rows, directions)
+        if not constant:
+            return rows, condition
+        drawn = [i for i in range(len(sides)) if i not in constant]
+        places = rows.places(constant)
+        with patch.record(self.unet, places):
+            self.predict(sides, rows.of(constant), condition.take(places), 0)
+        return rows.of(drawn), condition.take(rows.places(drawn))
+
+    def predict(self, sides: list[VideoSide], rows: Rows, condition: Condition, i: int) -> torch.Tensor:
+        """v of all rows, each side at its own noise level."""
+        x_t = rows.cat([side.latents for side in sides])
+        sigma = rows.cat([side.level(i) for side in sides])
+        return Denoiser(self.unet).predict(x_t, sigma, condition)
+
+    def decode_sides(self, sides, video, flow, decode_chunk_size, output_type: str) -> FlowVideoOutput:
+        """Frames and flow; what was given is the very values that were passed."""
+        code = self.flow_adapter.code
+        x, y = (side.latents for side in sides)
+        if output_type == "latent":
+            return FlowVideoOutput(x, y)
+        pixels = video if sides[0].given else self.decode(x, decode_chunk_size)
+        if not sides[1].given:
+            flow = code.to_flow(self.decode(code.scale.denormalize(y), decode_chunk_size))
+        return FlowVideoOutput(self.video_processor.postprocess_video(pixels.transpose(1, 2), output_type), flow)
+
+
+def lay_out_condition(condition: Condition, rows: Rows) -> Condition:
+    """Of all rows: both sides are told the same, without the image where a term of the guidance is free of it."""
+    B = rows.batch
+    free = torch.tensor([term == FREE for _, term in rows.slots]).repeat_interleave(B)
+    repeated = condition.take([b for _ in rows.slots for b in range(B)])
+    return repeated.drop(free)

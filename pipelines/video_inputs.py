@@ -1,0 +1,70 @@
+"""What the scripts that draw videos share: options of the sampling, and the picture at the size of its video."""
+
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from utils.images import cover, read_image, to_pixels
+from utils.training_arguments import positive_float, positive_int
+
+
+def add_sampling_arguments(group) -> None:
+    add = group.add_argument
+    add("--motion_bucket_id", type=float, default=127, help="how much motion, 0 to 255")
+    add("--noise_aug_strength", type=float, default=0.02, help="deviation of the noise on the picture")
+    add("--fps", type=positive_float, default=7, help="what the network is told, and what the file plays at")
+    add("--num_inference_steps", type=positive_int, default=25)
+    add("--min_guidance_scale", type=float, default=1.0, help="at the first frame")
+    add("--max_guidance_scale", type=float, default=3.0, help="at the last frame; no guidance at 1 or less")
+
+
+def check_sampling(args) -> None:
+    """Raises ValueError for a number that is out of its range."""
+    if not 0 <= args.motion_bucket_id <= 255:
+        raise ValueError(f"--motion_bucket_id {args.motion_bucket_id:g} is not between 0 and 255.")
+    if args.noise_aug_strength < 0:
+        raise ValueError(f"--noise_aug_strength {args.noise_aug_strength} is negative.")
+    if args.num_frames == 1:
+        raise ValueError("--num_frames 1 is no video: take 2 or more.")
+
+
+def check_size(args, pipe) -> None:
+    """Raises ValueError for sides that the model does not divide."""
+    for name in ("height", "width"):
+        if (side := getattr(args, name)) and side % pipe.size_multiple:
+            raise ValueError(f"--{name} {side} is not a multiple of {pipe.size_multiple}.")
+
+
+def sampling_options(args, seed: int) -> dict:
+    """Arguments of a pipeline's call."""
+    return {
+        "num_inference_steps": args.num_inference_steps,
+        "min_guidance_scale": args.min_guidance_scale,
+        "max_guidance_scale": args.max_guidance_scale,
+        "fps": args.fps,
+        "motion_bucket_id": args.motion_bucket_id,
+        "noise_aug_strength": args.noise_aug_strength,
+        "generator": torch.Generator().manual_seed(seed),
+    }
+
+
+def read_pixels(args, pipe, path: Path) -> torch.Tensor:
+    """The picture (3, H, W) in [-1, 1] at the size of its video."""
+    pixels = to_pixels(read_image(path))
+    H, W = pixels.shape[-2:]
+    size = target_size(args, pipe, (H, W))
+    if size != (H, W):
+        tqdm.write(f"{path}: {W}x{H} pixels are resized and cropped to {size[1]}x{size[0]}.")
+    return cover(pixels, size)
+
+
+def target_size(args, pipe, size: tuple[int, int]) -> tuple[int, int]:
+    """--height and --width; what is missing keeps the picture's shape, and without both the model's own number of pixels."""
+    H, W = size
+    own_side = pipe.unet.config.sample_size * pipe.vae_scale_factor
+    scale = own_side / (H * W) ** 0.5
+    if args.height or args.width:
+        scale = args.height / H if args.height else args.width / W
+    rounded = [max(1, round(side * scale / pipe.size_multiple)) * pipe.size_multiple for side in size]
+    return args.height or rounded[0], args.width or rounded[1]

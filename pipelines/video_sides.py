@@ -1,0 +1,76 @@
+"""A video or its flow while both are sampled: where it starts, its noise level, its steps."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from utils.edm import EDM, euler_step
+
+
+@dataclass(frozen=True, eq=False)
+class VideoSide:
+    """One side at one step of sampling; `step` returns the next one.
+
+    Attributes:
+        name: Of the adapter; None for the video.
+        latents: float32 (B, F, C, h, w), noisy.
+        sigmas: Levels of all iterations (steps + 1,), falling to 0.
+        start: Iteration in which it takes its first step; before, it waits at its first level.
+        given: It has the level 0 and never steps.
+    """
+
+    name: str | None
+    latents: torch.Tensor
+    sigmas: torch.Tensor
+    start: int = 0
+    given: bool = False
+
+    def level(self, i: int) -> torch.Tensor:
+        """sigma (B,) in iteration i."""
+        level = torch.zeros_like(self.sigmas[0]) if self.given else self.sigmas[max(i, self.start)]
+        return level.expand(len(self.latents))
+
+    def step(self, v: torch.Tensor, i: int, next_sigma: torch.Tensor) -> "VideoSide":
+        """The side after iteration i. v: (B, F, C, h, w), what the network predicts."""
+        if self.given or i < self.start:
+            return self
+        sigma = self.level(i)
+        x_0 = EDM().denoised(self.latents, v, sigma)
+        return replace(self, latents=euler_step(self.latents, x_0, sigma, next_sigma))
+
+
+def start_video_side(
+    name: str | None,
+    sigmas: torch.Tensor,
+    noise: torch.Tensor,
+    strength: float,
+    clean: torch.Tensor | None = None,
+) -> VideoSide:
+    """A side before its first step.
+
+    Args:
+        noise: At the largest level, (B, F, C, h, w).
+        strength: Share of the steps that it takes, at least one; 0 makes it given, 1 forgets `clean`.
+        clean: What is known of it, (B, F, C, h, w).
+    """
+    if strength == 0:
+        return VideoSide(name, clean, sigmas, given=True)
+    steps = len(sigmas) - 1
+    start = steps - max(1, round(strength * steps))
+    if strength == 1:
+        return VideoSide(name, noise, sigmas)
+    return VideoSide(name, clean + noise * (sigmas[start] / sigmas[0]), sigmas, start)
+
+
+def check_strength(name: str, known: torch.Tensor | None, strength: float | None) -> float:
+    """The strength of a side: by default 0 for one that is known, 1 for another.
+
+    Raises:
+        ValueError: It is not in [0, 1], or for a side of which nothing is known.
+    """
+    if known is None and strength not in (None, 1):
+        raise ValueError(f"{name}_strength={strength} is for a known {name}: pass {name} too.")
+    strength = (1.0 if known is None else 0.0) if strength is None else strength
+    if not 0 <= strength <= 1:
+        raise ValueError(f"{name}_strength={strength} is not between 0 and 1.")
+    return strength

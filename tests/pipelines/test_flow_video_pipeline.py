@@ -1,0 +1,183 @@
+"""Video and flow drawn together: modes, what is given, what is cached, what is refused."""
+
+import pytest
+import torch
+
+import patch
+from pipelines import pipeline_stable_video_diffusion_joint as module
+from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
+from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
+from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.flow.code import FlowCode
+from utils.joint import LatentScale
+
+B, F, SIZE = 2, 4, 32
+CODE = FlowCode(scale=LatentScale(0.1, 0.7))
+
+
+def random_image(seed=0):
+    return torch.rand(B, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def random_video():
+    return torch.rand(B, F, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def random_flow():
+    return torch.randn(B, F - 1, 2, SIZE, SIZE, generator=torch.Generator().manual_seed(2)) * 3
+
+
+def make_pipe(trained=True, temporal=False):
+    base = tiny_video_pipeline()
+    pipe = StableVideoDiffusionJointPipeline(**base.components)
+    pipe.set_progress_bar_config(disable=True)
+    patch.add_joint(pipe.unet, "flow", rank=2, post="aligned", temporal=temporal)
+    if trained:
+        with torch.no_grad():
+            for parameter in patch.joint_parameters(pipe.unet, "flow"):
+                parameter.normal_(std=0.3)
+    pipe.unet.requires_grad_(False)
+    pipe.register_flow_adapter("flow", CODE)
+    return pipe
+
+
+@pytest.fixture
+def pipe():
+    return make_pipe()
+
+
+def draw(pipe, **changes):
+    options = {"num_inference_steps": 3, "output_type": "pt", "generator": torch.Generator().manual_seed(3), **changes}
+    return pipe(random_image(), **options)
+
+
+@pytest.mark.parametrize("temporal", [False, True])
+def test_an_adapter_that_has_learned_nothing_leaves_the_videos_of_the_base(temporal):
+    plain = StableVideoDiffusionEDMPipeline(**tiny_video_pipeline().components)
+    plain.set_progress_bar_config(disable=True)
+    wanted = draw(plain).frames
+    assert torch.allclose(draw(make_pipe(trained=False, temporal=temporal)).frames, wanted, atol=1e-4)
+
+
+def test_a_trained_adapter_changes_the_video(pipe):
+    assert not torch.allclose(draw(pipe).frames, draw(make_pipe(trained=False)).frames, atol=1e-3)
+
+
+def test_jointly_both_sides_are_drawn(pipe):
+    out = draw(pipe)
+    assert out.frames.shape == (B, F, 3, SIZE, SIZE)
+    assert out.flows.shape == (B, F - 1, 2, SIZE, SIZE)
+    assert out.flows.isfinite().all() and out.frames.isfinite().all()
+
+
+def test_a_given_flow_comes_back_as_it_is_and_decides_the_video(pipe):
+    flow = random_flow()
+    out, other = draw(pipe, flow=flow), draw(pipe, flow=-flow)
+    assert torch.equal(out.flows, flow)
+    assert not torch.allclose(out.frames, other.frames, atol=1e-3)
+
+
+def test_a_given_video_comes_back_as_it_is_and_decides_the_flow(pipe):
+    video = random_video()
+    out, other = draw(pipe, video=video), draw(pipe, video=-video)
+    assert torch.allclose(out.frames * 2 - 1, video, atol=1e-6)
+    assert not torch.allclose(out.flows, other.flows, atol=1e-3)
+
+
+def test_coarse_flow_is_drawn_anew_from_a_part_of_the_steps(pipe):
+    flow = random_flow()
+    out = draw(pipe, flow=flow, flow_strength=0.5)
+    assert out.flows.shape == flow.shape
+    assert not torch.allclose(out.flows, flow, atol=1e-3)
+    assert not torch.allclose(out.flows, draw(pipe, flow=-flow, flow_strength=0.5).flows, atol=1e-3)
+
+
+def test_a_strength_of_1_forgets_what_is_known(pipe):
+    assert torch.equal(draw(pipe, flow=random_flow(), flow_strength=1.0).flows, draw(pipe).flows)
+
+
+def test_video_waits_for_no_one_while_a_coarse_flow_does(pipe):
+    inputs = pipe.prepare(random_image(), num_inference_steps=4, generator=torch.Generator().manual_seed(0))
+    sides = pipe.prepare_sides(inputs, None, random_flow(), [1.0, 0.5], torch.Generator().manual_seed(0), None)
+    assert [side.start for side in sides] == [0, 2]
+    assert torch.equal(sides[1].level(0), inputs.sigmas[2].expand(B))
+    assert torch.equal(sides[0].level(0), inputs.sigmas[0].expand(B))
+
+
+@pytest.mark.parametrize("known", ["video", "flow"])
+@pytest.mark.parametrize("temporal", [False, True])
+def test_what_is_cached_equals_what_is_computed_at_every_step(known, temporal, monkeypatch):
+    pipe = make_pipe(temporal=temporal)
+    given = {"video": random_video, "flow": random_flow}[known]()
+    rows = []
+    handle = pipe.unet.register_forward_pre_hook(lambda unet, args: rows.append(len(args[0])))
+    cached = draw(pipe, **{known: given}, output_type="latent")
+    cached_rows = sum(rows)
+    rows.clear()
+    monkeypatch.setattr(module, "constant_sides", lambda *_: [])
+    full = draw(pipe, **{known: given}, output_type="latent")
+    handle.remove()
+    assert cached_rows < sum(rows)
+    assert torch.allclose(cached.frames, full.frames, atol=1e-3)
+    assert torch.allclose(cached.flows, full.flows, atol=1e-3)
+
+
+def test_a_side_that_is_read_but_does_not_read_is_drawn_as_by_the_base(pipe):
+    alone = draw(make_pipe(trained=False)).frames
+    assert torch.allclose(draw(pipe, direction="y_reads_x").frames, alone, atol=1e-4)
+
+
+def test_joint_guidance_adds_to_what_the_sides_heed(pipe):
+    assert not torch.allclose(draw(pipe, joint_guidance_scale=2.0).frames, draw(pipe).frames, atol=1e-3)
+
+
+def test_the_model_is_without_pairs_afterwards(pipe):
+    draw(pipe)
+    assert patch.get_pairs(pipe.unet) == ()
+
+
+def test_pictures_and_latents_are_other_forms_of_the_same(pipe):
+    assert draw(pipe, output_type="pil").frames[0][0].size == (SIZE, SIZE)
+    assert draw(pipe, output_type="latent").flows.shape == (B, F, 4, SIZE // 4, SIZE // 4)
+
+
+def test_a_saved_adapter_is_loaded_with_its_code(pipe, tmp_path):
+    training = CODE.to_training() | {"one_way_share": 0.4}
+    path = patch.save(pipe.unet, tmp_path, "flow", training=training)
+    loaded = StableVideoDiffusionJointPipeline(**tiny_video_pipeline().components)
+    loaded.set_progress_bar_config(disable=True)
+    assert loaded.load_flow_adapter(path) == "flow"
+    assert loaded.flow_adapter.code == CODE
+    assert torch.allclose(draw(loaded).flows, draw(pipe).flows, atol=1e-4)
+
+
+def test_an_adapter_that_was_not_trained_on_flow_is_refused(pipe, tmp_path):
+    path = patch.save(pipe.unet, tmp_path, "flow")
+    loaded = StableVideoDiffusionJointPipeline(**tiny_video_pipeline().components)
+    with pytest.raises(ValueError, match="nothing of flow"):
+        loaded.load_flow_adapter(path)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"flow_strength": 0.5}, "pass flow too"),
+        ({"flow": random_flow(), "flow_strength": 1.5}, "between 0 and 1"),
+        ({"flow": random_flow(), "video": random_video()}, "nothing is left"),
+        ({"flow": random_flow()[:, :, :, :16]}, "is to be"),
+        ({"flow": random_flow()[0]}, "is to be"),
+        ({"flow": random_flow() * torch.nan}, "not finite"),
+        ({"flow": random_flow(), "num_frames": 3}, "is to be"),
+        ({"num_frames": 1}, "not positive"),
+        ({"output_type": "pill"}, "unknown"),
+        ({"direction": "sideways"}, "unknown"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_a_sentence(pipe, changes, message):
+    with pytest.raises(ValueError, match=message):
+        draw(pipe, **changes)
+
+
+def test_a_pipeline_without_an_adapter_says_what_to_load():
+    with pytest.raises(ValueError, match="load_flow_adapter"):
+        draw(StableVideoDiffusionJointPipeline(**tiny_video_pipeline().components))

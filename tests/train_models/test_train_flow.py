@@ -1,0 +1,249 @@
+"""Flow out of a picture, and flow with its video: the losses, and whole runs from clips to files."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import patch
+from run_models import run_flow_video, run_svd_flow
+from tests.tiny_video_pipeline import tiny_video_pipeline
+from train_models import train_flow_video, train_svd_flow
+from utils.data.flow_clips import FlowClips, read_flow_clips
+from utils.edm import EDM, ConditionEncoder
+from utils.flow.code import FlowCode
+from utils.flow.files import read_flo
+from utils.flow.pictures import FlowPicture
+from utils.images import to_image
+from utils.motion_helper import PROCEDURAL
+from utils.scenes.write_clips import main as write_clips
+from utils.svd_lora import LORA_FILE, read_training
+from utils.video import index_frames
+
+B, F, SIZE = 4, 3, 32
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    tiny_video_pipeline().save_pretrained(folder)
+    PROCEDURAL.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "clips"
+    flags = ["--num_samples", "2", "--num_frames", "4", "--resolution", str(SIZE), "--num_tracks", "2"]
+    write_clips(["--output_dir", str(folder), *flags])
+    return folder
+
+
+def train(script, base, clips, output_dir, *flags):
+    fixed = [
+        "--pretrained_model_name_or_path", base, "--train_data_dir", clips, "--output_dir", output_dir, "--num_frames", F,
+        "--height", SIZE, "--width", SIZE, "--train_batch_size", 2, "--max_train_steps", 2, "--learning_rate", 1e-2,
+        "--rank", 2, *flags,
+    ]  # fmt: skip
+    script.main([str(flag) for flag in fixed])
+
+
+def arguments(script, *flags):
+    return script.make_parser().parse_args(["--train_data_dir", "d", "--output_dir", "o", *map(str, flags)])
+
+
+def run(script, base, output_dir, *flags):
+    fixed = ["--model_dir", base, "--output_dir", output_dir, "--device", "cpu", "--num_inference_steps", 1, *flags]
+    return script.main([str(flag) for flag in fixed])
+
+
+@pytest.fixture(scope="module")
+def svd_flow(base, clips, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("svd_flow")
+    train(train_svd_flow, base, clips, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def flow_video(base, clips, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flow_video")
+    train(train_flow_video, base, clips, folder, "--checkpointing_steps", 1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("picture") / "first.png"
+    to_image(torch.rand(3, SIZE, SIZE) * 2 - 1).save(path)
+    return path
+
+
+class Seen(torch.nn.Module):
+    """A UNet that keeps what it is given, and predicts `value`."""
+
+    def __init__(self, value=0.0):
+        super().__init__()
+        self.value = torch.nn.Parameter(torch.tensor(value))
+
+    def forward(self, inputs, timestep, embeddings, added_time_ids, return_dict):
+        self.inputs, self.timestep, self.embeddings = inputs, timestep, embeddings
+        self.output = torch.zeros_like(inputs[:, :, :4]) + self.value
+        self.output.retain_grad()
+        return (self.output,)
+
+
+def joint_step(*flags):
+    """What the UNet saw and the loss, of one random batch."""
+    torch.manual_seed(0)
+    pipe = tiny_video_pipeline()
+    patch.add_joint(pipe.unet, "flow", rank=2, post="aligned")
+    batch = {
+        "pixel_values": torch.rand(B, F, 3, SIZE, SIZE) * 2 - 1,
+        "flow_pixel_values": torch.rand(B, F, 3, SIZE, SIZE) * 2 - 1,
+        "fps": torch.full((B,), 8.0),
+        "motion_bucket_id": torch.full((B,), 100),
+    }
+    batch["image"] = batch["pixel_values"][:, 0]
+    encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
+    unet = Seen()
+    args = arguments(train_flow_video, *flags)
+    loss, scalars = train_flow_video.joint_loss(pipe.unet, unet, batch, encoder, EDM(), FlowCode(), args)
+    loss.backward()
+    return unet, pipe, loss, scalars
+
+
+def test_a_flow_is_in_the_frame_that_it_starts_from_and_the_last_is_repeated():
+    flow = torch.randn(2, F - 1, 2, 4, 4)
+    pictures = FlowCode().to_pictures(flow)
+    assert pictures.shape == (2, F, 3, 4, 4)
+    assert torch.equal(pictures[:, 0], FlowPicture().encode(flow[:, 0]))
+    assert torch.equal(pictures[:, -1], pictures[:, -2])
+    assert torch.allclose(FlowCode().to_flow(pictures), flow, atol=1e-4)
+
+
+def test_a_code_survives_its_header():
+    code = FlowCode(FlowPicture(8.0, 1.0))
+    assert FlowCode.from_training(json.loads(json.dumps(code.to_training()))) == code
+
+
+def test_samples_have_the_exact_flow_of_their_frames_as_pictures(clips):
+    flags = ["--train_data_dir", clips, "--num_frames", 4, "--height", SIZE, "--width", SIZE, "--first_frames"]
+    args = train_svd_flow.make_parser().parse_args([*map(str, flags), "--output_dir", "o"])
+    dataset = read_flow_clips(args)
+    sample = FlowClips(dataset, PROCEDURAL, FlowCode())[0]
+    assert torch.equal(sample["flow_pixel_values"], FlowCode().to_pictures(dataset[0]["flow"]))
+    assert torch.equal(sample["image"], sample["pixel_values"][0])
+
+
+@pytest.mark.parametrize("given, share", [(0, "--clean_video_share"), (1, "--clean_flow_share")])
+def test_a_given_side_has_no_loss_and_the_other_has(given, share):
+    others = {"--clean_video_share": 0, "--clean_flow_share": 0, share: 1}
+    flags = [part for pair in others.items() for part in pair]
+    unet, _, _, scalars = joint_step("--one_way_share", 0, *flags)
+    sides = unet.output.grad.split(B)
+    assert sides[given].abs().max() == 0
+    assert sides[1 - given].abs().min(dim=0).values.max() > 0
+    assert scalars[("video", "flow")[given]] == 0
+    assert torch.allclose(unet.timestep.split(B)[given], torch.tensor(EDM().sigma_min).log() / 4)
+
+
+def test_with_one_direction_the_side_that_is_read_is_given():
+    unet, pipe, _, _ = joint_step("--one_way_share", 1)
+    pairs = patch.get_pairs(pipe.unet)
+    assert [(pair.x, pair.y) for pair in pairs] == [(i, B + i) for i in range(B)]
+    direction = pairs[0].direction
+    given = {"x_reads_y": 1, "y_reads_x": 0}[direction]
+    assert unet.output.grad.split(B)[given].abs().max() == 0
+
+
+def test_both_sides_are_told_the_same_image():
+    unet, *_ = joint_step("--conditioning_dropout_prob", 0.5)
+    video, flow = unet.inputs[:, :, 4:].split(B)
+    assert torch.equal(video, flow)
+    assert torch.equal(*unet.embeddings.split(B))
+
+
+def test_noise_levels_come_in_the_shares_asked_for():
+    torch.manual_seed(0)
+    args = arguments(train_flow_video, "--equal_noise_share", 0.25)
+    x, y = train_flow_video.draw_levels(4000, "both", EDM(), args)
+    free = (x > 0) & (y > 0)
+    assert float((x == 0).float().mean()) == pytest.approx(0.2, abs=0.03)
+    assert float((y == 0).float().mean()) == pytest.approx(0.2, abs=0.03)
+    assert float((x == y)[free].float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_lora_of_flow_is_trained_and_says_how_flow_is_encoded(svd_flow):
+    tensors = load_file(svd_flow / LORA_FILE)
+    assert any(value.abs().max() > 0 for name, value in tensors.items() if "lora_B" in name)
+    assert FlowCode.from_training(read_training(svd_flow)).scale.std > 0
+
+
+def test_flow_is_drawn_into_files(base, svd_flow, picture, tmp_path):
+    flags = ["--lora", svd_flow, "--input_image", picture, "--num_frames", F, "--height", SIZE, "--width", SIZE]
+    run(run_svd_flow, base, tmp_path / "out", *flags)
+    flows = [read_flo(tmp_path / "out" / f"flow_{k:03d}.flo") for k in range(F - 1)]
+    assert {flow.shape[0] for flow in flows} == {2}
+    assert len(index_frames(tmp_path / "out/flow.mp4")) == F - 1
+    assert (tmp_path / "out/flow.png").is_file()
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        run(run_svd_flow, base, tmp_path / "out", *flags)
+
+
+def test_a_lora_that_is_missing_is_named(base, picture, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no LoRA"):
+        run(run_svd_flow, base, tmp_path / "out", "--lora", tmp_path, "--input_image", picture)
+
+
+def test_a_joint_run_resumes_exactly(base, clips, flow_video, tmp_path):
+    train(train_flow_video, base, clips, tmp_path / "again", "--checkpointing_steps", 1, "--max_train_steps", 1)
+    train(train_flow_video, base, clips, tmp_path / "again", "--resume_from_checkpoint", "latest")
+    whole, resumed = (load_file(folder / "flow.safetensors") for folder in (flow_video, tmp_path / "again"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert any(value.abs().max() > 0 for name, value in whole.items() if name.startswith("post.") and ".up_" in name)
+
+
+def test_all_modes_write_their_files(base, clips, flow_video, picture, tmp_path):
+    adapter = ["--adapter", flow_video, "--num_frames", F]
+    image, flow = ["--input_image", picture], ["--input_flow", tmp_path / "joint"]
+    side = ["--height", SIZE, "--width", SIZE]
+    run(run_flow_video, base, tmp_path / "joint", *adapter, *image, *side)
+    assert len(index_frames(tmp_path / "joint/video.mp4")) == F
+    run(run_flow_video, base, tmp_path / "given", *adapter, *image, *flow, "--mode", "flow_to_video")
+    for k in range(F - 1):
+        wanted, found = (read_flo(tmp_path / folder / f"flow_{k:03d}.flo") for folder in ("joint", "given"))
+        assert (wanted == found).all()
+    run(run_flow_video, base, tmp_path / "coarse", *adapter, *image, *flow, "--mode", "coarse")
+    video = ["--input_video", tmp_path / "joint/video.mp4"]
+    run(run_flow_video, base, tmp_path / "estimate", *adapter, *video, "--mode", "video_to_flow")
+    assert len(list((tmp_path / "estimate").glob("*.flo"))) == F - 1
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--mode", "joint", "--input_video", "v.mp4"], "takes --input_image and no other"),
+        (["--mode", "flow_to_video", "--input_image", "a.png"], "takes --input_image, --input_flow"),
+        (["--mode", "coarse", "--input_image", "a.png", "--input_flow", "f", "--flow_strength", 0], "flow_to_video"),
+    ],
+)
+def test_a_mode_that_lacks_its_input_is_refused(flags, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run(run_flow_video, "nowhere", tmp_path / "out", "--adapter", "nowhere", *flags)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--clean_video_share", 0.7, "--clean_flow_share", 0.7], "add up to"),
+        (["--one_way_share", 1.5], "between 0 and 1"),
+        (["--max_flow", 0], "positive"),
+        (["--num_frames", 1], "2 frames"),
+        (["--height", 30], "multiples of"),
+        (["--frame_stride", 2], "flow"),
+    ],
+)
+def test_bad_values_are_refused_in_a_sentence(base, clips, tmp_path, flags, message):
+    with pytest.raises(ValueError, match=message):
+        train(train_flow_video, base, clips, tmp_path / "out", *flags)

@@ -1,0 +1,122 @@
+"""Train a joint adapter on Stable Video Diffusion: a video with its optical flow, both from the first image.
+
+python train_models/train_flow_video.py --train_data_dir data/clips --output_dir outputs/flow_video
+
+One network denoises rows of both sides, first all videos x, then all flows y; the k-th x pairs with the k-th y. Flow k,
+from frame k to frame k + 1, is in frame k of its row (`utils/flow/code.py`).
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+import patch
+from patch.post import POSTS
+from utils.arguments import parse_args, run_script
+from utils.data.flow_clips import FlowClips, measure_flow_scale, read_flow_clips
+from utils.data.video_arguments import add_video_arguments
+from utils.edm import EDM, ConditionEncoder, Denoiser
+from utils.flow.code import FlowCode
+from utils.flow.pictures import FlowPicture
+from utils.joint import check_share_arguments, draw_direction, draw_given
+from utils.svd_training import (
+    add_base_arguments,
+    add_condition_arguments,
+    add_flow_arguments,
+    check_condition_arguments,
+    draw_condition,
+    encode_frames,
+    load_pipeline,
+    read_buckets,
+)
+from utils.training import add_training_arguments, check_output_dir, fit
+from utils.training_arguments import positive_int
+
+SHARES = ("one_way_share", "clean_video_share", "clean_flow_share", "equal_noise_share")
+
+
+def main(argv=None) -> None:
+    args = parse_args(make_parser(), argv)
+    check_condition_arguments(args)
+    check_share_arguments(args, SHARES, [("clean_video_share", "clean_flow_share")])
+    code = FlowCode(FlowPicture(args.max_flow, args.flow_power))
+    check_output_dir(args)
+    clips = read_flow_clips(args)
+    buckets = None if args.fixed_motion_bucket else read_buckets(args)
+    torch.manual_seed(args.seed)
+    pipe = load_pipeline(args)
+    unet = pipe.unet
+    patch.add_joint(unet, args.adapter_name, args.rank, args.lora_alpha, args.post, temporal=args.temporal)
+    dataset = FlowClips(clips, buckets, code)
+    code = replace(code, scale=measure_flow_scale(dataset, pipe.vae, args.seed))
+    encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
+    edm = EDM(args.sigma_mean, args.sigma_std)
+
+    def compute_loss(unet_in_use, batch):
+        return joint_loss(unet, unet_in_use, batch, encoder, edm, code, args)
+
+    def save(unet, folder: Path) -> None:
+        training = vars(args) | code.to_training()
+        base_model = args.pretrained_model_name_or_path
+        patch.save(unet, folder, args.adapter_name, base_model, training, torch.float16, overwrite=True)
+
+    parameters = patch.joint_parameters(unet, args.adapter_name)
+    frozen = (pipe.vae, pipe.image_encoder)
+    fit(args, unet, dataset, compute_loss, save=save, parameters=parameters, frozen=frozen)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    group = parser.add_argument_group("pair")
+    add_base_arguments(group)
+    add_flow_arguments(group)
+    add = group.add_argument
+    add("--adapter_name", default="flow")
+    add("--rank", type=positive_int, default=64)
+    add("--lora_alpha", type=float, help="by default the rank")
+    add("--post", choices=POSTS, default="aligned", help="output projection of the joint attention (docs/patch.md)")
+    add("--temporal", action="store_true", help="joint attention over time as well")
+    add("--one_way_share", type=float, default=0.4, help="batches in which one side is given and does not read")
+    add("--clean_video_share", type=float, default=0.2, help="pairs whose video is given, in the other batches")
+    add("--clean_flow_share", type=float, default=0.2, help="pairs whose flow is given, likewise")
+    add("--equal_noise_share", type=float, default=0.25, help="pairs with one noise level for both sides")
+    add_condition_arguments(parser.add_argument_group("noise and condition"))
+    add_video_arguments(parser, num_frames=8, height=64, width=64)
+    add_training_arguments(parser)
+    return parser
+
+
+def joint_loss(unet, unet_in_use, batch, encoder, edm, code, args):
+    """||F - v||² of both sides, each with its own noise level; a given side has no error of its own."""
+    clean = encode_sides(batch, encoder.vae, code)
+    B, F = len(clean) // 2, clean.shape[1]
+    condition = draw_condition(batch, F, encoder, args).repeat(2)
+    direction = draw_direction(args)
+    sigma = torch.cat(draw_levels(B, direction, edm, args)).to(clean.device)
+    patch.set_pairs(unet, [(i, B + i, args.adapter_name, 1.0, direction) for i in range(B)])
+    error = Denoiser(unet_in_use, edm).loss(clean, torch.randn_like(clean), sigma, condition)
+    learns = sigma > 0
+    video, flow = (error * learns).split(B)
+    learned = [part.sum().clamp(min=1) for part in learns.split(B)]
+    scalars = {"video": video.sum() / learned[0], "flow": flow.sum() / learned[1]}
+    return (video.sum() + flow.sum()) / learns.sum().clamp(min=1), scalars
+
+
+def encode_sides(batch, vae, code) -> torch.Tensor:
+    """Clean latents (2B, F, C, h, w): videos, then flows."""
+    x_0 = encode_frames(batch["pixel_values"], vae)
+    return torch.cat([x_0, code.scale.normalize(encode_frames(batch["flow_pixel_values"], vae))])
+
+
+def draw_levels(B: int, direction: str, edm: EDM, args) -> tuple[torch.Tensor, torch.Tensor]:
+    """sigma (B,) of both sides, independent but for some equal pairs; 0 where a side is given."""
+    sigma_x, sigma_y = edm.draw_sigmas(2 * B).chunk(2)
+    sigma_y = torch.where(torch.rand(B) < args.equal_noise_share, sigma_x, sigma_y)
+    x_given, y_given = draw_given(B, direction, args.clean_video_share, args.clean_flow_share)
+    return sigma_x.masked_fill(x_given, 0.0), sigma_y.masked_fill(y_given, 0.0)
+
+
+if __name__ == "__main__":
+    run_script(main)

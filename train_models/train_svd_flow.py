@@ -1,0 +1,87 @@
+"""Train a LoRA with which Stable Video Diffusion draws the optical flow that follows a picture: p(flow | first image).
+
+python train_models/train_svd_flow.py --train_data_dir data/clips --output_dir outputs/svd_flow
+
+Flow is encoded as pictures (`utils/flow/code.py`), whose latents are brought to mean 0 and deviation 1.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from utils.arguments import parse_args, run_script
+from utils.data.flow_clips import FlowClips, measure_flow_scale, read_flow_clips
+from utils.data.video_arguments import add_video_arguments
+from utils.edm import EDM, ConditionEncoder, Denoiser
+from utils.flow.code import FlowCode
+from utils.flow.pictures import FlowPicture
+from utils.svd_lora import add_lora, save_lora
+from utils.svd_training import (
+    add_base_arguments,
+    add_condition_arguments,
+    add_flow_arguments,
+    check_condition_arguments,
+    draw_condition,
+    encode_frames,
+    load_pipeline,
+    read_buckets,
+)
+from utils.training import add_training_arguments, check_output_dir, fit
+from utils.training_arguments import positive_int
+
+
+def main(argv=None) -> None:
+    args = parse_args(make_parser(), argv)
+    check_condition_arguments(args)
+    code = FlowCode(FlowPicture(args.max_flow, args.flow_power))
+    check_output_dir(args)
+    clips = read_flow_clips(args)
+    buckets = None if args.fixed_motion_bucket else read_buckets(args)
+    torch.manual_seed(args.seed)
+    pipe = load_pipeline(args)
+    parameters = add_lora(pipe.unet, args.rank, args.lora_alpha, args.lora_targets)
+    dataset = FlowClips(clips, buckets, code)
+    code = replace(code, scale=measure_flow_scale(dataset, pipe.vae, args.seed))
+    encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
+    edm = EDM(args.sigma_mean, args.sigma_std)
+
+    def save(unet, folder: Path) -> None:
+        training = vars(args) | code.to_training()
+        save_lora(unet, folder, "default", args.pretrained_model_name_or_path, training, torch.float16)
+
+    def loss(unet, batch):
+        return flow_loss(unet, batch, encoder, edm, code, args)
+
+    frozen = (pipe.vae, pipe.image_encoder)
+    fit(args, pipe.unet, dataset, loss, save=save, parameters=parameters, frozen=frozen)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    group = parser.add_argument_group("model")
+    add_base_arguments(group)
+    group.add_argument("--rank", type=positive_int, default=32)
+    group.add_argument("--lora_alpha", type=float, help="by default the rank")
+    group.add_argument(
+        "--lora_targets", default="all", help="temporal, spatial or all attention, or an expression in layer names"
+    )
+    add_flow_arguments(parser.add_argument_group("flow"))
+    add_condition_arguments(parser.add_argument_group("noise and condition"))
+    add_video_arguments(parser, num_frames=8, height=64, width=64)
+    add_training_arguments(parser)
+    return parser
+
+
+def flow_loss(unet, batch, encoder, edm, code, args):
+    """||F - v||² of the flow's latents at one noise level a clip."""
+    y_0 = code.scale.normalize(encode_frames(batch["flow_pixel_values"], encoder.vae))
+    B, F = y_0.shape[:2]
+    condition = draw_condition(batch, F, encoder, args)
+    sigma = edm.draw_sigmas(B).to(y_0.device)
+    return Denoiser(unet, edm).loss(y_0, torch.randn_like(y_0), sigma, condition).mean()
+
+
+if __name__ == "__main__":
+    run_script(main)
