@@ -1,6 +1,7 @@
 """Fine-tuning of Stable Video Diffusion: the loss, with a test for each fault of public trainers, and whole runs."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import train_models.train_svd as script
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models.train_svd import encode_clips, main, make_parser, svd_loss
 from utils.edm import EDM, ConditionEncoder
+from utils.flow.consistency import flow_consistency
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.scenes.write_clips import main as write_clips
 from utils.svd_lora import LORA_FILE, load_lora
@@ -103,7 +105,7 @@ def test_the_noisy_latents_are_scaled_and_the_condition_is_not(seen):
     torch.testing.assert_close(latents.flatten(0, 1)[:8], posterior.sample() * 0.5)
 
 
-def test_the_condition_is_the_mode_of_the_posterior_and_the_target_a_draw(seen, monkeypatch):
+def test_the_condition_is_the_mode_of_the_posterior_and_the_target_a_draw(seen):
     again = [encode_clips(seen.batch, seen.pipe.vae) for _ in range(2)]
     assert not torch.equal(*again)
     encoder = ConditionEncoder(seen.pipe.vae, seen.pipe.image_encoder, seen.pipe.feature_extractor)
@@ -158,12 +160,32 @@ def test_dropping_takes_the_image_away_and_leaves_the_ids(tiny_svd):
     assert unet.ids[:, :2].tolist() == [[7.0, 9.0]] * 2
 
 
-def test_the_loss_is_that_of_the_prediction_of_v(seen):
-    # Of a network that predicts nothing: the mean square of v, which is 1 for normal noise and latents of deviation 1.
+def test_each_clip_is_dropped_by_its_own_draw(tiny_svd):
     torch.manual_seed(0)
+    N = 16
+    batch = {"latents": torch.zeros(N, F, 4, 8, 8), "image": torch.rand(N, 3, SIZE, SIZE), "fps": torch.full((N,), 8.0)}
+    encoder = ConditionEncoder(tiny_svd.vae, tiny_svd.image_encoder, tiny_svd.feature_extractor)
+    unet, flags = Seen(), arguments("--conditioning_dropout_prob", 0.5)
+    svd_loss(unet, batch | {"motion_bucket_id": torch.full((N,), 9)}, encoder, EDM(), flags)
+    assert 0 < unet.embeddings.flatten(1).any(dim=1).sum() < N
+
+
+@pytest.mark.parametrize("sigma", [0.5, 3.0])
+def test_the_flow_loss_is_weighed_and_counts_less_at_high_noise(seen, sigma):
     encoder = ConditionEncoder(seen.pipe.vae, seen.pipe.image_encoder, seen.pipe.feature_extractor)
-    batch = seen.batch | {"latents": torch.randn(B, F, 4, 8, 8) / seen.pipe.vae.config.scaling_factor}
-    assert svd_loss(Seen(), batch, encoder, EDM(), arguments()).item() == pytest.approx(1, abs=0.1)
+    edm, unet = EDM(math.log(sigma), 0.0), Seen()
+    flow = {"flow": torch.zeros(B, F - 1, 2, SIZE, SIZE), "visible": torch.ones(B, F - 1, SIZE, SIZE, dtype=torch.bool)}
+    batch = seen.batch | {"latents": torch.randn(B, F, 4, 8, 8)} | flow
+
+    def loss(weight):
+        torch.manual_seed(0)
+        return svd_loss(unet, batch, encoder, edm, arguments("--flow_consistency_weight", weight))
+
+    plain, (total, scalars) = loss(0), loss(2)
+    estimate = unet.inputs[:, :, :4] / math.sqrt(sigma**2 + 1)  # of a network that predicts v = 0
+    expected = flow_consistency(estimate, batch["flow"], batch["visible"]).mean() / (1 + sigma**2)
+    torch.testing.assert_close(scalars["flow_consistency"], expected)
+    torch.testing.assert_close(total - plain, 2 * expected, rtol=1e-4, atol=1e-6)
 
 
 def test_temporal_training_changes_the_temporal_parameters_alone(base, clips, tmp_path):
@@ -254,6 +276,7 @@ def test_two_processes_agree_on_the_weights(base, clips, tmp_path):
         "--validation_data_dir",
         clips,
     ]
+    flags += ["--conditioning_dropout_prob", 0.5]
     command += training_flags(base, clips, tmp_path / "run", *flags, "--train_batch_size", 1)
     root = Path(script.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}

@@ -8,6 +8,7 @@ from PIL import Image
 
 from utils.edm import (
     EDM,
+    Condition,
     ConditionEncoder,
     Denoiser,
     draw_noise_aug_strengths,
@@ -52,6 +53,20 @@ def test_weighed_error_of_x_0_is_the_plain_error_of_v(latents):
     torch.testing.assert_close(of_x_0, of_v, rtol=1e-9, atol=0)
 
 
+def test_the_loss_of_the_denoiser_is_the_weighed_error_of_its_estimate(latents):
+    x_0, noise, v, _ = (values.float() for values in latents)
+    sigma = torch.tensor([0.5, 1.0, 5.0])
+    condition = Condition(torch.zeros(3, 1, 2), torch.zeros(SHAPE), torch.zeros(3, 3))
+    denoiser = Denoiser(lambda *_, **__: (v,))
+    loss, estimate = denoiser.loss_and_estimate(x_0, noise, sigma, condition)
+    expected = denoiser.edm.loss_weight(sigma) * (estimate - x_0).square().flatten(1).mean(1)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
+    perfect = Denoiser(lambda *_, **__: (denoiser.edm.velocity(x_0, noise, sigma),))
+    loss, estimate = perfect.loss_and_estimate(x_0, noise, sigma, condition)
+    assert loss.max() < 1e-9
+    torch.testing.assert_close(estimate, x_0, rtol=1e-4, atol=1e-5)
+
+
 def test_the_true_velocity_gives_back_the_clean_latents(latents):
     x_0, noise, _, sigma = latents
     edm = EDM()
@@ -59,7 +74,7 @@ def test_the_true_velocity_gives_back_the_clean_latents(latents):
     torch.testing.assert_close(edm.denoised(x_t, edm.velocity(x_0, noise, sigma), sigma), x_0)
 
 
-def test_the_denoiser_of_a_gaussian_agrees_with_the_preconditioning_of_the_paper(latents):
+def test_the_estimate_agrees_with_the_preconditioning_of_the_paper(latents):
     x_0, noise, v, sigma = latents
     x_t = EDM().add_noise(x_0, noise, sigma)
     s = sigma[:, None, None, None, None]
@@ -97,7 +112,7 @@ def test_noise_levels_have_the_stated_logarithm():
     assert draws.std() == pytest.approx(1.2, abs=0.03)
 
 
-def test_noise_of_the_image_is_drawn_for_each_sample():
+def test_noise_of_the_image_has_the_stated_logarithm():
     torch.manual_seed(0)
     strengths = draw_noise_aug_strengths(20_000).log()
     assert strengths.mean() == pytest.approx(-3, abs=0.02)
