@@ -199,10 +199,9 @@ def check(args) -> None:
         raise ValueError(f"--num_frames {args.num_frames}: motion needs 2 frames; or pass --fixed_motion_bucket.")
     if args.held_out_frames and args.validation_data_dir:
         raise ValueError("--held_out_frames and --validation_data_dir are two ways to validate; choose one.")
-    if args.held_out_frames and args.held_out_frames < longest_stretch(args):
-        raise ValueError(
-            f"--held_out_frames {args.held_out_frames} has no room for a stretch of {longest_stretch(args)}."
-        )
+    needed = (longest_stretch(args) - 1) * args.frame_stride + 1
+    if args.held_out_frames and args.held_out_frames < needed:
+        raise ValueError(f"--held_out_frames {args.held_out_frames} has no room for a stretch of {needed}.")
     if args.clip_frames and not args.cache_latents:
         raise ValueError("--clip_frames is of --cache_latents; without it stretches come from all frames.")
 

@@ -6,7 +6,6 @@ decodes them with an eye on neighbouring frames.
 
 import argparse
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, AutoModel, StableVideoDiffusionPipeline
@@ -32,6 +31,7 @@ from utils.images import to_image
 from utils.pretrained import loading
 from utils.training import add_training_arguments, check_output_dir, fit
 from utils.training_arguments import positive_int
+from utils.video import contact_sheet
 
 FLOW_SHARE = 4  # one clip of flow pictures for so many of frames: the autoencoder has to draw both
 SHOWN = 4  # clips of a validation picture, of which no training sees a frame
@@ -243,8 +243,7 @@ def interleave(truth: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
 
 def sheet(clips: torch.Tensor) -> Image.Image:
     """Clips (N, F, 3, H, W) in [-1, 1], a row each."""
-    rows = [np.concatenate([np.asarray(to_image(frame)) for frame in clip], axis=1) for clip in clips]
-    return Image.fromarray(np.concatenate(rows))
+    return contact_sheet(clips.flatten(0, 1), columns=clips.shape[1])
 
 
 if __name__ == "__main__":
