@@ -25,12 +25,10 @@ class LongVideo:
     Attributes:
         pixels: (B, N, 3, H, W) in [-1, 1], float32, on the CPU.
         starts: First new frame of each segment; the first one's is 0.
-        faded: Frames before each start in which the earlier segment fades into the later one.
     """
 
     pixels: torch.Tensor
     starts: tuple[int, ...]
-    faded: int
 
 
 @torch.no_grad()
@@ -76,7 +74,7 @@ def sample_long_video(
         first = pixels[:, -overlap]
         known = latents[:, -overlap:] if way == "overlap" else None
     pipe.maybe_free_model_hooks()
-    return LongVideo(video[:, :total_frames], starts, overlap if way == "overlap" else 0)
+    return LongVideo(video[:, :total_frames], starts)
 
 
 def count_overlap(way: str, overlap_frames: int | None, num_frames: int) -> int:

@@ -76,8 +76,8 @@ def test_a_jump_at_a_seam_shows_and_one_elsewhere_counts_elsewhere():
 def test_frames_that_fade_belong_to_their_seam():
     video = moving()
     video[2:] += 0.5  # the third frame is in the fade of two frames before the fifth
-    assert seam_change(video, STARTS, faded=1)[0] == pytest.approx(seam_change(moving(), STARTS)[0])
-    across, elsewhere = seam_change(video, STARTS, faded=2)
+    assert seam_change(video, STARTS, window=1)[0] == pytest.approx(seam_change(moving(), STARTS)[0])
+    across, elsewhere = seam_change(video, STARTS, window=2)
     assert across > 1.1 * elsewhere
 
 

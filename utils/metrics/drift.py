@@ -49,10 +49,11 @@ def motion_drift(flow: torch.Tensor, starts: Sequence[int]) -> list[float]:
     return [segment.mean().item() for segment in segments_of(into, starts)]
 
 
-def seam_change(video: torch.Tensor, starts: Sequence[int], faded: int = 0, order: int = 1) -> tuple[float, float]:
+def seam_change(video: torch.Tensor, starts: Sequence[int], window: int = 0, order: int = 1) -> tuple[float, float]:
     """Mean absolute change of pixels across the seams, and elsewhere; a seam shows where the first is larger.
 
-    faded: Frames before each start in which the earlier segment fades into the later one: changes to any of them count as across.
+    window: Frames before each start, such as those in which the earlier segment fades into the later one: changes to any of them
+        count as across. Videos compare only at the same window.
     order: 1 for the difference of neighbouring frames, which a jump enlarges; 2 for the difference of differences, which
         flicker and a break of the motion enlarge too.
 
@@ -63,7 +64,7 @@ def seam_change(video: torch.Tensor, starts: Sequence[int], faded: int = 0, orde
     change = torch.diff(video.float(), n=order, dim=0).abs().mean(dim=(1, 2, 3))
     seams = torch.tensor(starts[1:])
     first = torch.arange(len(change))[:, None]  # of the frames of a change, the last being first + order
-    across = ((first < seams) & (seams - faded <= first + order)).any(dim=1)
+    across = ((first < seams) & (seams - window <= first + order)).any(dim=1)
     if not across.any() or across.all():
         raise ValueError(
             f"Starts {list(starts)} leave no change across seams, or none elsewhere, in {len(video)} frames."
