@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 from benchmarks.chunks import digest, open_folder, run_in_chunks
+from benchmarks.svd_tasks import model_files
 from pipelines.long_video import WAYS, LongVideo, count_overlap, sample_long_video, segment_starts
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from utils.arguments import parse_args, run_script
@@ -81,11 +82,15 @@ def main(argv=None) -> Path:
 
 
 def settings(args) -> dict:
-    """The arguments that decide the results, and a hash of the weights."""
-    weights = [
-        path for name in ("model_dir", "judges_dir") for path in Path(getattr(args, name)).rglob("*.safetensors")
-    ]
-    return {key: value for key, value in vars(args).items() if key not in UNSETTLED} | {"weights": digest(weights)}
+    """The arguments that decide the results, and hashes of the files that do."""
+    return {key: value for key, value in vars(args).items() if key not in UNSETTLED} | {
+        "model_hash": digest(model_files(args.model_dir)),
+        "judge_hash": digest([judge_file(args)]),
+    }
+
+
+def judge_file(args) -> Path:
+    return Path(args.judges_dir, "attributes.safetensors")
 
 
 def truth_seams(args, num_frames: int) -> tuple[int, tuple[int, ...]]:
@@ -105,7 +110,7 @@ class Bench:
         with loading(args.model_dir):
             self.pipe = StableVideoDiffusionEDMPipeline.from_pretrained(args.model_dir).to(args.device)
         self.pipe.set_progress_bar_config(disable=True)
-        self.judge = load_judge(Path(args.judges_dir) / "attributes.safetensors", "attributes")
+        self.judge = load_judge(judge_file(args), "attributes")
         self.overlap, self.starts = truth_seams(args, self.pipe.unet.config.num_frames)
 
     def truth(self, seeds: list[int]) -> LongVideo:

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from benchmarks import svd_tasks
 from benchmarks.chunks import digest, open_folder, run_in_chunks
-from benchmarks.eval_depth_image import weight_files, write_sheet, write_text
+from benchmarks.eval_depth_image import write_sheet, write_text
 from benchmarks.svd_plots import plot
 from benchmarks.svd_report import Results, summarize, table_lines
 from utils.arguments import parse_args, run_script
-from utils.motion_helper import buckets_file
 from utils.pretrained import check_device
 from utils.scenes.clips import REACHES
+from utils.svd_lora import lora_file
 from utils.training_arguments import positive_float, positive_int
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -34,7 +34,13 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = result.add_argument
     add("--model_dir", default=str(REPOSITORY / "weights/tiny_svd"), help="a StableVideoDiffusionPipeline")
-    add("--lora", nargs="+", default=[], metavar="PATH", help="adapters of train_svd.py, all active")
+    add(
+        "--lora",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="adapters of train_svd.py, all active; motion buckets by the last one with a map",
+    )
     add("--judges_dir", default=str(REPOSITORY / "weights/judges"))
     add("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     add("--num_clips", type=positive_int, default=500)
@@ -84,10 +90,10 @@ def check(args) -> None:
     if {"autoencoder", "samples", "fixed", "buckets"} & set(args.tasks) and not Path(args.model_dir).is_dir():
         raise FileNotFoundError(f"There is no model {args.model_dir}: name another, or choose --tasks without one.")
     for path in args.lora:
-        if not Path(path).exists():
+        if not lora_file(path).is_file():
             raise FileNotFoundError(f"There is no --lora {path}.")
-    if "samples" in args.tasks and not buckets_file(args.model_dir).is_file():
-        raise FileNotFoundError(f"{args.model_dir} has no motion_buckets.json: fit one with utils.fit_motion_buckets.")
+    if "samples" in args.tasks and not (path := svd_tasks.motion_map(args)).is_file():
+        raise FileNotFoundError(f"There is no map of motion {path}: fit one with utils.fit_motion_buckets.")
     if args.num_frames < 2 or args.num_clips < 4:
         raise ValueError(f"--num_frames {args.num_frames} has to be 2 at least, and --num_clips {args.num_clips} 4.")
     if max(args.num_fixed, args.num_swept) > args.num_clips:
@@ -101,13 +107,12 @@ def check(args) -> None:
 
 
 def settings(args) -> dict:
-    """The arguments that decide the results, and hashes of the weights in local folders."""
+    """The arguments that decide the results, and hashes of the files that do."""
     judges = [Path(args.judges_dir, f"{judge}.safetensors") for judge in JUDGES]
-    model = Path(args.model_dir)
-    hashed = [*weight_files(model), *filter(Path.is_file, [buckets_file(model)])] if model.is_dir() else []
     return {key: value for key, value in vars(args).items() if key not in UNSETTLED} | {
-        "model_hash": digest(hashed),
-        "lora_hash": digest(file for path in args.lora for file in weight_files(Path(path))),
+        "model_hash": digest(svd_tasks.model_files(args.model_dir)),
+        "motion_map_hash": digest(filter(Path.is_file, [svd_tasks.motion_map(args)])),
+        "lora_hash": digest(map(lora_file, args.lora)),
         "judges_hash": digest(judges),
     }
 

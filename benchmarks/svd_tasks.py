@@ -10,6 +10,7 @@ The i-th clip and the noise of its sample depend on i alone, not on the batch th
 """
 
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,13 +24,27 @@ from utils.judges import load_judge
 from utils.judges.video import CAMERAS
 from utils.metrics.object_motion import object_motion
 from utils.metrics.video import frame_consistency
-from utils.motion_helper import FIXED_BUCKET, MotionBuckets, motion_scores
+from utils.motion_helper import FIXED_BUCKET, MotionBuckets, buckets_file, motion_scores
 from utils.pretrained import loading
 from utils.svd_lora import load_lora
 from utils.video import contact_sheet
 
 OTHER_SEEDS = 500_000  # from the seeds of the clips to those of other ones
+PARTS = ("unet", "vae", "image_encoder", "scheduler", "feature_extractor")
+KINDS = ("*.json", "*.safetensors")
 GAP = 8  # pixels between two clips of a picture
+
+
+def motion_map(args) -> Path:
+    """The file that holds the map of motion: of the last of --lora that has one, or else of the model."""
+    source = next((path for path in reversed(args.lora) if buckets_file(path).is_file()), args.model_dir)
+    return buckets_file(source)
+
+
+def model_files(folder: str | Path) -> list[Path]:
+    """What decides a pipeline's samples: weights and configurations of its parts; none if there is no such folder."""
+    index = filter(Path.is_file, [Path(folder, "model_index.json")])
+    return [*index, *(file for part in PARTS for kind in KINDS for file in Path(folder, part).glob(kind))]
 
 
 class Bench:
@@ -54,7 +69,7 @@ class Bench:
 
     @cached_property
     def buckets(self) -> MotionBuckets:
-        return MotionBuckets.load(self.args.model_dir)
+        return MotionBuckets.load(motion_map(self.args))
 
     @cached_property
     def video_judge(self):
@@ -70,7 +85,7 @@ class Bench:
         return flow_estimator("dis", inference_size=(2 * self.args.resolution,) * 2)
 
     def true_buckets(self, indices: range) -> torch.Tensor:
-        """Buckets (B,) of the true clips, by the model's own map."""
+        """Buckets (B,) of the true clips, by the map of `motion_map`."""
         flow, buckets = flow_estimator(self.buckets.backend), self.buckets
         scores = motion_scores(flow, self.clips.videos(indices), self.args.fps, buckets.short_side, buckets.time_step)
         return buckets.ids(scores)

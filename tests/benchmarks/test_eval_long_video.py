@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.eval_long_video import Bench, main, parser
+from benchmarks.eval_long_video import Bench, main, parser, settings
 from pipelines.long_video import LongVideo, segment_starts
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.judges.networks import AttributeJudge
@@ -87,3 +87,13 @@ def test_videos_are_measured_as_a_file_holds_them_in_eight_bits(bench):
     noisy = video + torch.rand(video.shape, generator=torch.Generator().manual_seed(0)) * 2e-3
     found = [bench.measure(lambda seeds, v=v: LongVideo(v, (0, 8, 14)), range(1))[0] for v in (video, noisy)]
     assert found[0] == found[1]
+
+
+def test_results_belong_to_the_model_and_to_the_judge_that_is_asked(arguments, tmp_path):
+    args = parser().parse_args(arguments)
+    before = settings(args)
+    (tmp_path / "judges" / "depth.safetensors").write_bytes(b"of no use here")
+    assert settings(args) == before
+    with (tmp_path / "model" / "scheduler" / "scheduler_config.json").open("a") as changed:
+        changed.write("\n")
+    assert {key for key, value in settings(args).items() if value != before[key]} == {"model_hash"}

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 
 from benchmarks import svd_tasks
-from benchmarks.eval_svd import TASKS, main, parser
+from benchmarks.eval_svd import TASKS, main, parser, settings
 from benchmarks.svd_clips import AT_ONCE, TrueClips
 from benchmarks.svd_report import Results, summarize
 from benchmarks.svd_tasks import Bench
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.judges import AttributeJudge, VideoJudge, save_judge
-from utils.motion_helper import PROCEDURAL
+from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.scenes import render_clip, sample_clip
 from utils.svd_lora import add_lora, save_lora
 
@@ -129,6 +129,34 @@ def test_a_lora_changes_the_samples(command, tmp_path):
         Bench(parser().parse_args(command(*more))).draw(*told) for more in ([], ["--lora", tmp_path / "lora"])
     )
     assert not torch.allclose(plain, adapted, atol=1e-4)
+
+
+def test_buckets_are_of_the_last_lora_that_has_a_map_or_of_the_model(command, tmp_path):
+    unet = tiny_video_pipeline().unet
+    add_lora(unet, 2)
+    for name in ("with_map", "without"):
+        save_lora(unet, tmp_path / name)
+    own = MotionBuckets(10.0, 5.0)
+    own.save(tmp_path / "with_map")
+    loras = ["--lora", tmp_path / "with_map", tmp_path / "without"]
+    without, adapted = (parser().parse_args(command(*more)) for more in (loras[:1] + loras[2:], loras))
+    assert Bench(without).buckets == PROCEDURAL and Bench(adapted).buckets == own
+    before = settings(adapted)
+    assert before["motion_map_hash"] != settings(without)["motion_map_hash"]
+    MotionBuckets(11.0, 5.0).save(tmp_path / "with_map")
+    assert {key for key, value in settings(adapted).items() if value != before[key]} == {"motion_map_hash"}
+
+
+@pytest.mark.parametrize("file", ["model_index.json", "scheduler/scheduler_config.json", "unet/config.json"])
+def test_a_model_of_another_configuration_is_another_model(command, model_dir, tmp_path, file):
+    shutil.copytree(model_dir, tmp_path / "model")
+    args = parser().parse_args(command("--model_dir", tmp_path / "model"))
+    before = settings(args)
+    (tmp_path / "model" / "training.json").write_text("{}")
+    assert settings(args) == before
+    with (tmp_path / "model" / file).open("a") as changed:
+        changed.write("\n")
+    assert settings(args)["model_hash"] != before["model_hash"]
 
 
 def test_other_settings_or_weights_are_refused_without_overwrite(command, tmp_path, judges_dir):
