@@ -33,7 +33,7 @@ from utils.metrics.drift import color_drift, content_drift, motion_drift, seam_c
 from utils.metrics.statistics import Estimate, bootstrap_mean
 from utils.metrics.video import frame_consistency
 from utils.pretrained import loading
-from utils.scenes import render_clip, sample_clip
+from utils.scenes import UNSEEN, check_unseen, render_clip, sample_clip
 from utils.training_arguments import positive_float, positive_int
 from utils.video import to_frames, to_pixels
 
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     add("--model_dir", default=str(REPOSITORY / "weights/tiny_svd"))
     add("--judges_dir", default=str(REPOSITORY / "weights/judges"))
     add("--num_clips", type=positive_int, default=64)
-    add("--first_seed", type=int, default=2_000_000, help="of the scenes; take others to choose settings by")
+    add("--first_seed", type=int, default=UNSEEN, help="of the scenes; take others to choose settings by")
     add("--total_frames", type=positive_int, default=26)
     add("--overlap_frames", type=positive_int, help="by default a quarter of a segment")
     add("--resolution", type=positive_int, default=64)
@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv=None) -> Path:
     """Runs the command and returns the folder of its results."""
     args = parse_args(parser(), argv)
+    check_unseen(args.first_seed)
     bench = Bench(args)
     folder = Path(args.output_dir)
     open_folder(folder, settings(args), args.overwrite)

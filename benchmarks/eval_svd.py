@@ -19,6 +19,7 @@ from benchmarks.svd_plots import plot
 from benchmarks.svd_report import Results, summarize, table_lines
 from utils.arguments import parse_args, run_script
 from utils.pretrained import check_device
+from utils.scenes import UNSEEN, check_unseen
 from utils.scenes.clips import REACHES
 from utils.svd_lora import lora_file
 from utils.training_arguments import positive_float, positive_int
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     add("--num_swept", type=positive_int, default=50, help="of them that are drawn with each of --buckets")
     add("--buckets", type=int, nargs="+", default=list(BUCKETS), help="motion buckets to try")
     add("--camera", choices=list(REACHES), help="true clips of this move of the camera alone; drawn, by default")
-    add("--first_seed", type=int, default=2_000_000, help="of the clips; take others to choose settings by")
+    add("--first_seed", type=int, default=UNSEEN, help="of the clips; take others to choose settings by")
     add("--num_frames", type=positive_int, default=8)
     add("--resolution", type=positive_int, default=64)
     add("--fps", type=positive_float, default=8.0, help="of the true clips, and what the network is told")
@@ -84,6 +85,7 @@ def main(argv=None) -> Path:
 def check(args) -> None:
     """Raises one sentence about what would fail after a long time."""
     check_device(args.device)
+    check_unseen(args.first_seed)
     for judge in JUDGES:
         if not (path := Path(args.judges_dir, f"{judge}.safetensors")).is_file():
             raise FileNotFoundError(f"There is no judge {path}; train one with train_models/train_judges.py.")

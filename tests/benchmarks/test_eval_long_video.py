@@ -47,6 +47,11 @@ def test_one_segment_is_refused(arguments):
         main([*arguments, "--total_frames", "4"])
 
 
+def test_scenes_that_a_training_may_have_seen_are_refused(arguments):
+    with pytest.raises(ValueError, match="--first_seed 5: a training may have seen it"):
+        main([*arguments, "--first_seed", "5"])
+
+
 @pytest.fixture
 def bench(arguments):
     """As of a model of 8 frames, 2 of which are shared, for videos of 20."""

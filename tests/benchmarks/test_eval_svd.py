@@ -180,6 +180,7 @@ def test_other_settings_or_weights_are_refused_without_overwrite(command, tmp_pa
         (["--lora", "absent"], "no --lora absent"),
         (["--num_swept", "5"], "--num_swept 5"),
         (["--buckets", "7", "7"], "two different"),
+        (["--first_seed", "1999999"], "--first_seed 1999999: a training may have seen it, take 2000000 or more"),
         (["--num_frames", "1"], "--num_frames 1"),
         (["--compare_to", "absent"], "--compare_to absent"),
     ],

@@ -7,7 +7,7 @@ from utils.scenes.captions import caption, clip_caption
 from utils.scenes.clips import sample_clip
 from utils.scenes.motion import CameraMotion, Clip, SolidMotion
 from utils.scenes.render import Rendering, render
-from utils.scenes.sampling import sample_scene
+from utils.scenes.sampling import UNSEEN, check_unseen, sample_scene
 from utils.scenes.video import ClipRendering, render_clip
 from utils.scenes.world import COLORS, FLOORS, SHAPES, WALLS, Camera, Scene, Solid
 
@@ -15,6 +15,7 @@ __all__ = [
     "COLORS",
     "FLOORS",
     "SHAPES",
+    "UNSEEN",
     "WALLS",
     "Camera",
     "CameraMotion",
@@ -25,6 +26,7 @@ __all__ = [
     "Solid",
     "SolidMotion",
     "caption",
+    "check_unseen",
     "clip_caption",
     "render",
     "render_clip",

@@ -7,9 +7,16 @@ import numpy as np
 from utils.scenes.render import camera_rays, cast
 from utils.scenes.world import COLORS, FLOORS, SHAPES, SIZES, WALLS, Camera, Scene, Solid
 
+UNSEEN = 2_000_000  # first of the seeds that evaluations are made on, and no training of a model or a judge
 CHECK_SIZE = 24
 MIN_AREA = 0.015  # share of the picture that the visible part of an object covers
 MIN_VISIBLE = 0.55  # share of an object that is not behind others
+
+
+def check_unseen(first_seed: int) -> None:
+    """Raise a ValueError for a seed that a model or a judge may have learned from."""
+    if first_seed < UNSEEN:
+        raise ValueError(f"--first_seed {first_seed}: a training may have seen it, take {UNSEEN} or more.")
 
 
 def sample_scene(seed: int) -> Scene:
