@@ -5,6 +5,7 @@ decodes them with an eye on neighbouring frames.
 """
 
 import argparse
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -115,7 +116,7 @@ def train_unet(args) -> None:
         for network in (vae, model.unet):
             network.half()
         make_pipeline(vae, model.image_encoder, model.unet).save_pretrained(folder)
-        clips.buckets.save(folder)
+        replace(clips.buckets, data=args.train_data_dir).save(folder)
 
     def loss(prepared, batch):
         return unet_loss(prepared, batch, encoder, EDM(args.sigma_mean, args.sigma_std), args)

@@ -56,8 +56,9 @@ def test_plain_diffusers_loads_the_pipeline_and_draws_a_clip(pipeline):
     assert Image.open(pipeline / "validation/000002_samples.png").size == (3 * 64, 8 * 64)
 
 
-def test_the_map_of_motion_buckets_lies_beside_the_weights(pipeline):
-    assert MotionBuckets.load(pipeline).num_clips == 6
+def test_the_map_of_motion_buckets_lies_beside_the_weights(pipeline, clips):
+    buckets = MotionBuckets.load(pipeline)
+    assert (buckets.num_clips, buckets.data) == (6, str(clips))
 
 
 def test_stretches_have_the_rate_of_their_step_and_the_motion_of_their_clip(clips, pipeline):
