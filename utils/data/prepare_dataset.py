@@ -14,7 +14,6 @@ import os
 from collections import Counter
 from functools import partial
 from itertools import islice
-from multiprocessing import Pool
 from pathlib import Path
 
 from PIL import Image
@@ -29,6 +28,7 @@ from utils.data.video_records import VideoRecord, read_video_records
 from utils.files import replacing
 from utils.training_arguments import positive_float, positive_int
 from utils.video import to_frames, to_pixels
+from utils.workers import map_in_order
 
 SETTINGS = ("fps", "frame_stride", "max_frames", "resolution", "height", "width")
 
@@ -43,13 +43,13 @@ def main(argv: list[str] | None = None) -> None:
     jobs = list_jobs(args)
     todo = find_todo(jobs, args)
     skipped = 0
-    with Pool(args.num_workers) as pool:
-        for error in tqdm(pool.imap(partial(prepare, args), todo), total=len(todo), desc="prepare"):
-            if error and not args.skip_bad_clips:
-                raise ValueError(error)
-            if error:
-                skipped += 1
-                tqdm.write(f"left out: {error}")
+    errors = map_in_order(partial(prepare, args), todo, args.num_workers)
+    for error in tqdm(errors, total=len(todo), desc="prepare"):
+        if error and not args.skip_bad_clips:
+            raise ValueError(error)
+        if error:
+            skipped += 1
+            tqdm.write(f"left out: {error}")
     kept = len(jobs) - len(todo)
     print(f"{len(todo) - skipped} videos prepared, {kept} were there, {skipped} bad ones left out: {args.output_dir}")
 

@@ -11,7 +11,6 @@ truth/0000007.npz          with --write_truth: depth, backward_flow, occluded, b
 import argparse
 import json
 from dataclasses import asdict, replace
-from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from utils.scenes.motion import Clip, SolidMotion
 from utils.scenes.video import ClipRendering, render_clip
 from utils.scenes.world import Solid
 from utils.training_arguments import positive_int
+from utils.workers import map_in_order
 
 FPS = 8
 
@@ -46,8 +46,9 @@ def main(argv: list[str] | None = None) -> None:
     with replacing(args.output_dir) as args.folder:
         for name in ("videos", "flow", "tracks", *(["truth"] if args.write_truth else [])):
             (args.folder / name).mkdir(parents=True)
-        with Pool(args.num_workers) as pool, (args.folder / "metadata.jsonl").open("w") as metadata:
-            for row in tqdm(pool.imap(write_clip, tasks), total=len(tasks), desc="render"):
+        rows = map_in_order(write_clip, tasks, args.num_workers)
+        with (args.folder / "metadata.jsonl").open("w") as metadata:
+            for row in tqdm(rows, total=len(tasks), desc="render"):
                 metadata.write(json.dumps(row) + "\n")
 
 

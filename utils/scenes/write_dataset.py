@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from utils.arguments import parse_args, run_script
 from utils.depth import write_depth
 from utils.files import replacing
 from utils.scenes import caption, render, sample_scene
+from utils.workers import map_in_order
 
 
 def write_sample(task: tuple[Path, int, int]) -> dict:
@@ -61,8 +61,8 @@ def write_dataset(folder: str | Path, seeds: range, size: int, num_workers: int 
         for name in ("images", "depth"):
             (temporary / name).mkdir(parents=True)
         tasks = [(temporary, seed, size) for seed in seeds]
-        with Pool(num_workers) as pool, (temporary / "metadata.jsonl").open("w") as metadata:
-            rows = pool.imap(write_sample, tasks, chunksize=16)
+        rows = map_in_order(write_sample, tasks, num_workers)
+        with (temporary / "metadata.jsonl").open("w") as metadata:
             for row in tqdm(rows, total=len(tasks), desc="render"):
                 metadata.write(json.dumps(row) + "\n")
 
