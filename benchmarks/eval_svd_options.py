@@ -26,7 +26,7 @@ from utils.flow import estimate_flow
 from utils.images import to_image
 from utils.metrics.statistics import bootstrap_mean
 from utils.pretrained import loading
-from utils.scenes import render_clip, sample_clip
+from utils.scenes import UNSEEN, check_unseen, render_clip, sample_clip
 from utils.training_arguments import positive_float, positive_int
 from utils.video import to_pixels
 
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     add("--temporal_smoothing", nargs="+", type=float, default=[0.0, 0.25, 0.5, 1.0])
     add("--motion_scale", nargs="+", type=float, default=[0.0, 0.5, 1.0, 1.5, 2.0])
     add("--num_clips", type=positive_int, default=32)
-    add("--first_seed", type=int, default=2_000_000, help="of the scenes; take others to choose settings by")
+    add("--first_seed", type=int, default=UNSEEN, help="of the scenes; take others to choose settings by")
     add("--resolution", type=positive_int, default=64)
     add("--fps", type=positive_float, default=8)
     add("--motion_bucket_id", type=float, default=127)
@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv=None) -> Path:
     """Runs the command and returns the folder of its results."""
     args = parse_args(parser(), argv)
+    check_unseen(args.first_seed)
     options = [(value, 1.0) for value in args.temporal_smoothing] + [(0.0, value) for value in args.motion_scale]
     adjustments = {name_of(*pair): adjust_frames(*pair) for pair in options}
     with loading(args.model_dir):
