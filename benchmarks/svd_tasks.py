@@ -60,7 +60,7 @@ class Bench:
     def pipe(self) -> StableVideoDiffusionEDMPipeline:
         with loading(self.args.model_dir):
             pipe = StableVideoDiffusionEDMPipeline.from_pretrained(
-                self.args.model_dir, torch_dtype=getattr(torch, self.args.dtype)
+                self.args.model_dir, dtype=getattr(torch, self.args.dtype)
             )
         for index, path in enumerate(self.args.lora):
             load_lora(pipe.unet, path, f"lora_{index}")

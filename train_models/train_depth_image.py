@@ -122,8 +122,8 @@ def load_base(args):
     """Autoencoder, UNet, noise schedule and text encoder of the base."""
     base = {"pretrained_model_name_or_path": args.pretrained_model_name_or_path, "revision": args.revision}
     with loading(args.pretrained_model_name_or_path):
-        vae = AutoencoderKL.from_pretrained(**base, subfolder="vae", torch_dtype=torch.float32).requires_grad_(False)
-        unet = UNet2DConditionModel.from_pretrained(**base, subfolder="unet", torch_dtype=torch.float32)
+        vae = AutoencoderKL.from_pretrained(**base, subfolder="vae", dtype=torch.float32).requires_grad_(False)
+        unet = UNet2DConditionModel.from_pretrained(**base, subfolder="unet", dtype=torch.float32)
         return vae, unet, DDPMScheduler.from_pretrained(**base, subfolder="scheduler"), TextEncoder(base)
 
 
@@ -221,7 +221,7 @@ class TextEncoder:
 
     def __init__(self, base: dict):
         self.tokenizer = CLIPTokenizer.from_pretrained(**base, subfolder="tokenizer")
-        self.encoder = CLIPTextModel.from_pretrained(**base, subfolder="text_encoder", torch_dtype=torch.float32)
+        self.encoder = CLIPTextModel.from_pretrained(**base, subfolder="text_encoder", dtype=torch.float32)
         self.encoder.requires_grad_(False)
         self.cached = None
 

@@ -79,7 +79,7 @@ def check_data(args) -> None:
 
 def load_dataset(args) -> JudgeDataset:
     with loading(args.vae):
-        vae = AutoencoderKL.from_pretrained(args.vae, torch_dtype=torch.float32)
+        vae = AutoencoderKL.from_pretrained(args.vae, dtype=torch.float32)
     scenes = Scenes(args.train_data_dir, args.max_train_samples)
     check_count(args, len(scenes), "scenes")
     return JudgeDataset(scenes, reconstruct_scenes(vae, scenes))

@@ -163,7 +163,7 @@ def unet_loss(model, batch, vae, scheduler, empty, args):
 
 def load_vae(args, dataset):
     with loading(args.init_from):
-        vae = AutoencoderKL.from_pretrained(args.init_from, torch_dtype=torch.float32)
+        vae = AutoencoderKL.from_pretrained(args.init_from, dtype=torch.float32)
     if vae.config.latent_channels < args.latent_channels:
         raise ValueError(
             f"{args.init_from} has {vae.config.latent_channels} latent channels: lower --latent_channels {args.latent_channels}."
@@ -182,7 +182,7 @@ def make_parts(captions, latent_channels):
 
 def load_parts(folder):
     with loading(folder):
-        pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, torch_dtype=torch.float32)
+        pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, dtype=torch.float32)
     return TextToImage(pipe.text_encoder, pipe.unet), pipe.tokenizer
 
 

@@ -76,7 +76,7 @@ def train_vae(args) -> None:
     torch.manual_seed(args.seed)
     dataset = read_video_dataset(args, extras=("flow",))
     with loading(args.teacher):
-        teacher = AutoencoderKL.from_pretrained(args.teacher, torch_dtype=torch.float32)
+        teacher = AutoencoderKL.from_pretrained(args.teacher, dtype=torch.float32)
     vae = load_vae(args, teacher)
     parameters = list(vae.decoder.parameters() if args.decoder_only else vae.parameters())
     shown = torch.stack([dataset[i]["pixel_values"] for i in range(SHOWN)])
@@ -101,7 +101,7 @@ def train_vae(args) -> None:
 def train_unet(args) -> None:
     torch.manual_seed(args.seed)
     with loading(args.vae):
-        vae = AutoModel.from_pretrained(args.vae, torch_dtype=torch.float32)
+        vae = AutoModel.from_pretrained(args.vae, dtype=torch.float32)
     folder = cache_clips(whole_clips(args), vae, args.cache_dir)
     clips = CachedClips(folder, Stretches(args.num_frames, args.frame_strides, random_reverse=True))
     dataset, shown = torch.utils.data.random_split(clips, [len(clips) - SHOWN, SHOWN], torch.Generator().manual_seed(0))
@@ -195,7 +195,7 @@ def whole_clips(args):
 def load_vae(args, teacher):
     if args.init_from:
         with loading(args.init_from):
-            return AutoencoderKLTemporalDecoder.from_pretrained(args.init_from, torch_dtype=torch.float32)
+            return AutoencoderKLTemporalDecoder.from_pretrained(args.init_from, dtype=torch.float32)
     if args.decoder_only:
         raise ValueError("--decoder_only needs --init_from, the autoencoder whose encoder stays.")
     vae = make_vae(teacher.config.scaling_factor)
@@ -205,7 +205,7 @@ def load_vae(args, teacher):
 
 def load_parts(folder):
     with loading(folder):
-        pipe = StableVideoDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+        pipe = StableVideoDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     return ImageToVideo(pipe.image_encoder, pipe.unet)
 
 

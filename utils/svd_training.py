@@ -90,7 +90,7 @@ def load_pipeline(args) -> StableVideoDiffusionPipeline:
     name = args.pretrained_model_name_or_path
     with loading(name):
         pipe = StableVideoDiffusionPipeline.from_pretrained(
-            name, revision=args.revision, variant=args.variant, torch_dtype=torch.float32
+            name, revision=args.revision, variant=args.variant, dtype=torch.float32
         )
     multiple = pipe.vae_scale_factor * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
     if args.height % multiple or args.width % multiple:
