@@ -1,0 +1,237 @@
+"""Files of tracks: JSON, and numpy arrays (N, F, 2).
+
+{"width": 1024, "height": 576,
+ "tracks": [[[x, y], [x, y], …], …],
+ "static_points": [[x, y], …],
+ "static_regions": [[x0, y0, x1, y1], …],
+ "camera": {"preset": "pan_left", "speed": 2.0}}
+
+All but one of tracks, static_points, static_regions and camera may be missing. Numbers are pixels, x then y, of a picture of that width and height, by default
+of the input picture.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from utils.camera_flow import PANS, camera_flow, check_camera
+from utils.tracks import Tracks, check_inside
+
+KEYS = ("width", "height", "tracks", "static_points", "static_regions", "camera")
+LAYOUTS = ("points", "box")
+
+
+@dataclass(frozen=True, eq=False)
+class TrackFile:
+    """What a file asks for, in pixels of the input picture.
+
+    Attributes:
+        tracks: One (K, 2) float32 for each, K its own number of points over the whole video.
+        static_points: (S, 2).
+        static_regions: (R, 4): x0, y0, x1, y1, both ends included.
+        camera: Preset and speed, or None.
+        size: Width and height of the picture.
+    """
+
+    tracks: tuple[torch.Tensor, ...]
+    static_points: torch.Tensor
+    static_regions: torch.Tensor
+    camera: tuple[str, float] | None
+    size: tuple[int, int]
+
+    def on_video(self, num_frames: int, width: int, height: int) -> Tracks:
+        """The motion in a video whose first frame is the picture after `utils.images.cover`.
+
+        Each track is spread evenly over the frames, linear in time between its points. A camera's speed is per frame of the video.
+
+        Raises:
+            ValueError: A point of frame 0 is cut away, or a dragged point starts in a static region.
+        """
+        scale, corner = cover_map(self.size, (width, height))
+        points = [_resample(track, num_frames) for track in self.tracks]
+        points += [point.expand(num_frames, 2) for point in self.static_points]
+        stacked = torch.stack(points, dim=1) if points else torch.zeros(num_frames, 0, 2)
+        tracks = Tracks(
+            (stacked + 0.5) * scale - 0.5 - corner, width, height, self._mask(scale, corner, width, height),
+            self._camera(scale, num_frames, width, height),
+        )  # fmt: skip
+        _check_not_static(tracks)
+        return tracks
+
+    def _mask(self, scale, corner, width: int, height: int) -> torch.Tensor | None:
+        if len(self.static_regions) == 0:
+            return None
+        mask = torch.zeros(height, width, dtype=torch.bool)
+        for region in self.static_regions:
+            low, high = ((end + 0.5) * scale - 0.5 - corner for end in region.view(2, 2))
+            left, top = (max(0, math.ceil(value)) for value in (low - 0.5).tolist())
+            right, bottom = (max(0, math.floor(value) + 1) for value in (high + 0.5).tolist())
+            mask[top:bottom, left:right] = True
+        return mask
+
+    def _camera(self, scale, num_frames: int, width: int, height: int) -> torch.Tensor | None:
+        if self.camera is None:
+            return None
+        preset, speed = self.camera
+        if preset in PANS:
+            speed *= float(scale[0] if PANS[preset][0] else scale[1])
+        return camera_flow(preset, speed, num_frames, width, height)
+
+
+def read_track_file(path: str | Path, width: int, height: int, layout: str = "points") -> TrackFile:
+    """Reads a .json or .npy file for an input picture of this size.
+
+    Args:
+        layout: Of arrays. "points": each track is its points. "box": two opposite corners of a box on the first frame come before the
+            points, which are its middle (the files of SG-I2V); they are left out.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It does not hold what the head of this file says, or frame 0 has a point outside of the picture.
+    """
+    path = Path(path)
+    if layout not in LAYOUTS:
+        raise ValueError(f"The layout {layout!r} of tracks is unknown: choose one of {', '.join(LAYOUTS)}.")
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file of tracks {path}.")
+    if path.suffix.lower() == ".json":
+        file = _from_json(path, width, height)
+    elif path.suffix.lower() == ".npy":
+        file = TrackFile(_from_array(path, layout), torch.zeros(0, 2), torch.zeros(0, 4), None, (width, height))
+    else:
+        raise ValueError(f"{path} is neither .json nor .npy.")
+    _check(path, file)
+    return file
+
+
+def cover_map(size: tuple[int, int], video_size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale (2,) and corner (2,) with which `utils.images.cover` maps points: (p + 0.5) scale - 0.5 - corner. Sizes are (width, height)."""
+    factor = max(due / side for due, side in zip(video_size, size, strict=True))
+    covering = [max(due, round(side * factor)) for due, side in zip(video_size, size, strict=True)]
+    corner = [(side - due) // 2 for side, due in zip(covering, video_size, strict=True)]
+    scale = [new / old for new, old in zip(covering, size, strict=True)]
+    return torch.tensor(scale), torch.tensor(corner, dtype=torch.float32)
+
+
+def _from_json(path: Path, width: int, height: int) -> TrackFile:
+    try:
+        content = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict) or (unknown := set(content) - set(KEYS)):
+        what = f"has the unknown key {min(unknown)!r}" if isinstance(content, dict) else "is no mapping"
+        raise ValueError(f"{path} {what}: it takes {', '.join(KEYS)}.")
+    for key in ("tracks", "static_points", "static_regions"):
+        if not isinstance(content.get(key, []), list):
+            raise ValueError(f"{path}: {key} is to be a list.")
+    scale = torch.tensor(_scale(path, content, width, height))
+    tracks = tuple(_numbers(path, f"tracks[{i}]", track, 2) for i, track in enumerate(content.get("tracks", [])))
+    points, regions = (
+        _numbers(path, key, content.get(key, []), count) for key, count in (("static_points", 2), ("static_regions", 4))
+    )
+    camera = _read_camera(path, content.get("camera"))
+    if camera and camera[0] in PANS:
+        camera = (camera[0], camera[1] * float(scale[0] if PANS[camera[0]][0] else scale[1]))
+    tracks, points = tuple((track + 0.5) * scale - 0.5 for track in tracks), (points + 0.5) * scale - 0.5
+    return TrackFile(tracks, points, (regions + 0.5) * scale.repeat(2) - 0.5, camera, (width, height))
+
+
+def _scale(path: Path, content: dict, width: int, height: int) -> list[float]:
+    """From the size that a file names to that of the picture."""
+    named = [content.get("width", width), content.get("height", height)]
+    if any(isinstance(side, bool) or not isinstance(side, int | float) or side <= 0 for side in named):
+        raise ValueError(f"{path}: width and height are {named} and have to be positive numbers.")
+    scale = [width / named[0], height / named[1]]
+    if abs(scale[0] / scale[1] - 1) > 0.02:
+        raise ValueError(
+            f"{path} is for a picture of {named[0]}x{named[1]} pixels and the input's {width}x{height} are of another shape."
+        )
+    return scale
+
+
+def _numbers(path: Path, key: str, values, count: int) -> torch.Tensor:
+    """A list of lists of `count` numbers as (K, count)."""
+    try:
+        array = (
+            np.asarray(values, dtype=np.float32).reshape(-1, count) if values == [] else np.asarray(values, np.float32)
+        )
+    except (TypeError, ValueError):
+        array = np.zeros(0)
+    if array.ndim != 2 or array.shape[1] != count:
+        raise ValueError(f"{path}: {key} is to be a list of lists of {count} numbers each.")
+    return torch.from_numpy(array)
+
+
+def _read_camera(path: Path, camera) -> tuple[str, float] | None:
+    if camera is None:
+        return None
+    if not isinstance(camera, dict) or set(camera) != {"preset", "speed"}:
+        raise ValueError(f'{path}: camera is to be {{"preset": …, "speed": …}}.')
+    try:
+        check_camera(camera["preset"], camera["speed"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return camera["preset"], float(camera["speed"])
+
+
+def _from_array(path: Path, layout: str) -> tuple[torch.Tensor, ...]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as an array of numbers: {' '.join(str(error).split())}.") from error
+    if not isinstance(array, np.ndarray) or array.ndim != 3 or array.shape[-1] != 2 or array.dtype.kind not in "fiu":
+        raise ValueError(f"{path} is to be an array of numbers (N, F, 2), not {getattr(array, 'shape', 'several')}.")
+    if layout == "box":
+        array = array[:, 2:]
+    elif _starts_with_boxes(array):
+        raise ValueError(
+            f"{path}: the third point of each track is the middle of the first two, as of a box: pass --tracks_layout box."
+        )
+    return tuple(torch.from_numpy(array.astype(np.float32)))
+
+
+def _starts_with_boxes(array: np.ndarray) -> bool:
+    if array.shape[0] == 0 or array.shape[1] < 4:
+        return False
+    first, second, third = array[:, :3].astype(float).transpose(1, 0, 2)
+    extent = np.abs(second - first).min(axis=1)
+    return bool((extent >= 4).all() and (np.abs((first + second) / 2 - third) <= 1).all())
+
+
+def _check(path: Path, file: TrackFile) -> None:
+    if not file.tracks and not len(file.static_points) and not len(file.static_regions) and file.camera is None:
+        raise ValueError(f"{path} asks for nothing: give it tracks, static points or regions, or a camera.")
+    for i, track in enumerate(file.tracks):
+        if len(track) < 2:
+            raise ValueError(f"{path}: track {i} has {len(track)} points and needs 2 or more.")
+    given = [*file.tracks, file.static_points, file.static_regions]
+    if not all(values.isfinite().all() for values in given):
+        raise ValueError(f"{path} has a number that is not finite.")
+    starts = torch.cat([*(track[:1] for track in file.tracks), file.static_points])
+    try:
+        check_inside(starts, *file.size)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    for x0, y0, x1, y1 in file.static_regions.tolist():
+        if not (x0 <= x1 and y0 <= y1 and x1 >= 0 and y1 >= 0 and x0 < file.size[0] and y0 < file.size[1]):
+            raise ValueError(
+                f"{path}: the static region {[x0, y0, x1, y1]} is no x0, y0, x1, y1 inside of the picture."
+            )
+
+
+def _check_not_static(tracks: Tracks) -> None:
+    if tracks.static is None:
+        return
+    for x, y in tracks.points[0][tracks.moving].round().long().tolist():
+        if tracks.static[min(max(y, 0), tracks.height - 1), min(max(x, 0), tracks.width - 1)]:
+            raise ValueError(f"A track starts at ({x}, {y}) of the video, in a static region: shrink the region.")
+
+
+def _resample(track: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """(K, 2) -> (num_frames, 2), linear in time, both ends kept."""
+    return functional.interpolate(track.T[None], num_frames, mode="linear", align_corners=True)[0].T
