@@ -5,7 +5,9 @@
 One loop serves all; they differ in the noise level at which each side starts. A given side has the level 0 throughout.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -26,6 +28,8 @@ from utils.edm import Condition, Denoiser
 from utils.flow.code import FlowCode
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+Estimate = Callable[[list[VideoSide]], dict[int, torch.Tensor]]  # clean latents of the sides that are drawn, by number
+Steer = Callable[[Estimate, list[VideoSide], int], dict[int, torch.Tensor]]
 
 
 @dataclass
@@ -98,6 +102,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         latents: torch.Tensor | None = None,
         flow_latents: torch.Tensor | None = None,
         output_type: str = "pil",
+        steer: Steer | None = None,
     ) -> FlowVideoOutput:
         """Videos with their flow that begin with pictures.
 
@@ -113,6 +118,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
                 (unless the adapter was never trained so).
             weight: Of what each side reads from the other.
             latents, flow_latents: Standard normal noise (B, F, C, h, w) to start from.
+            steer: Called at each step with what estimates the clean latents, the sides and the iteration; returns the estimates
+                that the step is made with (`pipelines/steering.py`).
 
         Raises:
             ValueError: What was passed cannot be drawn.
@@ -130,7 +137,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         )  # fmt: skip
         sides = self.prepare_sides(inputs, video, flow, strengths, generator, flow_latents)
         directions = {adapter.name: direction or self.choose_direction(sides)}
-        sides = self.denoise_sides(inputs, sides, directions, {adapter.name: weight}, joint_guidance_scale)
+        sides = self.denoise_sides(inputs, sides, directions, {adapter.name: weight}, joint_guidance_scale, steer)
         output = self.decode_sides(sides, video, flow, decode_chunk_size, output_type)
         self.maybe_free_model_hooks()
         return output
@@ -191,6 +198,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         directions: dict[str, str],
         weights: dict[str, float],
         joint_guidance_scale: float = 0.0,
+        steer: Steer | None = None,
     ) -> list[VideoSide]:
         """The sides after all steps; one that is given and reads nothing is run once."""
         scales = (1.0 if inputs.guidance is None else inputs.guidance.to(inputs.x_t), joint_guidance_scale)
@@ -202,12 +210,18 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             start = min(side.start for side in sides if not side.given)
             levels = list(enumerate(pairwise(inputs.sigmas)))[start:]
             for i, (_, next_sigma) in self.progress_bar(levels):
-                terms = rows.split(self.predict(sides, rows, condition, i))
+                estimate = partial(self.estimate_sides, rows=rows, condition=condition, i=i, scales=scales)
+                clean = estimate(sides) if steer is None else steer(estimate, sides, i)
                 sides = [
-                    side.step(guided(terms[number], *scales), i, next_sigma) if number in terms else side
+                    side.step(clean[number], i, next_sigma) if number in clean else side
                     for number, side in enumerate(sides)
                 ]
         return sides
+
+    def estimate_sides(self, sides, rows: Rows, condition: Condition, i: int, scales) -> dict[int, torch.Tensor]:
+        """Guided estimates of the clean latents of the sides that have rows, by their numbers."""
+        terms = rows.split(self.predict(sides, rows, condition, i))
+        return {number: sides[number].denoised(guided(parts, *scales), i) for number, parts in terms.items()}
 
     def run_constant(self, sides, rows: Rows, condition: Condition, directions) -> tuple[Rows, Condition]:
         """Runs once what is the same at every step, and returns the rows and the condition of what is not."""

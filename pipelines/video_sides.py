@@ -30,13 +30,15 @@ class VideoSide:
         level = torch.zeros_like(self.sigmas[0]) if self.given else self.sigmas[max(i, self.start)]
         return level.expand(len(self.latents))
 
-    def step(self, v: torch.Tensor, i: int, next_sigma: torch.Tensor) -> "VideoSide":
-        """The side after iteration i. v: (B, F, C, h, w), what the network predicts."""
+    def denoised(self, v: torch.Tensor, i: int) -> torch.Tensor:
+        """The estimate of the clean latents in iteration i. v: (B, F, C, h, w), what the network predicts."""
+        return EDM().denoised(self.latents, v, self.level(i))
+
+    def step(self, x_0: torch.Tensor, i: int, next_sigma: torch.Tensor) -> "VideoSide":
+        """The side after iteration i, made towards an estimate of the clean latents."""
         if self.given or i < self.start:
             return self
-        sigma = self.level(i)
-        x_0 = EDM().denoised(self.latents, v, sigma)
-        return replace(self, latents=euler_step(self.latents, x_0, sigma, next_sigma))
+        return replace(self, latents=euler_step(self.latents, x_0, self.level(i), next_sigma))
 
 
 def start_video_side(

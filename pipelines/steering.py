@@ -1,0 +1,137 @@
+"""Sampled flow that is led, at every step, towards what is known of it in a few places.
+
+The flow picture that the estimate of the clean latents stands for is compared with the wanted one there, and the estimate is changed before the
+step: by the gradient of the squared error (as in diffusion posterior sampling, arXiv 2209.14687, of length as Polyak's), or by
+setting the pixels. The comparison is of pictures and not of flow in pixels, whose gradient by the picture vanishes where nothing moves.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from pipelines.pipeline_stable_video_diffusion_joint import Estimate, StableVideoDiffusionJointPipeline
+from pipelines.video_sides import VideoSide
+
+FLOW = 1  # number of the side
+GUIDANCES = ("gradient", "decoder_gradient", "replace")
+LARGEST_CHANGE = 1.0  # of an element of the estimate at once; latents have deviation 1
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How the flow is led.
+
+    Attributes:
+        kind: "gradient" through decoder and network, which changes the video's estimate too; "decoder_gradient", which leaves the network
+            out and is cheaper; or "replace": the known pixels are set, and what that changes in the latents is added.
+        strength: 1 takes the whole change; in the linear approximation of a gradient that is to the error 0.
+        steps: Share of the steps, from the first one on, that are guided; the others bring flow and video together.
+        iterations: Gradient steps at each step.
+        decode_chunk_size: Frames that are decoded at once; by default all.
+    """
+
+    kind: str = "gradient"
+    strength: float = 1.0
+    steps: float = 0.8
+    iterations: int = 1
+    decode_chunk_size: int | None = None
+
+    def __post_init__(self):
+        if self.kind not in GUIDANCES:
+            raise ValueError(f"The guidance {self.kind!r} is unknown: choose one of {', '.join(GUIDANCES)}.")
+        if not self.strength > 0:
+            raise ValueError(f"guidance_strength={self.strength} is not positive.")
+        if not 0 < self.steps <= 1:
+            raise ValueError(f"guidance_steps={self.steps} is a share of the steps, above 0 and at most 1.")
+        if self.iterations < 1:
+            raise ValueError(f"guidance_iterations={self.iterations} is not positive.")
+
+
+class FlowSteer:
+    """A `Steer` of the joint pipeline.
+
+    Args:
+        pipe: The pipeline that samples.
+        flow: Wanted flow (B, F - 1, 2, H, W) in pixels; it counts where known.
+        known: bool (B, F - 1, 1, H, W).
+        guidance: How.
+    """
+
+    def __init__(
+        self,
+        pipe: StableVideoDiffusionJointPipeline,
+        flow: torch.Tensor,
+        known: torch.Tensor,
+        guidance: Guidance,
+    ):
+        self.pipe, self.guidance, self.code = pipe, guidance, pipe.flow_adapter.code
+        self.wanted = self.code.to_pictures(flow)  # (B, F, 3, H, W)
+        self.known = torch.cat([known, known[:, -1:]], dim=1)  # the last picture repeats the one before
+
+    def __call__(self, estimate: Estimate, sides: list[VideoSide], i: int) -> dict[int, torch.Tensor]:
+        if i >= round(self.guidance.steps * (len(sides[FLOW].sigmas) - 1)):
+            return estimate(sides)
+        return self.set_known(estimate(sides)) if self.guidance.kind == "replace" else self.descend(estimate, sides)
+
+    def set_known(self, clean: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+        """Estimates with the known pixels set; the difference of two encodings spares the rest the way through the autoencoder."""
+        scale = self.code.scale
+        latents = scale.denormalize(clean[FLOW])
+        pictures = self.pipe.decode(latents, self.guidance.decode_chunk_size)
+        changed = torch.where(self.known, self.wanted, pictures)
+        change = self.pipe.encode_frames(changed) - self.pipe.encode_frames(pictures)
+        return clean | {FLOW: scale.normalize(latents + self.guidance.strength * change)}
+
+    def descend(self, estimate: Estimate, sides: list[VideoSide]) -> dict[int, torch.Tensor]:
+        """Estimates after some steps against the gradient."""
+        through_network = self.guidance.kind == "gradient"
+        noisy = [side.latents.detach().requires_grad_(through_network) for side in sides]
+        with torch.set_grad_enabled(through_network):
+            clean = estimate([replace(side, latents=x) for side, x in zip(sides, noisy, strict=True)])
+        steered = {number: x_0.detach() for number, x_0 in clean.items()}
+        for _ in range(self.guidance.iterations):
+            error, gradient = self.decoder_gradient(steered[FLOW])
+            directions = {FLOW: gradient}
+            if through_network:
+                pulled = torch.autograd.grad(clean[FLOW], noisy, gradient, retain_graph=True)
+                directions = dict(enumerate(pulled))
+            length = 2 * error / norm([gradient]).clamp(min=1e-12)
+            steered = self.move(steered, directions, self.guidance.strength * length)
+        return steered
+
+    def decoder_gradient(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean squared error (B,) of the pictures where they are known, and its gradient by the latents y."""
+        chunk = self.guidance.decode_chunk_size or y.shape[1]
+        counts = self.known.flatten(1).sum(dim=1)
+        errors, gradients = 0, []
+        for latents, wanted, known in zip(
+            *(part.split(chunk, 1) for part in (y, self.wanted, self.known)), strict=True
+        ):
+            with torch.enable_grad():
+                latents = latents.detach().requires_grad_()
+                missed = (self.decode(latents) - wanted).square() * known
+                error = missed.flatten(1).sum(dim=1) / (3 * counts)
+                gradients.append(torch.autograd.grad(error.sum(), latents)[0])
+            errors = errors + error.detach()
+        return errors, torch.cat(gradients, dim=1)
+
+    def decode(self, y: torch.Tensor) -> torch.Tensor:
+        """Pictures (B, F, 3, H, W) of normalised latents, with their gradient."""
+        vae, F = self.pipe.vae, y.shape[1]
+        latents = self.code.scale.denormalize(y).to(vae.dtype)
+        videos = [self.pipe.decode_latents(video[None], F, F) for video in latents]
+        return torch.cat(videos).transpose(1, 2)
+
+    def move(self, estimates, directions, length: torch.Tensor) -> dict[int, torch.Tensor]:
+        """Estimates moved against directions by a length (B,) over all sides, no element by more than `LARGEST_CHANGE`."""
+        largest = torch.stack([part.flatten(1).abs().amax(dim=1) for part in directions.values()]).amax(dim=0)
+        factor = (length / norm(directions.values()).clamp(min=1e-12)).minimum(
+            LARGEST_CHANGE / largest.clamp(min=1e-12)
+        )
+        factor = factor.view(-1, 1, 1, 1, 1)
+        return estimates | {number: estimates[number] - factor * part for number, part in directions.items()}
+
+
+def norm(parts) -> torch.Tensor:
+    """Euclidean length (B,) over all parts (B, ...)."""
+    return sum(part.flatten(1).square().sum(dim=1) for part in parts).sqrt()
