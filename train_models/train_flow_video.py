@@ -14,12 +14,21 @@ import torch
 
 import patch
 from patch.post import POSTS
+from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
+from pipelines.rows import default_direction
 from utils.arguments import parse_args, run_script
-from utils.data.flow_clips import FlowClips, measure_flow_scale, read_flow_clips
-from utils.data.video_arguments import add_video_arguments
+from utils.data.flow_clips import (
+    add_flow_clip_arguments,
+    check_flow_clip_arguments,
+    make_flow_dataset,
+    measure_flow_scale,
+    read_flow_clips,
+    read_held_out,
+)
 from utils.edm import EDM, ConditionEncoder, Denoiser
 from utils.flow.code import FlowCode
 from utils.flow.pictures import FlowPicture
+from utils.flow_validation import sample_options, start_flow_validation
 from utils.joint import check_share_arguments, draw_direction, draw_given
 from utils.svd_training import (
     add_base_arguments,
@@ -27,32 +36,37 @@ from utils.svd_training import (
     add_flow_arguments,
     check_condition_arguments,
     draw_condition,
-    encode_frames,
+    encode_clips,
+    encode_flow,
     load_pipeline,
     read_buckets,
 )
 from utils.training import add_training_arguments, check_output_dir, fit
 from utils.training_arguments import positive_int
 
+MODES = {"joint": (True, True), "flow_to_video": (True, False), "video_to_flow": (False, True)}  # what is denoised
 SHARES = ("one_way_share", "clean_video_share", "clean_flow_share", "equal_noise_share")
 
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
     check_condition_arguments(args)
+    check_flow_clip_arguments(args)
     check_share_arguments(args, SHARES, [("clean_video_share", "clean_flow_share")])
     code = FlowCode(FlowPicture(args.max_flow, args.flow_power))
     check_output_dir(args)
     clips = read_flow_clips(args)
     buckets = None if args.fixed_motion_bucket else read_buckets(args)
+    held_out = read_held_out(clips, buckets, code, args)
     torch.manual_seed(args.seed)
     pipe = load_pipeline(args)
     unet = pipe.unet
     patch.add_joint(unet, args.adapter_name, args.rank, args.lora_alpha, args.post, temporal=args.temporal)
-    dataset = FlowClips(clips, buckets, code)
+    dataset = make_flow_dataset(clips, pipe.vae, buckets, code, args)
     code = replace(code, scale=measure_flow_scale(dataset, pipe.vae, args.seed))
     encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
     edm = EDM(args.sigma_mean, args.sigma_std)
+    validate = make_validation(pipe, held_out, edm, code, args)
 
     def compute_loss(unet_in_use, batch):
         return joint_loss(unet, unet_in_use, batch, encoder, edm, code, args)
@@ -64,7 +78,7 @@ def main(argv=None) -> None:
 
     parameters = patch.joint_parameters(unet, args.adapter_name)
     frozen = (pipe.vae, pipe.image_encoder)
-    fit(args, unet, dataset, compute_loss, save=save, parameters=parameters, frozen=frozen)
+    fit(args, unet, dataset, compute_loss, save=save, validate=validate, parameters=parameters, frozen=frozen)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -83,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--clean_flow_share", type=float, default=0.2, help="pairs whose flow is given, likewise")
     add("--equal_noise_share", type=float, default=0.25, help="pairs with one noise level for both sides")
     add_condition_arguments(parser.add_argument_group("noise and condition"))
-    add_video_arguments(parser, num_frames=8, height=64, width=64)
+    add_flow_clip_arguments(parser)
     add_training_arguments(parser)
     return parser
 
@@ -106,8 +120,7 @@ def joint_loss(unet, unet_in_use, batch, encoder, edm, code, args):
 
 def encode_sides(batch, vae, code) -> torch.Tensor:
     """Clean latents (2B, F, C, h, w): videos, then flows."""
-    x_0 = encode_frames(batch["pixel_values"], vae)
-    return torch.cat([x_0, code.scale.normalize(encode_frames(batch["flow_pixel_values"], vae))])
+    return torch.cat([encode_clips(batch, vae), code.scale.normalize(encode_flow(batch, vae))])
 
 
 def draw_levels(B: int, direction: str, edm: EDM, args) -> tuple[torch.Tensor, torch.Tensor]:
@@ -116,6 +129,26 @@ def draw_levels(B: int, direction: str, edm: EDM, args) -> tuple[torch.Tensor, t
     sigma_y = torch.where(torch.rand(B) < args.equal_noise_share, sigma_x, sigma_y)
     x_given, y_given = draw_given(B, direction, args.clean_video_share, args.clean_flow_share)
     return sigma_x.masked_fill(x_given, 0.0), sigma_y.masked_fill(y_given, 0.0)
+
+
+def make_validation(pipe, held_out: list[dict], edm, code, args):
+    """Errors jointly and of each side from the other, and pairs drawn jointly."""
+    drawing = StableVideoDiffusionJointPipeline(**pipe.components)
+    drawing.register_flow_adapter(args.adapter_name, code, one_way=args.one_way_share > 0)
+
+    def errors(unet, clean, noise, sigma, condition):
+        direction = default_direction(*(sigma == 0).tolist()) if args.one_way_share else "both"
+        patch.set_pairs(pipe.unet, [(0, 1, args.adapter_name, 1.0, direction)])
+        found = Denoiser(unet, edm).loss(clean, noise, sigma, condition)
+        patch.clear_pairs(pipe.unet)
+        return found
+
+    def draw(sample):
+        out = drawing(sample["image"][None], **sample_options(sample, args), output_type="pt")
+        return out.frames[0] * 2 - 1, out.flows[0]
+
+    options = {"code": code, "errors": errors, "draw": draw, "modes": MODES}
+    return start_flow_validation(args, drawing, held_out, edm, **options)
 
 
 if __name__ == "__main__":

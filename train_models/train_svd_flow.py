@@ -11,12 +11,20 @@ from pathlib import Path
 
 import torch
 
+from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from utils.arguments import parse_args, run_script
-from utils.data.flow_clips import FlowClips, measure_flow_scale, read_flow_clips
-from utils.data.video_arguments import add_video_arguments
+from utils.data.flow_clips import (
+    add_flow_clip_arguments,
+    check_flow_clip_arguments,
+    make_flow_dataset,
+    measure_flow_scale,
+    read_flow_clips,
+    read_held_out,
+)
 from utils.edm import EDM, ConditionEncoder, Denoiser
 from utils.flow.code import FlowCode
 from utils.flow.pictures import FlowPicture
+from utils.flow_validation import sample_options, start_flow_validation
 from utils.svd_lora import add_lora, save_lora
 from utils.svd_training import (
     add_base_arguments,
@@ -24,7 +32,7 @@ from utils.svd_training import (
     add_flow_arguments,
     check_condition_arguments,
     draw_condition,
-    encode_frames,
+    encode_flow,
     load_pipeline,
     read_buckets,
 )
@@ -35,17 +43,20 @@ from utils.training_arguments import positive_int
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
     check_condition_arguments(args)
+    check_flow_clip_arguments(args)
     code = FlowCode(FlowPicture(args.max_flow, args.flow_power))
     check_output_dir(args)
     clips = read_flow_clips(args)
     buckets = None if args.fixed_motion_bucket else read_buckets(args)
+    held_out = read_held_out(clips, buckets, code, args)
     torch.manual_seed(args.seed)
     pipe = load_pipeline(args)
     parameters = add_lora(pipe.unet, args.rank, args.lora_alpha, args.lora_targets)
-    dataset = FlowClips(clips, buckets, code)
+    dataset = make_flow_dataset(clips, pipe.vae, buckets, code, args)
     code = replace(code, scale=measure_flow_scale(dataset, pipe.vae, args.seed))
     encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
     edm = EDM(args.sigma_mean, args.sigma_std)
+    validate = make_validation(pipe, held_out, edm, code, args)
 
     def save(unet, folder: Path) -> None:
         training = vars(args) | code.to_training()
@@ -55,7 +66,7 @@ def main(argv=None) -> None:
         return flow_loss(unet, batch, encoder, edm, code, args)
 
     frozen = (pipe.vae, pipe.image_encoder)
-    fit(args, pipe.unet, dataset, loss, save=save, parameters=parameters, frozen=frozen)
+    fit(args, pipe.unet, dataset, loss, save=save, validate=validate, parameters=parameters, frozen=frozen)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -69,18 +80,34 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_flow_arguments(parser.add_argument_group("flow"))
     add_condition_arguments(parser.add_argument_group("noise and condition"))
-    add_video_arguments(parser, num_frames=8, height=64, width=64)
+    add_flow_clip_arguments(parser)
     add_training_arguments(parser)
     return parser
 
 
 def flow_loss(unet, batch, encoder, edm, code, args):
     """||F - v||² of the flow's latents at one noise level a clip."""
-    y_0 = code.scale.normalize(encode_frames(batch["flow_pixel_values"], encoder.vae))
+    y_0 = code.scale.normalize(encode_flow(batch, encoder.vae))
     B, F = y_0.shape[:2]
     condition = draw_condition(batch, F, encoder, args)
     sigma = edm.draw_sigmas(B).to(y_0.device)
     return Denoiser(unet, edm).loss(y_0, torch.randn_like(y_0), sigma, condition).mean()
+
+
+def make_validation(pipe, held_out: list[dict], edm, code, args):
+    """Errors of the flow, and flow drawn without guidance."""
+    drawing = StableVideoDiffusionEDMPipeline(**pipe.components)
+
+    def errors(unet, clean, noise, sigma, condition):
+        return Denoiser(unet, edm).loss(clean, noise, sigma, condition)
+
+    def draw(sample):
+        options = sample_options(sample, args) | {"max_guidance_scale": 1.0, "output_type": "latent"}
+        latents = drawing(sample["image"][None], **options).frames
+        return None, code.to_flow(drawing.decode(code.scale.denormalize(latents)))[0]
+
+    options = {"code": code, "errors": errors, "draw": draw, "modes": {"flow": (True,)}}
+    return start_flow_validation(args, drawing, held_out, edm, **options)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,14 @@ def encode_frames(frames, vae) -> torch.Tensor:
     return latents.float().unflatten(0, frames.shape[:2]) * vae.config.scaling_factor
 
 
+@torch.no_grad()
+def encode_flow(batch, vae) -> torch.Tensor:
+    """Scaled latents (B, F, C, h, w), a draw of the posterior, of the flow's pictures or from cached latents."""
+    if "flow_latents" in batch:
+        return batch["flow_latents"].float() * vae.config.scaling_factor
+    return encode_frames(batch["flow_pixel_values"], vae)
+
+
 def read_buckets(args) -> MotionBuckets:
     """The map of `--motion_buckets`, or of the base."""
     if args.motion_buckets:

@@ -8,7 +8,7 @@ from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 from tqdm.auto import tqdm
 
-from utils.edm import EDM, ConditionEncoder, Denoiser
+from utils.edm import EDM, Condition, ConditionEncoder, Denoiser
 from utils.images import to_image
 from utils.logs import JsonLog
 from utils.video import contact_sheet, write_video
@@ -41,11 +41,11 @@ class Validation:
         pipe.set_progress_bar_config(disable=True)
         self.pipe, self.samples, self.edm, self.folder = pipe, list(samples), edm, folder
         self.num_inference_steps, self.seed = num_inference_steps, seed
-        self.first_loss: float | None = None
+        self.first_losses: dict[str, float] | None = None
 
     def __call__(self, unet: torch.nn.Module, step: int) -> dict[str, Image.Image]:
         """Log the loss, write the videos, and return a sheet: rows of truth, each above its sample."""
-        self._log(step, self.loss(unet))
+        self._log(step, self.losses(unet))
         drawn = [self._draw(sample) for sample in self.samples]
         rows = []
         for index, (sample, video) in enumerate(zip(self.samples, drawn, strict=True)):
@@ -58,39 +58,53 @@ class Validation:
     def measure_start(self, unet: torch.nn.Module) -> None:
         """Take the loss before the training, which the log then begins with."""
         training = unet.training
-        self.first_loss = self.loss(unet.eval())
+        self.first_losses = self.losses(unet.eval())
         unet.train(training)
 
     @torch.no_grad()
-    def loss(self, unet: torch.nn.Module) -> float:
-        """Mean error of v over the clips and over fixed levels and noise."""
-        vae, denoiser = self.pipe.vae, Denoiser(unet, self.edm)
-        encoder = ConditionEncoder(vae, self.pipe.image_encoder, self.pipe.feature_extractor)
-        quantiles = (torch.arange(LEVELS) + 0.5) / LEVELS
-        sigmas = (self.edm.sigma_mean + self.edm.sigma_std * torch.special.ndtri(quantiles)).exp()
+    def losses(self, unet: torch.nn.Module) -> dict[str, float]:
+        """Mean errors of v over the clips and over fixed levels and noise, by name; `loss` is that of all."""
         generator = torch.Generator().manual_seed(self.seed)
-        losses = []
-        for sample in self.samples:
-            frames, image = sample["pixel_values"].to(vae.device), sample["image"][None].to(vae.device)
-            x_0 = encoder.encode_latents(frames)[None].float() * vae.config.scaling_factor
-            noise = torch.randn(image.shape, generator=generator).to(image)
-            told = sample["fps"], sample["motion_bucket_id"], NOISE_AUG_STRENGTH
-            condition = encoder(image, len(frames), *told, noise)
-            for sigma in sigmas:
-                noise = torch.randn(x_0.shape, generator=generator).to(x_0)
-                losses.append(denoiser.loss(x_0, noise, sigma[None].to(x_0), condition))
-        return torch.cat(losses).mean().item()
+        found = [self._errors(unet, sample, generator) for sample in self.samples]
+        return {name: torch.stack([errors[name] for errors in found]).mean().item() for name in found[0]}
 
-    def _log(self, step: int, loss: float) -> None:
+    def _errors(self, unet, sample: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Mean error of v of one clip, by name."""
+        x_0, condition = self._encode(sample["pixel_values"])[None], self._condition(sample, generator)
+        errors = []
+        for sigma in self._levels():
+            noise = torch.randn(x_0.shape, generator=generator).to(x_0)
+            errors.append(Denoiser(unet, self.edm).loss(x_0, noise, sigma[None].to(x_0), condition))
+        return {"loss": torch.cat(errors).mean()}
+
+    def _levels(self) -> torch.Tensor:
+        quantiles = (torch.arange(LEVELS) + 0.5) / LEVELS
+        return (self.edm.sigma_mean + self.edm.sigma_std * torch.special.ndtri(quantiles)).exp()
+
+    def _encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """Scaled latents (F, C, h, w): the mode of the posterior."""
+        vae = self.pipe.vae
+        return self._encoder().encode_latents(frames.to(vae.device)).float() * vae.config.scaling_factor
+
+    def _condition(self, sample: dict, generator: torch.Generator) -> Condition:
+        image = sample["image"][None].to(self.pipe.vae.device)
+        noise = torch.randn(image.shape, generator=generator).to(image)
+        told = sample["fps"], sample["motion_bucket_id"], NOISE_AUG_STRENGTH
+        return self._encoder()(image, len(sample["pixel_values"]), *told, noise)
+
+    def _encoder(self) -> ConditionEncoder:
+        return ConditionEncoder(self.pipe.vae, self.pipe.image_encoder, self.pipe.feature_extractor)
+
+    def _log(self, step: int, losses: dict[str, float]) -> None:
         path = self.folder / "loss.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         log = JsonLog(path, step - 1)
-        if self.first_loss is not None:
+        if self.first_losses is not None:
             log = JsonLog(path, 0)
-            log.write({"step": 0, "loss": self.first_loss})
-            self.first_loss = None
-        log.write({"step": step, "loss": loss})
-        tqdm.write(f"step {step}: loss {loss:.4f} on clips held out")
+            log.write({"step": 0, **self.first_losses})
+            self.first_losses = None
+        log.write({"step": step, **losses})
+        tqdm.write(f"step {step}: loss {losses['loss']:.4f} on clips held out")
 
     def _draw(self, sample: dict[str, torch.Tensor]) -> torch.Tensor:
         """Frames (F, 3, H, W) in [-1, 1], with guidance as the pipeline has it."""

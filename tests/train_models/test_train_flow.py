@@ -4,13 +4,15 @@ import json
 
 import pytest
 import torch
+from diffusers import AutoencoderKLTemporalDecoder
+from PIL import Image
 from safetensors.torch import load_file
 
 import patch
 from run_models import run_flow_video, run_svd_flow
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models import train_flow_video, train_svd_flow
-from utils.data.flow_clips import FlowClips, read_flow_clips
+from utils.data.flow_clips import FlowClips, make_flow_dataset, read_flow_clips
 from utils.edm import EDM, ConditionEncoder
 from utils.flow.code import FlowCode
 from utils.flow.files import read_flo
@@ -247,3 +249,86 @@ def test_a_mode_that_lacks_its_input_is_refused(flags, message, tmp_path):
 def test_bad_values_are_refused_in_a_sentence(base, clips, tmp_path, flags, message):
     with pytest.raises(ValueError, match=message):
         train(train_flow_video, base, clips, tmp_path / "out", *flags)
+
+
+def read_dataset(script, base, clips, cache_dir, *flags):
+    """What is trained on, and the autoencoder that encodes it."""
+    sizes = ["--num_frames", F, "--height", SIZE, "--width", SIZE, "--cache_dir", cache_dir]
+    args = script.make_parser().parse_args(
+        ["--train_data_dir", str(clips), "--output_dir", "o", *map(str, sizes + [*flags])]
+    )
+    vae = AutoencoderKLTemporalDecoder.from_pretrained(base / "vae")
+    return make_flow_dataset(read_flow_clips(args), vae, PROCEDURAL, FlowCode(), args), vae
+
+
+def test_cached_stretches_have_the_latents_of_their_own_frames_and_flow(base, clips, tmp_path):
+    flags = ["--cache_latents", "--clip_frames", 4]
+    cached, vae = read_dataset(train_flow_video, base, clips, tmp_path, *flags)
+    whole, _ = read_dataset(train_flow_video, base, clips, tmp_path, "--num_frames", 4, "--first_frames")
+    videos = [whole[i]["pixel_values"] for i in range(2)]
+    flows = [FlowCode().to_flow(whole[i]["flow_pixel_values"]) for i in range(2)]
+    starts = set()
+    for index in [0, 1] * 8:
+        sample = cached[index]
+        video = videos[index]
+        start = min(range(2), key=lambda s: float((video[s] - sample["image"]).abs().max()))
+        starts.add(start)
+        stretch = {
+            "pixel_values": video[start : start + F],
+            "flow_pixel_values": FlowCode().to_pictures(flows[index][start : start + F - 1]),
+        }
+        for pictures, latents in (("pixel_values", "latents"), ("flow_pixel_values", "flow_latents")):
+            posterior = vae.encode(stretch[pictures]).latent_dist
+            drawn = (sample[latents] - posterior.mean) / posterior.std
+            assert sample[latents].shape == posterior.mean.shape
+            assert drawn.abs().max() < 6 and 0.9 < drawn.std() < 1.1
+        assert float((sample["image"] - video[start]).abs().max()) < 0.01
+    assert starts == {0, 1}
+
+
+def test_a_cache_of_other_flow_pictures_is_another(base, clips, tmp_path):
+    for flags in ([], ["--random_flip"]):
+        read_dataset(train_svd_flow, base, clips, tmp_path, "--cache_latents", *flags)
+    assert len(list(tmp_path.glob("flow-*"))) == 2
+    args = arguments(train_svd_flow, "--cache_latents", "--cache_dir", tmp_path, "--num_frames", F, "--height", SIZE)
+    args.train_data_dir, args.width = str(clips), SIZE
+    vae = AutoencoderKLTemporalDecoder.from_pretrained(base / "vae")
+    code = FlowCode(FlowPicture(8.0))
+    make_flow_dataset(read_flow_clips(args), vae, PROCEDURAL, code, args)
+    assert len(list(tmp_path.glob("flow-*"))) == 3
+
+
+@pytest.mark.parametrize("script", [train_svd_flow, train_flow_video])
+def test_a_run_with_a_cache_validates_on_clips_held_out(script, base, clips, tmp_path):
+    flags = ["--cache_latents", "--clip_frames", 4, "--cache_dir", tmp_path / "cache", "--held_out_clips", 1]
+    flags += ["--validation_steps", 1, "--num_inference_steps", 1, "--random_flip"]
+    train(script, base, clips, tmp_path / "out", *flags)
+    log = [json.loads(line) for line in (tmp_path / "out/validation/loss.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [0, 1, 2]
+    assert log[0]["loss"] != log[2]["loss"]
+    rows = {train_svd_flow: 3, train_flow_video: 4}[script]
+    assert Image.open(tmp_path / "out/validation/000002_samples.png").size == (F * SIZE, rows * SIZE)
+    if script is train_flow_video:
+        means = [log[0][name] for name in train_flow_video.MODES]
+        assert log[0]["loss"] == pytest.approx(sum(means) / 3, rel=1e-4)
+
+
+def test_clips_held_out_are_not_trained_on(base, clips, tmp_path):
+    every, _ = read_dataset(train_svd_flow, base, clips, tmp_path)
+    kept, _ = read_dataset(train_svd_flow, base, clips, tmp_path, "--held_out_clips", 1)
+    assert (len(every), len(kept)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--clip_frames", 4], "is of --cache_latents"),
+        (["--cache_latents", "--clip_frames", 2], "no room"),
+        (["--cache_latents", "--clip_frames", 4, "--first_frames"], "leave --clip_frames"),
+        (["--validation_steps", 1], "needs --held_out_clips"),
+        (["--held_out_clips", 2], "to train on"),
+    ],
+)
+def test_caches_and_validation_that_cannot_be_are_refused(base, clips, tmp_path, flags, message):
+    with pytest.raises(ValueError, match=message):
+        train(train_svd_flow, base, clips, tmp_path / "out", *flags)

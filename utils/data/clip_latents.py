@@ -83,6 +83,9 @@ class CachedClips(Dataset):
     def __getitem__(self, index: int) -> dict:
         stride, numbers = self._draw_frames()
         row = index if self.flips == 1 else index + len(self) * int(torch.randint(self.flips, ()))
+        return self._sample(row, stride, numbers)
+
+    def _sample(self, row: int, stride: int, numbers: list[int]) -> dict:
         sample = {
             "latents": torch.stack([draw_posterior(self.latents[row, number]) for number in numbers]),
             "image": to_pixels(self.frames[row, numbers[:1]])[0],
@@ -118,14 +121,14 @@ def cache_clips(
     options = dataset.options
     settings = [options.num_frames, options.height, options.width, options.frame_stride, options.fps]
     scoring = [buckets.short_side, buckets.time_step, buckets.backend]
-    clips = [_identity(record) for record in dataset.records]
+    clips = [clip_identity(record) for record in dataset.records]
     key = cache_key(clips, settings, options.random_flip, scoring, weights_digest(vae))
     folder = Path(cache_dir) / f"clips-{key}"
     build_once(folder, lambda temporary: _write(dataset, vae, temporary, buckets))
     return folder
 
 
-def _identity(record: VideoRecord) -> list:
+def clip_identity(record: VideoRecord) -> list:
     """What tells one state of a clip from another without reading it."""
     file = record.video if isinstance(record.video, Path) else record.video.archive
     return [record.key, str(file.resolve()), file.stat().st_mtime_ns, record.fps]
@@ -150,12 +153,13 @@ def _write(dataset: VideoDataset, vae: nn.Module, folder: Path, buckets: MotionB
         }
         for name, value in row.items():
             if name not in arrays:
-                arrays[name] = _open(folder / f"{name}.npy", len(dataset) * flips, value)
+                arrays[name] = open_array(folder / f"{name}.npy", len(dataset) * flips, value)
             arrays[name][index] = value
     for array in arrays.values():
         array.flush()
 
 
-def _open(path: Path, count: int, value: np.ndarray) -> np.ndarray:
+def open_array(path: Path, count: int, value: np.ndarray) -> np.ndarray:
+    """A file of `count` values like this one, to be filled; moments of latents in half precision."""
     kind = np.float16 if value.ndim == 5 else value.dtype
     return np.lib.format.open_memmap(path, "w+", kind, (count, *value.shape))
