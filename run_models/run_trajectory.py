@@ -1,0 +1,172 @@
+"""Draws a video that begins with a picture and follows dragged points, by Stable Video Diffusion.
+
+python run_models/run_trajectory.py --adapter outputs/flow_video --input_image photo.png --tracks tracks.json --output_dir outputs/drag
+python run_models/run_trajectory.py --adapter … --input_image photo.png --tracks tracks.npy --method guided --output_dir …
+
+Writes video.mp4, tracks.png (wanted paths in green and those of the drawn flow in red, over the first frame and over each),
+flow_000.flo and on, one for each step, flow.png and flow.mp4.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from pipelines.pipeline_trajectory import METHODS, StableVideoDiffusionTrajectoryPipeline
+from pipelines.steering import GUIDANCES, Guidance
+from pipelines.video_inputs import (
+    add_sampling_arguments,
+    check_sampling,
+    check_size,
+    read_pixels,
+    sampling_options,
+)
+from utils.arguments import parse_args, run_script
+from utils.draw_tracks import track_sheet
+from utils.files import replacing
+from utils.flow.results import check_output_folder, write_flow_results
+from utils.images import image_size
+from utils.metrics.trajectory import follow_flow
+from utils.pretrained import DTYPES, check_device, loading
+from utils.processes import process_state
+from utils.track_files import LAYOUTS, read_track_file
+from utils.tracks import Tracks
+from utils.training_arguments import positive_float, positive_int
+from utils.video import write_video
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_file_arguments(parser.add_argument_group("files and machine"))
+    add_track_arguments(parser.add_argument_group("how tracks are followed"))
+    group = parser.add_argument_group("sampling")
+    add_sampling_arguments(group)
+    add = group.add_argument
+    add(
+        "--joint_guidance_scale", type=float, default=0.0, help="how much more video and flow heed each other; 0 is off"
+    )
+    add("--seed", type=int, default=0)
+    add(
+        "--num_frames", type=positive_int, help="by default the model's; tracks of another length are resampled in time"
+    )
+    add("--height", type=positive_int)
+    add("--width", type=positive_int, help="by default the picture's shape at the model's number of pixels")
+    add("--decode_chunk_size", type=positive_int, help="frames decoded at once; by default all")
+    return parser
+
+
+def add_file_arguments(group) -> None:
+    add = group.add_argument
+    add("--model_dir", default=str(REPOSITORY / "weights/tiny_svd"), help="folder or hub name of the base")
+    add("--adapter", required=True, help="file or folder of train_flow_video.py")
+    add("--input_image", required=True)
+    add("--tracks", required=True, help=".json (docs/trajectory.md) or .npy (N, F, 2), in pixels of the input picture")
+    add(
+        "--tracks_layout",
+        choices=LAYOUTS,
+        default="points",
+        help="of .npy: whether corners of a box come before the points",
+    )
+    add("--output_dir", required=True)
+    add("--overwrite", action="store_true", help="accept an output_dir with content")
+    add("--device", help="by default the one that Accelerate gives to the process")
+    add("--dtype", choices=DTYPES, default="float32")
+
+
+def add_track_arguments(group) -> None:
+    add, guidance = group.add_argument, Guidance()
+    add("--method", choices=METHODS, default="coarse")
+    add(
+        "--reach",
+        type=positive_float,
+        help="pixels of the video over which a drag falls off; by default 1/8 of its shorter side",
+    )
+    add(
+        "--radius",
+        type=positive_float,
+        help="pixels around a point that move as it does; by default 1/32 of the shorter side",
+    )
+    add(
+        "--flow_strength",
+        type=float,
+        default=0.6,
+        help="of coarse: share of the steps that the flow takes; 0 keeps the guess",
+    )
+    add("--guidance", choices=GUIDANCES, default=guidance.kind, help="of guided: how the flow is led")
+    add(
+        "--guidance_strength",
+        type=float,
+        default=guidance.strength,
+        help="of guided: share of the change that is taken",
+    )
+    add("--guidance_steps", type=float, default=guidance.steps, help="of guided: share of the steps that are guided")
+    add(
+        "--guidance_iterations",
+        type=positive_int,
+        default=guidance.iterations,
+        help="of guided: gradient steps in each",
+    )
+    add("--gradient_checkpointing", action="store_true", help="of guided: less memory for the gradient, and more time")
+
+
+def main(argv=None) -> list[Path]:
+    """Runs the script and returns the files."""
+    args = parse_args(make_parser(), argv)
+    guidance = check(args)
+    file = read_track_file(args.tracks, *image_size(args.input_image), args.tracks_layout)
+    pipe = load_pipeline(args)
+    check_size(args, pipe)
+    pixels = read_pixels(args, pipe, Path(args.input_image))
+    H, W = pixels.shape[-2:]
+    tracks = file.on_video(args.num_frames or pipe.unet.config.num_frames, W, H)
+    options = sampling_options(args, args.seed) | {"joint_guidance_scale": args.joint_guidance_scale}
+    options |= {"decode_chunk_size": args.decode_chunk_size, "reach": args.reach, "radius": args.radius}
+    out = pipe(pixels[None], tracks, args.method, args.flow_strength, guidance, output_type="pt", **options)
+    return write_results(Path(args.output_dir), out.frames[0] * 2 - 1, out.flows[0], pixels, tracks, args.fps)
+
+
+def check(args) -> Guidance:
+    """One sentence about what would fail after a long time; returns how the flow is led."""
+    check_sampling(args)
+    check_output_folder(args.output_dir, args.overwrite)
+    image_size(args.input_image)
+    if not 0 <= args.flow_strength <= 1:
+        raise ValueError(f"--flow_strength {args.flow_strength} is not between 0 and 1.")
+    if args.device:
+        check_device(args.device)
+    return Guidance(
+        args.guidance, args.guidance_strength, args.guidance_steps, args.guidance_iterations, args.decode_chunk_size
+    )
+
+
+def load_pipeline(args) -> StableVideoDiffusionTrajectoryPipeline:
+    with loading(args.model_dir):
+        pipe = StableVideoDiffusionTrajectoryPipeline.from_pretrained(args.model_dir, dtype=DTYPES[args.dtype])
+    pipe.load_flow_adapter(args.adapter)
+    for network in (pipe.unet, pipe.vae):
+        network.requires_grad_(False)  # a gradient by latents needs none by weights
+    if args.gradient_checkpointing:
+        pipe.unet.enable_gradient_checkpointing()
+    return pipe.to(args.device or process_state().device)
+
+
+def write_results(
+    folder: Path, video: torch.Tensor, flow: torch.Tensor, image: torch.Tensor, tracks: Tracks, fps: float
+) -> list[Path]:
+    """Files of a video (F, 3, H, W) in [-1, 1], its flow (F - 1, 2, H, W), and the ways of its points."""
+    files = write_flow_results(folder, flow, image, fps)
+    write_video(folder / "video.mp4", video, fps)
+    obtained = follow_flow(tracks.points[0], flow.float().cpu())
+    with replacing(folder / "tracks.png") as temporary:
+        track_sheet(video, tracks.points, obtained).save(temporary, format="PNG")
+    print(f"Written: video.mp4, tracks.png and {len(flow)} flows in {folder}")
+    if obtained.shape[1]:
+        error = (obtained - tracks.points).norm(dim=-1)[1:].mean()
+        print(f"By its flow the points are {error:.2f} pixels from where they were asked to be, on average.")
+    return [*files, folder / "video.mp4", folder / "tracks.png"]
+
+
+if __name__ == "__main__":
+    run_script(main)

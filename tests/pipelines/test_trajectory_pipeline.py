@@ -1,0 +1,222 @@
+"""Videos that follow tracks: what each way of following does to flow and video."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+import patch
+from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
+from pipelines.pipeline_trajectory import StableVideoDiffusionTrajectoryPipeline
+from pipelines.steering import FLOW, GUIDANCES, FlowSteer, Guidance
+from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.camera_flow import camera_flow
+from utils.flow.code import FlowCode
+from utils.joint import LatentScale
+from utils.tracks import Tracks, dense_flow, known_flow
+
+F, SIZE = 4, 32
+CODE = FlowCode(scale=LatentScale(0.1, 0.7))
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    pipe = StableVideoDiffusionTrajectoryPipeline(**tiny_video_pipeline().components)
+    pipe.set_progress_bar_config(disable=True)
+    patch.add_joint(pipe.unet, "flow", rank=2, post="aligned")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in patch.joint_parameters(pipe.unet, "flow"):
+            parameter.normal_(std=0.1, generator=generator)
+    pipe.unet.requires_grad_(False)
+    pipe.register_flow_adapter("flow", CODE)
+    return pipe
+
+
+def make_tracks(step=(3.0, 1.0), **options):
+    k = torch.arange(F)[:, None, None]
+    points = torch.tensor([[[9.0, 9.0], [22.0, 20.0]]]) + k * torch.tensor([[step, (0.0, 0.0)]])
+    return Tracks(points, SIZE, SIZE, **options)
+
+
+def random_images(count=1):
+    return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def draw(pipe, tracks=None, images=None, **changes):
+    options = {"num_inference_steps": 3, "output_type": "pt", "generator": torch.Generator().manual_seed(3)}
+    images = random_images() if images is None else images
+    return pipe(images, make_tracks() if tracks is None else tracks, **options | changes)
+
+
+def draw_free(pipe):
+    """Without tracks, from the same noise."""
+    plain = StableVideoDiffusionJointPipeline(**pipe.components)
+    plain.set_progress_bar_config(disable=True)
+    plain.register_flow_adapter("flow", CODE)
+    generator = torch.Generator().manual_seed(3)
+    return plain(random_images(), num_inference_steps=3, output_type="pt", generator=generator)
+
+
+def miss(flow, tracks):
+    """Mean squared distance of the flow's picture from the wanted one where that is known."""
+    wanted, known = known_flow(tracks)
+    encode = CODE.picture.encode
+    return float((encode(flow[0]) - encode(wanted)).square().mul(known).sum() / known.sum())
+
+
+def test_coarse_is_the_joint_pipeline_from_the_dense_guess(pipe):
+    tracks = make_tracks()
+    joint = super(StableVideoDiffusionTrajectoryPipeline, pipe).__call__
+    expected = joint(
+        random_images(), flow=dense_flow(tracks)[None], flow_strength=0.5, num_inference_steps=3, output_type="pt",
+        generator=torch.Generator().manual_seed(3),
+    )  # fmt: skip
+    out = draw(pipe, tracks, flow_strength=0.5)
+    assert torch.equal(out.flows, expected.flows) and torch.equal(out.frames, expected.frames)
+    assert not torch.equal(out.flows, draw(pipe, make_tracks((-3.0, 1.0)), flow_strength=0.5).flows)
+
+
+def test_a_coarse_flow_that_takes_no_step_is_the_guess_and_is_run_once(pipe):
+    rows = []
+    handle = pipe.unet.register_forward_pre_hook(lambda unet, args: rows.append(len(args[0])))
+    out = draw(pipe, flow_strength=0)
+    handle.remove()
+    assert torch.equal(out.flows[0], dense_flow(make_tracks()))
+    assert rows == [2, 2, 2, 2]  # the flow's rows once, then those of the video in each of 3 steps
+
+
+@pytest.mark.parametrize("kind", ["gradient", "decoder_gradient"])
+def test_a_gradient_brings_the_flow_nearer_to_the_tracks_than_no_guidance_does(pipe, kind):
+    tracks = make_tracks()
+    free = draw_free(pipe)
+    led = draw(pipe, tracks, method="guided", guidance=Guidance(kind, steps=1.0, iterations=3))
+    assert miss(led.flows, tracks) < 0.7 * miss(free.flows, tracks)
+
+
+def test_more_gradient_steps_bring_it_nearer(pipe):
+    few, many = (
+        draw(pipe, method="guided", guidance=Guidance("decoder_gradient", steps=1.0, iterations=n)) for n in (1, 6)
+    )
+    assert miss(many.flows, make_tracks()) < miss(few.flows, make_tracks())
+
+
+def test_only_the_gradient_through_the_network_changes_the_estimate_of_the_video(pipe):
+    pixels = random_images()
+    inputs = pipe.prepare(pixels, F, 3, generator=torch.Generator().manual_seed(0))
+    sides = pipe.prepare_sides(inputs, None, None, [1, 1], torch.Generator().manual_seed(0), None)
+    seen = {}
+
+    def estimate(sides):
+        mixed = sides[0].latents + 0.1 * sides[1].latents.tanh()
+        return {0: sides[0].latents / 700, 1: mixed / 700}
+
+    flow, known = (part[None] for part in known_flow(make_tracks()))
+    for kind in ("gradient", "decoder_gradient"):
+        seen[kind] = FlowSteer(pipe, flow, known, Guidance(kind))(estimate, sides, 0)
+    free = estimate(sides)
+    assert torch.equal(seen["decoder_gradient"][0], free[0])
+    assert not torch.equal(seen["gradient"][0], free[0])
+    assert all(not torch.equal(part[FLOW], free[FLOW]) for part in seen.values())
+
+
+def test_a_gradient_step_is_what_differences_of_the_error_say(pipe):
+    y = torch.randn(1, F, 4, SIZE // 4, SIZE // 4, generator=torch.Generator().manual_seed(1))
+    direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(2))
+    flow, known = (part[None] for part in known_flow(make_tracks()))
+    steer = FlowSteer(pipe, flow, known, Guidance(decode_chunk_size=F))
+    expected = (
+        steer.decoder_gradient(y + 1e-2 * direction)[0] - steer.decoder_gradient(y - 1e-2 * direction)[0]
+    ) / 2e-2
+    assert torch.allclose((steer.decoder_gradient(y)[1] * direction).sum(), expected, rtol=0.02)
+
+
+def test_replacement_sets_the_known_pixels_of_the_estimate_and_no_others(pipe, monkeypatch):
+    """With an autoencoder that loses nothing: latents are the mean colours of 4x4 blocks."""
+
+    def encode(frames):
+        means = functional.avg_pool2d(frames.flatten(0, 1), 4).unflatten(0, frames.shape[:2])
+        return functional.pad(means, (0, 0, 0, 0, 0, 1))
+
+    monkeypatch.setattr(pipe, "encode_frames", encode)
+    monkeypatch.setattr(pipe, "decode", lambda y, chunk: y[:, :, :3].repeat_interleave(4, -1).repeat_interleave(4, -2))
+    known = torch.zeros(1, F - 1, 1, SIZE, SIZE, dtype=torch.bool)
+    known[..., 8:16, 4:12] = True
+    wanted = torch.tensor([3.0, -2.0]).view(1, 1, 2, 1, 1).expand(1, F - 1, 2, SIZE, SIZE)
+    steer = FlowSteer(pipe, wanted, known, Guidance("replace"))
+    y = torch.randn(1, F, 4, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.3
+    led = steer.set_known({0: y, FLOW: y})
+    before, after = (CODE.to_flow(pipe.decode(CODE.scale.denormalize(x), None)) for x in (y, led[FLOW]))
+    assert torch.allclose(after[..., 8:16, 4:12], wanted[..., 8:16, 4:12], atol=1e-4)
+    assert torch.allclose(after.masked_fill(known, 0), before.masked_fill(known, 0), atol=1e-4)
+    assert torch.equal(led[0], y)
+
+
+@pytest.mark.parametrize("kind", GUIDANCES)
+def test_guidance_depends_on_the_tracks_and_on_nothing_that_is_drawn_anew(pipe, kind):
+    guidance = Guidance(kind, steps=0.5)
+    first, second = (draw(pipe, method="guided", guidance=guidance) for _ in range(2))
+    other = draw(pipe, make_tracks((-3.0, 2.0)), method="guided", guidance=guidance)
+    assert torch.equal(first.flows, second.flows) and torch.equal(first.frames, second.frames)
+    assert not torch.allclose(first.flows, other.flows, atol=1e-4)
+
+
+def test_steps_after_the_guided_share_are_the_networks_own(pipe):
+    calls = []
+    steer = FlowSteer(pipe, *(part[None] for part in known_flow(make_tracks())), Guidance("replace", steps=0.5))
+    steer.set_known = lambda clean: calls.append(clean) or clean
+    super(StableVideoDiffusionTrajectoryPipeline, pipe).__call__(
+        random_images(), num_inference_steps=4, steer=steer, output_type="latent"
+    )
+    assert len(calls) == 2
+
+
+def test_a_static_region_is_led_to_stand_still(pipe):
+    static = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    static[20:30, 2:14] = True
+    tracks = make_tracks(static=static)
+    led = draw(pipe, tracks, method="guided", guidance=Guidance("decoder_gradient", steps=1.0, iterations=4))
+    encoded = CODE.picture.encode(draw_free(pipe).flows)[..., static], CODE.picture.encode(led.flows)[..., static]
+    assert encoded[1].square().mean() < encoded[0].square().mean()
+
+
+def test_each_picture_of_a_batch_follows_its_own_tracks(pipe):
+    images, tracks = random_images(2), [make_tracks(), make_tracks((-2.0, 0.0))]
+    guidance = Guidance("decoder_gradient", steps=1.0)
+
+    def generators(*seeds):
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    both = draw(pipe, tracks, images, method="guided", guidance=guidance, generator=generators(1, 2))
+    alone = draw(pipe, tracks[1], images[1:], method="guided", guidance=guidance, generator=generators(2))
+    assert torch.allclose(both.flows[1], alone.flows[0], atol=1e-2)
+    assert not torch.allclose(both.flows[0], both.flows[1], atol=1e-1)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"method": "magic"}, "'magic' is unknown"),
+        ({"tracks": make_tracks((17.0, 0.0))}, "move 17.0 pixels .* holds 16"),
+        ({"tracks": make_tracks().resized(64, 32)}, "64x32 pixels and the picture of 32x32"),
+        ({"tracks": [make_tracks(), make_tracks()]}, "tracks for 2 videos and 1 pictures"),
+        ({"flow_strength": 2.0}, "between 0 and 1"),
+        ({"tracks": make_tracks(camera=camera_flow("pan_left", 30, F, SIZE, SIZE))}, "slower camera"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_a_sentence(pipe, changes, message):
+    with pytest.raises(ValueError, match=message):
+        draw(pipe, **changes)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"kind": "hope"}, "'hope' is unknown"),
+        ({"strength": 0}, "positive"),
+        ({"steps": 1.2}, "share"),
+        ({"iterations": 0}, "positive"),
+    ],
+)
+def test_guidance_out_of_its_range_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Guidance(**values)

@@ -1,0 +1,243 @@
+"""Tracks: what a file says, where it lands in a video, and the flow that it means."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from utils.camera_flow import camera_flow
+from utils.images import cover
+from utils.metrics.trajectory import follow_flow
+from utils.track_files import read_track_file
+from utils.tracks import Tracks, dense_flow, known_flow, look_up
+
+W, H, F = 32, 24, 5
+
+
+def write(tmp_path, **content):
+    path = tmp_path / "tracks.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def straight(start, step, frames=F):
+    return [[start[0] + k * step[0], start[1] + k * step[1]] for k in range(frames)]
+
+
+def make_tracks(*paths, **options):
+    return Tracks(torch.tensor(paths, dtype=torch.float32).transpose(0, 1), W, H, **options)
+
+
+def follow(preset, speed, point):
+    return follow_flow(torch.tensor([point]), camera_flow(preset, speed, F, W, H))[:, 0]
+
+
+@pytest.mark.parametrize(
+    "preset, step", [("pan_left", (2, 0)), ("pan_right", (-2, 0)), ("tilt_up", (0, 2)), ("tilt_down", (0, -2))]
+)
+def test_a_pan_shifts_every_pixel_against_the_camera_by_its_speed(preset, step):
+    flow = camera_flow(preset, 2, F, W, H)
+    assert flow.shape == (F - 1, 2, H, W)
+    assert torch.equal(flow, torch.tensor(step, dtype=torch.float32).view(1, 2, 1, 1).expand_as(flow))
+
+
+def test_a_zoom_leaves_the_middle_and_grows_by_its_factor_in_each_frame():
+    middle = [(W - 1) / 2, (H - 1) / 2]
+    assert torch.allclose(follow("zoom_in", 1.1, middle), torch.tensor(middle).expand(F, 2), atol=1e-5)
+    points = follow("zoom_in", 1.1, [middle[0] + 2, middle[1] - 1])
+    grown = torch.tensor(middle) + torch.tensor([2.0, -1.0]) * 1.1 ** torch.arange(F)[:, None]
+    assert torch.allclose(points, grown, atol=1e-4)
+
+
+def test_zooming_out_undoes_zooming_in():
+    point = [20.0, 9.0]
+    there = follow("zoom_in", 1.05, point)[-1]
+    assert torch.allclose(follow("zoom_out", 1.05, there.tolist())[-1], torch.tensor(point), atol=1e-4)
+
+
+def test_a_camera_rolled_to_the_left_turns_the_picture_with_the_clock():
+    points = follow("roll_left", 10, [(W - 1) / 2 + 5, (H - 1) / 2])
+    angle = torch.deg2rad(10.0 * torch.arange(F))
+    expected = torch.stack([(W - 1) / 2 + 5 * angle.cos(), (H - 1) / 2 + 5 * angle.sin()], dim=1)  # y points down
+    assert torch.allclose(points, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("preset, speed", [("pan", 1), ("pan_left", 0), ("zoom_in", 0.9), ("pan_left", float("nan"))])
+def test_a_camera_that_cannot_be_is_refused(preset, speed):
+    with pytest.raises(ValueError, match="camera|zoom"):
+        camera_flow(preset, speed, F, W, H)
+
+
+def test_a_track_of_another_length_is_linear_in_time_between_its_points(tmp_path):
+    path = write(tmp_path, tracks=[[[2, 3], [6, 3], [6, 11]], straight((4, 4), (1, 1), 9)])
+    points = read_track_file(path, W, H).on_video(F, W, H).points
+    assert torch.allclose(points[:, 0], torch.tensor([[2, 3], [4, 3], [6, 3], [6, 7], [6, 11.0]]))
+    assert torch.allclose(points[:, 1], torch.tensor(straight((4.0, 4.0), (2, 2))))
+
+
+def test_an_array_says_what_the_same_json_says(tmp_path):
+    tracks = [straight((2, 3), (1, 2)), straight((20, 4), (-3, 1))]
+    np.save(tmp_path / "tracks.npy", np.array(tracks, np.float64))
+    first = read_track_file(write(tmp_path, tracks=tracks), W, H).on_video(F, W, H)
+    second = read_track_file(tmp_path / "tracks.npy", W, H).on_video(F, W, H)
+    assert torch.equal(first.points, second.points)
+    assert second.points.shape == (F, 2, 2)
+
+
+def test_the_size_that_a_file_names_scales_its_pixels(tmp_path):
+    content = {"tracks": [straight((8, 8), (4, 2))], "static_regions": [[40, 2, 47, 9]]}
+    content["camera"] = {"preset": "pan_left", "speed": 3}
+    tracks = read_track_file(write(tmp_path, width=2 * W, height=2 * H, **content), W, H).on_video(F, W, H)
+    assert torch.allclose(tracks.points[:, 0], torch.tensor(straight((3.75, 3.75), (2.0, 1.0))))
+    assert torch.equal(tracks.camera[:, 0], torch.full((F - 1, H, W), 1.5))
+    region = tracks.static.nonzero()
+    assert region.min(dim=0).values.tolist() == [1, 20] and region.max(dim=0).values.tolist() == [4, 23]
+
+
+@pytest.mark.parametrize("size", [(48, 32), (32, 48), (40, 90), (64, 48)])
+def test_a_point_lands_where_its_pixel_lands_when_the_picture_is_cut_to_the_video(tmp_path, size):
+    width, height = size
+    picture = torch.zeros(1, height, width) - 1
+    x, y = width // 2 + 2, height // 2 - 3
+    picture[0, y, x] = 1
+    small = cover(picture, (24, 32))[0] + 1
+    rows, columns = torch.meshgrid(torch.arange(24.0), torch.arange(32.0), indexing="ij")
+    found = [float((small * places).sum() / small.sum()) for places in (columns, rows)]
+    path = write(tmp_path, tracks=[[[x, y], [x, y]]])
+    tracks = read_track_file(path, width, height).on_video(F, 32, 24)
+    assert tracks.points[0, 0].tolist() == pytest.approx(found, abs=0.05)  # the filter moves a mean a little
+
+
+def test_static_points_are_tracks_that_stay_and_regions_a_mask(tmp_path):
+    path = write(tmp_path, tracks=[straight((2, 2), (1, 0))], static_points=[[9, 8]], static_regions=[[10, 4, 12, 5]])
+    tracks = read_track_file(path, W, H).on_video(F, W, H)
+    assert torch.equal(tracks.points[:, 1], torch.tensor([9.0, 8.0]).expand(F, 2))
+    assert tracks.moving.tolist() == [True, False]
+    expected = torch.zeros(H, W, dtype=torch.bool)
+    expected[4:6, 10:13] = True
+    assert torch.equal(tracks.static, expected)
+
+
+def test_a_region_smaller_than_a_pixel_of_the_video_still_has_one(tmp_path):
+    path = write(tmp_path, static_regions=[[100, 100, 101, 101]])
+    assert read_track_file(path, 16 * W, 16 * H).on_video(F, W, H).static.sum() == 1
+
+
+def test_resizing_scales_points_vectors_and_camera_alike():
+    camera = camera_flow("pan_left", 2.0, F, W, H)
+    static = torch.zeros(H, W, dtype=torch.bool)
+    static[7, 9] = True
+    tracks = make_tracks(straight((7.5, 7.5), (2, 1)), camera=camera, static=static).resized(W // 2, 2 * H)
+    assert torch.allclose(tracks.points[:, 0], torch.tensor(straight((3.5, 15.5), (1.0, 2.0))))
+    assert torch.allclose(tracks.camera[:, 0], torch.ones(()))
+    assert tracks.static.nonzero().tolist() == [[14, 4], [15, 4]]
+
+
+def test_the_guess_is_exactly_the_vector_at_each_point_even_where_points_are_near():
+    tracks = make_tracks(straight((8, 8), (2, 1)), straight((13, 8), (2, -1)), straight((25, 20), (0, 0)))
+    flow = dense_flow(tracks)
+    for k in range(F - 1):
+        for place, vector in zip(tracks.points[k], tracks.vectors[k], strict=True):
+            x, y = place.long().tolist()
+            assert torch.equal(flow[k, :, y, x], vector)
+
+
+def test_the_guess_falls_off_to_nothing_and_in_between_it_follows_the_nearer_point():
+    flow = dense_flow(make_tracks(straight((6, 6), (1, 0))), reach=2.0)
+    assert flow[0, :, H - 1, W - 1].abs().max() < 1e-6
+    along = flow[0, 0, 6, 6:16]
+    assert (along.diff() <= 0).all() and 0 < float(along[3]) < 1
+
+
+def test_the_guess_falls_off_to_the_move_of_the_camera():
+    camera = camera_flow("zoom_in", 1.05, F, W, H)
+    tracks = make_tracks(straight((6, 6), (1, 0)), camera=camera)
+    flow = dense_flow(tracks, reach=2.0)
+    assert torch.allclose(flow[:, :, 20, 28], camera[:, :, 20, 28])
+    assert torch.allclose(look_up(flow[0], tracks.points[0]), tracks.vectors[0])
+
+
+def test_a_static_region_does_not_move_in_the_guess_whatever_camera_and_neighbours_do():
+    static = torch.zeros(H, W, dtype=torch.bool)
+    static[10:16, 18:26] = True
+    tracks = make_tracks(straight((15, 12), (0, 1)), camera=camera_flow("pan_left", 2, F, W, H), static=static)
+    known, flow = known_flow(tracks, radius=1.0)[1], dense_flow(tracks, radius=1.0)
+    assert known[:, 0, static].all()
+    assert (flow[:, :, static] == 0).all()
+    assert (flow[:, :, 0, 0] != 0).any()
+
+
+def test_without_a_camera_only_discs_and_static_parts_are_known():
+    flow, known = known_flow(make_tracks(straight((8, 8), (2, 1))), radius=2.0)
+    rows, columns = torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij")
+    for k in range(F - 1):
+        disc = (rows - 8 - k) ** 2 + (columns - 8 - 2 * k) ** 2 <= 4
+        assert torch.equal(known[k, 0], disc)
+        assert torch.equal(flow[k][:, disc], torch.tensor([2.0, 1.0])[:, None].expand(2, int(disc.sum())))
+
+
+def test_the_smallest_disc_still_has_a_pixel():
+    assert known_flow(make_tracks(straight((8.5, 8.5), (0, 0))), radius=0.1)[1].sum(dim=(1, 2, 3)).min() >= 1
+
+
+def test_a_published_file_of_boxes_is_recognised_and_read_as_the_way_of_their_middles(shared_media):
+    path = shared_media / "traj28.npy"
+    with pytest.raises(ValueError, match="--tracks_layout box"):
+        read_track_file(path, 1024, 576)
+    tracks = read_track_file(path, 1024, 576, layout="box").on_video(14, 1024, 576)
+    assert tracks.points.shape == (14, 2, 2)
+    assert tracks.points[0].tolist() == [[429, 125], [578, 187]]
+    assert tracks.points[-1].tolist() == [[471, 149], [505, 155]]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ({}, "asks for nothing"),
+        ({"track": []}, "unknown key 'track'"),
+        ({"tracks": [[[40, 2], [3, 4]]]}, r"\(40, 2\) outside of its 32x24"),
+        ({"static_points": [[2, -3]]}, "outside of its"),
+        ({"tracks": [[[4, 2]]]}, "track 0 has 1 points"),
+        ({"tracks": [[4, 2], [5, 6]]}, "lists of 2 numbers"),
+        ({"tracks": 3}, "tracks is to be a list"),
+        ({"tracks": [[[4, "a"], [5, 6]]]}, "lists of 2 numbers"),
+        ({"tracks": [[[4, 2], [float("nan"), 6]]]}, "not finite"),
+        ({"static_regions": [[9, 9, 3, 3]]}, "static region"),
+        ({"static_regions": [[50, 9, 60, 12]]}, "static region"),
+        ({"camera": {"preset": "fly", "speed": 1}}, "'fly' is unknown"),
+        ({"camera": {"preset": "pan_left"}}, "camera is to be"),
+        ({"width": 10, "height": 30, "static_points": [[2, 3]]}, "of another shape"),
+        ({"width": -4, "static_points": [[2, 3]]}, "positive"),
+    ],
+)
+def test_a_file_that_says_nothing_usable_is_refused_in_a_sentence_with_its_name(tmp_path, content, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        read_track_file(write(tmp_path, **content), W, H)
+    assert "tracks.json" in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_files_that_are_no_tracks_are_refused(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    (tmp_path / "b.npy").write_text("no array")
+    np.save(tmp_path / "c.npy", np.zeros((4, 2)))
+    (tmp_path / "d.txt").write_text("")
+    for name, message in {
+        "a.json": "not JSON",
+        "b.npy": "cannot be read",
+        "c.npy": "N, F, 2",
+        "d.txt": "neither",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            read_track_file(tmp_path / name, W, H)
+    with pytest.raises(FileNotFoundError, match="no file of tracks"):
+        read_track_file(tmp_path / "none.json", W, H)
+
+
+def test_a_drag_out_of_a_static_region_and_a_start_that_is_cut_away_are_refused(tmp_path):
+    path = write(tmp_path, tracks=[straight((11, 4), (1, 0))], static_regions=[[10, 3, 12, 5]])
+    with pytest.raises(ValueError, match="in a static region"):
+        read_track_file(path, W, H).on_video(F, W, H)
+    path = write(tmp_path, tracks=[straight((1, 4), (1, 0))])
+    with pytest.raises(ValueError, match="outside of its 24x24"):
+        read_track_file(path, 4 * W, 2 * H).on_video(F, H, H)

@@ -1,0 +1,45 @@
+"""Paths of points drawn over frames, for people."""
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from utils.video import contact_sheet, to_frames
+
+WANTED, OBTAINED = (40, 220, 60), (255, 60, 40)  # green, red
+SMALLEST_SIDE = 256  # frames are enlarged to about it, so that lines hide little
+
+
+def draw_paths(
+    frame: np.ndarray, wanted: torch.Tensor, obtained: torch.Tensor | None = None, scale: int = 1
+) -> np.ndarray:
+    """A copy of a frame uint8 (H, W, 3), `scale` times as large, with the ways of points (K, N, 2) in pixels of the frame up to now.
+
+    Wanted ways are green, obtained ones red; a ring is where a point is, a dot where it began.
+    """
+    picture = np.ascontiguousarray(frame.repeat(scale, axis=0).repeat(scale, axis=1))
+    thickness = max(1, min(picture.shape[:2]) // 256)
+    for tracks, color in ((wanted, WANTED), (obtained, OBTAINED)):
+        if tracks is None:
+            continue
+        places = ((tracks.detach().cpu().numpy() + 0.5) * scale - 0.5).round().astype(np.int32)
+        for path in places.transpose(1, 0, 2):
+            cv2.polylines(picture, [path.reshape(-1, 1, 2)], False, color, thickness, cv2.LINE_AA)
+            cv2.circle(picture, path[0].tolist(), 2 * thickness, color, -1, cv2.LINE_AA)
+            cv2.circle(picture, path[-1].tolist(), 4 * thickness, color, thickness, cv2.LINE_AA)
+    return picture
+
+
+def track_sheet(
+    video: torch.Tensor | np.ndarray, wanted: torch.Tensor, obtained: torch.Tensor | None = None
+) -> Image.Image:
+    """The first frame with whole paths (F, N, 2), then every frame with the paths up to it. The video is as of `to_frames`."""
+    frames = to_frames(video)
+    scale = max(1, round(SMALLEST_SIDE / min(frames.shape[1:3])))
+    ends = [len(frames), *range(1, len(frames) + 1)]
+    pictures = [
+        draw_paths(frame, wanted[:end], None if obtained is None else obtained[:end], scale)
+        for frame, end in zip([frames[0], *frames], ends, strict=True)
+    ]
+    return contact_sheet(np.stack(pictures))
