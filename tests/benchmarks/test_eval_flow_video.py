@@ -1,0 +1,141 @@
+"""The evaluation of flow with its video end to end on a random model, and its figures on cases of known value."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+import patch
+from benchmarks import flow_video_tasks
+from benchmarks.eval_flow_video import main, parser, summarize
+from benchmarks.flow_video_tasks import FlowBench, TrueFlowClips
+from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.flow.code import FlowCode
+from utils.joint import LatentScale
+from utils.motion_helper import PROCEDURAL
+from utils.scenes import render_clip, sample_clip
+from utils.svd_lora import add_lora, save_lora
+
+SEED, SIDE, F = 2_000_000, 32, 3
+CODE = FlowCode(scale=LatentScale(0.1, 0.7))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Folders of a base, a joint adapter and a LoRA."""
+    folder = tmp_path_factory.mktemp("models")
+    tiny_video_pipeline().save_pretrained(folder / "base")
+    PROCEDURAL.save(folder / "base")
+    unet = tiny_video_pipeline().unet
+    patch.add_joint(unet, "flow", rank=2, post="aligned")
+    patch.save(unet, folder / "adapter", "flow", training=CODE.to_training() | {"one_way_share": 0.4})
+    unet = tiny_video_pipeline().unet
+    add_lora(unet, 2, None, "all")
+    save_lora(unet, folder / "lora", "default", "base", CODE.to_training(), torch.float32)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def command(models, cache_dir, tmp_path):
+    """Arguments of a small evaluation."""
+
+    def make(*more):
+        values = {
+            "model_dir": models / "base", "adapter": models / "adapter", "flow_lora": models / "lora", "cache_dir": cache_dir,
+            "num_clips": 3, "num_swept": 1, "num_frames": F, "resolution": SIDE, "batch_size": 2, "num_inference_steps": 1,
+            "output_dir": tmp_path / "out",
+        }  # fmt: skip
+        return [*(str(part) for name, value in values.items() for part in (f"--{name}", value)), *map(str, more)]
+
+    return make
+
+
+def test_all_tasks_give_a_table_a_json_and_pictures(command, capsys):
+    tasks = ["truth", "other", "autoencoder", "joint", "flow_to_video", "video_to_flow", "svd_flow", "sweep"]
+    folder = main(command("--tasks", *tasks, "--joint_guidance_scales", 0, 1))
+    results = json.loads((folder / "results.json").read_text())["results"]
+    assert set(results) == set(tasks)
+    assert {"epe", "epe_share", "motion_ratio", "epe_true"} <= set(results["joint"])
+    assert "epe" not in results["svd_flow"] and "epe_true_share" in results["svd_flow"]
+    assert {"epe_share_at_0", "epe_share_at_1"} <= set(results["sweep"])
+    assert (folder / "results.md").read_text() in capsys.readouterr().out
+    assert Image.open(folder / "results.png").width >= F * SIDE
+
+
+def test_true_flow_has_no_error_and_given_flow_and_video_come_back(command):
+    folder = main(command("--tasks", "truth", "flow_to_video", "video_to_flow"))
+    results = json.loads((folder / "results.json").read_text())["results"]
+    assert results["truth"]["epe_true"]["mean"] == 0
+    assert results["truth"]["motion_ratio"]["mean"] == 1
+    assert results["flow_to_video"]["epe_true"]["mean"] == 0
+    assert results["video_to_flow"]["motion"]["mean"] == pytest.approx(results["truth"]["motion"]["mean"], rel=1e-3)
+
+
+def test_a_run_that_was_stopped_goes_on(command, monkeypatch):
+    compute = flow_video_tasks.truth
+    asked = []
+
+    def fails(bench, indices):
+        asked.append(list(indices))
+        if indices.start:
+            raise KeyboardInterrupt
+        return compute(bench, indices)
+
+    monkeypatch.setattr(flow_video_tasks, "truth", fails)
+    with pytest.raises(KeyboardInterrupt):
+        main(command("--tasks", "truth"))
+    monkeypatch.setattr(flow_video_tasks, "truth", lambda bench, i: (asked.append(list(i)), compute(bench, i))[1])
+    main(command("--tasks", "truth"))
+    assert asked == [[0, 1], [2], [2]]
+    with pytest.raises(FileExistsError, match="num_frames"):
+        main(command("--tasks", "truth", "--num_frames", 4))
+
+
+def test_true_flow_is_that_of_the_renderer(tmp_path):
+    clips = TrueFlowClips(str(tmp_path), SEED, 3, SIDE)
+    clip = sample_clip(SEED + 1, 16)
+    wanted = render_clip(clip, SIDE, num_tracks=2).flow[:2]
+    assert torch.allclose(clips.flows(range(1, 2))[0], torch.from_numpy(wanted))
+
+
+def test_a_sample_does_not_depend_on_its_batch(command):
+    args = parser().parse_args(command())
+    bench = FlowBench(args)
+    videos, flows = bench.draw_pairs([0, 1], 0.0)
+    alone = bench.draw_pairs([1], 0.0)
+    assert torch.allclose(videos[1:], alone[0], atol=1e-4) and torch.allclose(flows[1:], alone[1], atol=1e-3)
+
+
+def test_an_error_is_divided_by_the_motion_it_is_of():
+    row = {"epe": 0.5, "motion": 1.0, "flow_motion": 1.0, "warping_error": 0.0, "epe_true": 1.0, "true_motion": 2.0}
+    rows = [row | {"exact_motion": 4.0}, row | {"epe": 1.5, "motion": 3.0, "exact_motion": 4.0}]
+    found = summarize(rows)
+    assert found["epe_share"].mean == pytest.approx(2 / 4)
+    assert found["motion_ratio"].mean == pytest.approx(4 / 4)
+    assert found["epe_true_share"].mean == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--first_seed", 3], "may have seen"),
+        (["--num_swept", 9], "lower it"),
+        (["--num_frames", 1], "2 frames"),
+    ],
+)
+def test_bad_values_are_refused_in_a_sentence(command, flags, message):
+    with pytest.raises(ValueError, match=message):
+        main(command(*flags))
+
+
+def test_a_task_without_its_weights_is_refused(models, tmp_path):
+    flags = ["--model_dir", str(models / "base"), "--output_dir", str(tmp_path / "out")]
+    for task, message in (("joint", "--adapter"), ("svd_flow", "--flow_lora")):
+        with pytest.raises(ValueError, match=message):
+            main([*flags, "--tasks", task])
