@@ -24,7 +24,7 @@ def draw_paths(
         if tracks is None:
             continue
         places = ((tracks.detach().cpu().numpy() + 0.5) * scale - 0.5).round().astype(np.int32)
-        for path in places.transpose(1, 0, 2):
+        for path in np.ascontiguousarray(places.transpose(1, 0, 2)):
             cv2.polylines(picture, [path.reshape(-1, 1, 2)], False, color, thickness, cv2.LINE_AA)
             cv2.circle(picture, path[0].tolist(), 2 * thickness, color, -1, cv2.LINE_AA)
             cv2.circle(picture, path[-1].tolist(), 4 * thickness, color, thickness, cv2.LINE_AA)

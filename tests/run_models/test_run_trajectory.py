@@ -1,0 +1,125 @@
+"""The script that draws videos along tracks: its files, its options, its refusals."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import patch
+from run_models.run_trajectory import main
+from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.draw_tracks import OBTAINED, WANTED, draw_paths, track_sheet
+from utils.flow.code import FlowCode
+from utils.flow.files import read_flo
+from utils.video import index_frames
+
+F, SIZE = 4, 32
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """model: a tiny base. adapter: a joint adapter of flow for it."""
+    folder = tmp_path_factory.mktemp("models")
+    pipe = tiny_video_pipeline()
+    pipe.save_pretrained(folder / "model")
+    patch.add_joint(pipe.unet, "flow", rank=2, post="aligned")
+    patch.save(pipe.unet, folder / "adapter", "flow", training=FlowCode().to_training())
+    return folder
+
+
+@pytest.fixture
+def run(folders, tmp_path):
+    """Runs the script on a random picture and a drag to the right, and returns the files."""
+    picture, tracks = tmp_path / "picture.png", tmp_path / "tracks.json"
+    pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(picture)
+    tracks.write_text(json.dumps({"tracks": [[[8, 8], [17, 8]]], "static_points": [[20, 24]]}))
+
+    def call(*flags, image=picture, tracks=tracks, out="out", size=(SIZE, SIZE)):
+        fixed = [
+            "--model_dir", folders / "model", "--adapter", folders / "adapter", "--device", "cpu", "--num_inference_steps", 1,
+            "--input_image", image, "--tracks", tracks, "--output_dir", tmp_path / out, "--height", size[0], "--width", size[1],
+        ]  # fmt: skip
+        return main([str(flag) for flag in [*fixed, *flags]])
+
+    return call
+
+
+@pytest.mark.parametrize("flags", [[], ["--method", "guided"], ["--method", "guided", "--guidance", "replace"]])
+def test_a_drag_becomes_a_video_with_its_flow_and_a_picture_of_its_ways(run, tmp_path, capsys, flags):
+    files = run(*flags)
+    assert sorted(path.name for path in files) == [
+        "flow.mp4", "flow.png", "flow_000.flo", "flow_001.flo", "flow_002.flo", "tracks.png", "video.mp4",
+    ]  # fmt: skip
+    assert all(path.is_file() for path in files)
+    assert len(index_frames(tmp_path / "out/video.mp4")) == F
+    assert Image.open(tmp_path / "out/tracks.png").size == ((F + 1) * 256, 256)
+    assert "pixels from where they were asked to be" in capsys.readouterr().out
+
+
+def test_a_guess_that_is_kept_moves_the_point_as_asked(run, tmp_path):
+    run("--flow_strength", 0)
+    flows = [read_flo(tmp_path / f"out/flow_{k:03d}.flo") for k in range(F - 1)]
+    for k, flow in enumerate(flows):
+        assert flow[:, 8, 8 + 3 * k].tolist() == [3, 0]
+        assert flow[:, 24, 20].tolist() == [0, 0]
+
+
+def test_checkpointing_saves_memory_and_changes_nothing(run, tmp_path):
+    run("--method", "guided", out="plain")
+    run("--method", "guided", "--gradient_checkpointing", out="saving")
+    for k in range(F - 1):
+        plain, saving = (read_flo(tmp_path / name / f"flow_{k:03d}.flo") for name in ("plain", "saving"))
+        assert np.allclose(plain, saving, atol=1e-3)
+
+
+def test_a_published_picture_with_its_array_goes_through(run, shared_media, tmp_path):
+    image, tracks = shared_media / "traj28_img.png", shared_media / "traj28.npy"
+    with pytest.raises(ValueError, match="--tracks_layout box"):
+        run(image=image, tracks=tracks, size=(40, 72))
+    for method in ("coarse", "guided"):
+        run("--tracks_layout", "box", "--method", method, image=image, tracks=tracks, size=(40, 72), out=method)
+        assert len(list((tmp_path / method).glob("*.flo"))) == F - 1
+
+
+def test_wanted_and_obtained_ways_are_drawn_in_their_colours_up_to_the_frame():
+    frame = np.zeros((64, 64, 3), np.uint8)
+    wanted = torch.tensor([[[10.0, 20.0]], [[40.0, 20.0]]])
+    picture = draw_paths(frame, wanted, wanted + torch.tensor([0.0, 30.0]))
+    for row, color in ((20, WANTED), (50, OBTAINED)):
+        assert picture[row, 25] == pytest.approx(np.array(color), abs=10)  # lines are antialiased
+    assert (frame == 0).all()
+    assert (draw_paths(frame, wanted[:1])[:, 20:] == 0).all()
+    sheet = track_sheet(np.zeros((2, 256, 256, 3), np.uint8), wanted)
+    assert sheet.size == (3 * 256, 256)
+    whole, first, second = (np.asarray(sheet)[:, i * 256 : (i + 1) * 256] for i in range(3))
+    assert (whole == second).all() and (first != whole).any()
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--method", "guided", "--guidance_steps", 2], "guidance_steps=2.0"),
+        (["--method", "guided", "--guidance_strength", -1], "guidance_strength=-1.0"),
+        (["--flow_strength", 1.5], "flow_strength 1.5 is not between 0 and 1"),
+        (["--tracks", "none.json"], "no file of tracks none.json"),
+        (["--input_image", "none.png"], "none.png"),
+        (["--motion_bucket_id", 300], "motion_bucket_id 300"),
+        (["--height", 33], "height 33 is not a multiple"),
+        (["--device", "nothing"], "device nothing"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_sentence_before_anything_is_written(run, tmp_path, flags, message):
+    with pytest.raises((ValueError, OSError), match=message) as refused:
+        run(*flags)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_exists_is_kept_without_overwrite(run):
+    run()
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        run()
+    run("--overwrite")
