@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from utils.camera_flow import camera_flow
+from utils.flow.sparse import spread_points
 from utils.images import cover
 from utils.metrics.trajectory import follow_flow
 from utils.track_files import read_track_file
@@ -141,6 +142,12 @@ def test_the_guess_is_exactly_the_vector_at_each_point_even_where_points_are_nea
         for place, vector in zip(tracks.points[k], tracks.vectors[k], strict=True):
             x, y = place.long().tolist()
             assert torch.equal(flow[k, :, y, x], vector)
+
+
+def test_spread_vectors_are_those_of_their_points_even_where_others_are_within_the_reach():
+    points, vectors = torch.tensor([[8.0, 8.0], [10.0, 9.0]]), torch.tensor([[3.0, 1.0], [-2.0, 0.0]])
+    flow = spread_points(points, vectors, (H, W), sigma=8.0)
+    assert torch.allclose(look_up(flow, points), vectors, atol=1e-4)
 
 
 def test_the_guess_falls_off_to_nothing_and_in_between_it_follows_the_nearer_point():

@@ -4,12 +4,14 @@ import torch
 
 from utils.flow.warp import pixel_grid
 
+TINY = 1e-6  # square pixels: of a pixel that lies on a point
+
 
 def spread_points(points: torch.Tensor, vectors: torch.Tensor, size: tuple[int, int], sigma: float) -> torch.Tensor:
     """Flow (2, H, W) that takes the value of each vector at its point and falls off to 0 over `sigma` pixels.
 
-    Each point has the weight w = exp(-distance^2 / (2 sigma^2)). Flow is the weighted mean of the vectors, times the largest
-    weight: between points it interpolates, far from all it vanishes.
+    Flow is the mean of the vectors with the weights w / distance^2, w = exp(-distance^2 / (2 sigma^2)), times the largest w: at a point it
+    is that point's vector however near the others are (Shepard's interpolation), far from all it vanishes.
 
     Args:
         points: (N, 2) pixels, x then y.
@@ -22,8 +24,9 @@ def spread_points(points: torch.Tensor, vectors: torch.Tensor, size: tuple[int, 
     grid = pixel_grid(*size, like=vectors)
     if len(points) == 0:
         return torch.zeros_like(grid)
-    log_weights = -(grid - points[..., None, None]).square().sum(1) / (2 * sigma**2)  # (N, H, W)
-    mean = torch.einsum("nhw,nc->chw", log_weights.softmax(0), vectors)
+    squares = (grid - points[..., None, None]).square().sum(1)  # (N, H, W)
+    log_weights = -squares / (2 * sigma**2)
+    mean = torch.einsum("nhw,nc->chw", (log_weights - (squares + TINY).log()).softmax(0), vectors)
     return mean * log_weights.amax(0).exp()
 
 
