@@ -1,0 +1,253 @@
+"""A ControlNet over Stable Video Diffusion: a copy of the UNet's first half that reads one control picture for each frame.
+
+ControlNet (Zhang et al., ICCV 2023, arXiv 2302.05543): the control is embedded at the latents' size and added behind the copy's first
+convolution; what every block of the copy puts out goes through a convolution that starts at zero, and is added to what the same block
+of the UNet hands to its second half. Layers are named as in diffusers' ControlNets.
+"""
+
+import inspect
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from diffusers import ConfigMixin, ModelMixin, UNetSpatioTemporalConditionModel
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.unets.unet_3d_blocks import UNetMidBlockSpatioTemporal, get_down_block
+from torch import nn
+
+OWN_LAYERS = "controlnet_"  # names of the layers that the UNet lacks begin with it
+EMBEDDING_CHANNELS = (16, 32, 96, 256, 256)
+
+
+class Residuals(NamedTuple):
+    """What is added to the UNet: `down` (B F, C, h, w) for each of its skips, first to last, and `mid` to its middle."""
+
+    down: tuple[torch.Tensor, ...]
+    mid: torch.Tensor
+
+
+class ControlNetSVD(ModelMixin, ConfigMixin):
+    """Residuals for `UNetSpatioTemporalConditionModel`, from the UNet's own inputs and a control.
+
+    Args:
+        conditioning_channels: C of controls (B, F, C, H, W).
+        conditioning_embedding_out_channels: Of the convolutions that embed them; each but the first halves height and width, so
+            that together they have the factor of the VAE.
+        in_channels, …: As of the UNet.
+    """
+
+    _supports_gradient_checkpointing = True
+
+    @register_to_config
+    def __init__(
+        self,
+        conditioning_channels: int = 3,
+        conditioning_embedding_out_channels: tuple[int, ...] = (16, 32, 96, 256),
+        in_channels: int = 8,
+        down_block_types: tuple[str, ...] = (*["CrossAttnDownBlockSpatioTemporal"] * 3, "DownBlockSpatioTemporal"),
+        block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        addition_time_embed_dim: int = 256,
+        projection_class_embeddings_input_dim: int = 768,
+        layers_per_block: int | tuple[int, ...] = 2,
+        cross_attention_dim: int | tuple[int, ...] = 1024,
+        transformer_layers_per_block: int | tuple[int, ...] = 1,
+        num_attention_heads: int | tuple[int, ...] = (5, 10, 20, 20),
+    ):
+        super().__init__()
+        width, time_width = block_out_channels[0], 4 * block_out_channels[0]
+        self.time_proj = Timesteps(width, True, downscale_freq_shift=0)
+        self.time_embedding = TimestepEmbedding(width, time_width)
+        self.add_time_proj = Timesteps(addition_time_embed_dim, True, downscale_freq_shift=0)
+        self.add_embedding = TimestepEmbedding(projection_class_embeddings_input_dim, time_width)
+        self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.controlnet_cond_embedding = ControlNetConditioningEmbedding(
+            width, conditioning_channels, conditioning_embedding_out_channels
+        )
+        count = len(down_block_types)
+        layers, contexts, depths, heads = (
+            [value] * count if isinstance(value, int) else list(value)
+            for value in (layers_per_block, cross_attention_dim, transformer_layers_per_block, num_attention_heads)
+        )
+        self.down_blocks = nn.ModuleList(
+            get_down_block(
+                down_block_types[i],
+                num_layers=layers[i],
+                transformer_layers_per_block=depths[i],
+                in_channels=block_out_channels[max(i - 1, 0)],
+                out_channels=block_out_channels[i],
+                temb_channels=time_width,
+                add_downsample=i < count - 1,
+                resnet_eps=1e-5,
+                cross_attention_dim=contexts[i],
+                num_attention_heads=heads[i],
+                resnet_act_fn="silu",
+            )
+            for i in range(count)
+        )
+        self.mid_block = UNetMidBlockSpatioTemporal(
+            block_out_channels[-1],
+            temb_channels=time_width,
+            transformer_layers_per_block=depths[-1],
+            cross_attention_dim=contexts[-1],
+            num_attention_heads=heads[-1],
+        )
+        widths = [width]
+        for i, channels in enumerate(block_out_channels):
+            widths += [channels] * (layers[i] + (i < count - 1))
+        self.controlnet_down_blocks = nn.ModuleList(_zero_convolution(channels) for channels in widths)
+        self.controlnet_mid_block = _zero_convolution(block_out_channels[-1])
+
+    @classmethod
+    def from_unet(
+        cls, unet: UNetSpatioTemporalConditionModel, conditioning_channels: int, vae_scale_factor: int = 8
+    ) -> "ControlNetSVD":
+        """A ControlNet that starts as a copy of a UNet, and whose residuals are zero.
+
+        Args:
+            conditioning_channels: C of controls.
+            vae_scale_factor: Pixels that a place of the latents stands for, along each side; a power of 2.
+
+        Raises:
+            ValueError: The UNet has an adapter, whose layers cannot be copied.
+        """
+        fields = {name: value for name, value in unet.config.items() if name in _shared_fields()}
+        widths = EMBEDDING_CHANNELS[: int(math.log2(vae_scale_factor)) + 1]
+        controlnet = cls(conditioning_channels, widths, **fields)
+        weights = unet.state_dict()
+        copied = [name for name in controlnet.state_dict() if not name.startswith(OWN_LAYERS)]
+        if missing := [name for name in copied if name not in weights]:
+            raise ValueError(f"The UNet has no {missing[0]}: remove its adapters before it is copied.")
+        controlnet.load_state_dict({name: weights[name] for name in copied}, strict=False)
+        return controlnet.to(unet.device, unet.dtype)
+
+    @property
+    def scale_factor(self) -> int:
+        """Pixels of the control for each place of the latents, along each side."""
+        return 2 ** (len(self.config.conditioning_embedding_out_channels) - 1)
+
+    def check_fit(self, unet: UNetSpatioTemporalConditionModel, vae_scale_factor: int) -> None:
+        """Raises ValueError unless it is for UNets like this one."""
+        for name in _shared_fields():
+            own, other = (_plain(config[name]) for config in (self.config, unet.config))
+            if own != other:
+                raise ValueError(f"The ControlNet is for another UNet: its {name} is {own}, and the UNet's {other}.")
+        if self.scale_factor != vae_scale_factor:
+            raise ValueError(f"The ControlNet is for a VAE of factor {self.scale_factor}, not {vae_scale_factor}.")
+
+    def forward(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        added_time_ids: torch.Tensor,
+        control: torch.Tensor,
+    ) -> Residuals:
+        """Args:
+        sample: Scaled noisy latents beside those of the image, (B, F, C_in, h, w).
+        timestep: () or (B,).
+        encoder_hidden_states: Embeddings of the image, (B, L, D).
+        added_time_ids: (B, 3).
+        control: (B, F, C, H, W), sides `scale_factor` times those of the latents.
+        """
+        B, F = sample.shape[:2]
+        self._check_control(sample, control)
+        time = self._embed_time(timestep, added_time_ids, B, sample.dtype).repeat_interleave(F, dim=0)
+        context = encoder_hidden_states.repeat_interleave(F, dim=0)
+        shared = {"temb": time, "image_only_indicator": torch.zeros(B, F, dtype=sample.dtype, device=sample.device)}
+        control = self.controlnet_cond_embedding(control.flatten(0, 1).to(sample.dtype))
+        hidden = self.conv_in(sample.flatten(0, 1)) + control  # (B F, C, h, w)
+        states = [hidden]
+        for block in self.down_blocks:
+            attends = getattr(block, "has_cross_attention", False)
+            hidden, more = block(hidden, **shared, **({"encoder_hidden_states": context} if attends else {}))
+            states += more
+        hidden = self.mid_block(hidden, encoder_hidden_states=context, **shared)
+        down = [convolution(state) for convolution, state in zip(self.controlnet_down_blocks, states, strict=True)]
+        return Residuals(tuple(down), self.controlnet_mid_block(hidden))
+
+    def _embed_time(self, timestep, added_time_ids, batch: int, dtype: torch.dtype) -> torch.Tensor:
+        time = self.time_embedding(self.time_proj(timestep.expand(batch)).to(dtype))
+        added = self.add_time_proj(added_time_ids.flatten()).reshape(batch, -1)
+        return time + self.add_embedding(added.to(dtype))
+
+    def _check_control(self, sample: torch.Tensor, control: torch.Tensor) -> None:
+        sides = [side * self.scale_factor for side in sample.shape[-2:]]
+        due = (*sample.shape[:2], self.config.conditioning_channels, *sides)
+        if tuple(control.shape) != due:
+            raise ValueError(f"The control is {tuple(control.shape)} and has to be {due}: (B, F, C, H, W).")
+
+
+class ControlledUNet(nn.Module):
+    """A UNet and its ControlNet as one module, that is called as the UNet is, with a control besides."""
+
+    def __init__(self, unet: UNetSpatioTemporalConditionModel, controlnet: ControlNetSVD):
+        super().__init__()
+        self.unet, self.controlnet = unet, controlnet
+
+    def forward(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        added_time_ids: torch.Tensor,
+        control: torch.Tensor,
+        conditioning_scale: float = 1.0,
+        return_dict: bool = True,
+    ):
+        """conditioning_scale: Factor of the residuals; other arguments as of the two networks."""
+        inputs = sample, timestep, encoder_hidden_states, added_time_ids
+        with added_residuals(self.unet, self.controlnet(*inputs, control), conditioning_scale):
+            return self.unet(*inputs, return_dict=return_dict)
+
+
+@contextmanager
+def added_residuals(unet: UNetSpatioTemporalConditionModel, residuals: Residuals, scale: float = 1.0) -> Iterator[None]:
+    """Within it the second half of the UNet gets its skips, and the output of its middle block, with residuals added.
+
+    The UNet's own forward takes none. Its blocks do: they are changed on the way into the blocks of the second half.
+    """
+    down, hooks = residuals.down, []
+    for index, block in enumerate(unet.up_blocks):
+        count = len(block.resnets)
+        add = partial(_add, down[-count:], residuals.mid if index == 0 else None, scale)
+        hooks.append(block.register_forward_pre_hook(add, with_kwargs=True))
+        down = down[:-count]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _add(down, mid, scale, block, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    skips = kwargs["res_hidden_states_tuple"]
+    changed = {"res_hidden_states_tuple": tuple(_plus(*pair, scale) for pair in zip(skips, down, strict=True))}
+    if mid is not None:
+        changed["hidden_states"] = _plus(kwargs["hidden_states"], mid, scale)
+    return args, kwargs | changed
+
+
+def _plus(hidden: torch.Tensor, residual: torch.Tensor, scale: float) -> torch.Tensor:
+    return hidden + (scale * residual).to(hidden.dtype)
+
+
+def _shared_fields() -> list[str]:
+    """Names of the settings that the UNet has, too."""
+    names = inspect.signature(ControlNetSVD.__init__).parameters
+    return [name for name in names if name != "self" and not name.startswith("conditioning_")]
+
+
+def _plain(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _zero_convolution(channels: int) -> nn.Conv2d:
+    convolution = nn.Conv2d(channels, channels, 1)
+    nn.init.zeros_(convolution.weight)
+    nn.init.zeros_(convolution.bias)
+    return convolution

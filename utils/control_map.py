@@ -1,0 +1,105 @@
+"""Tracks as pictures that a ControlNet reads: 8 channels for each frame, all zero where nothing is known.
+
+0, 1    at a point's place in frame k: where it goes to in frame k + 1, x then y; the last frame repeats the step before
+2, 3    there too: the way back to its place in frame 0, whose content the network is told
+4       1 at that place
+5, 6    at its place in frame 0: the way from there to its place in frame k
+7       1 at that place
+
+Every value is spread by a Gaussian, and a vector v becomes sign(v) sqrt(|v| / unit), by component, so that slow motion is seen beside
+fast motion. Both sizes are shares of the picture's shorter side: a picture resized with its tracks has the same control. A point that
+stays has vectors of zero and ones in 4 and 7, which is not the same as nothing known.
+"""
+
+import torch
+
+from utils.metrics.trajectory import follow_flow
+from utils.tracks import FAR, REACH_SHARE, Tracks
+
+CONTROL_CHANNELS = 8
+SPREAD_SHARE = 1 / 32  # deviation of the Gaussians
+UNIT_SHARE = 1 / 4  # motion that becomes 1
+SPACING_SHARE = 1 / 4  # of points that stand for static regions and for the camera
+
+
+def track_control(tracks: Tracks) -> torch.Tensor:
+    """The control (F, 8, H, W) of what a user asks for: dragged points, static parts and a camera's move."""
+    points, shown = control_points(tracks)
+    return draw_control(points, shown, (tracks.height, tracks.width))
+
+
+def control_points(tracks: Tracks) -> tuple[torch.Tensor, torch.Tensor]:
+    """All that tracks say as points (F, K, 2), and bool (F, K), where they are inside of the picture.
+
+    Static regions and the camera are points on a grid; those of the camera keep clear of the dragged points.
+    """
+    F = tracks.num_frames
+    points = [tracks.points]
+    if tracks.static is not None and tracks.static.any():
+        points.append(_grid_on(tracks.static).expand(F, -1, 2))
+    if tracks.camera is not None:
+        points.append(follow_flow(_grid_on(_free(tracks)), tracks.camera))
+    points = torch.cat(points, dim=1)
+    limit = torch.tensor([tracks.width - 0.5, tracks.height - 0.5])
+    return points, ((points >= -0.5) & (points <= limit)).all(dim=-1)
+
+
+def draw_control(points: torch.Tensor, shown: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """The control (..., F, 8, H, W) of points.
+
+    Args:
+        points: (..., F, K, 2), pixels, x then y, F at least 2.
+        shown: bool (..., F, K); a point is left out of the frames where it is false.
+        size: H and W.
+    """
+    unit = min(size) * UNIT_SHARE
+    steps = points.diff(dim=-3)
+    steps = torch.cat([steps, steps[..., -1:, :, :]], dim=-3)
+    start = points[..., :1, :, :].expand_as(points)
+    way = points - start
+    here = _spread(points, _signed_root(torch.cat([steps, -way], dim=-1) / unit), shown, size)
+    there = _spread(start, _signed_root(way / unit), shown, size)
+    return torch.cat([here, there], dim=-3)
+
+
+def _spread(places: torch.Tensor, values: torch.Tensor, shown: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Values (..., K, C) around places (..., K, 2), and behind them the weight of their sum, at most 1: (..., C + 1, H, W).
+
+    A pixel between several points takes their weighted mean where their weights sum to more than 1.
+    """
+    H, W = size
+    deviation = min(size) * SPREAD_SHARE
+    columns, rows = (
+        (-(torch.arange(side).to(places) - place[..., None]).square() / (2 * deviation**2)).exp()
+        for side, place in zip((W, H), places.unbind(-1), strict=True)
+    )  # (..., K, W), (..., K, H)
+    values = torch.cat([values, torch.ones_like(values[..., :1])], dim=-1) * shown[..., None]
+    sums = torch.einsum("...kh,...kcw->...chw", rows, values[..., None] * columns[..., None, :])
+    total = sums[..., -1:, :, :]
+    return torch.cat([sums[..., :-1, :, :] / total.clamp(min=1), total.clamp(max=1)], dim=-3)
+
+
+def _signed_root(values: torch.Tensor) -> torch.Tensor:
+    return values.sign() * values.abs().sqrt()
+
+
+def _grid_on(mask: torch.Tensor) -> torch.Tensor:
+    """Points (N, 2) of a regular grid on a mask bool (H, W), and a pixel near the middle of one that all of them miss."""
+    H, W = mask.shape
+    spacing = max(1, round(min(H, W) * SPACING_SHARE))
+    on_grid = torch.zeros_like(mask)
+    on_grid[spacing // 2 :: spacing, spacing // 2 :: spacing] = True
+    found = (mask & on_grid).nonzero().flip(-1).float()
+    if len(found) or not mask.any():
+        return found
+    pixels = mask.nonzero().flip(-1).float()
+    return pixels[(pixels - pixels.mean(dim=0)).norm(dim=-1).argmin()][None]
+
+
+def _free(tracks: Tracks) -> torch.Tensor:
+    """Pixels (H, W) of frame 0 in which only the camera moves anything."""
+    rows, columns = torch.meshgrid(torch.arange(tracks.height), torch.arange(tracks.width), indexing="ij")
+    pixels = torch.stack([columns, rows], dim=-1).float()  # (H, W, 2)
+    distances = torch.cdist(pixels.flatten(0, 1), tracks.points[0]).view(tracks.height, tracks.width, -1)
+    free = (distances > FAR * REACH_SHARE * tracks.shorter_side).all(dim=-1)
+    return free if tracks.static is None else free & ~tracks.static
