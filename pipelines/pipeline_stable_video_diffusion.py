@@ -160,9 +160,14 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
             x_t = euler_step(x_t, x_0, sigma, next_sigma)
         return x_t
 
-    def estimate(self, x_t: torch.Tensor, sigma: torch.Tensor, condition: Condition, guidance) -> torch.Tensor:
-        """Guided estimate of the clean latents; the condition is of 2 B samples where there is guidance."""
-        denoiser, levels = Denoiser(self.unet, EDM()), sigma.expand(len(x_t))
+    def estimate(
+        self, x_t: torch.Tensor, sigma: torch.Tensor, condition: Condition, guidance, unet=None
+    ) -> torch.Tensor:
+        """Guided estimate of the clean latents; the condition is of 2 B samples where there is guidance.
+
+        unet: Called in place of the pipeline's own.
+        """
+        denoiser, levels = Denoiser(self.unet if unet is None else unet, EDM()), sigma.expand(len(x_t))
         if guidance is None:
             return denoiser.denoise(x_t, levels, condition)
         predictions = denoiser.predict(torch.cat([x_t, x_t]), levels.repeat(2), condition)

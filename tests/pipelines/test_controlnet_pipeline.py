@@ -1,0 +1,154 @@
+"""Stable Video Diffusion with a ControlNet, held against the same without."""
+
+import pytest
+import torch
+
+import pipelines.pipeline_stable_video_diffusion_controlnet as module
+from models.svd_controlnet import ControlNetSVD
+from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
+from pipelines.pipeline_stable_video_diffusion_controlnet import Control, StableVideoDiffusionControlNetPipeline
+
+F, SIDE, CHANNELS, FACTOR = 3, 32, 5, 4
+
+
+@pytest.fixture(scope="module")
+def image():
+    return torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def control():
+    return torch.randn(2, F, CHANNELS, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def bare(tiny_svd):
+    pipe = StableVideoDiffusionControlNetPipeline(**tiny_svd.components)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture
+def pipe(bare):
+    """With a ControlNet that acts."""
+    bare.controlnet = ControlNetSVD.from_unet(bare.unet, CHANNELS, FACTOR)
+    generator = torch.Generator().manual_seed(2)
+    for name, parameter in bare.controlnet.named_parameters():
+        if name.startswith("controlnet_"):
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    return bare
+
+
+def sample(pipe, image, *control, steps=2, **options):
+    generator = [torch.Generator().manual_seed(seed) for seed in range(len(image))]
+    options = {"num_frames": F, "num_inference_steps": steps, "output_type": "latent", **options}
+    return pipe(image, *control, generator=generator, **options).frames
+
+
+def test_without_a_control_it_is_the_pipeline_without_one(pipe, image):
+    stock = StableVideoDiffusionEDMPipeline(**{k: v for k, v in pipe.components.items() if k != "controlnet"})
+    stock.set_progress_bar_config(disable=True)
+    options = {"output_type": "pt", "temporal_smoothing": 0.3, "motion_scale": 1.2, "decode_chunk_size": 2}
+    assert torch.equal(sample(pipe, image, **options), sample(stock, image, **options))
+
+
+def test_a_controlnet_that_starts_and_a_scale_of_zero_change_no_bit(pipe, image, control):
+    expected = sample(pipe, image)
+    assert torch.equal(sample(pipe, image, control, conditioning_scale=0), expected)
+    pipe.controlnet = ControlNetSVD.from_unet(pipe.unet, CHANNELS, FACTOR)
+    assert torch.equal(sample(pipe, image, control), expected)
+
+
+def test_the_control_acts_and_each_video_has_its_own(pipe, image, control):
+    both = sample(pipe, image, control)
+    assert (both - sample(pipe, image)).abs().max() > 1e-3
+    generator = torch.Generator().manual_seed(1)
+    options = {"num_frames": F, "num_inference_steps": 2, "output_type": "latent"}
+    alone = pipe(image[1:], control[1:], generator=generator, **options).frames
+    torch.testing.assert_close(both[1:], alone, atol=1e-4, rtol=0)
+    one = sample(pipe, image, control[:1])
+    torch.testing.assert_close(one[:1], both[:1], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "shares, expected",
+    [((0.0, 1.0), [0, 1, 2, 3]), ((0.0, 0.5), [0, 1]), ((0.25, 0.75), [1, 2]), ((0.5, 1.0), [2, 3])],
+)
+def test_it_acts_between_its_shares_of_the_steps(pipe, image, control, monkeypatch, shares, expected):
+    levels, acted = [], []
+    estimate = pipe.estimate
+
+    def keep(x_t, sigma, condition, guidance, unet=None):
+        levels.append(sigma)
+        if unet is not None:
+            acted.append(len(levels) - 1)
+        return estimate(x_t, sigma, condition, guidance, unet)
+
+    monkeypatch.setattr(pipe, "estimate", keep)
+    start, end = shares
+    sample(pipe, image[:1], control[:1], steps=4, control_guidance_start=start, control_guidance_end=end)
+    assert acted == expected and len(levels) == 4
+
+
+@pytest.mark.parametrize("guide_control", [False, True])
+def test_both_predictions_of_the_guidance_have_the_control_unless_it_is_guided(
+    pipe, image, control, monkeypatch, guide_control
+):
+    seen = []
+    forward = module.ControlledUNet.forward
+    monkeypatch.setattr(
+        module.ControlledUNet,
+        "forward",
+        lambda self, *args, control, **options: (
+            seen.append((args[0], control)) or forward(self, *args, control=control, **options)
+        ),
+    )
+    sample(pipe, image, control, steps=1, guide_control=guide_control)
+    (inputs, maps), *_ = seen
+    assert not inputs[:2, :, 4:].any() and inputs[2:, :, 4:].any()
+    assert torch.equal(maps[2:], control)
+    assert torch.equal(maps[:2], control * (not guide_control))
+    sample(pipe, image, control, steps=1, max_guidance_scale=1.0)
+    assert torch.equal(seen[-1][1], control)
+
+
+def test_it_loads_what_a_training_saves_beside_a_base_of_diffusers(pipe, tiny_svd, image, control, tmp_path):
+    expected = sample(pipe, image, control)
+    tiny_svd.save_pretrained(tmp_path / "base")
+    pipe.controlnet.save_pretrained(tmp_path / "controlnet")
+    loaded = StableVideoDiffusionControlNetPipeline.from_pretrained(tmp_path / "base")
+    loaded.set_progress_bar_config(disable=True)
+    assert loaded.controlnet is None
+    loaded.load_controlnet(tmp_path / "controlnet")
+    assert torch.equal(sample(loaded, image, control), expected)
+
+
+def test_in_bfloat16_the_controlnet_follows_the_base(pipe, image, control, tmp_path):
+    pipe.controlnet.save_pretrained(tmp_path)
+    pipe.to(torch.bfloat16)
+    pipe.load_controlnet(tmp_path)
+    assert pipe.controlnet.dtype == torch.bfloat16
+    latents = sample(pipe, image, control)
+    assert latents.dtype == torch.float32 and latents.isfinite().all()
+
+
+def test_offloading_changes_nothing(pipe, image, control):
+    expected = sample(pipe, image, control)
+    pipe.enable_model_cpu_offload(device="cpu")
+    torch.testing.assert_close(sample(pipe, image, control), expected)
+
+
+def test_what_cannot_work_is_refused_in_one_sentence(bare, image, control, tmp_path):
+    with pytest.raises(ValueError, match="call load_controlnet first"):
+        sample(bare, image, control)
+    with pytest.raises(FileNotFoundError, match="neither a model folder"):
+        bare.load_controlnet("nowhere")
+    ControlNetSVD.from_unet(bare.unet, CHANNELS, 8).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="VAE of factor 8, not 4"):
+        bare.load_controlnet(tmp_path)
+    bare.controlnet = ControlNetSVD.from_unet(bare.unet, CHANNELS, FACTOR)
+    for wrong in (control[:, :2], control[..., ::2], control[:, :, :4], control[0], control[[0, 1, 1]]):
+        with pytest.raises(ValueError, match=r"has to be \(2, 3, 5, 32, 32\)"):
+            sample(bare, image, wrong)
+    with pytest.raises(ValueError, match="from 0.5 to 0.5"):
+        Control(control, start=0.5, end=0.5)

@@ -1,0 +1,176 @@
+"""Training of the ControlNet that moves points: the loss, and whole runs."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import train_models.train_trajectory as script
+from models.svd_controlnet import ControlledUNet, ControlNetSVD
+from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
+from tests.tiny_video_pipeline import tiny_video_pipeline
+from train_models.train_trajectory import main, make_parser, trajectory_loss
+from utils.control_map import CONTROL_CHANNELS, draw_control
+from utils.data.clip_geometry import ClipGeometry
+from utils.edm import EDM, ConditionEncoder
+from utils.motion_helper import PROCEDURAL, MotionBuckets
+from utils.scenes.write_clips import main as write_clips
+
+B, F, K, SIZE = 8, 3, 2, 32
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    tiny_video_pipeline().save_pretrained(folder)
+    PROCEDURAL.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "clips"
+    flags = ["--num_samples", "3", "--num_frames", "6", "--resolution", str(SIZE), "--num_tracks", "8"]
+    write_clips(["--output_dir", str(folder), *flags])
+    return folder
+
+
+def train(base, clips, output_dir, *flags):
+    fixed = [
+        "--pretrained_model_name_or_path", base, "--train_data_dir", clips, "--output_dir", output_dir, "--num_frames", F,
+        "--height", SIZE, "--width", SIZE, "--train_batch_size", 2, "--max_train_steps", 2, "--learning_rate", 1e-2,
+        "--num_inference_steps", 1, *flags,
+    ]  # fmt: skip
+    main([str(flag) for flag in fixed])
+
+
+def arguments(*flags):
+    return make_parser().parse_args(["--train_data_dir", "d", "--output_dir", "o", *map(str, flags)])
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(0)
+    return {
+        "latents": torch.randn(B, F, 4, SIZE // 4, SIZE // 4),
+        "image": torch.rand(B, 3, SIZE, SIZE) * 2 - 1,
+        "fps": torch.full((B,), 8.0),
+        "motion_bucket_id": torch.full((B,), 100),
+        "points": torch.rand(B, F, K, 2) * SIZE,
+        "shown": torch.ones(B, F, K, dtype=torch.bool),
+    }
+
+
+class Seen(torch.nn.Module):
+    """A network that keeps what it is given, and predicts nothing."""
+
+    def forward(self, inputs, timestep, embeddings, ids, control, return_dict):
+        self.embeddings, self.control = embeddings, control
+        return (inputs[:, :, :4] * 0,)
+
+
+def loss_of(model, pipe, batch, *flags):
+    encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
+    return trajectory_loss(model, batch, encoder, EDM(), arguments(*flags))
+
+
+def test_the_network_sees_the_control_of_the_points(tiny_svd, batch):
+    seen = Seen()
+    loss_of(seen, tiny_svd, batch, "--control_dropout_prob", 0)
+    assert torch.equal(seen.control, draw_control(batch["points"], batch["shown"], (SIZE, SIZE)))
+
+
+def test_points_and_image_are_dropped_each_by_its_own_draw(tiny_svd, batch):
+    seen, kept = Seen(), []
+    for _ in range(8):
+        loss_of(seen, tiny_svd, batch, "--control_dropout_prob", 0.5, "--conditioning_dropout_prob", 0.5)
+        kept += list(
+            zip(*(value.flatten(1).any(dim=1).tolist() for value in (seen.control, seen.embeddings)), strict=True)
+        )
+    assert set(kept) == {(False, False), (False, True), (True, False), (True, True)}
+
+
+def test_only_the_controlnet_learns(tiny_svd, batch):
+    controlnet = ControlNetSVD.from_unet(tiny_svd.unet, CONTROL_CHANNELS, 4).train().requires_grad_(True)
+    model = ControlledUNet(tiny_svd.unet, controlnet)
+    loss_of(model, tiny_svd, batch).backward()
+    assert all(layer.weight.grad.any() for layer in controlnet.controlnet_down_blocks)
+    for module in (tiny_svd.unet, tiny_svd.vae, tiny_svd.image_encoder):
+        assert all(parameter.grad is None for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("flags", [[], ["--cache_latents", "--clip_frames", 6]], ids=["clips", "cached"])
+def test_a_resumed_run_equals_an_uninterrupted_one_and_loads(base, clips, tmp_path, flags):
+    flags = [*flags, "--frame_strides", 1, 2, "--random_reverse", "--random_flip", "--cache_dir", tmp_path / "cache"]
+    flags += ["--checkpointing_steps", 1, "--checkpoints_total_limit", 1]
+    train(base, clips, tmp_path / "whole", *flags)
+    train(base, clips, tmp_path / "parts", *flags, "--max_train_steps", 1)
+    train(base, clips, tmp_path / "parts", *flags, "--resume_from_checkpoint", "latest")
+    whole, parts = (load_file(tmp_path / run / "checkpoint-2/trained.safetensors") for run in ("whole", "parts"))
+    assert all(torch.equal(parts[name], value) for name, value in whole.items())
+    assert all(name.startswith("controlnet.") for name in whole)
+    pipe = StableVideoDiffusionControlNetPipeline.from_pretrained(base)
+    pipe.load_controlnet(tmp_path / "whole")
+    assert all(layer.weight.any() for layer in pipe.controlnet.controlnet_down_blocks)
+    assert pipe.controlnet.controlnet_cond_embedding.conv_out.weight.any()
+    assert MotionBuckets.load(tmp_path / "whole") == PROCEDURAL
+
+
+def test_points_of_flow_are_trained_on_and_clips_held_out_are_validated_on(base, clips, tmp_path):
+    flags = ["--points_from", "flow", "--held_out_clips", 1, "--validation_steps", 1, "--use_ema"]
+    train(base, clips, tmp_path / "run", *flags)
+    folder = tmp_path / "run/validation"
+    assert Image.open(folder / "000002_samples.png").size == (F * SIZE, 2 * SIZE)
+    lines = [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2]
+    assert lines[0]["loss"] == lines[0]["base"]
+    assert lines[1]["loss"] != lines[1]["base"] == lines[0]["base"]
+
+
+def test_a_training_goes_on_with_a_controlnet(base, clips, tmp_path):
+    train(base, clips, tmp_path / "first", "--max_train_steps", 1)
+    flags = ["--controlnet_model_name_or_path", tmp_path / "first", "--learning_rate", 0, "--max_train_steps", 1]
+    train(base, clips, tmp_path / "second", *flags)
+    first, second = (ControlNetSVD.from_pretrained(tmp_path / name).state_dict() for name in ("first", "second"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_clips_that_are_held_out_are_not_trained_on(clips):
+    args = arguments(
+        "--train_data_dir", clips, "--num_frames", F, "--height", SIZE, "--width", SIZE, "--held_out_clips", 1
+    )
+    whole, choice = script.read_clips(args), script.PointChoice()
+    held_out = script.read_held_out(whole, PROCEDURAL, choice, args)
+    assert len(script.make_dataset(whole, None, PROCEDURAL, choice, args)) == 2
+    (sample,) = held_out
+    last = script.VideoDataset(whole.records[2:], whole.options)
+    assert torch.equal(sample["pixel_values"], last.sample(0, ClipGeometry(SIZE, SIZE))["pixel_values"])
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--control_dropout_prob", 1.5], "control_dropout_prob 1.5"),
+        (["--moving_share", 2], "moving_share=2.0"),
+        (["--num_other_points", -1], "num_other_points=-1"),
+        (["--num_frames", 1], "motion needs 2 frames"),
+        (["--clip_frames", 6], "clip_frames is of --cache_latents"),
+        (["--cache_latents", "--clip_frames", 2], "no room for a stretch of 3"),
+        (["--validation_steps", 1], "needs --held_out_clips"),
+        (["--held_out_clips", 3], "leaves none of the 3 clips"),
+        (["--height", 36], "multiples of 8"),
+        (["--points_from", "flow", "--random_reverse"], "leave frame_strides and random_reverse out"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_sentence(base, clips, tmp_path, flags, message):
+    with pytest.raises(ValueError, match=message):
+        train(base, clips, tmp_path / "run", *flags)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_controlnet_of_another_control_is_refused(base, clips, tmp_path):
+    ControlNetSVD.from_unet(tiny_video_pipeline().unet, 3, 4).save_pretrained(tmp_path / "depth")
+    with pytest.raises(ValueError, match="reads 3 channels, and tracks have 8"):
+        train(base, clips, tmp_path / "run", "--controlnet_model_name_or_path", tmp_path / "depth")

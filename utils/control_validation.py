@@ -1,0 +1,52 @@
+"""Validation of trainings of a ControlNet: errors with the control and of the base, and videos that follow it."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from utils.control_map import draw_control
+from utils.edm import EDM, Denoiser
+from utils.svd_validation import Validation
+
+
+class ControlValidation(Validation):
+    """What `utils.training.fit` calls as `validate`; `loss.jsonl` has `loss`, with the control, and `base`, without it.
+
+    Args:
+        pipe, edm, folder, seed: As of `Validation`.
+        samples: Of `TrackClips`, with pixels.
+        draw: From a sample and its control (1, F, C, H, W) to a video (F, 3, H, W) in [-1, 1].
+    """
+
+    def __init__(
+        self,
+        pipe,
+        samples: Sequence[dict[str, torch.Tensor]],
+        edm: EDM,
+        folder: Path,
+        seed: int,
+        draw: Callable[[dict, torch.Tensor], torch.Tensor],
+    ):
+        super().__init__(pipe, samples, edm, folder, seed=seed)
+        self.draw = draw
+
+    def _errors(self, unet, sample: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        x_0, condition = self._encode(sample["pixel_values"])[None], self._condition(sample, generator)
+        control = control_of(sample).to(x_0)
+        found = {"loss": [], "base": []}
+        for sigma in self._levels():
+            noise = torch.randn(x_0.shape, generator=generator).to(x_0)
+            for name, scale in (("loss", 1.0), ("base", 0.0)):
+                controlled = partial(unet, control=control, conditioning_scale=scale)
+                found[name].append(Denoiser(controlled, self.edm).loss(x_0, noise, sigma[None].to(x_0), condition))
+        return {name: torch.cat(errors).mean() for name, errors in found.items()}
+
+    def _draw(self, sample: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.draw(sample, control_of(sample)).cpu().float()
+
+
+def control_of(sample: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The control (1, F, C, H, W) of a sample."""
+    return draw_control(sample["points"], sample["shown"], sample["image"].shape[-2:])[None]
