@@ -158,8 +158,13 @@ def write_text(path: Path, text: str) -> None:
 
 def write_sheet(folder: Path, tasks: list[str]) -> None:
     """One picture of the first samples of each task, below its name."""
-    found = {task: path for task in tasks if (path := folder / "partial" / task / "picture.png").is_file()}
-    strips = [strip for task, path in found.items() for strip in (title(task), Image.open(path).convert("RGB"))]
+    stack_pictures(folder, {task: folder / "partial" / task / "picture.png" for task in tasks})
+
+
+def stack_pictures(folder: Path, pictures: dict[str, Path]) -> None:
+    """Write those of the pictures that are there, each below its name, as results.png."""
+    found = {name: path for name, path in pictures.items() if path.is_file()}
+    strips = [strip for name, path in found.items() for strip in (title(name), Image.open(path).convert("RGB"))]
     if not strips:
         return
     sheet = Image.new("RGB", (max(s.width for s in strips), sum(s.height for s in strips)), "white")

@@ -46,7 +46,7 @@ def sample_clip(seed: int, num_frames: int = 16, texture: float = TEXTURE, camer
     while True:
         motions = tuple(_draw_motion(rng, scene, solid) for solid in scene.objects)
         clip = Clip(scene, motions, _draw_camera(rng, num_frames, camera), num_frames)
-        if _fits(clip):
+        if fits(clip):
             return clip
 
 
@@ -79,7 +79,7 @@ def _draw_camera(rng: np.random.Generator, num_frames: int, camera: str | None) 
     return CameraMotion(**({} if kind == "still" else {kind: float(way * REACHES[kind])}))
 
 
-def _fits(clip: Clip) -> bool:
+def fits(clip: Clip) -> bool:
     """No solid comes nearer to another, the wall or the camera than it may, or than it was; all stay in view for half of the frames."""
     scenes = [clip.at(t) for t in range(clip.num_frames)]
     seen = np.array([_in_view(scene) for scene in scenes])
