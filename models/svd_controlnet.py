@@ -123,7 +123,7 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
         if missing := [name for name in copied if name not in weights]:
             raise ValueError(f"The UNet has no {missing[0]}: remove its adapters before it is copied.")
         controlnet.load_state_dict({name: weights[name] for name in copied}, strict=False)
-        return controlnet.to(unet.device, unet.dtype)
+        return controlnet.to(unet.device).type(unet.dtype)
 
     @property
     def scale_factor(self) -> int:

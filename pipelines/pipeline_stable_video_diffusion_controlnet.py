@@ -74,7 +74,7 @@ class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
         with loading(path):
             controlnet = ControlNetSVD.from_pretrained(path)
         controlnet.check_fit(self.unet, self.vae_scale_factor)
-        self.register_modules(controlnet=controlnet.to(self.unet.device, self.unet.dtype).eval())
+        self.register_modules(controlnet=controlnet.to(self.unet.device).type(self.unet.dtype).eval())
 
     @torch.no_grad()
     def __call__(

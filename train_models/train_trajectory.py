@@ -41,13 +41,11 @@ from utils.svd_training import (
 from utils.training import add_training_arguments, check_output_dir, fit
 from utils.training_arguments import positive_int
 
-FILE_DTYPE = torch.float16
-
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
     check(args)
-    choice = PointChoice(args.num_points, args.num_other_points, args.moving_share)
+    choice = PointChoice(args.num_points, args.num_other_points, args.moving_share, args.other_share)
     check_output_dir(args)
     clips = read_clips(args)
     buckets = None if args.fixed_motion_bucket else read_buckets(args)
@@ -63,7 +61,7 @@ def main(argv=None) -> None:
     def save(model, folder: Path) -> None:
         if buckets:
             buckets.save(folder)
-        model.controlnet.to(FILE_DTYPE).save_pretrained(folder)
+        model.controlnet.half().save_pretrained(folder)
 
     def loss(model, batch):
         return trajectory_loss(model, batch, encoder, edm, args)
@@ -106,8 +104,9 @@ def add_control_arguments(group) -> None:
         "--num_other_points",
         type=int,
         default=choice.num_other_points,
-        help="and up to so many that stand still, or any where the camera moves",
+        help="in --other_share of the samples also 1 to so many that stand still, or any where the camera moves",
     )
+    add("--other_share", type=float, default=choice.other_share, help="share of samples with such others")
     add(
         "--moving_share",
         type=float,

@@ -3,11 +3,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if [[ ! -d data/tracks ]]; then
-  python -m utils.scenes.write_clips --output_dir data/tracks --num_samples 4000 --num_frames 16 --num_tracks 64
+if [[ ! -d data/tracked_clips ]]; then
+  python -m utils.scenes.write_clips --output_dir data/tracked_clips --num_samples 4000 --num_frames 16 --num_tracks 64
 fi
 
-python train_models/train_trajectory.py --train_data_dir data/tracks --output_dir outputs/trajectory --cache_latents --clip_frames 16 \
+python train_models/train_trajectory.py --train_data_dir data/tracked_clips --output_dir outputs/trajectory --cache_latents --clip_frames 16 \
   --frame_strides 1 2 --random_reverse --random_flip --held_out_clips 4 --validation_steps 1000 --learning_rate 3e-4 \
   --lr_scheduler cosine --lr_warmup_steps 100 --train_batch_size 8 --max_train_steps 4000 --use_ema --ema_decay 0.998 \
   --mixed_precision bf16 --no-gradient_checkpointing --checkpointing_steps 500 --checkpoints_total_limit 1 \

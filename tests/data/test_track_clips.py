@@ -138,6 +138,7 @@ def test_the_numbers_of_points_are_those_asked_for():
     found = list(drawn(PointChoice(3, 4, moving_share=1.0), moving_and_still(20, 20)))
     assert {moving for _, _, moving, _ in found} == {1, 2, 3}
     assert {still for _, _, _, still in found} == {0, 1, 2, 3, 4}
+    assert sum(still == 0 for _, _, _, still in found) / len(found) == pytest.approx(0.5, abs=0.1)
     assert all(points.shape == (4, 7, 2) and shown.shape == (4, 7) for points, shown, _, _ in found)
 
 
@@ -173,7 +174,13 @@ def test_points_that_are_hidden_at_first_or_most_of_the_time_are_never_drawn():
 
 
 @pytest.mark.parametrize(
-    "values, message", [((0, 2, 0.5), "num_points=0"), ((1, -1, 0.5), "num_other_points=-1"), ((1, 1, 2), "=2")]
+    "values, message",
+    [
+        ((0, 2), "num_points=0"),
+        ((1, -1), "num_other_points=-1"),
+        ((1, 1, 2), "moving_share=2"),
+        ((1, 1, 1, -1), "other_share=-1"),
+    ],
 )
 def test_values_out_of_range_are_refused(values, message):
     with pytest.raises(ValueError, match=message):

@@ -33,7 +33,8 @@ class PointChoice:
 
     Attributes:
         num_points: 1 to so many are drawn, each number equally often.
-        num_other_points: 0 to so many more of those that stand still, or of all where nothing does, as when the camera moves.
+        num_other_points: 1 to so many more of those that stand still, or of all where nothing does, as when the camera moves.
+        other_share: Probability that a sample has such others. Who drags a point says nothing of the rest, as a rule.
         moving_share: A point of the first kind is drawn from those that move with this probability, otherwise, and where these
             do not suffice, from all.
     """
@@ -41,12 +42,14 @@ class PointChoice:
     num_points: int = 3
     num_other_points: int = 16
     moving_share: float = 0.8
+    other_share: float = 0.5
 
     def __post_init__(self):
         if self.num_points < 1 or self.num_other_points < 0:
             raise ValueError(f"num_points={self.num_points} or num_other_points={self.num_other_points} is too few.")
-        if not 0 <= self.moving_share <= 1:
-            raise ValueError(f"moving_share={self.moving_share} is not between 0 and 1.")
+        for name in ("moving_share", "other_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} is not between 0 and 1.")
 
     def draw(self, tracks: torch.Tensor, visible: torch.Tensor, shorter_side: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Points (F, K, 2), and bool (F, K), where they are shown; K is the largest number, and the rest is shown nowhere.
@@ -64,8 +67,13 @@ class PointChoice:
         dragged = torch.cat([dragged, _shuffle(_without(known, dragged))[: count - len(dragged)]])
         left = _without(known, dragged)
         others = left & ~moves if (left & ~moves).any() else left
-        others = _shuffle(others)[: int(torch.randint(self.num_other_points + 1, ()))]
+        others = _shuffle(others)[: self._count_others()]
         return self._pad(tracks, visible, torch.cat([dragged, others]))
+
+    def _count_others(self) -> int:
+        if self.num_other_points == 0 or torch.rand(()) >= self.other_share:
+            return 0
+        return int(torch.randint(1, self.num_other_points + 1, ()))
 
     def _pad(self, tracks, visible, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         F, K = len(tracks), self.num_points + self.num_other_points
