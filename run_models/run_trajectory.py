@@ -2,9 +2,10 @@
 
 python run_models/run_trajectory.py --adapter outputs/flow_video --input_image photo.png --tracks tracks.json --output_dir outputs/drag
 python run_models/run_trajectory.py --adapter … --input_image photo.png --tracks tracks.npy --method guided --output_dir …
+python run_models/run_trajectory.py --controlnet outputs/trajectory --method controlnet --input_image … --tracks … --output_dir …
 
-Writes video.mp4, tracks.png (wanted paths in green and those of the drawn flow in red, over the first frame and over each),
-flow_000.flo and on, one for each step, flow.png and flow.mp4.
+Writes video.mp4, tracks.png (wanted paths in green and those that the flow goes in red, over the first frame and over each), flow_000.flo
+and on, one for each step, flow.png and flow.mp4. The flow is what was drawn with the video, or estimated from it with a ControlNet.
 """
 
 import argparse
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import torch
 
-from pipelines.pipeline_trajectory import METHODS, StableVideoDiffusionTrajectoryPipeline
+from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
+from pipelines.pipeline_trajectory import METHODS as JOINT_METHODS
+from pipelines.pipeline_trajectory import StableVideoDiffusionTrajectoryPipeline
 from pipelines.steering import GUIDANCES, Guidance
 from pipelines.video_inputs import (
     add_sampling_arguments,
@@ -22,8 +25,10 @@ from pipelines.video_inputs import (
     sampling_options,
 )
 from utils.arguments import parse_args, run_script
+from utils.control_map import track_control
 from utils.draw_tracks import track_sheet
 from utils.files import replacing
+from utils.flow.estimate import estimate_flow
 from utils.flow.results import check_output_folder, write_flow_results
 from utils.images import image_size
 from utils.metrics.trajectory import follow_flow
@@ -35,6 +40,7 @@ from utils.training_arguments import positive_float, positive_int
 from utils.video import write_video
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+METHODS = {**dict.fromkeys(JOINT_METHODS, "adapter"), "controlnet": "controlnet"}  # whose weights each needs
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -60,7 +66,8 @@ def make_parser() -> argparse.ArgumentParser:
 def add_file_arguments(group) -> None:
     add = group.add_argument
     add("--model_dir", default=str(REPOSITORY / "weights/tiny_svd"), help="folder or hub name of the base")
-    add("--adapter", required=True, help="file or folder of train_flow_video.py")
+    add("--adapter", help="of coarse and guided: file or folder of train_flow_video.py")
+    add("--controlnet", help="of controlnet: folder of train_trajectory.py")
     add("--input_image", required=True)
     add("--tracks", required=True, help=".json (docs/trajectory.md) or .npy (N, F, 2), in pixels of the input picture")
     add(
@@ -108,6 +115,7 @@ def add_track_arguments(group) -> None:
         default=guidance.iterations,
         help="of guided: gradient steps in each",
     )
+    add("--conditioning_scale", type=float, default=1.0, help="of controlnet: how strongly it acts; 0 is off")
     add("--gradient_checkpointing", action="store_true", help="of guided: less memory for the gradient, and more time")
 
 
@@ -121,10 +129,20 @@ def main(argv=None) -> list[Path]:
     pixels = read_pixels(args, pipe, Path(args.input_image))
     H, W = pixels.shape[-2:]
     tracks = file.on_video(args.num_frames or pipe.unet.config.num_frames, W, H)
-    options = sampling_options(args, args.seed) | {"joint_guidance_scale": args.joint_guidance_scale}
-    options |= {"decode_chunk_size": args.decode_chunk_size, "reach": args.reach, "radius": args.radius}
-    out = pipe(pixels[None], tracks, args.method, args.flow_strength, guidance, output_type="pt", **options)
-    return write_results(Path(args.output_dir), out.frames[0] * 2 - 1, out.flows[0], pixels, tracks, args.fps)
+    video, flow = draw(args, pipe, pixels[None], tracks, guidance)
+    return write_results(Path(args.output_dir), video, flow, pixels, tracks, args.fps)
+
+
+def draw(args, pipe, image: torch.Tensor, tracks: Tracks, guidance: Guidance) -> tuple[torch.Tensor, torch.Tensor]:
+    """The video (F, 3, H, W) in [-1, 1], and its flow (F - 1, 2, H, W), drawn or estimated."""
+    options = sampling_options(args, args.seed) | {"decode_chunk_size": args.decode_chunk_size, "output_type": "pt"}
+    if args.method == "controlnet":
+        options |= {"num_frames": tracks.num_frames, "conditioning_scale": args.conditioning_scale}
+        video = pipe(image, control=track_control(tracks)[None], **options).frames[0] * 2 - 1
+        return video, estimate_flow(video)
+    options |= {"joint_guidance_scale": args.joint_guidance_scale, "reach": args.reach, "radius": args.radius}
+    out = pipe(image, tracks, args.method, args.flow_strength, guidance, **options)
+    return out.frames[0] * 2 - 1, out.flows[0]
 
 
 def check(args) -> Guidance:
@@ -132,6 +150,9 @@ def check(args) -> Guidance:
     check_sampling(args)
     check_output_folder(args.output_dir, args.overwrite)
     image_size(args.input_image)
+    for name in set(METHODS.values()):
+        if (getattr(args, name) is not None) != (name == METHODS[args.method]):
+            raise ValueError(f"--method {args.method} takes weights by --{METHODS[args.method]} and no others.")
     if not 0 <= args.flow_strength <= 1:
         raise ValueError(f"--flow_strength {args.flow_strength} is not between 0 and 1.")
     if args.device:
@@ -141,10 +162,15 @@ def check(args) -> Guidance:
     )
 
 
-def load_pipeline(args) -> StableVideoDiffusionTrajectoryPipeline:
+def load_pipeline(args) -> StableVideoDiffusionTrajectoryPipeline | StableVideoDiffusionControlNetPipeline:
+    controlled = args.method == "controlnet"
+    kind = StableVideoDiffusionControlNetPipeline if controlled else StableVideoDiffusionTrajectoryPipeline
     with loading(args.model_dir):
-        pipe = StableVideoDiffusionTrajectoryPipeline.from_pretrained(args.model_dir, dtype=DTYPES[args.dtype])
-    pipe.load_flow_adapter(args.adapter)
+        pipe = kind.from_pretrained(args.model_dir, dtype=DTYPES[args.dtype])
+    if controlled:
+        pipe.load_controlnet(args.controlnet)
+    else:
+        pipe.load_flow_adapter(args.adapter)
     for network in (pipe.unet, pipe.vae):
         network.requires_grad_(False)  # a gradient by latents needs none by weights
     if args.gradient_checkpointing:
@@ -164,7 +190,7 @@ def write_results(
     print(f"Written: video.mp4, tracks.png and {len(flow)} flows in {folder}")
     if obtained.shape[1]:
         error = (obtained - tracks.points).norm(dim=-1)[1:].mean()
-        print(f"By its flow the points are {error:.2f} pixels from where they were asked to be, on average.")
+        print(f"By this flow the points are {error:.2f} pixels from where they were asked to be, on average.")
     return [*files, folder / "video.mp4", folder / "tracks.png"]
 
 

@@ -65,6 +65,11 @@ _ALL = (
         "a small Stable Video Diffusion from nothing, on clips of that world",
         run=False,
     ),
+    Variant(
+        "trajectory",
+        "videos that follow dragged points, by the joint model or a ControlNet",
+        pipeline="pipeline_trajectory.py",
+    ),
 )
 
 VARIANTS: dict[str, Variant] = {variant.name: variant for variant in _ALL}

@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 
 import patch
+from models.svd_controlnet import ControlNetSVD
 from run_models.run_trajectory import main
 from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.control_map import CONTROL_CHANNELS
 from utils.draw_tracks import OBTAINED, WANTED, draw_paths, track_sheet
 from utils.flow.code import FlowCode
 from utils.flow.files import read_flo
@@ -20,10 +22,12 @@ F, SIZE = 4, 32
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """model: a tiny base. adapter: a joint adapter of flow for it."""
+    """model: a tiny base. adapter: a joint adapter of flow for it. controlnet: one that reads tracks."""
     folder = tmp_path_factory.mktemp("models")
     pipe = tiny_video_pipeline()
     pipe.save_pretrained(folder / "model")
+    controlnet = ControlNetSVD.from_unet(pipe.unet, CONTROL_CHANNELS, pipe.vae_scale_factor)
+    controlnet.save_pretrained(folder / "controlnet")
     patch.add_joint(pipe.unet, "flow", rank=2, post="aligned")
     patch.save(pipe.unet, folder / "adapter", "flow", training=FlowCode().to_training())
     return folder
@@ -37,9 +41,9 @@ def run(folders, tmp_path):
     Image.fromarray(pixels).save(picture)
     tracks.write_text(json.dumps({"tracks": [[[8, 8], [17, 8]]], "static_points": [[20, 24]]}))
 
-    def call(*flags, image=picture, tracks=tracks, out="out", size=(SIZE, SIZE)):
+    def call(*flags, image=picture, tracks=tracks, out="out", size=(SIZE, SIZE), weights="adapter"):
         fixed = [
-            "--model_dir", folders / "model", "--adapter", folders / "adapter", "--device", "cpu", "--num_inference_steps", 1,
+            "--model_dir", folders / "model", f"--{weights}", folders / weights, "--device", "cpu", "--num_inference_steps", 1,
             "--input_image", image, "--tracks", tracks, "--output_dir", tmp_path / out, "--height", size[0], "--width", size[1],
         ]  # fmt: skip
         return main([str(flag) for flag in [*fixed, *flags]])
@@ -57,6 +61,20 @@ def test_a_drag_becomes_a_video_with_its_flow_and_a_picture_of_its_ways(run, tmp
     assert len(index_frames(tmp_path / "out/video.mp4")) == F
     assert Image.open(tmp_path / "out/tracks.png").size == ((F + 1) * 256, 256)
     assert "pixels from where they were asked to be" in capsys.readouterr().out
+
+
+def test_a_controlnet_draws_the_same_files_and_one_that_learned_nothing_leaves_the_base(run, tmp_path):
+    flags = ["--method", "controlnet"]
+    files = run(*flags, weights="controlnet")
+    assert {path.name for path in files} >= {"video.mp4", "tracks.png", "flow_000.flo", "flow.png"}
+    run(*flags, "--conditioning_scale", 0, weights="controlnet", out="base")
+    assert (tmp_path / "out/video.mp4").read_bytes() == (tmp_path / "base/video.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("method, weights", [("coarse", "controlnet"), ("controlnet", "adapter")])
+def test_a_method_that_lacks_its_weights_is_refused(run, method, weights):
+    with pytest.raises(ValueError, match=f"--method {method} takes weights by"):
+        run("--method", method, weights=weights)
 
 
 def test_a_guess_that_is_kept_moves_the_point_as_asked(run, tmp_path):
