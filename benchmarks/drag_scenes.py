@@ -117,10 +117,13 @@ def find_drag(seeds: range, num_points: int, num_frames: int, size: int) -> Drag
 
 
 def plan_drag(seed: int, num_points: int, num_frames: int, size: int) -> DragScene | None:
-    """What may be wanted of a seed's scene; None where it has too few objects, two of one colour, or no room."""
+    """What may be wanted of a seed's scene; None where it has too few objects, two of one colour, or no room.
+
+    Where fewer than all are dragged there is another object, for its motion to be measured.
+    """
     clip = sample_clip(seed, max(num_frames, PLANNED_FRAMES))
     colors = tuple(solid.color for solid in clip.scene.objects)
-    if len(colors) < num_points or len(set(colors)) < len(colors):
+    if len(colors) < min(num_points + 1, MAX_POINTS) or len(set(colors)) < len(colors):
         return None
     rng = np.random.default_rng([seed, STREAM])
     order = rng.choice(len(colors), num_points, replace=False).tolist()

@@ -113,7 +113,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             video_strength, flow_strength: Share of the steps that a known side takes. 0, the default: it is given, and comes back
                 as it is. Between: coarse control, from a partly noised start. 1: it is drawn anew.
             joint_guidance_scale: s_c of v_u + s (v_t - v_u) + s_c (v_t^joint - v_t^separate) (UniCon, arXiv 2410.11439):
-                how much more the sides heed each other than two separate models do; 0 is off.
+                how much more the sides heed each other than two separate models do; 0 is off. For the video it is the inner guidance
+                of VideoJAM (arXiv 2502.02492).
             direction: "both", "x_reads_y" or "y_reads_x", x the video; by default a given side does not read the other
                 (unless the adapter was never trained so).
             weight: Of what each side reads from the other.
