@@ -4,11 +4,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from utils.control_map import draw_control
+from utils.draw_tracks import SMALLEST_SIDE, draw_paths
 from utils.edm import EDM, Denoiser
 from utils.svd_validation import Validation
+from utils.video import contact_sheet, to_frames
 
 
 class ControlValidation(Validation):
@@ -32,6 +36,15 @@ class ControlValidation(Validation):
         super().__init__(pipe, samples, edm, folder, seed=seed)
         self.draw = draw
 
+    def __call__(self, unet: torch.nn.Module, step: int) -> dict[str, Image.Image]:
+        """Log the losses, and return a sheet: rows of truth, each above what follows the control, with the points' paths."""
+        self._log(step, self.losses(unet))
+        rows = []
+        for sample in self.samples:
+            wanted = sample["points"][:, sample["shown"][0]]
+            rows += [add_paths(video, wanted) for video in (sample["pixel_values"], self._draw(sample))]
+        return {"samples": contact_sheet(np.concatenate(rows), columns=len(rows[0]))}
+
     def _errors(self, unet, sample: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
         x_0, condition = self._encode(sample["pixel_values"])[None], self._condition(sample, generator)
         control = control_of(sample).to(x_0)
@@ -50,3 +63,9 @@ class ControlValidation(Validation):
 def control_of(sample: dict[str, torch.Tensor]) -> torch.Tensor:
     """The control (1, F, C, H, W) of a sample."""
     return draw_control(sample["points"], sample["shown"], sample["image"].shape[-2:])[None]
+
+
+def add_paths(video: torch.Tensor, wanted: torch.Tensor) -> np.ndarray:
+    """Frames of a video (F, 3, H, W), enlarged where they are small, with the ways of points (F, N, 2) up to each."""
+    scale = max(1, round(SMALLEST_SIDE / min(video.shape[-2:])))
+    return np.stack([draw_paths(frame, wanted[: k + 1], scale=scale) for k, frame in enumerate(to_frames(video))])

@@ -122,7 +122,7 @@ def test_points_of_flow_are_trained_on_and_clips_held_out_are_validated_on(base,
     flags = ["--points_from", "flow", "--held_out_clips", 1, "--validation_steps", 1, "--use_ema"]
     train(base, clips, tmp_path / "run", *flags)
     folder = tmp_path / "run/validation"
-    assert Image.open(folder / "000002_samples.png").size == (F * SIZE, 2 * SIZE)
+    assert Image.open(folder / "000002_samples.png").size == (F * 256, 2 * 256)
     lines = [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2]
     assert lines[0]["loss"] == lines[0]["base"]
