@@ -23,7 +23,8 @@ class Guidance:
 
     Attributes:
         kind: "gradient" through decoder and network, which changes the video's estimate too; "decoder_gradient", which leaves the network
-            out and is cheaper; or "replace": the known pixels are set, and what that changes in the latents is added.
+            out and is cheaper; or "replace": the known pixels are set, and what that changes in the latents is added. The autoencoder
+            smooths away what is smaller than a place of its latents, so this one wants discs of that radius at least.
         strength: 1 takes the whole change; in the linear approximation of a gradient that is to the error 0.
         steps: Share of the steps, from the first one on, that are guided; the others bring flow and video together.
         iterations: Gradient steps at each step.
@@ -33,7 +34,7 @@ class Guidance:
     kind: str = "gradient"
     strength: float = 1.0
     steps: float = 0.8
-    iterations: int = 1
+    iterations: int = 3
     decode_chunk_size: int | None = None
 
     def __post_init__(self):

@@ -93,7 +93,7 @@ def add_track_arguments(group) -> None:
     add(
         "--radius",
         type=positive_float,
-        help="pixels around a point that move as it does; by default 1/32 of the shorter side",
+        help="pixels around a point that move as it does; by default 1/16 of the shorter side",
     )
     add(
         "--flow_strength",

@@ -8,7 +8,7 @@ from torch.nn import functional
 from utils.flow.sparse import spread_points
 from utils.flow.warp import pixel_grid, resize_flow
 
-REACH_SHARE, RADIUS_SHARE = 1 / 8, 1 / 32  # of the shorter side
+REACH_SHARE, RADIUS_SHARE = 1 / 8, 1 / 16  # of the shorter side
 FAR = 2.0  # reaches from a dragged point at which only the camera moves a pixel
 
 
