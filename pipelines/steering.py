@@ -94,7 +94,8 @@ class FlowSteer:
             error, gradient = self.decoder_gradient(steered[FLOW])
             directions = {FLOW: gradient}
             if through_network:
-                pulled = torch.autograd.grad(clean[FLOW], noisy, gradient, retain_graph=True)
+                unit = gradient / largest([gradient]).view(-1, 1, 1, 1, 1)  # for the range of float16
+                pulled = torch.autograd.grad(clean[FLOW], noisy, unit, retain_graph=True)
                 directions = dict(enumerate(pulled))
             length = 2 * error / norm([gradient]).clamp(min=1e-12)
             steered = self.move(steered, directions, self.guidance.strength * length)
@@ -103,18 +104,18 @@ class FlowSteer:
     def decoder_gradient(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean squared error (B,) of the pictures where they are known, and its gradient by the latents y."""
         chunk = self.guidance.decode_chunk_size or y.shape[1]
-        counts = self.known.flatten(1).sum(dim=1)
-        errors, gradients = 0, []
+        count = 3 * self.known.flatten(1).sum(dim=1)
+        error, gradients = 0, []
         for latents, wanted, known in zip(
             *(part.split(chunk, 1) for part in (y, self.wanted, self.known)), strict=True
         ):
             with torch.enable_grad():
                 latents = latents.detach().requires_grad_()
                 missed = (self.decode(latents) - wanted).square() * known
-                error = missed.flatten(1).sum(dim=1) / (3 * counts)
-                gradients.append(torch.autograd.grad(error.sum(), latents)[0])
-            errors = errors + error.detach()
-        return errors, torch.cat(gradients, dim=1)
+                # Of the sum and not of the mean, whose gradient would vanish in a float16 decoder.
+                gradients.append(torch.autograd.grad(missed.sum(), latents)[0])
+            error = error + missed.detach().flatten(1).sum(dim=1)
+        return error / count, torch.cat(gradients, dim=1) / count.view(-1, 1, 1, 1, 1)
 
     def decode(self, y: torch.Tensor) -> torch.Tensor:
         """Pictures (B, F, 3, H, W) of normalised latents, with their gradient."""
@@ -125,9 +126,8 @@ class FlowSteer:
 
     def move(self, estimates, directions, length: torch.Tensor) -> dict[int, torch.Tensor]:
         """Estimates moved against directions by a length (B,) over all sides, no element by more than `LARGEST_CHANGE`."""
-        largest = torch.stack([part.flatten(1).abs().amax(dim=1) for part in directions.values()]).amax(dim=0)
         factor = (length / norm(directions.values()).clamp(min=1e-12)).minimum(
-            LARGEST_CHANGE / largest.clamp(min=1e-12)
+            LARGEST_CHANGE / largest(directions.values())
         )
         factor = factor.view(-1, 1, 1, 1, 1)
         return estimates | {number: estimates[number] - factor * part for number, part in directions.items()}
@@ -136,3 +136,8 @@ class FlowSteer:
 def norm(parts) -> torch.Tensor:
     """Euclidean length (B,) over all parts (B, ...)."""
     return sum(part.flatten(1).square().sum(dim=1) for part in parts).sqrt()
+
+
+def largest(parts) -> torch.Tensor:
+    """Largest element (B,) of all parts (B, ...), never 0."""
+    return torch.stack([part.flatten(1).abs().amax(dim=1) for part in parts]).amax(dim=0).clamp(min=1e-12)

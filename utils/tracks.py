@@ -14,7 +14,7 @@ FAR = 2.0  # reaches from a dragged point at which only the camera moves a pixel
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """Wanted motion in pixels of a video, x then y, counted from the middle of the upper left pixel.
+    """Wanted motion in pixels of a video, x then y, counted from the middle of the upper left pixel; tensors on the CPU.
 
     Attributes:
         points: (F, N, 2), float32. A point that must not move is one that stays where it is.
