@@ -85,6 +85,15 @@ def test_a_guess_that_is_kept_moves_the_point_as_asked(run, tmp_path):
         assert flow[:, 24, 20].tolist() == [0, 0]
 
 
+def test_a_camera_alone_is_enough(run, tmp_path):
+    path = tmp_path / "camera.json"
+    path.write_text(json.dumps({"camera": {"preset": "tilt_up", "speed": 1.5}}))
+    run("--flow_strength", 0, tracks=path)
+    for k in range(F - 1):
+        assert np.allclose(read_flo(tmp_path / f"out/flow_{k:03d}.flo"), np.array([0, 1.5])[:, None, None])
+    assert (tmp_path / "out/tracks.png").is_file()
+
+
 def test_checkpointing_saves_memory_and_changes_nothing(run, tmp_path):
     run("--method", "guided", out="plain")
     run("--method", "guided", "--gradient_checkpointing", out="saving")

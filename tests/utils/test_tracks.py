@@ -165,6 +165,22 @@ def test_the_guess_falls_off_to_the_move_of_the_camera():
     assert torch.allclose(look_up(flow[0], tracks.points[0]), tracks.vectors[0])
 
 
+def test_a_camera_alone_is_the_guess_and_is_known_everywhere():
+    camera = camera_flow("roll_right", 3, F, W, H)
+    tracks = Tracks(torch.zeros(F, 0, 2), W, H, camera=camera)
+    assert torch.equal(dense_flow(tracks), camera)
+    flow, known = known_flow(tracks)
+    assert torch.equal(flow, camera) and known.all()
+
+
+def test_a_camera_is_not_known_near_a_dragged_point_where_the_object_ends_being_open():
+    camera = camera_flow("pan_left", 2, F, W, H)
+    flow, known = known_flow(make_tracks(straight((8, 12), (0, -1)), camera=camera), radius=1.0, reach=3.0)
+    assert known[0, 0, 12, 8] and torch.equal(flow[0, :, 12, 8], torch.tensor([0.0, -1.0]))
+    assert not known[0, 0, 12, 10:14].any()
+    assert known[0, 0, 12, 15:].all() and torch.equal(flow[0, :, 12, 20], torch.tensor([2.0, 0.0]))
+
+
 def test_a_static_region_does_not_move_in_the_guess_whatever_camera_and_neighbours_do():
     static = torch.zeros(H, W, dtype=torch.bool)
     static[10:16, 18:26] = True
