@@ -19,8 +19,8 @@ def obtained_paths(video: torch.Tensor, scene: DragScene) -> tuple[torch.Tensor,
     told = scene.colors, scene.floor, scene.wall
     first, found = find_objects(scene.pixels[:1], *told), find_objects(video, *told)
     shifts = found.places - first.places
-    dragged = list(scene.dragged)
-    return shifts, found.lost(first.areas[0]), torch.from_numpy(scene.points)[:1] + shifts[:, dragged]
+    dragged, lost = list(scene.dragged), found.lost(first.areas[0]) | shifts.isnan().any(dim=-1)
+    return shifts, lost, torch.from_numpy(scene.points)[:1] + shifts[:, dragged]
 
 
 def score(video: torch.Tensor, scene: DragScene) -> dict[str, list[float]]:

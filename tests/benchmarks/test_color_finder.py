@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.color_finder import find_objects
+from benchmarks.color_finder import GAMMA, find_objects
 from benchmarks.drag_scenes import LONGEST, SHORTEST, DragScenes, find_drag
 from benchmarks.trajectory_methods import warp_along
 from benchmarks.trajectory_score import obtained_paths, score, summarize
-from utils.scenes import render, sample_clip
+from utils.scenes import COLORS, WALLS, render, sample_clip
 from utils.video import to_pixels
 
 SEED, F, SIZE = 2_000_000, 6, 64
@@ -46,6 +46,17 @@ def test_darker_and_noisy_pictures_have_their_objects_at_the_same_places(drags):
     assert (find_objects(scene.pixels + noise, *told).places - wanted).norm(dim=-1).mean() < 1
     darker = (scene.pixels + 1) * 0.75 - 1
     assert (find_objects(darker, *told).places - wanted).norm(dim=-1).mean() < 1
+
+
+def test_a_seam_between_two_colors_is_no_third_object():
+    """Half purple and half beige is nearly pink."""
+    linear = torch.tensor(WALLS["beige"])[:, None, None].repeat(1, SIZE, SIZE)
+    linear[:, 20:40, 10:30] = torch.tensor(COLORS["purple"])[:, None, None]
+    linear[:, 20:40, 50:56] = torch.tensor(COLORS["pink"])[:, None, None]
+    linear[:, 20:40, 30:32] = (linear[:, 20:40, 5:7] * 0.4 + linear[:, 20:40, 20:22] * 0.8).clamp(max=1)
+    video = (linear ** (1 / GAMMA))[None] * 2 - 1
+    found = find_objects(video, ["purple", "pink"], "brown", "beige")
+    assert torch.allclose(found.places[0, 1], torch.tensor([52.5, 29.5]), atol=0.1)
 
 
 def test_what_is_wanted_is_a_true_motion_of_the_length_asked(drags):
