@@ -1,7 +1,7 @@
 """The pictures of docs/video_diffusion.md: the preconditioning and the noise levels, and what a tiny model draws while it learns.
 
 python -m benchmarks.draw_video_diffusion --output_dir docs
-python -m benchmarks.draw_video_diffusion --output_dir docs --train_dir outputs/tiny_svd --steps 500 1000 3000 --clips 0 2
+python -m benchmarks.draw_video_diffusion --output_dir docs --train_dir outputs/tiny_svd_1 --steps 500 1000 2000 --clips 0 2
 """
 
 import argparse

@@ -1,18 +1,33 @@
 #!/usr/bin/env bash
-# A small Stable Video Diffusion from nothing: clips, autoencoder, then image encoder and UNet.
+# A small Stable Video Diffusion from nothing: clips, autoencoder, then image encoder and UNet in four parts, each from the average of the one before.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 [ -d data/clips ] || python -m utils.scenes.write_clips --output_dir data/clips --num_samples 2000 --num_frames 16 --num_tracks 8
 
-python train_models/train_tiny_svd.py --stage vae --train_data_dir data/clips --num_frames 5 --output_dir outputs/tiny_svd_vae \
-  --train_batch_size 4 --max_train_steps 1200 --learning_rate 1e-3 --lr_scheduler cosine --lr_warmup_steps 50 \
-  --checkpointing_steps 200 --checkpoints_total_limit 1 --validation_steps 500 --mixed_precision bf16 --seed 0
+run() {
+  python train_models/train_tiny_svd.py --train_data_dir data/clips --checkpointing_steps 200 --checkpoints_total_limit 1 \
+    --validation_steps 500 --mixed_precision bf16 "$@"
+}
+unet() {
+  run --stage unet --use_ema "$@"
+}
 
-python train_models/train_tiny_svd.py --stage unet --vae outputs/tiny_svd_vae/vae --train_data_dir data/clips \
-  --output_dir outputs/tiny_svd --train_batch_size 8 --max_train_steps 4000 --learning_rate 1e-3 --lr_scheduler cosine \
-  --lr_warmup_steps 100 --use_ema --ema_decay 0.999 --checkpointing_steps 200 --checkpoints_total_limit 1 --validation_steps 500 \
-  --mixed_precision bf16 --seed 0
+run --stage vae --num_frames 5 --train_batch_size 4 --output_dir outputs/tiny_svd_vae --max_train_steps 1200 --learning_rate 1e-3 \
+  --lr_scheduler cosine --lr_warmup_steps 50 --seed 0
+
+unet --vae weights/tiny_sd/vae --output_dir outputs/tiny_svd_1 --train_batch_size 8 --max_train_steps 2200 --learning_rate 1e-3 \
+  --lr_scheduler constant_with_warmup --lr_warmup_steps 100 --ema_decay 0.999 --seed 0
+unet --vae outputs/tiny_svd_vae/vae --init_from outputs/tiny_svd_1 --output_dir outputs/tiny_svd_2 --train_batch_size 16 --max_train_steps 700 \
+  --learning_rate 8e-4 --lr_scheduler cosine --lr_warmup_steps 20 --ema_decay 0.999 --seed 1
+unet --vae outputs/tiny_svd_vae/vae --init_from outputs/tiny_svd_2 --output_dir outputs/tiny_svd_3 --train_batch_size 16 --max_train_steps 3200 \
+  --learning_rate 6e-4 --lr_scheduler constant_with_warmup --lr_warmup_steps 50 --ema_decay 0.9995 --seed 2
+unet --vae outputs/tiny_svd_vae/vae --init_from outputs/tiny_svd_3 --output_dir outputs/tiny_svd --train_batch_size 16 --max_train_steps 1850 \
+  --learning_rate 8e-4 --lr_scheduler cosine --lr_warmup_steps 50 --ema_decay 0.998 --sigma_mean 1.3 --sigma_std 1.3 --seed 3
+
+run --stage vae --init_from outputs/tiny_svd_vae/vae --decoder_only --num_frames 5 --train_batch_size 8 --output_dir outputs/tiny_svd_decoder \
+  --max_train_steps 400 --learning_rate 1e-3 --lr_scheduler cosine --lr_warmup_steps 20 --seed 1
 
 mkdir -p weights/tiny_svd
-cp --recursive --no-clobber outputs/tiny_svd/{model_index.json,motion_buckets.json,feature_extractor,image_encoder,scheduler,unet,vae} weights/tiny_svd/
+cp --recursive --no-clobber outputs/tiny_svd/{model_index.json,motion_buckets.json,feature_extractor,image_encoder,scheduler,unet} weights/tiny_svd/
+cp --recursive --no-clobber outputs/tiny_svd_decoder/vae weights/tiny_svd/
