@@ -24,7 +24,7 @@ from utils.metrics.statistics import Estimate, bootstrap_mean
 from utils.motion_helper import buckets_file
 from utils.pretrained import check_device
 from utils.scenes import UNSEEN, check_unseen
-from utils.svd_lora import lora_file
+from utils.svd.lora import lora_file
 from utils.training_arguments import positive_float, positive_int
 
 REPOSITORY = Path(__file__).resolve().parent.parent

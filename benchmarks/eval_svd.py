@@ -21,7 +21,7 @@ from utils.arguments import parse_args, run_script
 from utils.pretrained import check_device
 from utils.scenes import UNSEEN, check_unseen
 from utils.scenes.clips import REACHES
-from utils.svd_lora import lora_file
+from utils.svd.lora import lora_file
 from utils.training_arguments import positive_float, positive_int
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -26,7 +26,7 @@ from utils.metrics.object_motion import object_motion
 from utils.metrics.video import frame_consistency
 from utils.motion_helper import FIXED_BUCKET, MotionBuckets, buckets_file, motion_scores
 from utils.pretrained import loading
-from utils.svd_lora import load_lora
+from utils.svd.lora import load_lora
 from utils.video import contact_sheet
 
 OTHER_SEEDS = 500_000  # from the seeds of the clips to those of other ones

@@ -13,11 +13,11 @@ from benchmarks.drag_scenes import DragScene, DragScenes
 from benchmarks.svd_tasks import Bench, reconstruct_clips
 from benchmarks.trajectory_score import hold, obtained_paths, score
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
-from utils.draw_tracks import draw_paths
 from utils.flow.warp import warp as look_up
 from utils.motion_helper import MotionBuckets, motion_scores
 from utils.pretrained import loading
 from utils.tracks import Tracks, dense_flow
+from utils.tracks.drawing import draw_paths
 from utils.video import contact_sheet, to_frames
 
 ENLARGED = 3  # times, frames of the pictures
@@ -131,7 +131,7 @@ def guided(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.T
 
 
 def controlnet(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.Tensor:
-    from utils.control_map import track_control
+    from utils.tracks.control_map import track_control
 
     images = torch.stack([scene.pixels[0] for scene in scenes])
     out = bench.controlnet_pipe(

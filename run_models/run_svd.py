@@ -35,7 +35,7 @@ from utils.files import replacing
 from utils.images import image_size
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
-from utils.svd_lora import load_lora
+from utils.svd.lora import load_lora
 from utils.training_arguments import positive_int
 from utils.video import VIDEO_SUFFIXES, write_gif, write_video
 

@@ -24,7 +24,7 @@ from utils.flow.results import check_output_folder, write_flow_results
 from utils.images import image_size
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
-from utils.svd_lora import load_lora, read_training
+from utils.svd.lora import load_lora, read_training
 from utils.training_arguments import positive_int
 
 REPOSITORY = Path(__file__).resolve().parent.parent

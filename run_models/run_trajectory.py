@@ -25,8 +25,6 @@ from pipelines.video_inputs import (
     sampling_options,
 )
 from utils.arguments import parse_args, run_script
-from utils.control_map import track_control
-from utils.draw_tracks import track_sheet
 from utils.files import replacing
 from utils.flow.estimate import estimate_flow
 from utils.flow.results import check_output_folder, write_flow_results
@@ -34,8 +32,10 @@ from utils.images import image_size
 from utils.metrics.trajectory import follow_flow
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
-from utils.track_files import LAYOUTS, read_track_file
 from utils.tracks import Tracks
+from utils.tracks.control_map import track_control
+from utils.tracks.drawing import track_sheet
+from utils.tracks.files import LAYOUTS, read_track_file
 from utils.training_arguments import positive_float, positive_int
 from utils.video import write_video
 

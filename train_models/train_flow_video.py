@@ -28,9 +28,9 @@ from utils.data.flow_clips import (
 from utils.edm import EDM, ConditionEncoder, Denoiser
 from utils.flow.code import FlowCode
 from utils.flow.pictures import FlowPicture
-from utils.flow_validation import sample_options, start_flow_validation
 from utils.joint import check_share_arguments, draw_direction, draw_given
-from utils.svd_training import (
+from utils.svd.flow_validation import sample_options, start_flow_validation
+from utils.svd.training import (
     add_base_arguments,
     add_condition_arguments,
     add_flow_arguments,

@@ -24,9 +24,9 @@ from utils.edm import EDM, ConditionEncoder, Denoiser
 from utils.flow.consistency import flow_consistency
 from utils.motion_helper import PROCEDURAL
 from utils.processes import process_state
-from utils.svd_lora import add_lora, save_lora
-from utils.svd_parameters import choose_parameters
-from utils.svd_training import (
+from utils.svd.lora import add_lora, save_lora
+from utils.svd.parameters import choose_parameters
+from utils.svd.training import (
     add_base_arguments,
     add_condition_arguments,
     check_condition_arguments,
@@ -35,7 +35,7 @@ from utils.svd_training import (
     load_pipeline,
     read_buckets,
 )
-from utils.svd_validation import Validation
+from utils.svd.validation import Validation
 from utils.training import add_training_arguments, check_output_dir, fit
 from utils.training_arguments import positive_int
 

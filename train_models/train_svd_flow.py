@@ -24,9 +24,9 @@ from utils.data.flow_clips import (
 from utils.edm import EDM, ConditionEncoder, Denoiser
 from utils.flow.code import FlowCode
 from utils.flow.pictures import FlowPicture
-from utils.flow_validation import sample_options, start_flow_validation
-from utils.svd_lora import add_lora, save_lora
-from utils.svd_training import (
+from utils.svd.flow_validation import sample_options, start_flow_validation
+from utils.svd.lora import add_lora, save_lora
+from utils.svd.training import (
     add_base_arguments,
     add_condition_arguments,
     add_flow_arguments,

@@ -3,7 +3,7 @@
 python train_models/train_trajectory.py --train_data_dir data/clips --output_dir outputs/trajectory
 
 Of every clip a few points are drawn that are followed through it (`utils/data/track_clips.py`), and shown to the ControlNet as pictures
-(`utils/control_map.py`). Resizing, crop, flip, step and direction of the clip are those of its points. The loss is that of the base.
+(`utils/tracks/control_map.py`). Resizing, crop, flip, step and direction of the clip are those of its points. The loss is that of the base.
 """
 
 import argparse
@@ -18,18 +18,17 @@ from models.svd_controlnet import ControlledUNet, ControlNetSVD
 from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
 from utils.arguments import parse_args, run_script
 from utils.checkpoints import find_checkpoint
-from utils.control_map import CONTROL_CHANNELS, draw_control
-from utils.control_validation import ControlValidation
 from utils.data.cache import add_cache_arguments
 from utils.data.clip_latents import Stretches
 from utils.data.track_clips import PointChoice, TrackClips, cache_track_clips
 from utils.data.video_arguments import add_video_arguments, read_video_dataset
 from utils.data.videos import VideoDataset
 from utils.edm import EDM, ConditionEncoder, Denoiser
-from utils.flow_validation import sample_options
 from utils.processes import process_state
 from utils.seeding import SeededDataset
-from utils.svd_training import (
+from utils.svd.control_validation import ControlValidation
+from utils.svd.flow_validation import sample_options
+from utils.svd.training import (
     add_base_arguments,
     add_condition_arguments,
     check_condition_arguments,
@@ -38,6 +37,7 @@ from utils.svd_training import (
     load_pipeline,
     read_buckets,
 )
+from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
 from utils.training import add_training_arguments, check_output_dir, fit
 from utils.training_arguments import positive_int
 

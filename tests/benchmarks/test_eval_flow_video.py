@@ -15,7 +15,7 @@ from utils.flow.code import FlowCode
 from utils.joint import LatentScale
 from utils.motion_helper import PROCEDURAL
 from utils.scenes import render_clip, sample_clip
-from utils.svd_lora import add_lora, save_lora
+from utils.svd.lora import add_lora, save_lora
 
 SEED, SIDE, F = 2_000_000, 32, 3
 CODE = FlowCode(scale=LatentScale(0.1, 0.7))

@@ -17,7 +17,7 @@ from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.judges import AttributeJudge, VideoJudge, save_judge
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.scenes import render_clip, sample_clip
-from utils.svd_lora import add_lora, save_lora
+from utils.svd.lora import add_lora, save_lora
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from benchmarks.eval_trajectory import main, parser
 from benchmarks.trajectory_methods import METHODS, DragBench
 from models.svd_controlnet import ControlNetSVD
 from tests.tiny_video_pipeline import tiny_video_pipeline
-from utils.control_map import CONTROL_CHANNELS
 from utils.flow.code import FlowCode
 from utils.judges import VideoJudge, save_judge
 from utils.motion_helper import PROCEDURAL
+from utils.tracks.control_map import CONTROL_CHANNELS
 
 SIDE, F, SCENES = 32, 3, 3
 

@@ -9,10 +9,10 @@ from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusion
 from pipelines.pipeline_trajectory import StableVideoDiffusionTrajectoryPipeline
 from pipelines.steering import FLOW, GUIDANCES, FlowSteer, Guidance
 from tests.tiny_video_pipeline import tiny_video_pipeline
-from utils.camera_flow import camera_flow
 from utils.flow.code import FlowCode
 from utils.joint import LatentScale
 from utils.tracks import Tracks, dense_flow, known_flow
+from utils.tracks.camera import camera_flow
 
 F, SIZE = 4, 32
 CODE = FlowCode(scale=LatentScale(0.1, 0.7))

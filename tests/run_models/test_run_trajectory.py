@@ -11,10 +11,10 @@ import patch
 from models.svd_controlnet import ControlNetSVD
 from run_models.run_trajectory import main
 from tests.tiny_video_pipeline import tiny_video_pipeline
-from utils.control_map import CONTROL_CHANNELS
-from utils.draw_tracks import OBTAINED, WANTED, draw_paths, track_sheet
 from utils.flow.code import FlowCode
 from utils.flow.files import read_flo
+from utils.tracks.control_map import CONTROL_CHANNELS
+from utils.tracks.drawing import OBTAINED, WANTED, draw_paths, track_sheet
 from utils.video import index_frames
 
 F, SIZE = 4, 32

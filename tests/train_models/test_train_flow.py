@@ -20,7 +20,7 @@ from utils.flow.pictures import FlowPicture
 from utils.images import to_image
 from utils.motion_helper import PROCEDURAL
 from utils.scenes.write_clips import main as write_clips
-from utils.svd_lora import LORA_FILE, read_training
+from utils.svd.lora import LORA_FILE, read_training
 from utils.video import index_frames
 
 B, F, SIZE = 4, 3, 32

@@ -22,7 +22,7 @@ from utils.edm import EDM, ConditionEncoder
 from utils.flow.consistency import flow_consistency
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.scenes.write_clips import main as write_clips
-from utils.svd_lora import LORA_FILE, load_lora
+from utils.svd.lora import LORA_FILE, load_lora
 
 B, F, SIZE = 3, 4, 32
 

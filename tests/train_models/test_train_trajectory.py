@@ -12,11 +12,11 @@ from models.svd_controlnet import ControlledUNet, ControlNetSVD
 from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models.train_trajectory import main, make_parser, trajectory_loss
-from utils.control_map import CONTROL_CHANNELS, draw_control
 from utils.data.clip_geometry import ClipGeometry
 from utils.edm import EDM, ConditionEncoder
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.scenes.write_clips import main as write_clips
+from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
 
 B, F, K, SIZE = 8, 3, 2, 32
 

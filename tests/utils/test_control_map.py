@@ -3,9 +3,9 @@
 import torch
 from torch.nn import functional
 
-from utils.camera_flow import camera_flow
-from utils.control_map import CONTROL_CHANNELS, UNIT_SHARE, draw_control, track_control
 from utils.tracks import Tracks
+from utils.tracks.camera import camera_flow
+from utils.tracks.control_map import CONTROL_CHANNELS, UNIT_SHARE, draw_control, track_control
 
 F, SIDE = 4, 32
 UNIT = SIDE * UNIT_SHARE

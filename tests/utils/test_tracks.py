@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from utils.camera_flow import camera_flow
 from utils.flow.sparse import spread_points
 from utils.images import cover
 from utils.metrics.trajectory import follow_flow
-from utils.track_files import read_track_file
 from utils.tracks import Tracks, dense_flow, known_flow, look_up
+from utils.tracks.camera import camera_flow
+from utils.tracks.files import read_track_file
 
 W, H, F = 32, 24, 5
 

@@ -18,7 +18,7 @@ from utils.joint import LatentScale
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.processes import process_state
 from utils.seeding import SeededDataset
-from utils.svd_training import encode_flow
+from utils.svd.training import encode_flow
 from utils.training_arguments import positive_int
 
 SCALE_SAMPLES = 64  # clips that the scale of the flow's latents is measured on

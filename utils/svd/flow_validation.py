@@ -12,7 +12,7 @@ from utils.edm import EDM
 from utils.flow.code import FlowCode
 from utils.flow.pictures import color_flow
 from utils.processes import process_state
-from utils.svd_validation import Validation
+from utils.svd.validation import Validation
 from utils.video import contact_sheet, to_frames
 
 SHOWN = 4  # clips of a picture

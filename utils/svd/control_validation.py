@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from utils.control_map import draw_control
-from utils.draw_tracks import SMALLEST_SIDE, draw_paths
 from utils.edm import EDM, Denoiser
-from utils.svd_validation import Validation
+from utils.svd.validation import Validation
+from utils.tracks.control_map import draw_control
+from utils.tracks.drawing import SMALLEST_SIDE, draw_paths
 from utils.video import contact_sheet, to_frames
 
 
