@@ -14,7 +14,7 @@ stays has vectors of zero and ones in 4 and 7, which is not the same as nothing 
 import torch
 
 from utils.metrics.trajectory import follow_flow
-from utils.tracks import FAR, REACH_SHARE, Tracks
+from utils.tracks.tracks import FAR, REACH_SHARE, Tracks
 
 CONTROL_CHANNELS = 8
 SPREAD_SHARE = 1 / 32  # deviation of the Gaussians

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from utils.tracks import Tracks, check_inside
 from utils.tracks.camera import PANS, camera_flow, check_camera
+from utils.tracks.tracks import Tracks, check_inside
 
 KEYS = ("width", "height", "tracks", "static_points", "static_regions", "camera")
 LAYOUTS = ("points", "box")
