@@ -19,7 +19,12 @@ from utils.data.video_records import VideoRecord, read_video_records
 from utils.video import to_pixels
 
 logger = logging.getLogger(__name__)
-EXTRAS = ("flow", "backward_flow", "tracks")
+ANNOTATE = "make it with python -m utils.data.annotate_flow"
+EXTRAS = {  # and what to do about a clip without
+    "flow": ANNOTATE,
+    "backward_flow": ANNOTATE,
+    "tracks": "name their file in metadata.jsonl as tracks_file_name",
+}
 
 
 class VideoSample(TypedDict):
@@ -289,8 +294,7 @@ def _check_extras(records: Sequence[VideoRecord], options: ClipOptions, extras: 
             raise ValueError(f"There is no extra {name!r}; choose from {', '.join(EXTRAS)}.")
         for record in records:
             if getattr(record, name) is None:
-                remedy = "" if name == "tracks" else "; make it with python -m utils.data.annotate_flow"
-                raise ValueError(f"{record.video} has no {name}{remedy}.")
+                raise ValueError(f"{record.video} has no {name}; {EXTRAS[name]}.")
             if name != "tracks":
                 _check_flow(record, options)
     if "tracks" in extras and options.fps is not None:
