@@ -60,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--joint_guidance_scale", type=float, default=0.0, help="how much more the sides heed each other; 0 is off")
     add("--seed", type=int, default=0)
     add("--num_frames", type=positive_int, help="by default the model's, or those of --input_flow")
-    add("--height", type=positive_int)
+    add("--height", type=positive_int, help="like --width of the mode joint; flow and video have a size")
     add("--width", type=positive_int, help="by default the picture's shape at the model's number of pixels")
     add("--decode_chunk_size", type=positive_int, help="frames decoded at once; by default all")
     return parser
@@ -89,6 +89,9 @@ def check(args) -> None:
     for name in ("input_image", "input_flow", "input_video"):
         if (getattr(args, name) is not None) != (name in MODES[args.mode]):
             raise ValueError(f"--mode {args.mode} takes {', '.join(f'--{n}' for n in MODES[args.mode])} and no other.")
+    if args.mode != "joint" and (args.height or args.width):
+        known = MODES[args.mode][-1]
+        raise ValueError(f"--mode {args.mode} draws at the size of --{known}: leave --height and --width out.")
     if args.mode == "coarse" and not 0 < args.flow_strength <= 1:
         raise ValueError(f"--flow_strength {args.flow_strength} is not in 0 to 1; for 0 take --mode flow_to_video.")
     if args.input_image:

@@ -103,8 +103,8 @@ def make_validation(pipe, held_out: list[dict], edm, code, args):
 
     def draw(sample):
         options = sample_options(sample, args) | {"max_guidance_scale": 1.0, "output_type": "latent"}
-        latents = drawing(sample["image"][None], **options).frames
-        return None, code.to_flow(drawing.decode(code.scale.denormalize(latents)))[0]
+        latents = code.scale.denormalize(drawing(sample["image"][None], **options).frames)
+        return None, code.to_flow(drawing.decode(latents, options["decode_chunk_size"]))[0]
 
     options = {"code": code, "errors": errors, "draw": draw, "modes": {"flow": (True,)}}
     return start_flow_validation(args, drawing, held_out, edm, **options)

@@ -12,15 +12,18 @@ import patch
 from run_models import run_flow_video, run_svd_flow
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models import train_flow_video, train_svd_flow
-from utils.data.flow_clips import FlowClips, make_flow_dataset, read_flow_clips
+from utils.data.flow_clips import FlowClips, make_flow_dataset, read_flow_clips, read_held_out
 from utils.edm import EDM, ConditionEncoder
 from utils.flow.code import FlowCode
 from utils.flow.files import read_flo
 from utils.flow.pictures import FlowPicture
 from utils.images import to_image
+from utils.joint import LatentScale
 from utils.motion_helper import PROCEDURAL
 from utils.scenes.write_clips import main as write_clips
+from utils.svd.flow_validation import FlowValidation
 from utils.svd.lora import LORA_FILE, read_training
+from utils.svd.training import encode_clips, encode_flow
 from utils.video import index_frames
 
 B, F, SIZE = 4, 3, 32
@@ -95,18 +98,18 @@ class Seen(torch.nn.Module):
         return (self.output,)
 
 
+def make_batch():
+    video, flow = torch.rand(2, B, F, 3, SIZE, SIZE) * 2 - 1
+    told = {"fps": torch.full((B,), 8.0), "motion_bucket_id": torch.full((B,), 100)}
+    return {"pixel_values": video, "flow_pixel_values": flow, "image": video[:, 0], **told}
+
+
 def joint_step(*flags):
     """What the UNet saw and the loss, of one random batch."""
     torch.manual_seed(0)
     pipe = tiny_video_pipeline()
     patch.add_joint(pipe.unet, "flow", rank=2, post="aligned")
-    batch = {
-        "pixel_values": torch.rand(B, F, 3, SIZE, SIZE) * 2 - 1,
-        "flow_pixel_values": torch.rand(B, F, 3, SIZE, SIZE) * 2 - 1,
-        "fps": torch.full((B,), 8.0),
-        "motion_bucket_id": torch.full((B,), 100),
-    }
-    batch["image"] = batch["pixel_values"][:, 0]
+    batch = make_batch()
     encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
     unet = Seen()
     args = arguments(train_flow_video, *flags)
@@ -150,6 +153,43 @@ def test_a_given_side_has_no_loss_and_the_other_has(given, share):
     assert torch.allclose(unet.timestep.split(B)[given], torch.tensor(EDM().sigma_min).log() / 4)
 
 
+@pytest.mark.parametrize("script", [train_svd_flow, train_flow_video])
+def test_flow_is_learned_at_the_scale_that_the_code_states(script):
+    """At a tiny noise level the network sees the clean latents."""
+    pipe, code, edm = tiny_video_pipeline(), FlowCode(scale=LatentScale(0.3, 0.6)), EDM(-12, 0)
+    batch = make_batch()
+    encoder, args = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor), arguments(script)
+    unet = Seen()
+    torch.manual_seed(0)
+    if script is train_svd_flow:
+        wanted = code.scale.normalize(encode_flow(batch, pipe.vae))
+        torch.manual_seed(0)
+        train_svd_flow.flow_loss(unet, batch, encoder, edm, code, args)
+    else:
+        patch.add_joint(pipe.unet, "flow", rank=2, post="aligned")
+        torch.manual_seed(0)
+        wanted = torch.cat([encode_clips(batch, pipe.vae), code.scale.normalize(encode_flow(batch, pipe.vae))])
+        torch.manual_seed(0)
+        train_flow_video.joint_loss(pipe.unet, unet, batch, encoder, edm, code, args)
+    assert torch.allclose(unet.inputs[:, :, :4], wanted, atol=1e-3)
+
+
+def test_validation_counts_the_sides_that_are_denoised_and_gives_the_others_level_0(clips, tmp_path):
+    told = []
+
+    def errors(unet, clean, noise, sigma, condition):
+        told.append((sigma > 0).tolist())
+        return torch.tensor([1.0, 3.0])
+
+    pipe = tiny_video_pipeline()
+    batch = make_batch()
+    samples = [{name: value[0] for name, value in batch.items()}]
+    options = {"code": FlowCode(), "errors": errors, "draw": None, "modes": train_flow_video.MODES}
+    losses = FlowValidation(pipe, samples, EDM(), tmp_path, 0, **options).losses(pipe.unet)
+    assert losses == pytest.approx({"loss": 2.0, "joint": 2.0, "flow_to_video": 1.0, "video_to_flow": 3.0})
+    assert told[:3] == [[True, True], [True, False], [False, True]]
+
+
 def test_with_one_direction_the_side_that_is_read_is_given():
     unet, pipe, _, _ = joint_step("--one_way_share", 1)
     pairs = patch.get_pairs(pipe.unet)
@@ -179,7 +219,7 @@ def test_noise_levels_come_in_the_shares_asked_for():
 def test_a_lora_of_flow_is_trained_and_says_how_flow_is_encoded(svd_flow):
     tensors = load_file(svd_flow / LORA_FILE)
     assert any(value.abs().max() > 0 for name, value in tensors.items() if "lora_B" in name)
-    assert FlowCode.from_training(read_training(svd_flow)).scale.std > 0
+    assert FlowCode.from_training(read_training(svd_flow)).scale != LatentScale()
 
 
 def test_flow_is_drawn_into_files(base, svd_flow, picture, tmp_path):
@@ -228,6 +268,7 @@ def test_all_modes_write_their_files(base, clips, flow_video, picture, tmp_path)
         (["--mode", "joint", "--input_video", "v.mp4"], "takes --input_image and no other"),
         (["--mode", "flow_to_video", "--input_image", "a.png"], "takes --input_image, --input_flow"),
         (["--mode", "coarse", "--input_image", "a.png", "--input_flow", "f", "--flow_strength", 0], "flow_to_video"),
+        (["--mode", "video_to_flow", "--input_video", "v.mp4", "--height", 64], "leave --height"),
     ],
 )
 def test_a_mode_that_lacks_its_input_is_refused(flags, message, tmp_path):
@@ -314,9 +355,15 @@ def test_a_run_with_a_cache_validates_on_clips_held_out(script, base, clips, tmp
 
 
 def test_clips_held_out_are_not_trained_on(base, clips, tmp_path):
-    every, _ = read_dataset(train_svd_flow, base, clips, tmp_path)
-    kept, _ = read_dataset(train_svd_flow, base, clips, tmp_path, "--held_out_clips", 1)
-    assert (len(every), len(kept)) == (2, 1)
+    fixed = ["--first_frames", "--center_crop"]
+    every, _ = read_dataset(train_svd_flow, base, clips, tmp_path, *fixed)
+    kept, _ = read_dataset(train_svd_flow, base, clips, tmp_path, *fixed, "--held_out_clips", 1)
+    args = arguments(train_svd_flow, "--held_out_clips", 1, "--num_frames", F, "--height", SIZE, "--width", SIZE)
+    args.train_data_dir = str(clips)
+    held_out = read_held_out(read_flow_clips(args), PROCEDURAL, FlowCode(), args)
+    assert (len(every), len(kept), len(held_out)) == (2, 1, 1)
+    assert torch.equal(kept[0]["pixel_values"], every[0]["pixel_values"])
+    assert torch.equal(held_out[0]["pixel_values"], every[1]["pixel_values"])
 
 
 @pytest.mark.parametrize(

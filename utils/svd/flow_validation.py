@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from utils.checkpoints import find_checkpoint
+from utils.data.clip_latents import ENCODED_TOGETHER
 from utils.edm import EDM
 from utils.flow.code import FlowCode
 from utils.flow.pictures import color_flow
@@ -107,5 +108,6 @@ def sample_options(sample: dict, args) -> dict:
         "num_inference_steps": args.num_inference_steps,
         "fps": float(sample["fps"]),
         "motion_bucket_id": float(sample["motion_bucket_id"]),
+        "decode_chunk_size": ENCODED_TOGETHER,
         "generator": torch.Generator().manual_seed(args.seed),
     }

@@ -8,6 +8,7 @@ from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 from tqdm.auto import tqdm
 
+from utils.data.clip_latents import ENCODED_TOGETHER
 from utils.edm import EDM, Condition, ConditionEncoder, Denoiser
 from utils.images import to_image
 from utils.logs import JsonLog
@@ -83,8 +84,9 @@ class Validation:
 
     def _encode(self, frames: torch.Tensor) -> torch.Tensor:
         """Scaled latents (F, C, h, w): the mode of the posterior."""
-        vae = self.pipe.vae
-        return self._encoder().encode_latents(frames.to(vae.device)).float() * vae.config.scaling_factor
+        vae, encoder = self.pipe.vae, self._encoder()
+        parts = [encoder.encode_latents(part.to(vae.device)) for part in frames.split(ENCODED_TOGETHER)]
+        return torch.cat(parts).float() * vae.config.scaling_factor
 
     def _condition(self, sample: dict, generator: torch.Generator) -> Condition:
         image = sample["image"][None].to(self.pipe.vae.device)
@@ -117,6 +119,7 @@ class Validation:
             num_inference_steps=self.num_inference_steps,
             fps=float(sample["fps"]),
             motion_bucket_id=int(sample["motion_bucket_id"]),
+            decode_chunk_size=ENCODED_TOGETHER,
             generator=torch.Generator().manual_seed(self.seed),
             output_type="pt",
         ).frames[0]
