@@ -118,6 +118,13 @@ def test_points_of_flow_are_carried_along_while_they_are_seen():
     assert torch.equal(visible[-1], (tracks[-1, :, 0] <= W - 0.5))
 
 
+def test_a_point_of_flow_that_was_hidden_once_is_not_shown_again():
+    frames = torch.zeros(4, 3, H, W)
+    frames[1] = 1  # hides all, and goes away
+    _, visible = find_tracks({"pixel_values": frames, "flow": torch.zeros(3, 2, H, W)})
+    assert visible.tolist() == [[True] * 64, *[[False] * 64] * 3]
+
+
 def moving_and_still(num_moving, num_still):
     """Tracks (4, N, 2) of a clip of 64 pixels: the first ones move by 10."""
     way = torch.zeros(4, num_moving + num_still, 2)

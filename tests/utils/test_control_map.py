@@ -91,6 +91,11 @@ def test_static_regions_are_points_that_stay():
     assert (added[:, 4].flatten(1).max(dim=1).values > 0.99).all()
 
 
+def test_a_point_is_not_shown_in_frames_in_which_it_has_left_the_picture():
+    control = track_control(Tracks(drag(SIDE - 3, 20, 1, 0), SIDE, SIDE))
+    assert all(control[k, 4].max() > 0.9 for k in range(3)) and not control[3].any()
+
+
 def test_a_region_between_the_places_of_the_grid_is_a_point():
     static = torch.zeros(SIDE, SIDE, dtype=torch.bool)
     static[9, 9] = True

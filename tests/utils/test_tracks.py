@@ -125,6 +125,14 @@ def test_a_region_smaller_than_a_pixel_of_the_video_still_has_one(tmp_path):
     assert read_track_file(path, 16 * W, 16 * H).on_video(F, W, H).static.sum() == 1
 
 
+def test_a_region_of_the_whole_of_a_smaller_picture_is_the_whole_of_a_larger_one(tmp_path):
+    path = write(tmp_path, width=4, height=3, static_regions=[[0, 0, 3, 2]])
+    assert read_track_file(path, W, H).on_video(F, W, H).static.all()
+    path = write(tmp_path, static_regions=[[3, 2, 3, 2]])
+    region = read_track_file(path, W, H).on_video(F, 4 * W, 4 * H).static.nonzero()
+    assert region.min(dim=0).values.tolist() == [8, 12] and region.max(dim=0).values.tolist() == [11, 15]
+
+
 def test_resizing_scales_points_vectors_and_camera_alike():
     camera = camera_flow("pan_left", 2.0, F, W, H)
     static = torch.zeros(H, W, dtype=torch.bool)
@@ -179,6 +187,15 @@ def test_a_camera_is_not_known_near_a_dragged_point_where_the_object_ends_being_
     assert known[0, 0, 12, 8] and torch.equal(flow[0, :, 12, 8], torch.tensor([0.0, -1.0]))
     assert not known[0, 0, 12, 10:14].any()
     assert known[0, 0, 12, 15:].all() and torch.equal(flow[0, :, 12, 20], torch.tensor([2.0, 0.0]))
+
+
+def test_a_point_that_stays_under_a_moving_camera_holds_its_surroundings_like_a_dragged_one():
+    tracks = make_tracks(straight((16, 12), (0, 0)), camera=camera_flow("pan_left", 2, F, W, H))
+    flow, known = known_flow(tracks, radius=1.0, reach=3.0)
+    assert known[0, 0, 12, 16] and not flow[0, :, 12, 16].any()
+    assert not known[0, 0, 12, 18:22].any() and known[0, 0, 12, 23:].all()
+    guess = dense_flow(tracks, radius=1.0, reach=3.0)[0, 0, 12]
+    assert (guess[16:].diff() >= 0).all() and 0 < float(guess[18]) < 1 and guess[-1] == 2
 
 
 def test_a_static_region_does_not_move_in_the_guess_whatever_camera_and_neighbours_do():
@@ -262,5 +279,5 @@ def test_a_drag_out_of_a_static_region_and_a_start_that_is_cut_away_are_refused(
     with pytest.raises(ValueError, match="in a static region"):
         read_track_file(path, W, H).on_video(F, W, H)
     path = write(tmp_path, tracks=[straight((1, 4), (1, 0))])
-    with pytest.raises(ValueError, match="outside of its 24x24"):
+    with pytest.raises(ValueError, match="outside of its 24x24 pixels. It was cut away .* give the video"):
         read_track_file(path, 4 * W, 2 * H).on_video(F, H, H)

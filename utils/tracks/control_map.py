@@ -31,7 +31,7 @@ def track_control(tracks: Tracks) -> torch.Tensor:
 def control_points(tracks: Tracks) -> tuple[torch.Tensor, torch.Tensor]:
     """All that tracks say as points (F, K, 2), and bool (F, K), where they are inside of the picture.
 
-    Static regions and the camera are points on a grid; those of the camera keep clear of the dragged points.
+    Static regions and the camera are points on a grid; those of the camera keep clear of the other points and of static pixels.
     """
     F = tracks.num_frames
     points = [tracks.points]

@@ -24,6 +24,7 @@ from utils.tracks.tracks import Tracks, check_inside
 
 KEYS = ("width", "height", "tracks", "static_points", "static_regions", "camera")
 LAYOUTS = ("points", "box")
+ROUNDING = 1e-3  # pixels: of edges that fall on those of pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class TrackFile:
     Attributes:
         tracks: One (K, 2) float32 for each, K its own number of points over the whole video.
         static_points: (S, 2).
-        static_regions: (R, 4): x0, y0, x1, y1, both ends included.
+        static_regions: (R, 4): left, top, right and lower edge, pixel i reaching from i to i + 1.
         camera: Preset and speed, or None.
         size: Width and height of the picture.
     """
@@ -56,10 +57,10 @@ class TrackFile:
         points = [_resample(track, num_frames) for track in self.tracks]
         points += [point.expand(num_frames, 2) for point in self.static_points]
         stacked = torch.stack(points, dim=1) if points else torch.zeros(num_frames, 0, 2)
-        tracks = Tracks(
-            (stacked + 0.5) * scale - 0.5 - corner, width, height, self._mask(scale, corner, width, height),
-            self._camera(scale, num_frames, width, height),
-        )  # fmt: skip
+        mapped = (stacked + 0.5) * scale - 0.5 - corner
+        _check_not_cut(mapped[0], width, height)
+        mask = self._mask(scale, corner, width, height)
+        tracks = Tracks(mapped, width, height, mask, self._camera(scale, num_frames, width, height))
         _check_not_static(tracks)
         return tracks
 
@@ -68,10 +69,10 @@ class TrackFile:
             return None
         mask = torch.zeros(height, width, dtype=torch.bool)
         for region in self.static_regions:
-            low, high = ((end + 0.5) * scale - 0.5 - corner for end in region.view(2, 2))
-            left, top = (max(0, math.ceil(value)) for value in (low - 0.5).tolist())
-            right, bottom = (max(0, math.floor(value) + 1) for value in (high + 0.5).tolist())
-            mask[top:bottom, left:right] = True
+            low, high = (edge * scale - corner for edge in region.view(2, 2))
+            left, top = (max(0, math.floor(value + ROUNDING)) for value in low.tolist())
+            right, bottom = (max(0, math.ceil(value - ROUNDING)) for value in high.tolist())
+            mask[top:bottom, left:right] = True  # all pixels that it covers a part of
         return mask
 
     def _camera(self, scale, num_frames: int, width: int, height: int) -> torch.Tensor | None:
@@ -138,7 +139,8 @@ def _from_json(path: Path, width: int, height: int) -> TrackFile:
     if camera and camera[0] in PANS:
         camera = (camera[0], camera[1] * float(scale[0] if PANS[camera[0]][0] else scale[1]))
     tracks, points = tuple((track + 0.5) * scale - 0.5 for track in tracks), (points + 0.5) * scale - 0.5
-    return TrackFile(tracks, points, (regions + 0.5) * scale.repeat(2) - 0.5, camera, (width, height))
+    edges = (regions + torch.tensor([0, 0, 1, 1])) * scale.repeat(2)
+    return TrackFile(tracks, points, edges, camera, (width, height))
 
 
 def _scale(path: Path, content: dict, width: int, height: int) -> list[float]:
@@ -217,11 +219,20 @@ def _check(path: Path, file: TrackFile) -> None:
         check_inside(starts, *file.size)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    for x0, y0, x1, y1 in file.static_regions.tolist():
-        if not (x0 <= x1 and y0 <= y1 and x1 >= 0 and y1 >= 0 and x0 < file.size[0] and y0 < file.size[1]):
-            raise ValueError(
-                f"{path}: the static region {[x0, y0, x1, y1]} is no x0, y0, x1, y1 inside of the picture."
-            )
+    for left, top, right, lower in file.static_regions.tolist():
+        inside = right > 0 and lower > 0 and left < file.size[0] and top < file.size[1]
+        if not (inside and left < right and top < lower):
+            region = [left, top, right - 1, lower - 1]
+            raise ValueError(f"{path}: the static region {region} is no x0, y0, x1, y1 inside of the picture.")
+
+
+def _check_not_cut(points: torch.Tensor, width: int, height: int) -> None:
+    try:
+        check_inside(points, width, height)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} It was cut away with the picture's sides: give the video the picture's shape."
+        ) from None
 
 
 def _check_not_static(tracks: Tracks) -> None:

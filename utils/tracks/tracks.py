@@ -9,7 +9,7 @@ from utils.flow.sparse import spread_points
 from utils.flow.warp import pixel_grid, resize_flow
 
 REACH_SHARE, RADIUS_SHARE = 1 / 8, 1 / 16  # of the shorter side
-FAR = 2.0  # reaches from a dragged point at which only the camera moves a pixel
+FAR = 2.0  # reaches from a point at which only the camera moves a pixel
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,8 @@ def known_flow(
     """What the tracks say for certain: flow (F - 1, 2, H, W) in pixels, and where it is known, bool (F - 1, 1, H, W).
 
     Flow k is known on the pixels of frame k: in a disc around each point's place, in which the nearest point counts; in the static
-    pixels outside of these, where it is 0; and with a camera everywhere that is `FAR` times `reach` from all dragged points.
+    pixels outside of these, where it is 0; and with a camera everywhere that is `FAR` times `reach` from all points, whether they are
+    dragged or stay: how far what they lie on extends is open.
 
     Args:
         radius: Of the discs in pixels; by default a share of the shorter side, and never so small that a disc has no pixel.
@@ -117,8 +118,7 @@ def _known_step(tracks: Tracks, k: int, radius: float, reach: float) -> tuple[to
     flow, known = torch.zeros(2, *size), torch.zeros(size, dtype=torch.bool)
     distance, vectors = _nearest(size, tracks.points[k], tracks.vectors[k])
     if tracks.camera is not None:
-        dragged = tracks.moving
-        known = _nearest(size, tracks.points[k][dragged], tracks.vectors[k][dragged])[0] > FAR * reach
+        known = distance > FAR * reach
         flow = tracks.camera[k] * known
     if tracks.static is not None:
         known, flow = known | tracks.static, flow * ~tracks.static
