@@ -24,6 +24,7 @@ from pipelines.pipeline_stable_video_diffusion import (
 )
 from pipelines.rows import FREE, Rows, constant_sides, default_direction, guided, lay_out_rows, paired
 from pipelines.video_sides import VideoSide, check_strength, start_video_side
+from utils.data.clip_latents import ENCODED_TOGETHER
 from utils.edm import Condition, Denoiser
 from utils.flow.code import FlowCode
 
@@ -189,8 +190,9 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
     def encode_frames(self, frames: torch.Tensor) -> torch.Tensor:
         """Scaled latents (B, F, C, h, w), float32, of pictures (B, F, 3, H, W): the mode of the posterior."""
         with self.upcast_vae():
-            parts = [self.vae.encode(clip.to(self.vae.dtype)).latent_dist.mode() for clip in frames]
-        return torch.stack(parts).float() * self.vae.config.scaling_factor
+            parts = [part.to(self.vae.dtype) for clip in frames for part in clip.split(ENCODED_TOGETHER)]
+            latents = torch.cat([self.vae.encode(part).latent_dist.mode() for part in parts])
+        return latents.float().unflatten(0, frames.shape[:2]) * self.vae.config.scaling_factor
 
     def denoise_sides(
         self,

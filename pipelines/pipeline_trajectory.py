@@ -58,7 +58,6 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
             raise ValueError(f"method={method!r} is unknown: choose one of {', '.join(METHODS)}.")
         self.check_adapter()
         tracks = self.check_tracks(image, tracks)
-        sampling["num_frames"] = tracks[0].num_frames
         if method == "coarse":
             flow = torch.stack([dense_flow(one, reach, radius) for one in tracks])
             self.check_speed(flow)
@@ -69,7 +68,7 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
         self.check_speed(flow)
         device = self._execution_device
         steer = FlowSteer(self, flow.to(device), known.to(device), guidance or Guidance())
-        return super().__call__(image, steer=steer, **sampling)
+        return super().__call__(image, num_frames=tracks[0].num_frames, steer=steer, **sampling)
 
     def check_tracks(self, image: Images, tracks: Tracks | Sequence[Tracks]) -> list[Tracks]:
         """Those of each picture, of its size and of one length."""

@@ -26,7 +26,7 @@ class Guidance:
             out and is cheaper; or "replace": the known pixels are set, and what that changes in the latents is added. The autoencoder
             smooths away what is smaller than a place of its latents, so this one wants discs of that radius at least.
         strength: 1 takes the whole change; in the linear approximation of a gradient that is to the error 0.
-        steps: Share of the steps, from the first one on, that are guided; the others bring flow and video together.
+        steps: Share of the steps, from the first one on, that are guided, at least one; the others bring flow and video together.
         iterations: Gradient steps at each step.
         decode_chunk_size: Frames that are decoded at once; by default all.
     """
@@ -56,6 +56,9 @@ class FlowSteer:
         flow: Wanted flow (B, F - 1, 2, H, W) in pixels; it counts where known.
         known: bool (B, F - 1, 1, H, W).
         guidance: How.
+
+    Raises:
+        ValueError: Nothing is known of a video.
     """
 
     def __init__(
@@ -65,12 +68,16 @@ class FlowSteer:
         known: torch.Tensor,
         guidance: Guidance,
     ):
+        if not known.flatten(1).any(dim=1).all():
+            raise ValueError(
+                "Nothing is asked of the flow inside of a picture: give it points, static parts or a camera."
+            )
         self.pipe, self.guidance, self.code = pipe, guidance, pipe.flow_adapter.code
         self.wanted = self.code.to_pictures(flow)  # (B, F, 3, H, W)
         self.known = torch.cat([known, known[:, -1:]], dim=1)  # the last picture repeats the one before
 
     def __call__(self, estimate: Estimate, sides: list[VideoSide], i: int) -> dict[int, torch.Tensor]:
-        if i >= round(self.guidance.steps * (len(sides[FLOW].sigmas) - 1)):
+        if i >= max(1, round(self.guidance.steps * (len(sides[FLOW].sigmas) - 1))):
             return estimate(sides)
         return self.set_known(estimate(sides)) if self.guidance.kind == "replace" else self.descend(estimate, sides)
 

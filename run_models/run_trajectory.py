@@ -175,6 +175,7 @@ def load_pipeline(args) -> StableVideoDiffusionTrajectoryPipeline | StableVideoD
         network.requires_grad_(False)  # a gradient by latents needs none by weights
     if args.gradient_checkpointing:
         pipe.unet.enable_gradient_checkpointing()
+        pipe.vae.enable_gradient_checkpointing()
     return pipe.to(args.device or process_state().device)
 
 

@@ -119,15 +119,25 @@ def test_only_the_gradient_through_the_network_changes_the_estimate_of_the_video
     assert all(not torch.equal(part[FLOW], free[FLOW]) for part in seen.values())
 
 
-def test_a_gradient_step_is_what_differences_of_the_error_say(pipe):
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_a_gradient_step_is_what_differences_of_the_error_say(pipe, chunk):
     y = torch.randn(1, F, 4, SIZE // 4, SIZE // 4, generator=torch.Generator().manual_seed(1))
     direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(2))
     flow, known = (part[None] for part in known_flow(make_tracks()))
-    steer = FlowSteer(pipe, flow, known, Guidance(decode_chunk_size=F))
+    steer = FlowSteer(pipe, flow, known, Guidance(decode_chunk_size=chunk))
     expected = (
         steer.decoder_gradient(y + 1e-2 * direction)[0] - steer.decoder_gradient(y - 1e-2 * direction)[0]
     ) / 2e-2
     assert torch.allclose((steer.decoder_gradient(y)[1] * direction).sum(), expected, rtol=0.02)
+
+
+def test_no_element_of_an_estimate_moves_further_than_its_deviation_at_once(pipe):
+    steer = FlowSteer(pipe, *(part[None] for part in known_flow(make_tracks())), Guidance())
+    y, peak = torch.zeros(1, F, 4, 8, 8), torch.zeros(1, F, 4, 8, 8)
+    peak[0, 0, 0, 0, 0], peak[0, 1] = 5.0, 0.5
+    near, far = (steer.move({FLOW: y}, {FLOW: peak}, torch.tensor([length]))[FLOW] for length in (0.5, 1e4))
+    assert near.norm() == pytest.approx(0.5, rel=1e-4)
+    assert torch.allclose(far, -peak / 5)
 
 
 def test_replacement_sets_the_known_pixels_of_the_estimate_and_no_others(pipe, monkeypatch):
@@ -170,6 +180,14 @@ def test_steps_after_the_guided_share_are_the_networks_own(pipe):
     assert len(calls) == 2
 
 
+def test_a_small_share_of_few_steps_still_guides_one(pipe):
+    led, other = (
+        draw(pipe, make_tracks(step), method="guided", guidance=Guidance("replace", steps=0.1))
+        for step in ((3.0, 1.0), (-3.0, 1.0))
+    )
+    assert not torch.allclose(led.flows, other.flows, atol=1e-4)
+
+
 def test_a_static_region_is_led_to_stand_still(pipe):
     static = torch.zeros(SIZE, SIZE, dtype=torch.bool)
     static[20:30, 2:14] = True
@@ -200,6 +218,7 @@ def test_each_picture_of_a_batch_follows_its_own_tracks(pipe):
         ({"tracks": make_tracks().resized(64, 32)}, "64x32 pixels and the picture of 32x32"),
         ({"tracks": [make_tracks(), make_tracks()]}, "tracks for 2 videos and 1 pictures"),
         ({"flow_strength": 2.0}, "between 0 and 1"),
+        ({"method": "guided", "tracks": Tracks(torch.zeros(F, 0, 2), SIZE, SIZE)}, "Nothing is asked of the flow"),
         ({"tracks": make_tracks(camera=camera_flow("pan_left", 30, F, SIZE, SIZE))}, "slower camera"),
     ],
 )

@@ -94,9 +94,18 @@ def test_a_camera_alone_is_enough(run, tmp_path):
     assert (tmp_path / "out/tracks.png").is_file()
 
 
-def test_checkpointing_saves_memory_and_changes_nothing(run, tmp_path):
+def test_checkpointing_computes_parts_of_unet_and_decoder_again_and_changes_nothing(run, tmp_path, monkeypatch):
+    kept, original = [], torch.utils.checkpoint.checkpoint
+    monkeypatch.setattr(
+        torch.utils.checkpoint,
+        "checkpoint",
+        lambda function, *args, **options: kept.append(function.__self__) or original(function, *args, **options),
+    )
     run("--method", "guided", out="plain")
+    assert not kept
     run("--method", "guided", "--gradient_checkpointing", out="saving")
+    names = {type(module).__name__ for module in kept}
+    assert "SpatioTemporalResBlock" in names and "UpBlockTemporalDecoder" in names
     for k in range(F - 1):
         plain, saving = (read_flo(tmp_path / name / f"flow_{k:03d}.flo") for name in ("plain", "saving"))
         assert np.allclose(plain, saving, atol=1e-3)
