@@ -23,10 +23,7 @@ from utils.video import to_pixels
 
 PLANNED_FRAMES = 16  # clips begin as those of 16 frames that the models have learned from
 SHORTEST, LONGEST = 12.0, 32.0  # pixels of a picture 64 wide, from the first to the last place
-BENDS = (
-    0.1,
-    0.3,
-)  # radians per frame, to either side: between the gentle curves and the circles of the training's clips
+BENDS = (0.1, 0.3)  # radians per frame, to either side: between the gentle curves and the circles of the training
 SMALLEST = 0.5  # share of its first area that a dragged solid keeps in view
 ATTEMPTS = 150  # to find a motion for a solid
 SEEDS_EACH = 1000  # that a drag may try

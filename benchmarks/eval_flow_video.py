@@ -9,6 +9,7 @@ is started again. The protocol is in docs/evaluation_flow_video.md.
 import argparse
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,6 @@ from utils.training_arguments import positive_float, positive_int
 REPOSITORY = Path(__file__).resolve().parent.parent
 TASKS = ("truth", "other", "autoencoder", "joint", "flow_to_video", "video_to_flow", "svd_flow", "sweep")
 OF_ADAPTER = {"autoencoder", "joint", "flow_to_video", "video_to_flow", "sweep"}
-SAME_CLIPS = ("other", "autoencoder", "joint", "flow_to_video", "video_to_flow")
 UNSETTLED = ("tasks", "device", "output_dir", "cache_dir", "overwrite", "config")  # decide no result
 
 
@@ -72,8 +72,8 @@ def main(argv=None) -> Path:
     open_folder(folder, settings(args), args.overwrite)
     bench = flow_video_tasks.FlowBench(args)
     for task in args.tasks:
-        compute = getattr(flow_video_tasks, task)
-        run_in_chunks(folder, task, count(vars(args), task), args.batch_size, lambda i, f=compute: f(bench, i))
+        compute = partial(getattr(flow_video_tasks, task), bench)
+        run_in_chunks(folder, task, count(vars(args), task), args.batch_size, compute)
     report(folder)
     return folder
 
@@ -101,7 +101,7 @@ def check(args) -> None:
         raise FileNotFoundError(f"There is no map of motion {path}: fit one with utils.fit_motion_buckets.")
     if args.num_frames < 2:
         raise ValueError(f"--num_frames {args.num_frames}: motion needs 2 frames.")
-    if args.num_swept > args.num_clips:
+    if "sweep" in args.tasks and args.num_swept > args.num_clips:
         raise ValueError(f"--num_swept {args.num_swept} are of {args.num_clips} clips: lower it.")
 
 

@@ -13,6 +13,7 @@ green, obtained ones red). The protocol is in docs/evaluation_flow_video.md.
 import argparse
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from benchmarks.chunks import digest, open_folder, run_in_chunks
@@ -94,8 +95,7 @@ def main(argv=None) -> Path:
     for method in args.methods:
         place = folder / (args.name or method)
         open_folder(place, settings(args, method, hashes), args.overwrite)
-        compute = bench.measure
-        run_in_chunks(place, method, args.num_scenes, args.batch_size, lambda i, m=method, c=compute: c(m, i))
+        run_in_chunks(place, method, args.num_scenes, args.batch_size, partial(bench.measure, method))
     report(folder)
     return folder
 
@@ -106,10 +106,14 @@ def check(args) -> None:
     check_unseen(args.first_seed)
     if args.name and (len(args.methods) > 1 or Path(args.name).name != args.name):
         raise ValueError(f"--name {args.name} is a plain word for one method: pass one of --methods with it.")
+    if args.name in METHODS and args.name != args.methods[0]:
+        raise ValueError(f"--name {args.name} is that of another method than {args.methods[0]}: choose a new word.")
     for name, methods in (("adapter", {"coarse", "guided"}), ("controlnet", {"controlnet"})):
         path = getattr(args, name)
         if methods & set(args.methods) and (path is None or not Path(path).exists()):
-            raise FileNotFoundError(f"--methods {' '.join(args.methods)} need --{name}, and there is no {path}.")
+            raise FileNotFoundError(
+                f"--methods {' '.join(args.methods)} need --{name}, a path that exists, not {path}."
+            )
     if set(args.methods) - {"truth", "still", "warp"} and not (path := buckets_file(args.model_dir)).is_file():
         raise FileNotFoundError(
             f"There is no base, or no map of motion, {path}: fit one with utils.fit_motion_buckets."
@@ -141,9 +145,9 @@ def files_of(path: str | None) -> list[Path]:
 
 
 def settings(args, method: str, hashes: dict[str, str]) -> dict:
-    """What decides the rows of a method."""
+    """What decides the rows of a method, and their division into files."""
     values = vars(args) | hashes
-    return {"method": method} | {name: values[name] for name in (*SCENES, *DECIDES[method])}
+    return {"method": method} | {name: values[name] for name in (*SCENES, "batch_size", *DECIDES[method])}
 
 
 def check_scenes(folder: Path, args, hashes: dict[str, str]) -> None:

@@ -12,7 +12,6 @@ The i-th clip and the noise of its sample depend on i alone, not on the batch th
 """
 
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -229,8 +228,3 @@ def color_rows(flows: torch.Tensor, scale: torch.Tensor) -> np.ndarray:
     """Flows (B, F - 1, 2, H, W) in Middlebury's colours, each on the scale of the longest vector of another: (B, F, H, W, 3)."""
     longest = scale.norm(dim=2).flatten(1).amax(dim=1).clamp(min=SLOWEST)
     return np.stack([flow_row(flow, float(limit)) for flow, limit in zip(flows, longest, strict=True)])
-
-
-def weight_files(args) -> list[Path]:
-    """The adapters that decide the samples."""
-    return [Path(path) for path in (args.adapter, args.flow_lora) if path]

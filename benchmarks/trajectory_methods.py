@@ -13,6 +13,7 @@ from benchmarks.drag_scenes import DragScene, DragScenes
 from benchmarks.svd_tasks import Bench, reconstruct_clips
 from benchmarks.trajectory_score import hold, obtained_paths, score
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
+from utils.flow import flow_estimator
 from utils.flow.warp import warp as look_up
 from utils.motion_helper import MotionBuckets, motion_scores
 from utils.pretrained import loading
@@ -77,9 +78,9 @@ class DragBench(Bench):
 
     def told_buckets(self, scenes: list[DragScene]) -> torch.Tensor:
         """Buckets (B,) of the true videos."""
-        settings = self.buckets.short_side, self.buckets.time_step
+        flow, settings = flow_estimator(self.buckets.backend), (self.buckets.short_side, self.buckets.time_step)
         videos = torch.stack([scene.pixels for scene in scenes])
-        return self.buckets.ids(motion_scores(self.flow, videos, self.args.fps, *settings))
+        return self.buckets.ids(motion_scores(flow, videos, self.args.fps, *settings))
 
     def measure(self, method: str, indices: range) -> Chunk:
         """Rows and pictures of a method's videos of some scenes."""

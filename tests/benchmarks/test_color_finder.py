@@ -9,7 +9,7 @@ import torch
 from benchmarks.color_finder import GAMMA, find_objects
 from benchmarks.drag_scenes import LONGEST, SHORTEST, DragScenes, find_drag
 from benchmarks.trajectory_methods import warp_along
-from benchmarks.trajectory_score import obtained_paths, score, summarize
+from benchmarks.trajectory_score import hold, obtained_paths, score, summarize
 from utils.scenes import COLORS, WALLS, render, sample_clip
 from utils.video import to_pixels
 
@@ -84,6 +84,18 @@ def test_a_lost_object_scores_the_distance_asked(drags):
     found = score(video, scene)
     assert found["lost"] == pytest.approx([(F - 2) / (F - 1)])
     assert found["end_error"] == found["asked"]
+
+
+def test_an_object_that_is_not_dragged_and_vanishes_stays_where_it_was_last_seen(drags):
+    scene = next(scene for scene in drags if len(scene.dragged) < len(scene.colors))
+    before = score(scene.pixels, scene)
+    gone = torch.cat([scene.pixels[:-1], torch.full_like(scene.pixels[:1], -1)])
+    found = score(gone, scene)
+    assert found["undragged_lost"] == pytest.approx([1 / (F - 1)] * len(found["undragged"]))
+    assert np.isfinite(found["undragged"]).all() and np.isfinite(before["undragged"]).all()
+    paths = torch.tensor([[0.0, 0], [1, 2], [torch.nan, 7], [3, 4]])[:, None]
+    lost = torch.tensor([False, False, True, False])[:, None]
+    assert hold(paths, lost)[:, 0].tolist() == [[0, 0], [1, 2], [1, 2], [3, 4]]
 
 
 def test_the_obtained_path_begins_at_the_point(drags):

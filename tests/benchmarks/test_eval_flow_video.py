@@ -64,6 +64,10 @@ def test_all_tasks_give_a_table_a_json_and_pictures(command, capsys):
     assert {"epe", "epe_share", "motion_ratio", "epe_true"} <= set(results["joint"])
     assert "epe" not in results["svd_flow"] and "epe_true_share" in results["svd_flow"]
     assert {"epe_share_at_0", "epe_share_at_1"} <= set(results["sweep"])
+    swept, drawn = (json.loads((folder / "partial" / task / "000000.json").read_text()) for task in ("sweep", "joint"))
+    assert [(row["scene"], row["scale"]) for row in swept] == [(0, 0), (0, 1)]
+    assert swept[0]["epe"] == pytest.approx(drawn[0]["epe"], rel=1e-3)
+    assert results["truth"]["epe"]["mean"] < 0.5 * results["other"]["epe"]["mean"]
     assert (folder / "results.md").read_text() in capsys.readouterr().out
     assert Image.open(folder / "results.png").width >= F * SIDE
 
@@ -125,7 +129,7 @@ def test_an_error_is_divided_by_the_motion_it_is_of():
     "flags, message",
     [
         (["--first_seed", 3], "may have seen"),
-        (["--num_swept", 9], "lower it"),
+        (["--num_swept", 9, "--tasks", "sweep"], "lower it"),
         (["--num_frames", 1], "2 frames"),
     ],
 )

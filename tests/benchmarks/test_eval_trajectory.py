@@ -12,9 +12,10 @@ from benchmarks.eval_trajectory import main, parser
 from benchmarks.trajectory_methods import METHODS, DragBench
 from models.svd_controlnet import ControlNetSVD
 from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.flow import flow_estimator
 from utils.flow.code import FlowCode
 from utils.judges import VideoJudge, save_judge
-from utils.motion_helper import PROCEDURAL
+from utils.motion_helper import PROCEDURAL, cal_motion_bucket_ids
 from utils.tracks.control_map import CONTROL_CHANNELS
 
 SIDE, F, SCENES = 32, 3, 3
@@ -80,6 +81,8 @@ def test_methods_are_added_to_a_folder_with_settings_of_their_own(command):
     assert set(results_of(folder)) == {"truth", "warp", "warp_far"}
     with pytest.raises(FileExistsError, match="reach"):
         main(command("--methods", "warp", "--reach", 5))
+    with pytest.raises(FileExistsError, match="batch_size"):
+        main(command("--methods", "truth", "--batch_size", 1))
     with pytest.raises(FileExistsError, match="num_scenes"):
         main(command("--methods", "still", "--num_scenes", 2))
 
@@ -100,6 +103,13 @@ def test_a_run_that_was_stopped_goes_on(command, monkeypatch):
     assert asked == [[0, 1], [2], [2]]
 
 
+def test_the_bucket_is_that_of_the_training_whatever_the_resolution(command):
+    bench = DragBench(parser().parse_args(command("--methods", "none")))
+    scene = bench.scenes.scene(0)
+    wanted = cal_motion_bucket_ids(flow_estimator("dis"), scene.pixels[None], 8.0)
+    assert torch.equal(bench.told_buckets([scene]), wanted)
+
+
 @pytest.mark.parametrize("method", ["none", "coarse", "controlnet"])
 def test_a_sample_does_not_depend_on_its_batch(command, method):
     bench = DragBench(parser().parse_args(command("--methods", method)))
@@ -118,6 +128,7 @@ def test_a_sample_does_not_depend_on_its_batch(command, method):
         (["--controlnet", "nowhere"], FileNotFoundError, "--controlnet"),
         (["--judges_dir", "nowhere"], FileNotFoundError, "no judge"),
         (["--model_dir", "nowhere"], FileNotFoundError, "no base"),
+        (["--methods", "warp", "--name", "truth"], ValueError, "another method"),
         (["--flow_strength", 2], ValueError, "between 0 and 1"),
         (["--num_frames", 1], ValueError, "2 at least"),
     ],
