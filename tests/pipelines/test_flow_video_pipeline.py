@@ -127,8 +127,21 @@ def test_a_side_that_is_read_but_does_not_read_is_drawn_as_by_the_base(pipe):
     assert torch.allclose(draw(pipe, direction="y_reads_x").frames, alone, atol=1e-4)
 
 
-def test_joint_guidance_adds_to_what_the_sides_heed(pipe):
-    assert not torch.allclose(draw(pipe, joint_guidance_scale=2.0).frames, draw(pipe).frames, atol=1e-3)
+def test_joint_guidance_adds_the_difference_to_a_video_that_heeds_nothing(pipe):
+    options = {"num_inference_steps": 1, "max_guidance_scale": 1.0, "output_type": "latent"}
+    joint, alone = draw(pipe, **options).frames, draw(make_pipe(trained=False), **options).frames
+    guided = draw(pipe, joint_guidance_scale=2.0, **options).frames
+    assert (joint - alone).abs().max() > 0.01
+    assert torch.allclose(guided, joint + 2 * (joint - alone), atol=1e-3)
+
+
+def test_a_given_side_reads_the_other_only_if_the_adapter_was_never_trained_without(pipe):
+    known = {"flow": random_flow(), "output_type": "latent", "num_inference_steps": 1}
+    one_way, both = (draw(pipe, direction=direction, **known).frames for direction in ("x_reads_y", "both"))
+    assert not torch.allclose(one_way, both, atol=1e-3)
+    assert torch.equal(draw(pipe, **known).frames, one_way)
+    pipe.register_flow_adapter("flow", CODE, one_way=False)
+    assert torch.equal(draw(pipe, **known).frames, both)
 
 
 def test_the_model_is_without_pairs_afterwards(pipe):
