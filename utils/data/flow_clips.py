@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 from torch.utils.data import Dataset, Subset
+from tqdm.auto import tqdm
 
 from utils.data.cache import add_cache_arguments
 from utils.data.clip_latents import cache_clips
@@ -111,6 +112,7 @@ def measure_flow_scale(dataset: Dataset, vae, seed: int) -> LatentScale:
     """Mean and deviation of the flow's latents over the first samples; the same for a run that resumes."""
     vae.to(process_state().device)
     seeded = SeededDataset(dataset, seed)
-    samples = (seeded[0, index] for index in range(min(SCALE_SAMPLES, len(dataset))))
+    measured = tqdm(range(min(SCALE_SAMPLES, len(dataset))), desc="scale of the flow")
+    samples = (seeded[0, index] for index in measured)
     flows = ({k: v[None].to(vae.device) for k, v in s.items() if k.startswith("flow")} for s in samples)
     return LatentScale.measure(torch.cat([encode_flow(flow, vae) for flow in flows]))
