@@ -160,9 +160,10 @@ def read_held_out(clips: VideoDataset, buckets, choice: PointChoice, args) -> li
     """Samples with pixels: the first stretches of the clips that are held out, always with the same points."""
     if not args.held_out_clips:
         return []
+    step = args.frame_strides[0] if args.points_from == "tracks" else 1  # flow is of neighbours
     options = replace(
         clips.options, num_frames=args.num_frames, center_crop=True, first_frames=True, random_flip=False,
-        frame_strides=(args.frame_strides[0],), random_reverse=False,
+        frame_strides=(step,), random_reverse=False,
     )  # fmt: skip
     shown = VideoDataset(clips.records[-args.held_out_clips :], options, clips.extras)
     samples = SeededDataset(TrackClips(shown, buckets, choice), args.seed)

@@ -154,6 +154,13 @@ def test_pictures_and_latents_are_other_forms_of_the_same(pipe):
     assert draw(pipe, output_type="latent").flows.shape == (B, F, 4, SIZE // 4, SIZE // 4)
 
 
+def test_many_known_frames_are_encoded_like_one_by_one(pipe):
+    frames = torch.rand(2, 9, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents = pipe.encode_frames(frames)
+    for b, k in ((0, 0), (0, 8), (1, 0), (1, 8)):
+        assert torch.allclose(latents[b, k], pipe.encode_frames(frames[b : b + 1, k : k + 1])[0, 0], atol=1e-5)
+
+
 def test_a_saved_adapter_is_loaded_with_its_code(pipe, tmp_path):
     training = CODE.to_training() | {"one_way_share": 0.4}
     path = patch.save(pipe.unet, tmp_path, "flow", training=training)

@@ -1,6 +1,7 @@
 """Training of the ControlNet that moves points: the loss, and whole runs."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -147,6 +148,17 @@ def test_clips_that_are_held_out_are_not_trained_on(clips):
     (sample,) = held_out
     last = script.VideoDataset(whole.records[2:], whole.options)
     assert torch.equal(sample["pixel_values"], last.sample(0, ClipGeometry(SIZE, SIZE))["pixel_values"])
+
+
+@pytest.mark.parametrize("source, step", [("tracks", 2), ("flow", 1)])
+def test_clips_are_held_out_at_the_step_of_the_training_where_their_points_have_it(clips, source, step):
+    flags = ["--points_from", source, "--cache_latents", "--frame_strides", 2, "--held_out_clips", 1]
+    args = arguments("--train_data_dir", clips, "--num_frames", F, "--height", SIZE, "--width", SIZE, *flags)
+    whole = script.read_clips(args)
+    (sample,) = script.read_held_out(whole, PROCEDURAL, script.PointChoice(), args)
+    everything = script.VideoDataset(whole.records[2:], replace(whole.options, num_frames=6, frame_strides=(1,)))
+    frames = everything.sample(0, ClipGeometry(SIZE, SIZE))["pixel_values"]
+    assert torch.equal(sample["pixel_values"], frames[: F * step : step])
 
 
 @pytest.mark.parametrize(
