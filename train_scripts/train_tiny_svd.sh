@@ -26,7 +26,7 @@ unet --vae outputs/tiny_svd_vae/vae --init_from outputs/tiny_svd_3 --output_dir 
   --learning_rate 8e-4 --lr_scheduler cosine --lr_warmup_steps 50 --ema_decay 0.998 --sigma_mean 1.3 --sigma_std 1.3 --seed 3
 
 run --stage vae --init_from outputs/tiny_svd_vae/vae --decoder_only --num_frames 5 --train_batch_size 8 --output_dir outputs/tiny_svd_decoder \
-  --max_train_steps 400 --learning_rate 1e-3 --lr_scheduler cosine --lr_warmup_steps 20 --seed 1
+  --max_train_steps 250 --learning_rate 1e-3 --lr_scheduler cosine --lr_warmup_steps 20 --seed 1
 
 mkdir -p weights/tiny_svd
 cp --recursive --no-clobber outputs/tiny_svd/{model_index.json,motion_buckets.json,feature_extractor,image_encoder,scheduler,unet} weights/tiny_svd/

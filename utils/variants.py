@@ -64,6 +64,7 @@ _ALL = (
         "tiny_svd",
         "a small Stable Video Diffusion from nothing, on clips of that world",
         run=False,
+        weights=("tiny_svd",),
     ),
     Variant(
         "trajectory",
