@@ -90,7 +90,7 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
             raise ValueError(f"The adapter in {path} has no name of its own: pass one, such as name='depth'.")
         training = patch.load(self, path, name).get("training") or {}
         trigger = training.get("trigger", "") if trigger is None else trigger
-        scale = LatentScale(**training.get("latent_scale", {}))
+        scale = LatentScale.read(training.get("latent_scale", {}))
         self.register_adapter_pair(name, trigger, scale, one_way=training.get("one_way_share", 0) > 0)
         return name
 

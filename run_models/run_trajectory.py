@@ -40,6 +40,18 @@ from utils.training_arguments import positive_float, positive_int
 from utils.video import write_video
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+READ_BY = {  # options that not every method reads
+    "reach": ("coarse", "guided"),
+    "radius": ("coarse", "guided"),
+    "joint_guidance_scale": ("coarse", "guided"),
+    "flow_strength": ("coarse",),
+    "guidance": ("guided",),
+    "guidance_strength": ("guided",),
+    "guidance_steps": ("guided",),
+    "guidance_iterations": ("guided",),
+    "gradient_checkpointing": ("guided",),
+    "conditioning_scale": ("controlnet",),
+}
 METHODS = {**dict.fromkeys(JOINT_METHODS, "adapter"), "controlnet": "controlnet"}  # whose weights each needs
 
 
@@ -88,12 +100,12 @@ def add_track_arguments(group) -> None:
     add(
         "--reach",
         type=positive_float,
-        help="pixels of the video over which a drag falls off; by default 1/8 of its shorter side",
+        help="of coarse, and of cameras: pixels of the video over which a drag falls off; by default 1/8 of its shorter side",
     )
     add(
         "--radius",
         type=positive_float,
-        help="pixels around a point that move as it does; by default 1/16 of the shorter side",
+        help="of coarse and guided: pixels around a point that move as it does; by default 1/16 of the shorter side",
     )
     add(
         "--flow_strength",
@@ -153,6 +165,7 @@ def check(args) -> Guidance:
     for name in set(METHODS.values()):
         if (getattr(args, name) is not None) != (name == METHODS[args.method]):
             raise ValueError(f"--method {args.method} takes weights by --{METHODS[args.method]} and no others.")
+    check_options(args)
     if not 0 <= args.flow_strength <= 1:
         raise ValueError(f"--flow_strength {args.flow_strength} is not between 0 and 1.")
     if args.device:
@@ -160,6 +173,14 @@ def check(args) -> Guidance:
     return Guidance(
         args.guidance, args.guidance_strength, args.guidance_steps, args.guidance_iterations, args.decode_chunk_size
     )
+
+
+def check_options(args) -> None:
+    """Raises ValueError for an option that the method does not read."""
+    parser = make_parser()
+    for name, methods in READ_BY.items():
+        if args.method not in methods and getattr(args, name) != parser.get_default(name):
+            raise ValueError(f"--{name} is of --method {' and '.join(methods)}; {args.method} does not read it.")
 
 
 def load_pipeline(args) -> StableVideoDiffusionTrajectoryPipeline | StableVideoDiffusionControlNetPipeline:

@@ -139,6 +139,10 @@ def test_wanted_and_obtained_ways_are_drawn_in_their_colours_up_to_the_frame():
     [
         (["--method", "guided", "--guidance_steps", 2], "guidance_steps=2.0"),
         (["--method", "guided", "--guidance_strength", -1], "guidance_strength=-1.0"),
+        (
+            ["--method", "guided", "--flow_strength", 0.3],
+            "flow_strength is of --method coarse; guided does not read it",
+        ),
         (["--flow_strength", 1.5], "flow_strength 1.5 is not between 0 and 1"),
         (["--tracks", "none.json"], "no file of tracks none.json"),
         (["--input_image", "none.png"], "none.png"),
@@ -159,3 +163,10 @@ def test_what_exists_is_kept_without_overwrite(run):
     with pytest.raises(FileExistsError, match="--overwrite"):
         run()
     run("--overwrite")
+
+
+def test_no_flow_of_a_longer_video_stays_among_those_of_a_shorter_one(run, tmp_path):
+    run()
+    (tmp_path / "out" / "flow_mine.flo").write_bytes(b"kept")
+    run("--overwrite", "--num_frames", 2)
+    assert sorted(file.name for file in (tmp_path / "out").glob("*.flo")) == ["flow_000.flo", "flow_mine.flo"]

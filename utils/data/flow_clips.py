@@ -109,10 +109,10 @@ def read_held_out(clips: VideoDataset, buckets: MotionBuckets | None, code: Flow
 
 @torch.no_grad()
 def measure_flow_scale(dataset: Dataset, vae, seed: int) -> LatentScale:
-    """Mean and deviation of the flow's latents over the first samples; the same for a run that resumes."""
+    """Mean and deviation of each channel of the flow's latents over the first samples; the same for a run that resumes."""
     vae.to(process_state().device)
     seeded = SeededDataset(dataset, seed)
     measured = tqdm(range(min(SCALE_SAMPLES, len(dataset))), desc="scale of the flow")
     samples = (seeded[0, index] for index in measured)
     flows = ({k: v[None].to(vae.device) for k, v in s.items() if k.startswith("flow")} for s in samples)
-    return LatentScale.measure(torch.cat([encode_flow(flow, vae) for flow in flows]))
+    return LatentScale.measure_channels(torch.cat([encode_flow(flow, vae) for flow in flows]))

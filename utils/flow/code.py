@@ -34,7 +34,7 @@ class FlowCode:
         if "flow_code" not in training:
             raise ValueError("The adapter says nothing of flow: take one of train_svd_flow.py or train_flow_video.py.")
         code = training["flow_code"]
-        return cls(FlowPicture(**code["picture"]), LatentScale(**code["scale"]))
+        return cls(FlowPicture(**code["picture"]), LatentScale.read(code["scale"]))
 
     def to_training(self) -> dict:
         return {"flow_code": asdict(self)}

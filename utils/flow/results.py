@@ -14,6 +14,8 @@ from utils.video import contact_sheet, write_video
 def write_flow_results(folder: str | Path, flow: torch.Tensor, image: torch.Tensor, fps: float) -> list[Path]:
     """Write `flow_000.flo` and on, `flow.png`, the picture and all flows in Middlebury's colours, and `flow.mp4`, these in time.
 
+    Flows of a longer video that were in the folder are removed, lest they be taken for parts of this one.
+
     Args:
         flow: (F - 1, 2, H, W), pixels.
         image: First frame (3, H, W) in [-1, 1].
@@ -25,6 +27,8 @@ def write_flow_results(folder: str | Path, flow: torch.Tensor, image: torch.Tens
     paths = [folder / f"flow_{k:03d}.flo" for k in range(len(arrays))]
     for path, array in zip(paths, arrays, strict=True):
         write_flo(path, array)
+    for stale in set(folder.glob("flow_[0-9][0-9][0-9].flo")) - set(paths):
+        stale.unlink()
     colors = color_video(arrays)
     frame = image.detach().float().cpu().clamp(-1, 1).add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy()
     with replacing(folder / "flow.png") as temporary:
