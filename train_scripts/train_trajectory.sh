@@ -11,4 +11,4 @@ python train_models/train_trajectory.py --train_data_dir data/tracked_clips --ou
   --frame_strides 1 2 --random_reverse --random_flip --held_out_clips 4 --validation_steps 1000 --learning_rate 3e-4 \
   --lr_scheduler cosine --lr_warmup_steps 100 --train_batch_size 8 --max_train_steps 4000 --use_ema --ema_decay 0.998 \
   --mixed_precision bf16 --no-gradient_checkpointing --checkpointing_steps 500 --checkpoints_total_limit 1 \
-  --sigma_mean 0.7 --sigma_std 1.6 --seed 0
+  --sigma_mean 1.3 --sigma_std 1.3 --seed 0
