@@ -30,14 +30,6 @@ B, F, SIZE = 4, 3, 32
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    tiny_video_pipeline().save_pretrained(folder)
-    PROCEDURAL.save(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "clips"
     flags = ["--num_samples", "2", "--num_frames", "4", "--resolution", str(SIZE), "--num_tracks", "2"]

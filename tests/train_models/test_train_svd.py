@@ -16,7 +16,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import train_models.train_svd as script
-from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models.train_svd import encode_clips, main, make_parser, svd_loss
 from utils.edm import EDM, ConditionEncoder
 from utils.flow.consistency import flow_consistency
@@ -25,14 +24,6 @@ from utils.scenes.write_clips import main as write_clips
 from utils.svd.lora import LORA_FILE, load_lora
 
 B, F, SIZE = 3, 4, 32
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    tiny_video_pipeline().save_pretrained(folder)
-    PROCEDURAL.save(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

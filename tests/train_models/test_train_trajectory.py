@@ -23,14 +23,6 @@ B, F, K, SIZE = 8, 3, 2, 32
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    tiny_video_pipeline().save_pretrained(folder)
-    PROCEDURAL.save(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "clips"
     flags = ["--num_samples", "3", "--num_frames", "6", "--resolution", str(SIZE), "--num_tracks", "8"]
