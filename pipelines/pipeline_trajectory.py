@@ -13,7 +13,7 @@ import torch
 from pipelines.pipeline_stable_video_diffusion import Images
 from pipelines.pipeline_stable_video_diffusion_joint import FlowVideoOutput, StableVideoDiffusionJointPipeline
 from pipelines.steering import FlowSteer, Guidance
-from utils.tracks import Tracks, dense_flow, known_flow
+from utils.tracks import Tracks, dense_flow, known_flow, point_discs
 
 METHODS = ("coarse", "guided")
 
@@ -49,13 +49,15 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
             guidance: Of "guided"; by default `Guidance()`.
             reach: Of "coarse", and of what a camera's move says nothing of: pixels over which a track's motion falls off.
             radius: Of the disc around a point, in pixels, in which its motion is known.
-            sampling: Further arguments of `StableVideoDiffusionJointPipeline`.
+            sampling: Further arguments of `StableVideoDiffusionJointPipeline`, for a video that is drawn from noise.
 
         Raises:
             ValueError: What was passed cannot be drawn, or moves faster than the adapter's flow can say.
         """
         if method not in METHODS:
             raise ValueError(f"method={method!r} is unknown: choose one of {', '.join(METHODS)}.")
+        if sampling.get("video") is not None:
+            raise ValueError("A video that follows tracks is drawn from noise: leave video out.")
         self.check_adapter()
         tracks = self.check_tracks(image, tracks)
         if method == "coarse":
@@ -66,8 +68,9 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
             torch.stack(parts) for parts in zip(*(known_flow(t, radius, reach) for t in tracks), strict=True)
         )
         self.check_speed(flow)
+        discs = torch.stack([point_discs(one, radius) for one in tracks])
         device = self._execution_device
-        steer = FlowSteer(self, flow.to(device), known.to(device), guidance or Guidance())
+        steer = FlowSteer(self, flow.to(device), known.to(device), guidance or Guidance(), discs.to(device))
         return super().__call__(image, num_frames=tracks[0].num_frames, steer=steer, **sampling)
 
     def check_tracks(self, image: Images, tracks: Tracks | Sequence[Tracks]) -> list[Tracks]:

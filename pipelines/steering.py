@@ -56,6 +56,8 @@ class FlowSteer:
         flow: Wanted flow (B, F - 1, 2, H, W) in pixels; it counts where known.
         known: bool (B, F - 1, 1, H, W).
         guidance: How.
+        points: bool (B, F - 1, 1, H, W), which of the known pixels are of points: these weigh as much as all others together, so that
+            a few dragged points are not lost beside a camera's or a static region's many pixels.
 
     Raises:
         ValueError: Nothing is known of a video.
@@ -67,6 +69,7 @@ class FlowSteer:
         flow: torch.Tensor,
         known: torch.Tensor,
         guidance: Guidance,
+        points: torch.Tensor | None = None,
     ):
         if not known.flatten(1).any(dim=1).all():
             raise ValueError(
@@ -74,7 +77,8 @@ class FlowSteer:
             )
         self.pipe, self.guidance, self.code = pipe, guidance, pipe.flow_adapter.code
         self.wanted = self.code.to_pictures(flow)  # (B, F, 3, H, W)
-        self.known = torch.cat([known, known[:, -1:]], dim=1)  # the last picture repeats the one before
+        weight = known.float() if points is None else equal_shares(known & points, known & ~points)
+        self.weight = torch.cat([weight, weight[:, -1:]], dim=1)  # the last picture repeats the one before
 
     def __call__(self, estimate: Estimate, sides: list[VideoSide], i: int) -> dict[int, torch.Tensor]:
         if i >= max(1, round(self.guidance.steps * (len(sides[FLOW].sigmas) - 1))):
@@ -86,7 +90,7 @@ class FlowSteer:
         scale = self.code.scale
         latents = scale.denormalize(clean[FLOW])
         pictures = self.pipe.decode(latents, self.guidance.decode_chunk_size)
-        changed = torch.where(self.known, self.wanted, pictures)
+        changed = torch.where(self.weight > 0, self.wanted, pictures)
         change = self.pipe.encode_frames(changed) - self.pipe.encode_frames(pictures)
         return clean | {FLOW: scale.normalize(latents + self.guidance.strength * change)}
 
@@ -109,20 +113,20 @@ class FlowSteer:
         return steered
 
     def decoder_gradient(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean squared error (B,) of the pictures where they are known, and its gradient by the latents y."""
+        """Weighted mean squared error (B,) of the pictures where they are known, and its gradient by the latents y."""
         chunk = self.guidance.decode_chunk_size or y.shape[1]
-        count = 3 * self.known.flatten(1).sum(dim=1)
+        total = 3 * self.weight.flatten(1).sum(dim=1)
         error, gradients = 0, []
-        for latents, wanted, known in zip(
-            *(part.split(chunk, 1) for part in (y, self.wanted, self.known)), strict=True
+        for latents, wanted, weight in zip(
+            *(part.split(chunk, 1) for part in (y, self.wanted, self.weight)), strict=True
         ):
             with torch.enable_grad():
                 latents = latents.detach().requires_grad_()
-                missed = (self.decode(latents) - wanted).square() * known
+                missed = (self.decode(latents) - wanted).square() * weight
                 # Of the sum and not of the mean, whose gradient would vanish in a float16 decoder.
                 gradients.append(torch.autograd.grad(missed.sum(), latents)[0])
             error = error + missed.detach().flatten(1).sum(dim=1)
-        return error / count, torch.cat(gradients, dim=1) / count.view(-1, 1, 1, 1, 1)
+        return error / total, torch.cat(gradients, dim=1) / total.view(-1, 1, 1, 1, 1)
 
     def decode(self, y: torch.Tensor) -> torch.Tensor:
         """Pictures (B, F, 3, H, W) of normalised latents, with their gradient."""
@@ -138,6 +142,13 @@ class FlowSteer:
         )
         factor = factor.view(-1, 1, 1, 1, 1)
         return estimates | {number: estimates[number] - factor * part for number, part in directions.items()}
+
+
+def equal_shares(some: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Weights (B, ...) of 1 in one mask, and in the other as large as both sum up to the same; 1 where only the other has any."""
+    counts = [mask.flatten(1).sum(dim=1).view(-1, *[1] * (mask.ndim - 1)) for mask in (some, others)]
+    ratio = torch.where(counts[0] > 0, counts[0] / counts[1].clamp(min=1), 1.0)
+    return some + ratio * others
 
 
 def norm(parts) -> torch.Tensor:

@@ -7,11 +7,11 @@ from torch.nn import functional
 import patch
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from pipelines.pipeline_trajectory import StableVideoDiffusionTrajectoryPipeline
-from pipelines.steering import FLOW, GUIDANCES, FlowSteer, Guidance
+from pipelines.steering import FLOW, GUIDANCES, FlowSteer, Guidance, equal_shares
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.flow.code import FlowCode
 from utils.joint import LatentScale
-from utils.tracks import Tracks, dense_flow, known_flow
+from utils.tracks import Tracks, dense_flow, known_flow, point_discs
 from utils.tracks.camera import camera_flow
 
 F, SIZE = 4, 32
@@ -197,6 +197,20 @@ def test_a_static_region_is_led_to_stand_still(pipe):
     assert encoded[1].square().mean() < encoded[0].square().mean()
 
 
+def test_few_pixels_of_points_weigh_as_much_as_many_others(pipe):
+    static = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    static[16:] = True
+    tracks = make_tracks(static=static)
+    known, discs = known_flow(tracks)[1][None], point_discs(tracks)[None]
+    weights = equal_shares(known & discs, known & ~discs)
+    assert discs.sum() < 0.3 * known.sum()
+    assert weights[discs].sum() == pytest.approx(float(weights[known & ~discs].sum()), rel=1e-5)
+    assert not weights[~known].any()
+    nothing = torch.zeros_like(known)
+    assert torch.equal(equal_shares(nothing, known), known.float())
+    assert torch.equal(equal_shares(known, nothing), known.float())
+
+
 def test_each_picture_of_a_batch_follows_its_own_tracks(pipe):
     images, tracks = random_images(2), [make_tracks(), make_tracks((-2.0, 0.0))]
     guidance = Guidance("decoder_gradient", steps=1.0)
@@ -214,6 +228,7 @@ def test_each_picture_of_a_batch_follows_its_own_tracks(pipe):
     "changes, message",
     [
         ({"method": "magic"}, "'magic' is unknown"),
+        ({"video": torch.zeros(1, F, 3, SIZE, SIZE)}, "leave video out"),
         ({"tracks": make_tracks((17.0, 0.0))}, "move 17.0 pixels .* holds 16"),
         ({"tracks": make_tracks().resized(64, 32)}, "64x32 pixels and the picture of 32x32"),
         ({"tracks": [make_tracks(), make_tracks()]}, "tracks for 2 videos and 1 pictures"),

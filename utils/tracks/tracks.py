@@ -92,10 +92,23 @@ def known_flow(
         radius: Of the discs in pixels; by default a share of the shorter side, and never so small that a disc has no pixel.
         reach: As of `dense_flow`.
     """
-    radius = max(0.71, tracks.shorter_side * RADIUS_SHARE if radius is None else radius)
+    radius = disc_radius(tracks, radius)
     reach = tracks.shorter_side * REACH_SHARE if reach is None else reach
     flows, known = zip(*(_known_step(tracks, k, radius, reach) for k in range(tracks.num_frames - 1)), strict=True)
     return torch.stack(flows), torch.stack(known)[:, None]
+
+
+def point_discs(tracks: Tracks, radius: float | None = None) -> torch.Tensor:
+    """Where a point says what is known, bool (F - 1, 1, H, W); `radius` as of `known_flow`."""
+    size = (tracks.height, tracks.width)
+    steps = zip(tracks.points, tracks.vectors, strict=False)
+    discs = [_nearest(size, points, vectors)[0] <= disc_radius(tracks, radius) for points, vectors in steps]
+    return torch.stack(discs)[:, None]
+
+
+def disc_radius(tracks: Tracks, radius: float | None) -> float:
+    """In pixels, never so small that a disc has none."""
+    return max(0.71, tracks.shorter_side * RADIUS_SHARE if radius is None else radius)
 
 
 def dense_flow(tracks: Tracks, reach: float | None = None, radius: float | None = None) -> torch.Tensor:
