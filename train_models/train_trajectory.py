@@ -37,7 +37,7 @@ from utils.svd.training import (
     load_pipeline,
     read_buckets,
 )
-from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
+from utils.tracks.control_map import CONTROL_CHANNELS, FLOW_CHANNEL, draw_control
 from utils.training import add_training_arguments, check_output_dir, fit
 from utils.training_arguments import positive_int
 
@@ -176,7 +176,7 @@ def add_controlnet(pipe, args) -> StableVideoDiffusionControlNetPipeline:
     if args.controlnet_model_name_or_path:
         pipe.load_controlnet(args.controlnet_model_name_or_path)
     else:
-        pipe.controlnet = ControlNetSVD.from_unet(pipe.unet, CONTROL_CHANNELS, pipe.vae_scale_factor)
+        pipe.controlnet = ControlNetSVD.from_unet(pipe.unet, CONTROL_CHANNELS, pipe.vae_scale_factor, FLOW_CHANNEL)
     channels = pipe.controlnet.config.conditioning_channels
     if channels != CONTROL_CHANNELS:
         raise ValueError(f"The ControlNet reads {channels} channels, and tracks have {CONTROL_CHANNELS}.")

@@ -156,3 +156,44 @@ def test_a_controlnet_of_another_base_is_refused(tiny_svd, unet, controlnet):
 def test_a_control_of_another_shape_is_refused(controlnet, inputs, control):
     with pytest.raises(ValueError, match=r"has to be \(2, 3, 5, 32, 32\)"):
         controlnet(*inputs, control[:, :, :, ::2])
+
+
+@pytest.fixture
+def moving(unet):
+    """Reads the way back in channels 2 and 3."""
+    return ControlNetSVD.from_unet(unet, CHANNELS, FACTOR, conditioning_flow_channel=2)
+
+
+def test_the_image_is_looked_up_along_the_way_back_and_the_noisy_latents_stay(moving, inputs, control):
+    control[:, :, 2], control[:, :, 3] = 2 / SIDE, -1 / SIDE  # in places of the latents: two to the right, one up
+    moved = moving.move_image(inputs[0], control)
+    assert torch.equal(moved[:, :, :4], inputs[0][:, :, :4])
+    torch.testing.assert_close(moved[:, :, 4:, 1:, :-2], inputs[0][:, :, 4:, :-1, 2:])
+
+
+def test_a_smaller_scale_moves_it_a_share_of_the_way_and_zero_is_the_base(unet, moving, inputs, control):
+    control[:, :, 2], control[:, :, 3] = 2 / SIDE, 0
+    torch.testing.assert_close(moving.move_image(inputs[0], control, 0.5)[..., :-1], shifted(inputs[0], 1))
+    network = ControlledUNet(unet, moving)
+    expected = unet(*inputs).sample
+    assert torch.equal(network(*inputs, control, conditioning_scale=0).sample, expected)
+    half, whole, double = (network(*inputs, control, conditioning_scale=scale).sample for scale in (0.5, 1, 2))
+    assert not torch.allclose(half, expected, atol=1e-4) and not torch.allclose(half, whole, atol=1e-4)
+    assert torch.equal(whole, double)  # what is not trained adds nothing, and nothing is moved beyond its place
+
+
+def shifted(sample, places):
+    return torch.cat([sample[:, :, :4, :, :-places], sample[:, :, 4:, :, places:]], dim=2)
+
+
+def test_both_networks_see_the_moved_image(unet, moving, inputs, control):
+    moved = moving.move_image(inputs[0], control)
+    still = ControlNetSVD.from_unet(unet, CHANNELS, FACTOR)
+    still.load_state_dict(stir(moving).state_dict())
+    expected = ControlledUNet(unet, still)(moved, *inputs[1:], control).sample
+    assert torch.equal(ControlledUNet(unet, moving)(*inputs, control).sample, expected)
+
+
+def test_it_remembers_where_the_way_is(moving, tmp_path):
+    moving.save_pretrained(tmp_path)
+    assert ControlNetSVD.from_pretrained(tmp_path).config.conditioning_flow_channel == 2

@@ -118,8 +118,8 @@ def test_points_of_flow_are_trained_on_and_clips_held_out_are_validated_on(base,
     assert Image.open(folder / "000002_samples.png").size == (F * 256, 2 * 256)
     lines = [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2]
-    assert lines[0]["loss"] == lines[0]["base"]
-    assert lines[1]["loss"] != lines[1]["base"] == lines[0]["base"]
+    assert lines[0]["loss"] == pytest.approx(lines[0]["base"], rel=0.01)  # the image is moved already
+    assert lines[1]["base"] == lines[0]["base"] != lines[1]["loss"] != lines[0]["loss"]
 
 
 def test_a_training_goes_on_with_a_controlnet(base, clips, tmp_path):
@@ -176,5 +176,5 @@ def test_what_cannot_work_is_refused_in_one_sentence(base, clips, tmp_path, flag
 
 def test_a_controlnet_of_another_control_is_refused(base, clips, tmp_path):
     ControlNetSVD.from_unet(tiny_video_pipeline().unet, 3, 4).save_pretrained(tmp_path / "depth")
-    with pytest.raises(ValueError, match="reads 3 channels, and tracks have 8"):
+    with pytest.raises(ValueError, match="reads 3 channels, and tracks have 10"):
         train(base, clips, tmp_path / "run", "--controlnet_model_name_or_path", tmp_path / "depth")

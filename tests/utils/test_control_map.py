@@ -3,9 +3,9 @@
 import torch
 from torch.nn import functional
 
-from utils.tracks import Tracks
+from utils.tracks import Tracks, dense_flow
 from utils.tracks.camera import camera_flow
-from utils.tracks.control_map import CONTROL_CHANNELS, UNIT_SHARE, draw_control, track_control
+from utils.tracks.control_map import CONTROL_CHANNELS, FLOW_CHANNEL, UNIT_SHARE, draw_control, track_control
 
 F, SIDE = 4, 32
 UNIT = SIDE * UNIT_SHARE
@@ -38,8 +38,20 @@ def test_its_first_place_says_where_it_has_gone():
     control = draw_control(points, shown(points), (SIDE, SIDE))
     for k in range(F):
         torch.testing.assert_close(
-            control[k, 5:, 20, 8], torch.tensor([(4 * k / UNIT) ** 0.5, -((2 * k / UNIT) ** 0.5), 1.0])
+            control[k, 5:8, 20, 8], torch.tensor([(4 * k / UNIT) ** 0.5, -((2 * k / UNIT) ** 0.5), 1.0])
         )
+
+
+def test_the_way_back_is_exact_at_a_point_falls_off_and_is_in_shares_of_the_side():
+    points = drag(8, 20, 4, -2)
+    way = draw_control(points, shown(points), (SIDE, SIDE))[:, FLOW_CHANNEL:] * SIDE
+    for k in range(F):
+        x, y = points[k, 0].long().tolist()
+        torch.testing.assert_close(way[k, :, y, x], torch.tensor([-4.0 * k, 2.0 * k]), atol=1e-3, rtol=0)
+    lengths = way[2].norm(dim=0)
+    assert lengths[16, 16] > lengths[16, 18] > lengths[16, 20] > lengths[0, 31] and lengths[0, 31] < 0.01
+    guess = dense_flow(Tracks(torch.stack([points[2], points[0]]), SIDE, SIDE), radius=0.1)[0]
+    torch.testing.assert_close(way[2], guess, atol=1e-3, rtol=0)
 
 
 def test_a_point_that_stays_is_not_the_same_as_nothing():

@@ -237,7 +237,7 @@ class VideoDataset(Dataset):
         if min(counts) < needed:
             raise ValueError(
                 f"{frames.name} has {min(counts)} frames and {needed} are needed; "
-                "lower --num_frames or --frame_stride, or pass --skip_bad_clips."
+                "lower --num_frames (--clip_frames) or --frame_stride, or pass --skip_bad_clips."
             )
         return min(counts) - self.options.held_out_frames
 

@@ -1,29 +1,32 @@
-"""Tracks as pictures that a ControlNet reads: 8 channels for each frame, all zero where nothing is known.
+"""Tracks as pictures that a ControlNet reads: 10 channels for each frame, all zero where nothing is known.
 
 0, 1    at a point's place in frame k: where it goes to in frame k + 1, x then y; the last frame repeats the step before
 2, 3    there too: the way back to its place in frame 0, whose content the network is told
 4       1 at that place
 5, 6    at its place in frame 0: the way from there to its place in frame k
 7       1 at that place
+8, 9    everywhere: a guess of the way back to frame 0, x then y; the points' ways fall off around them as in `dense_flow`
 
-Every value is spread by a Gaussian, and a vector v becomes sign(v) sqrt(|v| / unit), by component, so that slow motion is seen beside
-fast motion. Both sizes are shares of the picture's shorter side: a picture resized with its tracks has the same control. A point that
+Every value of the first eight is spread by a Gaussian, and a vector v becomes sign(v) sqrt(|v| / unit), by component, so that slow motion is seen beside
+fast motion. All sizes, and the way back itself, are shares of the picture's shorter side: a picture resized with its tracks has the same control. A point that
 stays has vectors of zero and ones in 4 and 7, which is not the same as nothing known.
 """
 
 import torch
 
+from utils.flow.sparse import spread_points
 from utils.metrics.trajectory import follow_flow
 from utils.tracks.tracks import FAR, REACH_SHARE, Tracks
 
-CONTROL_CHANNELS = 8
+CONTROL_CHANNELS = 10
+FLOW_CHANNEL = 8  # the first of the way back
 SPREAD_SHARE = 1 / 32  # deviation of the Gaussians
 UNIT_SHARE = 1 / 4  # motion that becomes 1
 SPACING_SHARE = 1 / 4  # of points that stand for static regions and for the camera
 
 
 def track_control(tracks: Tracks) -> torch.Tensor:
-    """The control (F, 8, H, W) of what a user asks for: dragged points, static parts and a camera's move."""
+    """The control (F, 10, H, W) of what a user asks for: dragged points, static parts and a camera's move."""
     points, shown = control_points(tracks)
     return draw_control(points, shown, (tracks.height, tracks.width))
 
@@ -45,7 +48,7 @@ def control_points(tracks: Tracks) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def draw_control(points: torch.Tensor, shown: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """The control (..., F, 8, H, W) of points.
+    """The control (..., F, 10, H, W) of points.
 
     Args:
         points: (..., F, K, 2), pixels, x then y, F at least 2.
@@ -59,7 +62,15 @@ def draw_control(points: torch.Tensor, shown: torch.Tensor, size: tuple[int, int
     way = points - start
     here = _spread(points, _signed_root(torch.cat([steps, -way], dim=-1) / unit), shown, size)
     there = _spread(start, _signed_root(way / unit), shown, size)
-    return torch.cat([here, there], dim=-3)
+    return torch.cat([here, there, _guess(points, -way, shown, size)], dim=-3)
+
+
+def _guess(points: torch.Tensor, vectors: torch.Tensor, shown: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Vectors (..., K, 2) at points (..., K, 2) spread over all pixels, (..., 2, H, W), in shares of the shorter side."""
+    side = min(size)
+    frames = zip(points.flatten(0, -3), vectors.flatten(0, -3), shown.flatten(0, -2), strict=True)
+    spread = [spread_points(places[seen], ways[seen], size, side * REACH_SHARE) for places, ways, seen in frames]
+    return torch.stack(spread).unflatten(0, points.shape[:-2]) / side
 
 
 def _spread(places: torch.Tensor, values: torch.Tensor, shown: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
