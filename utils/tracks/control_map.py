@@ -5,7 +5,7 @@
 4       1 at that place
 5, 6    at its place in frame 0: the way from there to its place in frame k
 7       1 at that place
-8, 9    everywhere: a guess of the way back to frame 0, x then y; the points' ways fall off around them as in `dense_flow`
+8, 9    everywhere: a guess of the way back to frame 0, x then y (`guess_way_back`)
 
 Every value of the first eight is spread by a Gaussian, and a vector v becomes sign(v) sqrt(|v| / unit), by component, so that slow motion is seen beside
 fast motion. All sizes, and the way back itself, are shares of the picture's shorter side: a picture resized with its tracks has the same control. A point that
@@ -20,6 +20,8 @@ from utils.tracks.tracks import FAR, REACH_SHARE, Tracks
 
 CONTROL_CHANNELS = 10
 FLOW_CHANNEL = 8  # the first of the way back
+FALLOFF_SHARE = 3 / 16  # deviation over which the guess falls off
+BEHIND_SHARE = 1 / 4  # from a point to what comes to light behind it
 SPREAD_SHARE = 1 / 32  # deviation of the Gaussians
 UNIT_SHARE = 1 / 4  # motion that becomes 1
 SPACING_SHARE = 1 / 4  # of points that stand for static regions and for the camera
@@ -62,14 +64,26 @@ def draw_control(points: torch.Tensor, shown: torch.Tensor, size: tuple[int, int
     way = points - start
     here = _spread(points, _signed_root(torch.cat([steps, -way], dim=-1) / unit), shown, size)
     there = _spread(start, _signed_root(way / unit), shown, size)
-    return torch.cat([here, there, _guess(points, -way, shown, size)], dim=-3)
+    return torch.cat([here, there, guess_way_back(points, shown, size)], dim=-3)
 
 
-def _guess(points: torch.Tensor, vectors: torch.Tensor, shown: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Vectors (..., K, 2) at points (..., K, 2) spread over all pixels, (..., 2, H, W), in shares of the shorter side."""
+def guess_way_back(points: torch.Tensor, shown: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """For each pixel of each frame where in frame 0 it may come from, (..., F, 2, H, W), in shares of the shorter side.
+
+    At a point it is the point's way back, which falls off around it. Where a point was in frame 0 something has to come to light when it
+    has gone: there the way leads against the motion, as far as the point has come, but no further than to what lies behind it.
+    Arguments as of `draw_control`.
+    """
     side = min(size)
-    frames = zip(points.flatten(0, -3), vectors.flatten(0, -3), shown.flatten(0, -2), strict=True)
-    spread = [spread_points(places[seen], ways[seen], size, side * REACH_SHARE) for places, ways, seen in frames]
+    start = points[..., :1, :, :].expand_as(points)
+    back = start - points
+    length = back.norm(dim=-1, keepdim=True)
+    behind = back * (side * BEHIND_SHARE / length.clamp(min=1e-6)).clamp(max=1)
+    places, ways = torch.cat([points, start], dim=-2), torch.cat([back, behind], dim=-2)
+    frames = zip(places.flatten(0, -3), ways.flatten(0, -3), shown.flatten(0, -2), strict=True)
+    spread = [
+        spread_points(at[seen.repeat(2)], way[seen.repeat(2)], size, side * FALLOFF_SHARE) for at, way, seen in frames
+    ]
     return torch.stack(spread).unflatten(0, points.shape[:-2]) / side
 
 
