@@ -25,6 +25,7 @@ from patch.surgery import (
 )
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
+Y_LAYERS = ("attention", "all")
 
 
 def joint_lora_targets(model) -> list[str]:
@@ -44,6 +45,23 @@ def role_targets(net: nn.Module, role: str, temporal: bool) -> list[str]:
     if role == "y":
         paths += [f"{path}.attn2" for path, block in blocks(net, temporal) if block.attn2 is not None]
     return [f"{path}.{layer}" for path in paths for layer in PROJECTIONS]
+
+
+def y_targets(net: nn.Module, y_layers: str, temporal: bool) -> list[str]:
+    """Layers that `y_lora` adapts: those of its attentions, or every linear layer and convolution of the network."""
+    if y_layers == "attention":
+        return role_targets(net, "y", temporal)
+    own = {name.rpartition(".base_layer")[0] or name for name, _ in own_layers(net)}
+    return sorted(own)
+
+
+def own_layers(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The network's own linear layers and convolutions: none of an adapter's or of the patch's."""
+    for name, module in net.named_modules():
+        parts = name.split(".")
+        added = any(part.startswith(("lora_", "joint_")) for part in parts)
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and not isinstance(module, LoraLayer) and not added:
+            yield name, module
 
 
 def add_adapter(model, config: PeftConfig, adapter_name: str = "default") -> None:
@@ -67,27 +85,33 @@ def add_joint(
     post_rank: int | None = None,
     lora_dropout: float = 0.0,
     temporal: bool = False,
+    y_layers: str = "attention",
 ) -> nn.Module:
     """Patches a model or pipeline and adds a joint adapter, ready to be trained: still bit-equal. Returns the model.
 
-    Adds the LoRAs `{name}_xy_lora` and `{name}_yx_lora` on the joint attention, `{name}_y_lora` on self- and
-    cross-attention of y, and the output projection. Everything else is frozen, other adapters included; these
+    Adds the LoRAs `{name}_xy_lora` and `{name}_yx_lora` on the joint attention, `{name}_y_lora` on layers of y,
+    and the output projection. Everything else is frozen, other adapters included; these
     are trainable (`joint_parameters`). They act only on the rows that `set_pairs` or a mask gives them.
 
     alpha: LoRA's scale times rank, by default `rank`. post, post_rank: see `initialize_joint_layers`; by default
-    twice the rank. temporal: also the attention over time (see `apply_patch`).
+    twice the rank. temporal: also the attention over time (see `apply_patch`). y_layers: "attention", self- and
+    cross-attention of y as in UniCon, or "all", every linear layer and convolution of y: more weights and time for a y that
+    looks little like what the model draws.
     """
     check_rank(rank)
+    if y_layers not in Y_LAYERS:
+        raise ValueError(f"y_layers={y_layers!r} is unknown: choose one of {', '.join(Y_LAYERS)}.")
     post_rank = 2 * rank if post_rank is None else post_rank
     check_rank(post_rank, "post_rank")
     net = patched_with_joint(model, JointSpec(name, post, post_rank, temporal))
     trainable = {n.replace(".base_layer", "") for n, p in net.named_parameters() if p.requires_grad}
+    targets = {role: role_targets(net, role, temporal) for role in ROLES} | {"y": y_targets(net, y_layers, temporal)}
     for role in ROLES:
         config = LoraConfig(
             r=rank,
             lora_alpha=rank if alpha is None else alpha,
             lora_dropout=lora_dropout,
-            target_modules=role_targets(net, role, temporal),
+            target_modules=targets[role],
         )
         add_managed(net, config, lora_name(name, role))
     net.requires_grad_(False)

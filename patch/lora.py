@@ -14,7 +14,10 @@ from patch.state import CallState, Rows, is_joint_lora
 class MaskedLora:
     """A LoRA layer whose own forward is base + self adapters; the joint attention asks for base + joint adapters."""
 
-    def forward(self, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor | None = None, *args, input: torch.Tensor | None = None, **kwargs
+    ) -> torch.Tensor:
+        x = input if x is None else x  # UNetMotionModel names it
         state = self._duet.state
         if state.idle and not kwargs and state.managed.issuperset(self.lora_A.keys()):
             return self.base_layer(x, *args)  # first of all, since a GPU waits for questions

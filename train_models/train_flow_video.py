@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 import patch
+from patch.adapters import Y_LAYERS
 from patch.post import POSTS
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from pipelines.rows import default_direction
@@ -61,7 +62,9 @@ def main(argv=None) -> None:
     torch.manual_seed(args.seed)
     pipe = load_pipeline(args)
     unet = pipe.unet
-    patch.add_joint(unet, args.adapter_name, args.rank, args.lora_alpha, args.post, temporal=args.temporal)
+    patch.add_joint(
+        unet, args.adapter_name, args.rank, args.lora_alpha, args.post, temporal=args.temporal, y_layers=args.y_layers
+    )
     dataset = make_flow_dataset(clips, pipe.vae, buckets, code, args)
     code = replace(code, scale=measure_flow_scale(dataset, pipe.vae, args.seed))
     encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
@@ -92,6 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--lora_alpha", type=float, help="by default the rank")
     add("--post", choices=POSTS, default="aligned", help="output projection of the joint attention (docs/patch.md)")
     add("--temporal", action="store_true", help="joint attention over time as well")
+    add("--y_layers", choices=Y_LAYERS, default="all", help="layers of the flow's rows that have a LoRA of their own")
     add("--one_way_share", type=float, default=0.4, help="batches in which one side is given and does not read")
     add("--clean_video_share", type=float, default=0.2, help="pairs whose video is given, in the other batches")
     add("--clean_flow_share", type=float, default=0.2, help="pairs whose flow is given, likewise")
