@@ -132,12 +132,13 @@ def guided(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.T
 
 
 def controlnet(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.Tensor:
-    from utils.tracks.control_map import track_control
+    from utils.tracks.control_map import track_control, track_pictures
 
     images = torch.stack([scene.pixels[0] for scene in scenes])
     out = bench.controlnet_pipe(
         images,
         control=torch.stack([track_control(scene.tracks) for scene in scenes]),
+        image_frames=torch.stack([track_pictures(scene.tracks, scene.pixels[0]) for scene in scenes]),
         conditioning_scale=bench.args.conditioning_scale,
         num_frames=bench.args.num_frames,
         **bench.options(indices, scenes),

@@ -19,9 +19,6 @@ from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedd
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.unets.unet_3d_blocks import UNetMidBlockSpatioTemporal, get_down_block
 from torch import nn
-from torch.nn import functional
-
-from utils.flow.warp import warp
 
 OWN_LAYERS = "controlnet_"  # names of the layers that the UNet lacks begin with it
 EMBEDDING_CHANNELS = (16, 32, 96, 256, 256)
@@ -41,10 +38,6 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
         conditioning_channels: C of controls (B, F, C, H, W).
         conditioning_embedding_out_channels: Of the convolutions that embed them; each but the first halves height and width, so
             that together they have the factor of the VAE.
-        conditioning_flow_channel: First of two channels of the control that say where in the first picture each pixel comes from: the way
-            there, x then y, in shares of the shorter side. The latents of the image that both networks see are moved along it, so
-            that the base, which is told what is in a frame before it draws it, has the motion already and the residuals mend it
-            (as MOFA-Video moves features along flow, arXiv 2405.20222). By default nothing is moved.
         in_channels, …: As of the UNet.
     """
 
@@ -55,7 +48,6 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
         self,
         conditioning_channels: int = 3,
         conditioning_embedding_out_channels: tuple[int, ...] = (16, 32, 96, 256),
-        conditioning_flow_channel: int | None = None,
         in_channels: int = 8,
         down_block_types: tuple[str, ...] = (*["CrossAttnDownBlockSpatioTemporal"] * 3, "DownBlockSpatioTemporal"),
         block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
@@ -112,17 +104,12 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_unet(
-        cls,
-        unet: UNetSpatioTemporalConditionModel,
-        conditioning_channels: int,
-        vae_scale_factor: int = 8,
-        conditioning_flow_channel: int | None = None,
+        cls, unet: UNetSpatioTemporalConditionModel, conditioning_channels: int, vae_scale_factor: int = 8
     ) -> "ControlNetSVD":
         """A ControlNet that starts as a copy of a UNet, and whose residuals are zero.
 
         Args:
             conditioning_channels: C of controls.
-            conditioning_flow_channel: As of the class.
             vae_scale_factor: Pixels that a place of the latents stands for, along each side; a power of 2.
 
         Raises:
@@ -130,7 +117,7 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
         """
         fields = {name: value for name, value in unet.config.items() if name in _shared_fields()}
         widths = EMBEDDING_CHANNELS[: int(math.log2(vae_scale_factor)) + 1]
-        controlnet = cls(conditioning_channels, widths, conditioning_flow_channel, **fields)
+        controlnet = cls(conditioning_channels, widths, **fields)
         weights = unet.state_dict()
         copied = [name for name in controlnet.state_dict() if not name.startswith(OWN_LAYERS)]
         if missing := [name for name in copied if name not in weights]:
@@ -183,18 +170,6 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
         down = [convolution(state) for convolution, state in zip(self.controlnet_down_blocks, states, strict=True)]
         return Residuals(tuple(down), self.controlnet_mid_block(hidden))
 
-    def move_image(self, sample: torch.Tensor, control: torch.Tensor, share: float = 1.0) -> torch.Tensor:
-        """The input (B, F, C_in, h, w) of both networks, with the image's latents moved a share of the way that the control says."""
-        first = self.config.conditioning_flow_channel
-        if first is None or share == 0:
-            return sample
-        self._check_control(sample, control)
-        noisy, image = sample.flatten(0, 1).chunk(2, dim=1)
-        h, w = sample.shape[-2:]
-        way = functional.adaptive_avg_pool2d(control[:, :, first : first + 2].flatten(0, 1).float(), (h, w)) * min(h, w)
-        moved = warp(image.float(), share * way).to(sample.dtype)
-        return torch.cat([noisy, moved], dim=1).unflatten(0, sample.shape[:2])
-
     def _embed_time(self, timestep, added_time_ids, batch: int, dtype: torch.dtype) -> torch.Tensor:
         time = self.time_embedding(self.time_proj(timestep.expand(batch)).to(dtype))
         added = self.add_time_proj(added_time_ids.flatten()).reshape(batch, -1)
@@ -224,8 +199,7 @@ class ControlledUNet(nn.Module):
         conditioning_scale: float = 1.0,
         return_dict: bool = True,
     ):
-        """conditioning_scale: Factor of the residuals and, below 1, of the way that the image is moved; other arguments as of the two networks."""
-        sample = self.controlnet.move_image(sample, control, min(conditioning_scale, 1.0))
+        """conditioning_scale: Factor of the residuals; other arguments as of the two networks."""
         inputs = sample, timestep, encoder_hidden_states, added_time_ids
         with added_residuals(self.unet, self.controlnet(*inputs, control), conditioning_scale):
             return self.unet(*inputs, return_dict=return_dict)

@@ -117,15 +117,16 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         noise_aug_strength: float = 0.02,
         generator: Generators = None,
         latents: torch.Tensor | None = None,
+        image_frames: torch.Tensor | None = None,
     ) -> VideoInputs:
-        """Condition, noise levels and noise; arguments as in a call."""
+        """Condition, noise levels and noise; arguments as in a call, and of `ConditionEncoder`: image_frames are its frames."""
         pixels = self.check_pixels(image).to(self._execution_device)
         num_frames = self.unet.config.num_frames if num_frames is None else num_frames
         check_numbers(num_frames=num_frames, num_inference_steps=num_inference_steps, fps=fps)
         noise = randn_tensor(pixels.shape, generator, pixels.device, pixels.dtype)
         with self.upcast_vae():
             encoder = ConditionEncoder(self.vae, self.image_encoder, self.feature_extractor)
-            condition = encoder(pixels, num_frames, fps, motion_bucket_id, noise_aug_strength, noise)
+            condition = encoder(pixels, num_frames, fps, motion_bucket_id, noise_aug_strength, noise, image_frames)
         guided = max_guidance_scale > 1
         return VideoInputs(
             x_t=self.draw_noise(pixels, num_frames, condition, num_inference_steps, generator, latents),

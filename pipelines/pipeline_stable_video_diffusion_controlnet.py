@@ -2,7 +2,7 @@
 
 pipe = StableVideoDiffusionControlNetPipeline.from_pretrained("weights/tiny_svd")
 pipe.load_controlnet("outputs/trajectory")
-frames = pipe(image, control=track_control(tracks)[None]).frames[0]     # PIL pictures
+frames = pipe(pixels[None], control=track_control(tracks)[None], image_frames=track_pictures(tracks, pixels)[None]).frames[0]
 """
 
 from dataclasses import dataclass
@@ -99,14 +99,15 @@ class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
             conditioning_scale: How strongly it acts: 0 is the base, 1 as trained.
             control_guidance_start, control_guidance_end: Shares of the steps between which it acts.
             guide_control: Whether guidance strengthens the control, too; for ControlNets that were trained with dropped controls.
-            options: Of `prepare`.
+            options: Of `prepare`. A ControlNet that was trained on moved pictures (`train_trajectory.py`) is to be given them as `image_frames`,
+                (B, F, 3, H, W) in [-1, 1]: what every frame is told in place of the first picture.
 
         Raises:
             ValueError: There is no ControlNet, or an argument is out of its range.
         """
         adjust = adjust_frames(temporal_smoothing, motion_scale)
         shares = control_guidance_start, control_guidance_end
-        inputs = self.prepare(image, **options)
+        inputs = self.prepare(image, **self.check_frames(options))
         if control is not None:
             maps = self.check_control(control, inputs)
             control = Control(maps, conditioning_scale, *shares, guide_control)
@@ -132,6 +133,15 @@ class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
             x_0 = x_0 if adjust is None else adjust(x_0, sigma)
             x_t = euler_step(x_t, x_0, sigma, next_sigma)
         return x_t
+
+    def check_frames(self, options: dict) -> dict:
+        """Options of `prepare`, image_frames on the device; there is one for each frame."""
+        frames, num_frames = options.get("image_frames"), options.get("num_frames") or self.unet.config.num_frames
+        if frames is None:
+            return options
+        if frames.ndim != 5 or frames.shape[1] != num_frames:
+            raise ValueError(f"image_frames are {tuple(frames.shape)} and have to be (B, {num_frames}, 3, H, W).")
+        return options | {"image_frames": frames.to(self._execution_device).float()}
 
     def check_control(self, control: torch.Tensor, inputs: VideoInputs) -> torch.Tensor:
         """The control of all videos, on their device and in the ControlNet's type."""

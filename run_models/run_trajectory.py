@@ -33,7 +33,7 @@ from utils.metrics.trajectory import follow_flow
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
 from utils.tracks import Tracks
-from utils.tracks.control_map import track_control
+from utils.tracks.control_map import track_control, track_pictures
 from utils.tracks.drawing import track_sheet
 from utils.tracks.files import LAYOUTS, read_track_file
 from utils.training_arguments import positive_float, positive_int
@@ -150,7 +150,10 @@ def draw(args, pipe, image: torch.Tensor, tracks: Tracks, guidance: Guidance) ->
     options = sampling_options(args, args.seed) | {"decode_chunk_size": args.decode_chunk_size, "output_type": "pt"}
     if args.method == "controlnet":
         options |= {"num_frames": tracks.num_frames, "conditioning_scale": args.conditioning_scale}
-        video = pipe(image, control=track_control(tracks)[None], **options).frames[0] * 2 - 1
+        pictures = track_pictures(tracks, image[0].float().cpu())
+        video = (
+            pipe(image, control=track_control(tracks)[None], image_frames=pictures[None], **options).frames[0] * 2 - 1
+        )
         return video, estimate_flow(video)
     options |= {"joint_guidance_scale": args.joint_guidance_scale, "reach": args.reach, "radius": args.radius}
     out = pipe(image, tracks, args.method, args.flow_strength, guidance, **options)

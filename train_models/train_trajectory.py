@@ -37,7 +37,8 @@ from utils.svd.training import (
     load_pipeline,
     read_buckets,
 )
-from utils.tracks.control_map import CONTROL_CHANNELS, FLOW_CHANNEL, draw_control
+from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
+from utils.tracks.way_back import move_picture
 from utils.training import add_training_arguments, check_output_dir, fit
 from utils.training_arguments import positive_int
 
@@ -120,9 +121,11 @@ def trajectory_loss(model, batch, encoder, edm, args):
     """||F - v||² at one noise level a clip, the network being shown the points."""
     x_0 = encode_clips(batch, encoder.vae)
     B, F = x_0.shape[:2]
-    condition = draw_condition(batch, F, encoder, args)
     kept = (torch.rand(B) >= args.control_dropout_prob).to(x_0.device)
-    control = draw_control(batch["points"], batch["shown"] & kept[:, None, None], batch["image"].shape[-2:])
+    points, shown, image = batch["points"], batch["shown"] & kept[:, None, None], batch["image"]
+    pictures = torch.stack([move_picture(*clip) for clip in zip(points, shown, image, strict=True)])
+    condition = draw_condition(batch, F, encoder, args, pictures)
+    control = draw_control(points, shown, image.shape[-2:])
     sigma = edm.draw_sigmas(B).to(x_0.device)
     denoiser = Denoiser(partial(model, control=control), edm)
     return denoiser.loss(x_0, torch.randn_like(x_0), sigma, condition).mean()
@@ -176,7 +179,7 @@ def add_controlnet(pipe, args) -> StableVideoDiffusionControlNetPipeline:
     if args.controlnet_model_name_or_path:
         pipe.load_controlnet(args.controlnet_model_name_or_path)
     else:
-        pipe.controlnet = ControlNetSVD.from_unet(pipe.unet, CONTROL_CHANNELS, pipe.vae_scale_factor, FLOW_CHANNEL)
+        pipe.controlnet = ControlNetSVD.from_unet(pipe.unet, CONTROL_CHANNELS, pipe.vae_scale_factor)
     channels = pipe.controlnet.config.conditioning_channels
     if channels != CONTROL_CHANNELS:
         raise ValueError(f"The ControlNet reads {channels} channels, and tracks have {CONTROL_CHANNELS}.")
@@ -187,9 +190,9 @@ def make_validation(pipe, model, held_out: list[dict], edm: EDM, args) -> Contro
     if not held_out:
         return None
 
-    def draw(sample: dict, control: torch.Tensor) -> torch.Tensor:
-        options = sample_options(sample, args)
-        return pipe(sample["image"][None], control=control, output_type="pt", **options).frames[0] * 2 - 1
+    def draw(sample: dict, control: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+        options = sample_options(sample, args) | {"control": control, "image_frames": pictures, "output_type": "pt"}
+        return pipe(sample["image"][None], **options).frames[0] * 2 - 1
 
     folder = Path(args.output_dir) / "validation"
     validation = ControlValidation(pipe, held_out, edm, folder, args.seed, draw)

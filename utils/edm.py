@@ -166,18 +166,23 @@ class ConditionEncoder:
         motion_bucket_id: int | torch.Tensor,
         noise_aug_strength: float | torch.Tensor,
         noise: torch.Tensor | None = None,
+        frames: torch.Tensor | None = None,
     ) -> Condition:
         """Args:
         image: First frames (B, 3, H, W) in [-1, 1].
         num_frames: F.
         fps, motion_bucket_id, noise_aug_strength: One for all or (B,); fps as people count it, without the - 1.
         noise: That of the image, drawn from N(0, 1) by default; it may not be the noise of the diffusion.
+        frames: Pictures (B, F, 3, H, W) whose latents stand beside each frame in place of the image's, with the same noise on all.
         """
         noise = torch.randn_like(image) if noise is None else noise
         ids = time_ids(len(image), fps, motion_bucket_id, noise_aug_strength).to(image.device)
-        latents = self.encode_latents(image + ids[:, 2, None, None, None].to(image.dtype) * noise)
+        told = image[:, None] if frames is None else frames
+        noisy = told + (ids[:, 2, None, None, None].to(image.dtype) * noise)[:, None]
+        latents = self.encode_latents(noisy.flatten(0, 1)).unflatten(0, told.shape[:2])
+        latents = latents.repeat(1, num_frames, 1, 1, 1) if frames is None else latents
         embeddings = self.embed(image)
-        return Condition(embeddings, latents[:, None].repeat(1, num_frames, 1, 1, 1), ids.to(embeddings.dtype))
+        return Condition(embeddings, latents, ids.to(embeddings.dtype))
 
     def embed(self, image: torch.Tensor) -> torch.Tensor:
         """CLIP's embedding (B, 1, D) of images (B, 3, H, W) in [-1, 1]."""

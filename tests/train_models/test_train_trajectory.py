@@ -18,6 +18,7 @@ from utils.edm import EDM, ConditionEncoder
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.scenes.write_clips import main as write_clips
 from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
+from utils.tracks.way_back import move_picture
 
 B, F, K, SIZE = 8, 3, 2, 32
 
@@ -60,7 +61,7 @@ class Seen(torch.nn.Module):
     """A network that keeps what it is given, and predicts nothing."""
 
     def forward(self, inputs, timestep, embeddings, ids, control, return_dict):
-        self.embeddings, self.control = embeddings, control
+        self.embeddings, self.control, self.told = embeddings, control, inputs[:, :, 4:]
         return (inputs[:, :, :4] * 0,)
 
 
@@ -73,6 +74,19 @@ def test_the_network_sees_the_control_of_the_points(tiny_svd, batch):
     seen = Seen()
     loss_of(seen, tiny_svd, batch, "--control_dropout_prob", 0)
     assert torch.equal(seen.control, draw_control(batch["points"], batch["shown"], (SIZE, SIZE)))
+
+
+def test_the_network_is_told_the_moved_picture_unless_the_points_are_dropped(tiny_svd, batch):
+    batch["points"][:, 0, 0] = SIZE / 2
+    batch["points"][:, 1:, 0] = SIZE / 4
+    seen, quiet = Seen(), ["--conditioning_dropout_prob", 0, "--noise_aug_mean", -20]
+    loss_of(seen, tiny_svd, batch, "--control_dropout_prob", 0, *quiet)
+    pictures = [move_picture(*clip) for clip in zip(batch["points"], batch["shown"], batch["image"], strict=True)]
+    expected = [tiny_svd.vae.encode(frames).latent_dist.mode() for frames in pictures]
+    torch.testing.assert_close(seen.told, torch.stack(expected), atol=1e-4, rtol=1e-4)
+    loss_of(seen, tiny_svd, batch, "--control_dropout_prob", 1, *quiet)
+    torch.testing.assert_close(seen.told, seen.told[:, :1].expand_as(seen.told))
+    assert not torch.allclose(seen.told, torch.stack(expected), atol=1e-2)
 
 
 def test_points_and_image_are_dropped_each_by_its_own_draw(tiny_svd, batch):
@@ -118,7 +132,7 @@ def test_points_of_flow_are_trained_on_and_clips_held_out_are_validated_on(base,
     assert Image.open(folder / "000002_samples.png").size == (F * 256, 2 * 256)
     lines = [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2]
-    assert lines[0]["loss"] == pytest.approx(lines[0]["base"], rel=0.01)  # the image is moved already
+    assert lines[0]["loss"] == pytest.approx(lines[0]["base"], rel=0.01)  # the picture is moved already
     assert lines[1]["base"] == lines[0]["base"] != lines[1]["loss"] != lines[0]["loss"]
 
 
@@ -176,5 +190,5 @@ def test_what_cannot_work_is_refused_in_one_sentence(base, clips, tmp_path, flag
 
 def test_a_controlnet_of_another_control_is_refused(base, clips, tmp_path):
     ControlNetSVD.from_unet(tiny_video_pipeline().unet, 3, 4).save_pretrained(tmp_path / "depth")
-    with pytest.raises(ValueError, match="reads 3 channels, and tracks have 10"):
+    with pytest.raises(ValueError, match="reads 3 channels, and tracks have 8"):
         train(base, clips, tmp_path / "run", "--controlnet_model_name_or_path", tmp_path / "depth")

@@ -5,15 +5,7 @@ from torch.nn import functional
 
 from utils.tracks import Tracks
 from utils.tracks.camera import camera_flow
-from utils.tracks.control_map import (
-    BEHIND_SHARE,
-    CONTROL_CHANNELS,
-    FLOW_CHANNEL,
-    UNIT_SHARE,
-    draw_control,
-    guess_way_back,
-    track_control,
-)
+from utils.tracks.control_map import CONTROL_CHANNELS, UNIT_SHARE, draw_control, track_control
 
 F, SIDE = 4, 32
 UNIT = SIDE * UNIT_SHARE
@@ -46,33 +38,8 @@ def test_its_first_place_says_where_it_has_gone():
     control = draw_control(points, shown(points), (SIDE, SIDE))
     for k in range(F):
         torch.testing.assert_close(
-            control[k, 5:8, 20, 8], torch.tensor([(4 * k / UNIT) ** 0.5, -((2 * k / UNIT) ** 0.5), 1.0])
+            control[k, 5:, 20, 8], torch.tensor([(4 * k / UNIT) ** 0.5, -((2 * k / UNIT) ** 0.5), 1.0])
         )
-
-
-def test_the_way_back_is_exact_at_a_point_falls_off_and_is_in_shares_of_the_side():
-    points = drag(8, 20, 4, -2)
-    way = draw_control(points, shown(points), (SIDE, SIDE))[:, FLOW_CHANNEL:] * SIDE
-    for k in range(F):
-        x, y = points[k, 0].long().tolist()
-        torch.testing.assert_close(way[k, :, y, x], torch.tensor([-4.0 * k, 2.0 * k]), atol=1e-3, rtol=0)
-    lengths = way[2].norm(dim=0)
-    assert lengths[16, 16] > lengths[11, 16] > lengths[6, 16] > lengths[0, 31] and lengths[0, 31] < 0.1
-
-
-def test_what_lies_behind_comes_to_light_where_a_point_was():
-    points = drag(2, 20, 8, 0)
-    way = guess_way_back(points, shown(points), (SIDE, SIDE)) * SIDE
-    torch.testing.assert_close(way[1, :, 20, 2], torch.tensor([-8.0, 0.0]), atol=1e-3, rtol=0)
-    torch.testing.assert_close(way[3, :, 20, 2], torch.tensor([-SIDE * BEHIND_SHARE, 0.0]), atol=1e-3, rtol=0)
-    torch.testing.assert_close(way[3, :, 20, 26], torch.tensor([-24.0, 0.0]), atol=1e-3, rtol=0)
-
-
-def test_points_that_stay_hold_back_the_way_of_others():
-    points = torch.cat([drag(8, 16, 4, 0), drag(8, 22, 0, 0)], dim=1)
-    way = guess_way_back(points, shown(points), (SIDE, SIDE)) * SIDE
-    alone = guess_way_back(points[:, :1], shown(points[:, :1]), (SIDE, SIDE)) * SIDE
-    assert way[3, :, 22, 8].norm() < 1e-3 and alone[3, :, 22, 8].norm() > 1
 
 
 def test_a_point_that_stays_is_not_the_same_as_nothing():
@@ -88,7 +55,7 @@ def test_far_from_all_points_there_is_nothing_and_frames_without_a_point_are_emp
     seen = shown(points)
     seen[2] = False
     control = draw_control(points, seen, (SIDE, SIDE))
-    assert control[:, :FLOW_CHANNEL, 20:, 20:].abs().max() < 1e-6
+    assert control[:, :, 20:, 20:].abs().max() < 1e-6
     assert not control[2].any() and control[3].any()
 
 

@@ -148,6 +148,20 @@ def test_condition_is_that_of_the_pipeline(tiny_svd):
     assert condition.image_embeddings.ndim == 3
 
 
+def test_frames_of_their_own_stand_beside_each_with_one_noise(tiny_svd):
+    encoder = ConditionEncoder(tiny_svd.vae, tiny_svd.image_encoder, tiny_svd.feature_extractor)
+    image, noise = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randn(2, 3, 32, 32)
+    frames = torch.rand(2, 3, 3, 32, 32) * 2 - 1
+    told = encoder(image, 3, 8, 100, 0.1, noise, frames)
+    plain = encoder(image, 3, 8, 100, 0.1, noise)
+    assert torch.equal(told.image_embeddings, plain.image_embeddings) and torch.equal(told.time_ids, plain.time_ids)
+    for k in range(3):
+        alone = encoder(frames[:, k], 1, 8, 100, 0.1, noise).image_latents
+        torch.testing.assert_close(told.image_latents[:, k : k + 1], alone, atol=1e-5, rtol=1e-5)
+    same = encoder(image, 3, 8, 100, 0.1, noise, image[:, None].expand(-1, 3, -1, -1, -1))
+    torch.testing.assert_close(same.image_latents, plain.image_latents, atol=1e-5, rtol=1e-5)
+
+
 def test_dropping_zeroes_image_and_embedding_but_keeps_the_ids(tiny_svd):
     encoder = ConditionEncoder(tiny_svd.vae, tiny_svd.image_encoder, tiny_svd.feature_extractor)
     condition = encoder(torch.randn(2, 3, 64, 64).clamp(-1, 1), 4, 7, 127, 0.02)

@@ -12,6 +12,7 @@ from utils.edm import EDM, Denoiser
 from utils.svd.validation import Validation
 from utils.tracks.control_map import draw_control
 from utils.tracks.drawing import SMALLEST_SIDE, draw_paths
+from utils.tracks.way_back import move_picture
 from utils.video import contact_sheet, to_frames
 
 
@@ -21,7 +22,7 @@ class ControlValidation(Validation):
     Args:
         pipe, edm, folder, seed: As of `Validation`.
         samples: Of `TrackClips`, with pixels.
-        draw: From a sample and its control (1, F, C, H, W) to a video (F, 3, H, W) in [-1, 1].
+        draw: From a sample, its control (1, F, C, H, W) and its moved pictures (1, F, 3, H, W) to a video (F, 3, H, W) in [-1, 1].
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class ControlValidation(Validation):
         edm: EDM,
         folder: Path,
         seed: int,
-        draw: Callable[[dict, torch.Tensor], torch.Tensor],
+        draw: Callable[[dict, torch.Tensor, torch.Tensor], torch.Tensor],
     ):
         super().__init__(pipe, samples, edm, folder, seed=seed)
         self.draw = draw
@@ -46,23 +47,32 @@ class ControlValidation(Validation):
         return {"samples": contact_sheet(np.concatenate(rows), columns=len(rows[0]))}
 
     def _errors(self, unet, sample: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        x_0, condition = self._encode(sample["pixel_values"])[None], self._condition(sample, generator)
-        control = control_of(sample).to(x_0)
+        x_0, control = self._encode(sample["pixel_values"])[None], control_of(sample)
+        state = generator.get_state()
+        plain = self._condition(sample, generator)
+        generator.set_state(state)
+        moved = self._condition(sample, generator, pictures_of(sample))
+        control = control.to(x_0)
         found = {"loss": [], "base": []}
         for sigma in self._levels():
             noise = torch.randn(x_0.shape, generator=generator).to(x_0)
-            for name, scale in (("loss", 1.0), ("base", 0.0)):
+            for name, scale, condition in (("loss", 1.0, moved), ("base", 0.0, plain)):
                 controlled = partial(unet, control=control, conditioning_scale=scale)
                 found[name].append(Denoiser(controlled, self.edm).loss(x_0, noise, sigma[None].to(x_0), condition))
         return {name: torch.cat(errors).mean() for name, errors in found.items()}
 
     def _draw(self, sample: dict[str, torch.Tensor]) -> torch.Tensor:
-        return self.draw(sample, control_of(sample)).cpu().float()
+        return self.draw(sample, control_of(sample), pictures_of(sample)).cpu().float()
 
 
 def control_of(sample: dict[str, torch.Tensor]) -> torch.Tensor:
     """The control (1, F, C, H, W) of a sample."""
     return draw_control(sample["points"], sample["shown"], sample["image"].shape[-2:])[None]
+
+
+def pictures_of(sample: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The moved pictures (1, F, 3, H, W) of a sample."""
+    return move_picture(sample["points"], sample["shown"], sample["image"])[None]
 
 
 def add_paths(video: torch.Tensor, wanted: torch.Tensor) -> np.ndarray:

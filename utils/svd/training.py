@@ -47,11 +47,13 @@ def check_condition_arguments(args) -> None:
             raise ValueError(f"--{name} {getattr(args, name)} is negative.")
 
 
-def draw_condition(batch: dict, num_frames: int, encoder: ConditionEncoder, args) -> Condition:
-    """What the network is told of a batch, with noise on the image, and without the image for some samples."""
+def draw_condition(
+    batch: dict, num_frames: int, encoder: ConditionEncoder, args, frames: torch.Tensor | None = None
+) -> Condition:
+    """What the network is told of a batch, with noise on the image, and without the image for some samples; frames as of the encoder."""
     B = len(batch["image"])
     strengths = draw_noise_aug_strengths(B, args.noise_aug_mean, args.noise_aug_std)
-    condition = encoder(batch["image"], num_frames, batch["fps"], batch["motion_bucket_id"], strengths)
+    condition = encoder(batch["image"], num_frames, batch["fps"], batch["motion_bucket_id"], strengths, frames=frames)
     return condition.drop(torch.rand(B) < args.conditioning_dropout_prob)
 
 

@@ -88,11 +88,12 @@ class Validation:
         parts = [encoder.encode_latents(part.to(vae.device)) for part in frames.split(ENCODED_TOGETHER)]
         return torch.cat(parts).float() * vae.config.scaling_factor
 
-    def _condition(self, sample: dict, generator: torch.Generator) -> Condition:
+    def _condition(self, sample: dict, generator: torch.Generator, frames: torch.Tensor | None = None) -> Condition:
         image = sample["image"][None].to(self.pipe.vae.device)
         noise = torch.randn(image.shape, generator=generator).to(image)
         told = sample["fps"], sample["motion_bucket_id"], NOISE_AUG_STRENGTH
-        return self._encoder()(image, len(sample["pixel_values"]), *told, noise)
+        frames = None if frames is None else frames.to(image)
+        return self._encoder()(image, len(sample["pixel_values"]), *told, noise, frames)
 
     def _encoder(self) -> ConditionEncoder:
         return ConditionEncoder(self.pipe.vae, self.pipe.image_encoder, self.pipe.feature_extractor)

@@ -1,36 +1,38 @@
-"""Tracks as pictures that a ControlNet reads: 10 channels for each frame, all zero where nothing is known.
+"""Tracks as pictures that a ControlNet reads: 8 channels for each frame, all zero where nothing is known.
 
 0, 1    at a point's place in frame k: where it goes to in frame k + 1, x then y; the last frame repeats the step before
 2, 3    there too: the way back to its place in frame 0, whose content the network is told
 4       1 at that place
 5, 6    at its place in frame 0: the way from there to its place in frame k
 7       1 at that place
-8, 9    everywhere: a guess of the way back to frame 0, x then y (`guess_way_back`)
 
-Every value of the first eight is spread by a Gaussian, and a vector v becomes sign(v) sqrt(|v| / unit), by component, so that slow motion is seen beside
-fast motion. All sizes, and the way back itself, are shares of the picture's shorter side: a picture resized with its tracks has the same control. A point that
+Every value is spread by a Gaussian, and a vector v becomes sign(v) sqrt(|v| / unit), by component, so that slow motion is seen beside
+fast motion. Both sizes are shares of the picture's shorter side: a picture resized with its tracks has the same control. A point that
 stays has vectors of zero and ones in 4 and 7, which is not the same as nothing known.
 """
 
 import torch
 
-from utils.flow.sparse import spread_points
 from utils.metrics.trajectory import follow_flow
 from utils.tracks.tracks import FAR, REACH_SHARE, Tracks
+from utils.tracks.way_back import move_picture
 
-CONTROL_CHANNELS = 10
-FLOW_CHANNEL = 8  # the first of the way back
-FALLOFF_SHARE = 3 / 16  # deviation over which the guess falls off
-BEHIND_SHARE = 1 / 4  # from a point to what comes to light behind it
+CONTROL_CHANNELS = 8
 SPREAD_SHARE = 1 / 32  # deviation of the Gaussians
 UNIT_SHARE = 1 / 4  # motion that becomes 1
 SPACING_SHARE = 1 / 4  # of points that stand for static regions and for the camera
 
 
 def track_control(tracks: Tracks) -> torch.Tensor:
-    """The control (F, 10, H, W) of what a user asks for: dragged points, static parts and a camera's move."""
+    """The control (F, 8, H, W) of what a user asks for: dragged points, static parts and a camera's move."""
     points, shown = control_points(tracks)
     return draw_control(points, shown, (tracks.height, tracks.width))
+
+
+def track_pictures(tracks: Tracks, image: torch.Tensor) -> torch.Tensor:
+    """What a ControlNet's base is told in place of an image (3, H, W) in [-1, 1]: the image moved as a user asks, (F, 3, H, W)."""
+    points, shown = control_points(tracks)
+    return move_picture(points, shown, image)
 
 
 def control_points(tracks: Tracks) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,7 +52,7 @@ def control_points(tracks: Tracks) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def draw_control(points: torch.Tensor, shown: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """The control (..., F, 10, H, W) of points.
+    """The control (..., F, 8, H, W) of points.
 
     Args:
         points: (..., F, K, 2), pixels, x then y, F at least 2.
@@ -64,27 +66,7 @@ def draw_control(points: torch.Tensor, shown: torch.Tensor, size: tuple[int, int
     way = points - start
     here = _spread(points, _signed_root(torch.cat([steps, -way], dim=-1) / unit), shown, size)
     there = _spread(start, _signed_root(way / unit), shown, size)
-    return torch.cat([here, there, guess_way_back(points, shown, size)], dim=-3)
-
-
-def guess_way_back(points: torch.Tensor, shown: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """For each pixel of each frame where in frame 0 it may come from, (..., F, 2, H, W), in shares of the shorter side.
-
-    At a point it is the point's way back, which falls off around it. Where a point was in frame 0 something has to come to light when it
-    has gone: there the way leads against the motion, as far as the point has come, but no further than to what lies behind it.
-    Arguments as of `draw_control`.
-    """
-    side = min(size)
-    start = points[..., :1, :, :].expand_as(points)
-    back = start - points
-    length = back.norm(dim=-1, keepdim=True)
-    behind = back * (side * BEHIND_SHARE / length.clamp(min=1e-6)).clamp(max=1)
-    places, ways = torch.cat([points, start], dim=-2), torch.cat([back, behind], dim=-2)
-    frames = zip(places.flatten(0, -3), ways.flatten(0, -3), shown.flatten(0, -2), strict=True)
-    spread = [
-        spread_points(at[seen.repeat(2)], way[seen.repeat(2)], size, side * FALLOFF_SHARE) for at, way, seen in frames
-    ]
-    return torch.stack(spread).unflatten(0, points.shape[:-2]) / side
+    return torch.cat([here, there], dim=-3)
 
 
 def _spread(places: torch.Tensor, values: torch.Tensor, shown: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -1,0 +1,91 @@
+"""A guess of where in the first picture the pixels of later frames come from, by points that are followed and by that picture.
+
+What a point lies on reaches as far as the picture looks alike around it (as edge-aware interpolation of sparse matches takes it, Revaud et al., CVPR 2015).
+That part moves with its point as a whole, without turning or growing; where it was, the surroundings close in; all else stays.
+"""
+
+import cv2
+import numpy as np
+import torch
+
+from utils.flow.warp import pixel_grid, warp
+
+CORE_SHARE = 1 / 16  # of the shorter side: deviation around a point of what is its own, however it looks
+REACH_SHARE = 3 / 16  # deviation of what is its own where it looks alike
+ALIKE = 0.055  # deviation of looks that are alike
+DARKEST = 0.15  # sum of colours in [0, 1] below which their shares say little
+SHADING = 0.08  # weight of brightness, which changes on one thing, beside the shares of the colours
+INSIDE = 0.25  # of a matte: what is filled in from outside when it has gone
+
+
+def guess_way_back(points: torch.Tensor, shown: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """For each pixel of each frame the way to its place in frame 0, (F, 2, H, W), pixels, x then y.
+
+    Args:
+        points: (F, K, 2), pixels, x then y.
+        shown: bool (F, K); a point that is not shown in frame 0 says nothing.
+        image: Frame 0, (3, H, W) in [-1, 1].
+    """
+    points, shown = points[:, shown[0]], shown[:, shown[0]]
+    if points.shape[1] == 0:
+        return image.new_zeros(len(points), 2, *image.shape[-2:])
+    own = mattes(points[0], image)
+    ways = points[:1] - points  # (F, K, 2)
+    arrived = torch.stack([_moved(own, way) for way in ways]) * shown[..., None, None]
+    arrived = arrived / arrived.sum(dim=1, keepdim=True).clamp(min=1)
+    gone = (own * ways.norm(dim=-1).clamp(max=1)[..., None, None]).amax(dim=1, keepdim=True)  # (F, 1, H, W)
+    moving = own[(ways != 0).any(dim=-1).any(dim=0)]
+    left = 1 - arrived.sum(dim=1, keepdim=True)
+    return torch.einsum("fkhw,fkc->fchw", arrived, ways) + left * gone * _way_out(moving, image)
+
+
+def move_picture(points: torch.Tensor, shown: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """The picture as it may look in each frame, (F, 3, H, W), by the guess; arguments as of `guess_way_back`."""
+    way = guess_way_back(points, shown, image)
+    return warp(image.expand(len(way), -1, -1, -1), way)
+
+
+def mattes(points: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """How much each pixel belongs to what each point (K, 2) lies on, (K, H, W), 0 to 1."""
+    side = min(image.shape[-2:])
+    looks = _looks(image)
+    grid = pixel_grid(*image.shape[-2:], like=image)
+    squares = (grid - points[..., None, None].to(image)).square().sum(dim=1)  # (K, H, W)
+    nearest = squares.flatten(1).topk(9, largest=False).indices  # the pixels around each point
+    typical = looks.flatten(1)[:, nearest].median(dim=-1).values.T  # (K, C)
+    unlike = (looks - typical[..., None, None]).square().sum(dim=1)
+    alike = (-squares / (2 * (side * REACH_SHARE) ** 2) - unlike / (2 * ALIKE**2)).exp()
+    core = (-squares / (2 * (side * CORE_SHARE / 2) ** 2)).exp()
+    return (1.6 * alike).clamp(max=1).maximum(core)
+
+
+def _looks(image: torch.Tensor) -> torch.Tensor:
+    """Shares of the colours, which shading leaves as they are, and a little of the brightness, (4, H, W)."""
+    colors = (image + 1) / 2
+    brightness = colors.sum(dim=0, keepdim=True)
+    return torch.cat([colors / (brightness + DARKEST), SHADING * brightness])
+
+
+def _moved(own: torch.Tensor, ways: torch.Tensor) -> torch.Tensor:
+    """Each matte (K, H, W) as a whole where its way back (K, 2) leads to it; what was outside of the picture stays there."""
+    flow = ways[..., None, None].to(own).expand(-1, -1, *own.shape[-2:])
+    H, W = own.shape[-2:]
+    x, y = (pixel_grid(H, W, like=own) + flow).unbind(dim=1)
+    inside = (x > -1) & (x < W) & (y > -1) & (y < H)
+    return warp(own[:, None], flow)[:, 0] * inside
+
+
+def _way_out(own: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """From each pixel inside of mattes (K, H, W) to the nearest one outside, (2, H, W), pixels."""
+    H, W = image.shape[-2:]
+    way = np.zeros((2, H, W), np.float32)
+    inside = (own > INSIDE).any(dim=0).cpu().numpy().astype(np.uint8)
+    inside = cv2.dilate(inside, np.ones((3, 3), np.uint8))
+    if inside.any() and not inside.all():
+        _, labels = cv2.distanceTransformWithLabels(inside, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+        outside = np.argwhere(inside == 0)
+        places = np.zeros((labels.max() + 1, 2), np.float32)
+        places[labels[inside == 0]] = outside[:, ::-1]
+        grid = np.stack(np.meshgrid(np.arange(W), np.arange(H))).astype(np.float32)
+        way = np.where(inside, places[labels].transpose(2, 0, 1) - grid, 0).astype(np.float32)
+    return torch.from_numpy(way).to(image)
