@@ -1,8 +1,8 @@
 """Draws a video that begins with a picture and follows dragged points, by Stable Video Diffusion.
 
-python run_models/run_trajectory.py --adapter outputs/flow_video --input_image photo.png --tracks tracks.json --output_dir outputs/drag
-python run_models/run_trajectory.py --adapter … --input_image photo.png --tracks tracks.npy --method guided --output_dir …
-python run_models/run_trajectory.py --controlnet outputs/trajectory --method controlnet --input_image … --tracks … --output_dir …
+python run_models/run_trajectory.py --input_image photo.png --tracks tracks.json --output_dir outputs/drag
+python run_models/run_trajectory.py --controlnet outputs/trajectory --model_dir … --input_image photo.png --tracks tracks.npy --output_dir …
+python run_models/run_trajectory.py --method guided --adapter outputs/flow_video --input_image photo.png --tracks tracks.json --output_dir …
 
 Writes video.mp4, tracks.png (wanted paths in green and those that the flow goes in red, over the first frame and over each), flow_000.flo
 and on, one for each step, flow.png and flow.mp4. The flow is what was drawn with the video, or estimated from it with a ControlNet.
@@ -52,6 +52,7 @@ READ_BY = {  # options that not every method reads
     "gradient_checkpointing": ("guided",),
     "conditioning_scale": ("controlnet",),
 }
+CONTROLNET = REPOSITORY / "weights/trajectory"
 METHODS = {**dict.fromkeys(JOINT_METHODS, "adapter"), "controlnet": "controlnet"}  # whose weights each needs
 
 
@@ -79,7 +80,7 @@ def add_file_arguments(group) -> None:
     add = group.add_argument
     add("--model_dir", default=str(REPOSITORY / "weights/tiny_svd"), help="folder or hub name of the base")
     add("--adapter", help="of coarse and guided: file or folder of train_flow_video.py")
-    add("--controlnet", help="of controlnet: folder of train_trajectory.py")
+    add("--controlnet", help="of controlnet: folder of train_trajectory.py; by default that of the default base")
     add("--input_image", required=True)
     add("--tracks", required=True, help=".json (docs/trajectory.md) or .npy (N, F, 2), in pixels of the input picture")
     add(
@@ -96,7 +97,7 @@ def add_file_arguments(group) -> None:
 
 def add_track_arguments(group) -> None:
     add, guidance = group.add_argument, Guidance()
-    add("--method", choices=METHODS, default="coarse")
+    add("--method", choices=METHODS, default="controlnet")
     add(
         "--reach",
         type=positive_float,
@@ -127,7 +128,7 @@ def add_track_arguments(group) -> None:
         default=guidance.iterations,
         help="of guided: gradient steps in each",
     )
-    add("--conditioning_scale", type=float, default=1.0, help="of controlnet: how strongly it acts; 0 is off")
+    add("--conditioning_scale", type=float, default=1.0, help="of controlnet: how strongly it acts; with 0 the base has the moved picture alone")
     add("--gradient_checkpointing", action="store_true", help="of guided: less memory for the gradient, and more time")
 
 
@@ -165,6 +166,8 @@ def check(args) -> Guidance:
     check_sampling(args)
     check_output_folder(args.output_dir, args.overwrite)
     image_size(args.input_image)
+    if args.method == "controlnet" and args.controlnet is None:
+        args.controlnet = str(CONTROLNET)
     for name in set(METHODS.values()):
         if (getattr(args, name) is not None) != (name == METHODS[args.method]):
             raise ValueError(f"--method {args.method} takes weights by --{METHODS[args.method]} and no others.")

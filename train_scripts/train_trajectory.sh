@@ -3,12 +3,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if [[ ! -d data/tracked_clips ]]; then
-  python -m utils.scenes.write_clips --output_dir data/tracked_clips --num_samples 4000 --num_frames 16 --num_tracks 64
+if [[ ! -d data/clips ]]; then
+  python -m utils.scenes.write_clips --output_dir data/clips --num_samples 2000 --num_frames 16 --num_tracks 8
 fi
 
-python train_models/train_trajectory.py --train_data_dir data/tracked_clips --output_dir outputs/trajectory --cache_latents --clip_frames 16 \
-  --frame_strides 1 2 --random_reverse --random_flip --held_out_clips 4 --validation_steps 1000 --learning_rate 3e-4 \
-  --lr_scheduler cosine --lr_warmup_steps 100 --train_batch_size 8 --max_train_steps 4000 --use_ema --ema_decay 0.998 \
-  --mixed_precision bf16 --no-gradient_checkpointing --checkpointing_steps 500 --checkpoints_total_limit 1 \
+python train_models/train_trajectory.py --train_data_dir data/clips --output_dir outputs/trajectory --cache_latents --clip_frames 16 \
+  --frame_strides 1 2 --random_reverse --random_flip --held_out_clips 4 --validation_steps 1000 --learning_rate 5e-4 \
+  --lr_scheduler cosine --lr_warmup_steps 100 --train_batch_size 8 --max_train_steps 800 --use_ema --ema_decay 0.998 \
+  --mixed_precision bf16 --no-gradient_checkpointing --checkpointing_steps 250 --checkpoints_total_limit 1 \
   --sigma_mean 1.3 --sigma_std 1.3 --seed 0
+
+mkdir -p weights/trajectory
+cp --no-clobber outputs/trajectory/config.json outputs/trajectory/diffusion_pytorch_model.safetensors weights/trajectory/

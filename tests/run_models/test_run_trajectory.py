@@ -45,6 +45,7 @@ def run(folders, tmp_path):
         fixed = [
             "--model_dir", folders / "model", f"--{weights}", folders / weights, "--device", "cpu", "--num_inference_steps", 1,
             "--input_image", image, "--tracks", tracks, "--output_dir", tmp_path / out, "--height", size[0], "--width", size[1],
+            "--method", "coarse" if weights == "adapter" else "controlnet",
         ]  # fmt: skip
         return main([str(flag) for flag in [*fixed, *flags]])
 
@@ -64,10 +65,9 @@ def test_a_drag_becomes_a_video_with_its_flow_and_a_picture_of_its_ways(run, tmp
 
 
 def test_a_controlnet_draws_the_same_files_and_one_that_learned_nothing_leaves_the_base(run, tmp_path):
-    flags = ["--method", "controlnet"]
-    files = run(*flags, weights="controlnet")
+    files = run(weights="controlnet")
     assert {path.name for path in files} >= {"video.mp4", "tracks.png", "flow_000.flo", "flow.png"}
-    run(*flags, "--conditioning_scale", 0, weights="controlnet", out="base")
+    run("--conditioning_scale", 0, weights="controlnet", out="base")
     assert (tmp_path / "out/video.mp4").read_bytes() == (tmp_path / "base/video.mp4").read_bytes()
 
 
