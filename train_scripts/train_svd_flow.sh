@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [[ ! -d data/clips ]]; then
-  python -m utils.scenes.write_clips --output_dir data/clips --num_samples 4000 --num_frames 16 --num_tracks 2
+  python -m utils.scenes.write_clips --output_dir data/clips --num_samples 2000 --num_frames 16 --num_tracks 8
 fi
 
 python train_models/train_svd_flow.py --train_data_dir data/clips --output_dir outputs/svd_flow --rank 32 --random_flip \
