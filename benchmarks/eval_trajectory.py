@@ -1,6 +1,6 @@
 """Measure how well videos follow dragged points, on scenes of the procedural world that no training has seen.
 
-python -m benchmarks.eval_trajectory --methods truth autoencoder still none warp --output_dir outputs/eval_trajectory
+python -m benchmarks.eval_trajectory --methods truth autoencoder still none warp moved --output_dir outputs/eval_trajectory
 python -m benchmarks.eval_trajectory --methods coarse guided --adapter outputs/flow_video --output_dir outputs/eval_trajectory
 python -m benchmarks.eval_trajectory --methods controlnet --controlnet outputs/trajectory --output_dir outputs/eval_trajectory
 python -m benchmarks.eval_trajectory --methods coarse --name coarse_04 --flow_strength 0.4 --adapter … --output_dir outputs/eval_trajectory
@@ -42,6 +42,7 @@ DECIDES = {  # what a method's videos depend on
     "still": (),
     "none": OF_SAMPLING,
     "warp": ("reach",),
+    "moved": (),
     "coarse": (*OF_FLOW, "flow_strength"),
     "guided": (*OF_FLOW, "guidance", "guidance_strength", "guidance_steps", "guidance_iterations"),
     "controlnet": (*OF_SAMPLING, "controlnet_hash", "conditioning_scale"),
@@ -114,7 +115,7 @@ def check(args) -> None:
             raise FileNotFoundError(
                 f"--methods {' '.join(args.methods)} need --{name}, a path that exists, not {path}."
             )
-    if set(args.methods) - {"truth", "still", "warp"} and not (path := buckets_file(args.model_dir)).is_file():
+    if set(args.methods) - {"truth", "still", "warp", "moved"} and not (path := buckets_file(args.model_dir)).is_file():
         raise FileNotFoundError(
             f"There is no base, or no map of motion, {path}: fit one with utils.fit_motion_buckets."
         )

@@ -123,6 +123,13 @@ def warp(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.Ten
     return torch.stack([warp_along(scene.pixels[0], scene.tracks, bench.args.reach) for scene in scenes])
 
 
+def moved(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.Tensor:
+    """The pictures that the base is told by `controlnet`, as they are."""
+    from utils.tracks.control_map import track_pictures
+
+    return torch.stack([track_pictures(scene.tracks, scene.pixels[0]) for scene in scenes])
+
+
 def coarse(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.Tensor:
     return follow(bench, indices, scenes, "coarse")
 
@@ -146,7 +153,7 @@ def controlnet(bench: DragBench, indices: range, scenes: list[DragScene]) -> tor
     return out.frames * 2 - 1
 
 
-METHODS = {f.__name__: f for f in (truth, autoencoder, still, none, warp, coarse, guided, controlnet)}
+METHODS = {f.__name__: f for f in (truth, autoencoder, still, none, warp, moved, coarse, guided, controlnet)}
 
 
 def follow(bench: DragBench, indices: range, scenes: list[DragScene], method: str) -> torch.Tensor:

@@ -128,7 +128,12 @@ def add_track_arguments(group) -> None:
         default=guidance.iterations,
         help="of guided: gradient steps in each",
     )
-    add("--conditioning_scale", type=float, default=1.0, help="of controlnet: how strongly it acts; with 0 the base has the moved picture alone")
+    add(
+        "--conditioning_scale",
+        type=float,
+        default=1.0,
+        help="of controlnet: how strongly it acts; with 0 the base has the moved picture alone",
+    )
     add("--gradient_checkpointing", action="store_true", help="of guided: less memory for the gradient, and more time")
 
 
