@@ -27,6 +27,7 @@ from utils.arguments import parse_args, run_script
 from utils.motion_helper import buckets_file
 from utils.pretrained import check_device
 from utils.scenes import UNSEEN, check_unseen
+from utils.tracks import way_back
 from utils.training_arguments import positive_float, positive_int
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -42,10 +43,10 @@ DECIDES = {  # what a method's videos depend on
     "still": (),
     "none": OF_SAMPLING,
     "warp": ("reach",),
-    "moved": (),
+    "moved": ("guess_hash",),
     "coarse": (*OF_FLOW, "flow_strength"),
     "guided": (*OF_FLOW, "guidance", "guidance_strength", "guidance_steps", "guidance_iterations"),
-    "controlnet": (*OF_SAMPLING, "controlnet_hash", "conditioning_scale"),
+    "controlnet": (*OF_SAMPLING, "controlnet_hash", "conditioning_scale", "guess_hash"),
 }
 
 
@@ -135,6 +136,7 @@ def weight_hashes(args) -> dict[str, str]:
         "model_hash": digest([*model_files(args.model_dir), *filter(Path.is_file, [buckets_file(args.model_dir)])]),
         "adapter_hash": digest(files_of(args.adapter)),
         "controlnet_hash": digest(files_of(args.controlnet)),
+        "guess_hash": digest([Path(way_back.__file__)]),
     }
 
 

@@ -96,7 +96,7 @@ class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
 
         Args:
             control: (B, F, C, H, W) at the size of the pictures, or (1, …) for all of them; None for none.
-            conditioning_scale: How strongly it acts: 0 is the base, 1 as trained.
+            conditioning_scale: How strongly the ControlNet acts: 0 leaves the base, told image_frames if there are any; 1 is as trained.
             control_guidance_start, control_guidance_end: Shares of the steps between which it acts.
             guide_control: Whether guidance strengthens the control, too; for ControlNets that were trained with dropped controls.
             options: Of `prepare`. A ControlNet that was trained on moved pictures (`train_trajectory.py`) is to be given them as `image_frames`,
@@ -107,7 +107,7 @@ class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
         """
         adjust = adjust_frames(temporal_smoothing, motion_scale)
         shares = control_guidance_start, control_guidance_end
-        inputs = self.prepare(image, **self.check_frames(options))
+        inputs = self.prepare(image, **self.check_frames(image, options))
         if control is not None:
             maps = self.check_control(control, inputs)
             control = Control(maps, conditioning_scale, *shares, guide_control)
@@ -134,14 +134,16 @@ class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
             x_t = euler_step(x_t, x_0, sigma, next_sigma)
         return x_t
 
-    def check_frames(self, options: dict) -> dict:
-        """Options of `prepare`, image_frames on the device; there is one for each frame."""
-        frames, num_frames = options.get("image_frames"), options.get("num_frames") or self.unet.config.num_frames
+    def check_frames(self, image: Images, options: dict) -> dict:
+        """Options of `prepare`, image_frames on the device; there is one for each frame of each video."""
+        frames = options.get("image_frames")
         if frames is None:
             return options
-        if frames.ndim != 5 or frames.shape[1] != num_frames:
-            raise ValueError(f"image_frames are {tuple(frames.shape)} and have to be (B, {num_frames}, 3, H, W).")
-        return options | {"image_frames": frames.to(self._execution_device).float()}
+        B, *size = self.check_pixels(image).shape
+        due = (options.get("num_frames") or self.unet.config.num_frames, *size)
+        if frames.ndim != 5 or frames.shape[0] not in (1, B) or tuple(frames.shape[1:]) != due:
+            raise ValueError(f"image_frames are {tuple(frames.shape)} and have to be {(B, *due)}: (B, F, 3, H, W).")
+        return options | {"image_frames": frames.float().to(self._execution_device).expand(B, *due)}
 
     def check_control(self, control: torch.Tensor, inputs: VideoInputs) -> torch.Tensor:
         """The control of all videos, on their device and in the ControlNet's type."""

@@ -24,8 +24,7 @@ from pipelines.pipeline_stable_video_diffusion import (
 )
 from pipelines.rows import FREE, Rows, constant_sides, default_direction, guided, lay_out_rows, paired
 from pipelines.video_sides import VideoSide, check_strength, start_video_side
-from utils.data.clip_latents import ENCODED_TOGETHER
-from utils.edm import Condition, Denoiser
+from utils.edm import ENCODED_TOGETHER, Condition, Denoiser
 from utils.flow.code import FlowCode
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")

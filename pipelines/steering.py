@@ -145,10 +145,10 @@ class FlowSteer:
 
 
 def equal_shares(some: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Weights (B, ...) of 1 in one mask, and in the other as large as both sum up to the same; 1 where only the other has any."""
+    """Weights (B, ...) in two masks that sum up to the same in both, near 1 for the range of float16; 1 where only one has any."""
     counts = [mask.flatten(1).sum(dim=1).view(-1, *[1] * (mask.ndim - 1)) for mask in (some, others)]
-    ratio = torch.where(counts[0] > 0, counts[0] / counts[1].clamp(min=1), 1.0)
-    return some + ratio * others
+    ratio = torch.where((counts[0] > 0) & (counts[1] > 0), counts[0] / counts[1].clamp(min=1), 1.0).sqrt()
+    return some / ratio + ratio * others
 
 
 def norm(parts) -> torch.Tensor:

@@ -12,6 +12,3 @@ python train_models/train_trajectory.py --train_data_dir data/clips --output_dir
   --lr_scheduler cosine --lr_warmup_steps 100 --train_batch_size 8 --max_train_steps 800 --use_ema --ema_decay 0.998 \
   --mixed_precision bf16 --no-gradient_checkpointing --checkpointing_steps 250 --checkpoints_total_limit 1 \
   --sigma_mean 1.3 --sigma_std 1.3 --seed 0
-
-mkdir -p weights/trajectory
-cp --no-clobber outputs/trajectory/config.json outputs/trajectory/diffusion_pytorch_model.safetensors weights/trajectory/

@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+ENCODED_TOGETHER = 8  # pictures by an autoencoder, for its memory
+
 
 @dataclass(frozen=True)
 class EDM:
@@ -196,7 +198,8 @@ class ConditionEncoder:
     @torch.no_grad()
     def encode_latents(self, image: torch.Tensor) -> torch.Tensor:
         """Mode of the latents (B, C, h, w) of images (B, 3, H, W), not scaled."""
-        return self.vae.encode(image.to(self.vae.dtype)).latent_dist.mode()
+        parts = image.to(self.vae.dtype).split(ENCODED_TOGETHER)
+        return torch.cat([self.vae.encode(part).latent_dist.mode() for part in parts])
 
 
 def time_ids(count: int, fps, motion_bucket_id, noise_aug_strength) -> torch.Tensor:

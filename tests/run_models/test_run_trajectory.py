@@ -170,3 +170,15 @@ def test_no_flow_of_a_longer_video_stays_among_those_of_a_shorter_one(run, tmp_p
     (tmp_path / "out" / "flow_mine.flo").write_bytes(b"kept")
     run("--overwrite", "--num_frames", 2)
     assert sorted(file.name for file in (tmp_path / "out").glob("*.flo")) == ["flow_000.flo", "flow_mine.flo"]
+
+
+def test_the_weights_that_come_along_draw_without_further_flags(tmp_path):
+    Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(tmp_path / "picture.png")
+    (tmp_path / "tracks.json").write_text(json.dumps({"tracks": [[[20, 30], [40, 30]]]}))
+    flags = {
+        "input_image": tmp_path / "picture.png",
+        "tracks": tmp_path / "tracks.json",
+        "output_dir": tmp_path / "out",
+    }
+    files = main([f"--{name}={value}" for name, value in flags.items()] + ["--num_inference_steps=1", "--device=cpu"])
+    assert (tmp_path / "out/video.mp4") in files

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from utils.tracks.way_back import guess_way_back, mattes, move_picture
+from utils.flow.warp import pixel_grid
+from utils.tracks import look_up
+from utils.tracks.camera import camera_flow
+from utils.tracks.way_back import camera_way_back, guess_way_back, mattes, move_picture
 
 F, H, W = 3, 32, 48
 BLUE, SAND = torch.tensor([-0.6, -0.4, 0.8]), torch.tensor([0.6, 0.4, 0.0])
@@ -77,3 +80,53 @@ def test_two_things_move_apart():
 def test_a_picture_of_one_color_stays_as_it_is(color):
     image = torch.tensor(color)[:, None, None].expand(3, H, W)
     torch.testing.assert_close(move_picture(*dragged(), image), image.expand(F, -1, -1, -1))
+
+
+def blue(moved):
+    return ((moved - BLUE[:, None, None]).abs().amax(dim=0) < 0.3).sum()
+
+
+def test_a_thing_comes_over_ground_that_is_held_in_place():
+    points, _ = dragged()
+    ground = torch.tensor([[36.0, 26.0], [40.0, 8.0], [30.0, 28.0]]).expand(F, 3, 2)
+    held = torch.cat([points, ground], dim=1)
+    moved = move_picture(held, torch.ones(F, 4, dtype=torch.bool), picture())
+    assert blue(moved[2]) >= 35  # of 49: it ends up to a pixel short
+    torch.testing.assert_close(moved[2][:, 19, 28], BLUE, atol=0.02, rtol=0)
+
+
+def test_a_thing_whose_point_has_left_the_picture_is_still_in_it_as_far_as_it_reaches():
+    points = torch.tensor([[12.0, 11.0], [30.0, 11.0], [49.0, 11.0]])[:, None]
+    moved = move_picture(points, torch.tensor([[True], [True], [False]]), picture())
+    assert blue(moved[1]) >= 45 and 7 <= blue(moved[2]) <= 21
+
+
+def test_points_that_stay_but_for_noise_leave_no_hole():
+    points, _ = dragged()
+    still = torch.tensor([[36.0, 24.0]]) + 0.01 * torch.randn(F, 1, 2, generator=torch.Generator().manual_seed(0))
+    both, seen = torch.cat([points, still], dim=1), torch.ones(F, 2, dtype=torch.bool)
+    quiet = torch.cat([points, still[:1].expand(F, 1, 2)], dim=1)
+    torch.testing.assert_close(
+        guess_way_back(both, seen, picture()), guess_way_back(quiet, seen, picture()), atol=0.1, rtol=0
+    )
+
+
+def test_with_a_camera_the_ground_and_what_no_point_is_on_move_too():
+    image = picture()
+    image[:, 20:27, 30:37] = torch.tensor([0.8, -0.6, -0.6])[:, None, None]
+    ground = camera_way_back(camera_flow("pan_left", 3.0, F, W, H))
+    torch.testing.assert_close(ground[2], torch.tensor([-6.0, 0.0])[:, None, None].expand(2, H, W), atol=1e-4, rtol=0)
+    points, shown = dragged()
+    moved = move_picture(points, shown, image, ground)[2]
+    torch.testing.assert_close(moved[:, 23, 39], image[:, 23, 33], atol=0.05, rtol=0)
+    torch.testing.assert_close(moved[:, 19, 28], BLUE, atol=0.05, rtol=0)
+    torch.testing.assert_close(moved[:, 11, 18], SAND, atol=0.1, rtol=0)
+    assert blue(moved) <= 55
+
+
+def test_the_way_back_of_a_zoom_is_its_inverse():
+    flow = camera_flow("zoom_in", 1.1, F, W, H)
+    back = camera_way_back(flow)[1]
+    there = pixel_grid(H, W, like=back) + back
+    forth = torch.stack([look_up(flow[0], there.flatten(1).T[i : i + 1])[0] for i in (700, 760)])
+    torch.testing.assert_close(forth, -back.flatten(1).T[[700, 760]], atol=0.02, rtol=0)

@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 from utils.checkpoints import find_checkpoint
-from utils.data.clip_latents import ENCODED_TOGETHER
-from utils.edm import EDM
+from utils.edm import EDM, ENCODED_TOGETHER
 from utils.flow.code import FlowCode
 from utils.flow.pictures import color_flow
 from utils.processes import process_state

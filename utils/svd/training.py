@@ -3,8 +3,7 @@
 import torch
 from diffusers import StableVideoDiffusionPipeline
 
-from utils.data.clip_latents import ENCODED_TOGETHER
-from utils.edm import Condition, ConditionEncoder, draw_noise_aug_strengths
+from utils.edm import ENCODED_TOGETHER, Condition, ConditionEncoder, draw_noise_aug_strengths
 from utils.motion_helper import MotionBuckets
 from utils.pretrained import loading
 

@@ -8,8 +8,7 @@ from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 from tqdm.auto import tqdm
 
-from utils.data.clip_latents import ENCODED_TOGETHER
-from utils.edm import EDM, Condition, ConditionEncoder, Denoiser
+from utils.edm import EDM, ENCODED_TOGETHER, Condition, ConditionEncoder, Denoiser
 from utils.images import to_image
 from utils.logs import JsonLog
 from utils.video import contact_sheet, write_video

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from utils.flow.warp import pixel_grid, warp
+from utils.tracks.tracks import look_up
 
 CORE_SHARE = 1 / 16  # of the shorter side: deviation around a point of what is its own, however it looks
 REACH_SHARE = 3 / 16  # deviation of what is its own where it looks alike
@@ -16,33 +17,56 @@ ALIKE = 0.055  # deviation of looks that are alike
 DARKEST = 0.15  # sum of colours in [0, 1] below which their shares say little
 SHADING = 0.08  # weight of brightness, which changes on one thing, beside the shares of the colours
 INSIDE = 0.25  # of a matte: what is filled in from outside when it has gone
+MOVES = 0.5  # pixels
+INVERSIONS = 8  # of a camera's flow, whose fixed point they approach
 
 
-def guess_way_back(points: torch.Tensor, shown: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+def guess_way_back(
+    points: torch.Tensor, shown: torch.Tensor, image: torch.Tensor, ground: torch.Tensor | None = None
+) -> torch.Tensor:
     """For each pixel of each frame the way to its place in frame 0, (F, 2, H, W), pixels, x then y.
 
     Args:
         points: (F, K, 2), pixels, x then y.
-        shown: bool (F, K); a point that is not shown in frame 0 says nothing.
+        shown: bool (F, K); a point that is not shown in frame 0 says nothing, one that is not in a later frame is hidden there, or has left.
         image: Frame 0, (3, H, W) in [-1, 1].
+        ground: The ways (F, 2, H, W) of all that no point is on, as of a camera's move; by default it stays.
     """
-    points, shown = points[:, shown[0]], shown[:, shown[0]]
+    points, shown = points[:, shown[0]].to(image), shown[:, shown[0]].to(image.device)
+    ground = image.new_zeros(len(points), 2, *image.shape[-2:]) if ground is None else ground.to(image)
     if points.shape[1] == 0:
-        return image.new_zeros(len(points), 2, *image.shape[-2:])
-    own = mattes(points[0], image)
-    ways = points[:1] - points  # (F, K, 2)
-    arrived = torch.stack([_moved(own, way) for way in ways]) * shown[..., None, None]
-    arrived = arrived / arrived.sum(dim=1, keepdim=True).clamp(min=1)
-    gone = (own * ways.norm(dim=-1).clamp(max=1)[..., None, None]).amax(dim=1, keepdim=True)  # (F, 1, H, W)
-    moving = own[(ways != 0).any(dim=-1).any(dim=0)]
-    left = 1 - arrived.sum(dim=1, keepdim=True)
-    return torch.einsum("fkhw,fkc->fchw", arrived, ways) + left * gone * _way_out(moving, image)
+        return ground
+    own, ways = mattes(points[0], image), points[:1] - points  # (K, H, W), (F, K, 2)
+    apart = ways - torch.stack([look_up(*frame) for frame in zip(ground, points, strict=True)])
+    way_out = _way_out(own[(apart.norm(dim=-1) > MOVES).any(dim=0)], image)
+    shown = shown | _outside(points, *image.shape[-2:])
+    found = []
+    for way, seen, moved, behind in zip(ways, shown, apart, ground, strict=True):
+        arrived = _moved(own, way) * seen[:, None, None]
+        gone = (own * moved.norm(dim=-1).clamp(max=1)[:, None, None]).amax(dim=0)
+        uncovered = behind + warp((gone * way_out)[None], behind[None])[0]
+        left = 1 - arrived.sum(dim=0).clamp(max=1)
+        found.append((1 - left) * torch.einsum("khw,kc->chw", _shares(arrived, own), way) + left * uncovered)
+    return torch.stack(found)
 
 
-def move_picture(points: torch.Tensor, shown: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+def move_picture(
+    points: torch.Tensor, shown: torch.Tensor, image: torch.Tensor, ground: torch.Tensor | None = None
+) -> torch.Tensor:
     """The picture as it may look in each frame, (F, 3, H, W), by the guess; arguments as of `guess_way_back`."""
-    way = guess_way_back(points, shown, image)
+    way = guess_way_back(points, shown, image, ground)
     return warp(image.expand(len(way), -1, -1, -1), way)
+
+
+def camera_way_back(flow: torch.Tensor) -> torch.Tensor:
+    """The ways (F, 2, H, W) to frame 0 by a smooth flow (F - 1, 2, H, W) from each frame to the next."""
+    ways = [torch.zeros_like(flow[0])]
+    for step in flow:
+        back = -step
+        for _ in range(INVERSIONS):  # p + back is where a pixel is that the step takes to p
+            back = -warp(step[None], back[None])[0]
+        ways.append(back + warp(ways[-1][None], back[None])[0])
+    return torch.stack(ways)
 
 
 def mattes(points: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
@@ -57,6 +81,18 @@ def mattes(points: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     alike = (-squares / (2 * (side * REACH_SHARE) ** 2) - unlike / (2 * ALIKE**2)).exp()
     core = (-squares / (2 * (side * CORE_SHARE / 2) ** 2)).exp()
     return (1.6 * alike).clamp(max=1).maximum(core)
+
+
+def _shares(arrived: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """Who counts where several mattes (K, H, W) arrive: the smaller one, a thing before the ground it comes over."""
+    weight = arrived / own.sum(dim=(1, 2)).square()[:, None, None]
+    return weight / weight.sum(dim=0).clamp(min=1e-12)
+
+
+def _outside(points: torch.Tensor, H: int, W: int) -> torch.Tensor:
+    """bool (F, K): of which points it is known that they have left the picture, not that something hides them."""
+    x, y = points.unbind(dim=-1)
+    return (x < -0.5) | (x > W - 0.5) | (y < -0.5) | (y > H - 0.5)
 
 
 def _looks(image: torch.Tensor) -> torch.Tensor:
