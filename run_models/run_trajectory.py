@@ -52,6 +52,7 @@ READ_BY = {  # options that not every method reads
     "gradient_checkpointing": ("guided",),
     "conditioning_scale": ("controlnet",),
 }
+FOR_DIS = 128  # shorter side that the flow of a small video is estimated at: DIS loses small things in small pictures
 CONTROLNET = REPOSITORY / "weights/trajectory"
 METHODS = {**dict.fromkeys(JOINT_METHODS, "adapter"), "controlnet": "controlnet"}  # whose weights each needs
 
@@ -160,7 +161,8 @@ def draw(args, pipe, image: torch.Tensor, tracks: Tracks, guidance: Guidance) ->
         video = (
             pipe(image, control=track_control(tracks)[None], image_frames=pictures[None], **options).frames[0] * 2 - 1
         )
-        return video, estimate_flow(video)
+        scale = max(1.0, FOR_DIS / min(video.shape[-2:]))
+        return video, estimate_flow(video, inference_size=tuple(round(scale * side) for side in video.shape[-2:]))
     options |= {"joint_guidance_scale": args.joint_guidance_scale, "reach": args.reach, "radius": args.radius}
     out = pipe(image, tracks, args.method, args.flow_strength, guidance, **options)
     return out.frames[0] * 2 - 1, out.flows[0]
