@@ -60,7 +60,7 @@ def own_layers(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in net.named_modules():
         parts = name.split(".")
         added = any(part.startswith(("lora_", "joint_")) for part in parts)
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and not isinstance(module, LoraLayer) and not added:
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and not added:
             yield name, module
 
 

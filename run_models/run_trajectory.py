@@ -157,10 +157,8 @@ def draw(args, pipe, image: torch.Tensor, tracks: Tracks, guidance: Guidance) ->
     options = sampling_options(args, args.seed) | {"decode_chunk_size": args.decode_chunk_size, "output_type": "pt"}
     if args.method == "controlnet":
         options |= {"num_frames": tracks.num_frames, "conditioning_scale": args.conditioning_scale}
-        pictures = track_pictures(tracks, image[0].float().cpu())
-        video = (
-            pipe(image, control=track_control(tracks)[None], image_frames=pictures[None], **options).frames[0] * 2 - 1
-        )
+        told = {"control": track_control(tracks), "image_frames": track_pictures(tracks, image[0].float().cpu())}
+        video = pipe(image, **{name: value[None] for name, value in told.items()}, **options).frames[0] * 2 - 1
         scale = max(1.0, FOR_DIS / min(video.shape[-2:]))
         return video, estimate_flow(video, inference_size=tuple(round(scale * side) for side in video.shape[-2:]))
     options |= {"joint_guidance_scale": args.joint_guidance_scale, "reach": args.reach, "radius": args.radius}

@@ -5,6 +5,7 @@ from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from models.tiny_svd import make_feature_extractor, make_scheduler
+from utils.motion_helper import PROCEDURAL
 
 
 def tiny_video_pipeline(seed: int = 0) -> StableVideoDiffusionPipeline:
@@ -30,3 +31,10 @@ def tiny_video_pipeline(seed: int = 0) -> StableVideoDiffusionPipeline:
         module.eval().requires_grad_(False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def save_tiny_base(folder):
+    """Writes it with a map of motion buckets, and returns the folder."""
+    tiny_video_pipeline().save_pretrained(folder)
+    PROCEDURAL.save(folder)
+    return folder

@@ -13,7 +13,7 @@ from benchmarks.eval_svd import TASKS, main, parser, settings
 from benchmarks.svd_clips import AT_ONCE, TrueClips
 from benchmarks.svd_report import Results, summarize
 from benchmarks.svd_tasks import Bench
-from tests.tiny_video_pipeline import tiny_video_pipeline
+from tests.tiny_video_pipeline import save_tiny_base, tiny_video_pipeline
 from utils.judges import AttributeJudge, VideoJudge, save_judge
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.scenes import render_clip, sample_clip
@@ -22,10 +22,7 @@ from utils.svd.lora import add_lora, save_lora
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tiny_video_pipeline().save_pretrained(folder)
-    PROCEDURAL.save(folder)
-    return folder
+    return save_tiny_base(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -47,12 +47,12 @@ class ControlValidation(Validation):
         return {"samples": contact_sheet(np.concatenate(rows), columns=len(rows[0]))}
 
     def _errors(self, unet, sample: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        x_0, control = self._encode(sample["pixel_values"])[None], control_of(sample)
+        x_0 = self._encode(sample["pixel_values"])[None]
+        control = control_of(sample).to(x_0)
         state = generator.get_state()
         plain = self._condition(sample, generator)
         generator.set_state(state)
         moved = self._condition(sample, generator, pictures_of(sample))
-        control = control.to(x_0)
         found = {"loss": [], "base": []}
         for sigma in self._levels():
             noise = torch.randn(x_0.shape, generator=generator).to(x_0)

@@ -14,7 +14,7 @@ stays has vectors of zero and ones in 4 and 7, which is not the same as nothing 
 import torch
 
 from utils.metrics.trajectory import follow_flow
-from utils.tracks.tracks import FAR, REACH_SHARE, Tracks
+from utils.tracks.tracks import FAR, REACH_SHARE, Tracks, outside
 from utils.tracks.way_back import camera_way_back, move_picture
 
 CONTROL_CHANNELS = 8
@@ -33,7 +33,7 @@ def track_pictures(tracks: Tracks, image: torch.Tensor) -> torch.Tensor:
     """What a ControlNet's base is told in place of an image (3, H, W) in [-1, 1]: the image moved as a user asks, (F, 3, H, W)."""
     points = torch.cat(_told_points(tracks), dim=1)
     ground = None if tracks.camera is None else camera_way_back(tracks.camera)
-    return move_picture(points, _inside(points, tracks), image, ground)
+    return move_picture(points, ~outside(points, tracks.width, tracks.height), image, ground)
 
 
 def control_points(tracks: Tracks) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,18 +45,13 @@ def control_points(tracks: Tracks) -> tuple[torch.Tensor, torch.Tensor]:
     if tracks.camera is not None:
         points.append(follow_flow(_grid_on(_free(tracks)), tracks.camera))
     points = torch.cat(points, dim=1)
-    return points, _inside(points, tracks)
+    return points, ~outside(points, tracks.width, tracks.height)
 
 
 def _told_points(tracks: Tracks) -> list[torch.Tensor]:
     """Points (F, ..., 2) of the drags, and of static regions where there are any."""
     has_static = tracks.static is not None and tracks.static.any()
     return [tracks.points, *([_grid_on(tracks.static).expand(tracks.num_frames, -1, 2)] if has_static else [])]
-
-
-def _inside(points: torch.Tensor, tracks: Tracks) -> torch.Tensor:
-    limit = torch.tensor([tracks.width - 0.5, tracks.height - 0.5])
-    return ((points >= -0.5) & (points <= limit)).all(dim=-1)
 
 
 def draw_control(points: torch.Tensor, shown: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -70,12 +70,17 @@ class Tracks:
         return Tracks((self.points + 0.5) * scale - 0.5, width, height, static, camera)
 
 
+def outside(points: torch.Tensor, width: int, height: int) -> torch.Tensor:
+    """Which of the points (..., 2) lie outside of a picture, bool (...)."""
+    limit = torch.tensor([width - 0.5, height - 0.5]).to(points)
+    return ((points < -0.5) | (points > limit)).any(dim=-1)
+
+
 def check_inside(points: torch.Tensor, width: int, height: int) -> None:
     """Raises ValueError for one of the points (N, 2) that lies outside of a picture."""
-    limit = torch.tensor([width - 0.5, height - 0.5])
-    outside = ((points < -0.5) | (points > limit)).any(dim=-1)
-    if outside.any():
-        x, y = points[outside][0].tolist()
+    beyond = outside(points, width, height)
+    if beyond.any():
+        x, y = points[beyond][0].tolist()
         raise ValueError(f"Frame 0 has the point ({x:g}, {y:g}) outside of its {width}x{height} pixels.")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from utils.flow.warp import pixel_grid, warp
-from utils.tracks.tracks import look_up
+from utils.tracks.tracks import look_up, outside
 
 CORE_SHARE = 1 / 16  # of the shorter side: deviation around a point of what is its own, however it looks
 REACH_SHARE = 3 / 16  # deviation of what is its own where it looks alike
@@ -39,7 +39,8 @@ def guess_way_back(
     own, ways = mattes(points[0], image), points[:1] - points  # (K, H, W), (F, K, 2)
     apart = ways - torch.stack([look_up(*frame) for frame in zip(ground, points, strict=True)])
     way_out = _way_out(own[(apart.norm(dim=-1) > MOVES).any(dim=0)], image)
-    shown = shown | _outside(points, *image.shape[-2:])
+    H, W = image.shape[-2:]
+    shown = shown | outside(points, W, H)  # they have left, and nothing hides them
     found = []
     for way, seen, moved, behind in zip(ways, shown, apart, ground, strict=True):
         arrived = _moved(own, way) * seen[:, None, None]
@@ -87,12 +88,6 @@ def _shares(arrived: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
     """Who counts where several mattes (K, H, W) arrive: the smaller one, a thing before the ground it comes over."""
     weight = arrived / own.sum(dim=(1, 2)).square()[:, None, None]
     return weight / weight.sum(dim=0).clamp(min=1e-12)
-
-
-def _outside(points: torch.Tensor, H: int, W: int) -> torch.Tensor:
-    """bool (F, K): of which points it is known that they have left the picture, not that something hides them."""
-    x, y = points.unbind(dim=-1)
-    return (x < -0.5) | (x > W - 0.5) | (y < -0.5) | (y > H - 0.5)
 
 
 def _looks(image: torch.Tensor) -> torch.Tensor:
