@@ -4,9 +4,10 @@ The noise levels are the scheduler's, the step is Euler's (`utils/edm.py`), and 
 adjusted (`pipelines/adjustments.py`). Without adjustments the output is that of `StableVideoDiffusionPipeline`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -34,12 +35,14 @@ class VideoInputs:
         sigmas: Levels (steps + 1,), falling to 0, float32.
         condition: Of the B samples.
         guidance: Scales (1, F, 1, 1, 1), or None to sample without guidance.
+        tell: From pictures (B, F, 3, H, W) to the condition that has them beside the frames in place of the image, with the same noise.
     """
 
     x_t: torch.Tensor
     sigmas: torch.Tensor
     condition: Condition
     guidance: torch.Tensor | None
+    tell: Callable[[torch.Tensor | None], Condition]
 
 
 class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
@@ -124,16 +127,21 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         num_frames = self.unet.config.num_frames if num_frames is None else num_frames
         check_numbers(num_frames=num_frames, num_inference_steps=num_inference_steps, fps=fps)
         noise = randn_tensor(pixels.shape, generator, pixels.device, pixels.dtype)
-        with self.upcast_vae():
-            encoder = ConditionEncoder(self.vae, self.image_encoder, self.feature_extractor)
-            condition = encoder(pixels, num_frames, fps, motion_bucket_id, noise_aug_strength, noise, image_frames)
+        tell = partial(self.tell, pixels, num_frames, fps, motion_bucket_id, noise_aug_strength, noise)
+        condition = tell(image_frames)
         guided = max_guidance_scale > 1
         return VideoInputs(
             x_t=self.draw_noise(pixels, num_frames, condition, num_inference_steps, generator, latents),
             sigmas=self.scheduler.sigmas.to(pixels.device, torch.float32),  # the scheduler keeps them on the CPU
             condition=condition,
             guidance=guidance_over_frames(num_frames, min_guidance_scale, max_guidance_scale) if guided else None,
+            tell=tell,
         )
+
+    def tell(self, *known) -> Condition:
+        """The condition of what `ConditionEncoder` is told."""
+        with self.upcast_vae():
+            return ConditionEncoder(self.vae, self.image_encoder, self.feature_extractor)(*known)
 
     def draw_noise(self, pixels, num_frames, condition, num_inference_steps, generator, latents=None) -> torch.Tensor:
         """Noise at the largest level, float32; sets the scheduler's levels."""

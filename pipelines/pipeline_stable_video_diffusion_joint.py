@@ -2,11 +2,12 @@
 
     video, flow ~ p(x, y);    flow ~ p(y | x);    video ~ p(x | y);    and videos that follow a flow coarsely
 
-One loop serves all; they differ in the noise level at which each side starts. A given side has the level 0 throughout.
+One loop serves all; they differ in the noise level at which each side starts. A given side has the level 0 throughout. A pair is drawn together, or
+the flow first, from the image alone, and then the video that it is given for: p(x, y) = p(y) p(x | y).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
@@ -26,7 +27,9 @@ from pipelines.rows import FREE, Rows, constant_sides, default_direction, guided
 from pipelines.video_sides import VideoSide, check_strength, start_video_side
 from utils.edm import ENCODED_TOGETHER, Condition, Denoiser
 from utils.flow.code import FlowCode
+from utils.flow.way_back import move_along
 
+VIDEO, FLOW = 0, 1  # numbers of the sides
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 Estimate = Callable[[list[VideoSide]], dict[int, torch.Tensor]]  # clean latents of the sides that are drawn, by number
 Steer = Callable[[Estimate, list[VideoSide], int], dict[int, torch.Tensor]]
@@ -50,11 +53,22 @@ class FlowAdapter:
     """What sampling needs to know of the joint adapter besides its weights.
 
     one_way: Whether it was also trained with sides that do not read the other; if not, both always read.
+    flow_alone: Whether it was also trained to draw a flow that reads no video.
+    moved_picture: Whether a video whose flow is given is told the first image as that flow moves it.
     """
 
     name: str
     code: FlowCode
     one_way: bool = True
+    flow_alone: bool = False
+    moved_picture: bool = False
+
+    @classmethod
+    def from_training(cls, name: str, code: FlowCode, training: dict) -> "FlowAdapter":
+        """By what `train_flow_video.py` was told; an older one than a flag of it did not have what that brings."""
+        one_way = training.get("one_way_share", 0) > 0
+        alone = one_way and training.get("flow_alone_share", 0) > 0
+        return cls(name, code, one_way, alone, training.get("moved_picture", False))
 
 
 class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
@@ -72,12 +86,12 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         training = patch.read_config(path, name).get("training") or {}
         code = FlowCode.from_training(training)
         name = patch.load(self, path, name)["name"]
-        self.register_flow_adapter(name, code, one_way=training.get("one_way_share", 0) > 0)
+        self.register_flow_adapter(FlowAdapter.from_training(name, code, training))
         return name
 
-    def register_flow_adapter(self, name: str, code: FlowCode, one_way: bool = True) -> None:
+    def register_flow_adapter(self, adapter: FlowAdapter) -> None:
         """Says how a joint adapter that is in the network already was trained."""
-        self.flow_adapter = FlowAdapter(name, code, one_way)
+        self.flow_adapter = adapter
 
     @torch.no_grad()
     def __call__(
@@ -102,6 +116,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         latents: torch.Tensor | None = None,
         flow_latents: torch.Tensor | None = None,
         output_type: str = "pil",
+        flow_first: bool | None = None,
         steer: Steer | None = None,
     ) -> FlowVideoOutput:
         """Videos with their flow that begin with pictures.
@@ -116,10 +131,12 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
                 how much more the sides heed each other than two separate models do; 0 is off. For the video it is the inner guidance
                 of VideoJAM (arXiv 2502.02492).
             direction: "both", "x_reads_y" or "y_reads_x", x the video; by default a given side does not read the other
-                (unless the adapter was never trained so).
+                (unless the adapter was never trained so). A flow that is drawn first reads nothing.
             weight: Of what each side reads from the other.
             latents, flow_latents: Standard normal noise (B, F, C, h, w) to start from.
-            steer: Called at each step with what estimates the clean latents, the sides and the iteration; returns the estimates
+            flow_first: Whether the flow is drawn first, by the image alone, and then the video that it is given for, in place of both at once. By
+                default where nothing is known of the video, if the adapter was trained to.
+            steer: Called at each step in which the flow is drawn with what estimates the clean latents, the sides and the iteration; returns the estimates
                 that the step is made with (`pipelines/steering.py`).
 
         Raises:
@@ -137,8 +154,13 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             noise_aug_strength, generator, latents,
         )  # fmt: skip
         sides = self.prepare_sides(inputs, video, flow, strengths, generator, flow_latents)
+        if self.check_order(flow_first, strengths):
+            sides[FLOW] = self.draw_flow(inputs, sides, steer)
+            flow, steer = self.decode_flow(sides[FLOW].latents, decode_chunk_size), None
+        conditions = [self.tell_video(inputs, image, flow, sides[FLOW]), inputs.condition]
         directions = {adapter.name: direction or self.choose_direction(sides)}
-        sides = self.denoise_sides(inputs, sides, directions, {adapter.name: weight}, joint_guidance_scale, steer)
+        scale = joint_guidance_scale
+        sides = self.denoise_sides(inputs, sides, conditions, directions, {adapter.name: weight}, scale, steer)
         output = self.decode_sides(sides, video, flow, decode_chunk_size, output_type)
         self.maybe_free_model_hooks()
         return output
@@ -167,6 +189,36 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
     def choose_direction(self, sides: list[VideoSide]) -> str:
         """A given side does not read the other, if the adapter was trained so."""
         return default_direction(*(side.given for side in sides)) if self.flow_adapter.one_way else "both"
+
+    def check_order(self, flow_first: bool | None, strengths: Sequence[float]) -> bool:
+        """Whether the flow is drawn before the video; it is not where one of them is given."""
+        possible = self.flow_adapter.flow_alone and strengths[VIDEO] == 1
+        if flow_first and not possible:
+            raise ValueError(
+                "A flow is drawn first by the image alone: it takes an adapter that was trained with --flow_alone_share, "
+                "and nothing that is known of the video."
+            )
+        return possible and strengths[FLOW] > 0 and flow_first is not False
+
+    def draw_flow(self, inputs: VideoInputs, sides: list[VideoSide], steer: Steer | None) -> VideoSide:
+        """The flow drawn by the image alone, as a given side: no row of the network is of the video."""
+        unread = [replace(sides[VIDEO], given=True), sides[FLOW]]
+        name = self.flow_adapter.name
+        conditions = [inputs.condition, inputs.condition]
+        drawn = self.denoise_sides(inputs, unread, conditions, {name: "x_reads_y"}, {name: 1.0}, steer=steer)
+        return replace(drawn[FLOW], given=True)
+
+    def tell_video(self, inputs: VideoInputs, image: Images, flow: torch.Tensor | None, side: VideoSide) -> Condition:
+        """What the video is told: the image, or with a given flow the image as that moves it."""
+        if not (side.given and self.flow_adapter.moved_picture):
+            return inputs.condition
+        pixels = self.check_pixels(image).to(flow.device)
+        return inputs.tell(torch.stack([move_along(*clip) for clip in zip(pixels, flow, strict=True)]))
+
+    def decode_flow(self, y: torch.Tensor, decode_chunk_size: int | None) -> torch.Tensor:
+        """Flow (B, F - 1, 2, H, W), pixels, of clean latents of that side."""
+        code = self.flow_adapter.code
+        return code.to_flow(self.decode(code.scale.denormalize(y), decode_chunk_size))
 
     def prepare_sides(self, inputs: VideoInputs, video, flow, strengths, generator, flow_latents) -> list[VideoSide]:
         """Video and flow at their first noise levels."""
@@ -197,16 +249,17 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         self,
         inputs: VideoInputs,
         sides: list[VideoSide],
+        conditions: list[Condition],
         directions: dict[str, str],
         weights: dict[str, float],
         joint_guidance_scale: float = 0.0,
         steer: Steer | None = None,
     ) -> list[VideoSide]:
-        """The sides after all steps; one that is given and reads nothing is run once."""
+        """The sides after all steps, each under its condition; one that is given and reads nothing is run once."""
         scales = (1.0 if inputs.guidance is None else inputs.guidance.to(inputs.x_t), joint_guidance_scale)
         guides = inputs.guidance is not None, joint_guidance_scale != 0
         rows = lay_out_rows(sides, len(inputs.x_t), *guides, directions)
-        condition = lay_out_condition(inputs.condition, rows)
+        condition = lay_out_conditions(conditions, rows)
         with paired(self.unet, rows, sides, weights, directions):
             rows, condition = self.run_constant(sides, rows, condition, directions)
             start = min(side.start for side in sides if not side.given)
@@ -244,19 +297,16 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
 
     def decode_sides(self, sides, video, flow, decode_chunk_size, output_type: str) -> FlowVideoOutput:
         """Frames and flow; what was given is the very values that were passed."""
-        code = self.flow_adapter.code
         x, y = (side.latents for side in sides)
         if output_type == "latent":
             return FlowVideoOutput(x, y)
         pixels = video if sides[0].given else self.decode(x, decode_chunk_size)
         if not sides[1].given:
-            flow = code.to_flow(self.decode(code.scale.denormalize(y), decode_chunk_size))
+            flow = self.decode_flow(y, decode_chunk_size)
         return FlowVideoOutput(self.video_processor.postprocess_video(pixels.transpose(1, 2), output_type), flow)
 
 
-def lay_out_condition(condition: Condition, rows: Rows) -> Condition:
-    """Of all rows: both sides are told the same, without the image where a term of the guidance is free of it."""
-    B = rows.batch
-    free = torch.tensor([term == FREE for _, term in rows.slots]).repeat_interleave(B)
-    repeated = condition.take([b for _ in rows.slots for b in range(B)])
-    return repeated.drop(free)
+def lay_out_conditions(conditions: list[Condition], rows: Rows) -> Condition:
+    """Of all rows, by the side of each: without the image where a term of the guidance is free of it."""
+    free = torch.tensor([term == FREE for _, term in rows.slots]).repeat_interleave(rows.batch)
+    return Condition.join([conditions[side] for side, _ in rows.slots]).drop(free)

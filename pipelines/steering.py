@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pipelines.pipeline_stable_video_diffusion_joint import Estimate, StableVideoDiffusionJointPipeline
+from pipelines.pipeline_stable_video_diffusion_joint import FLOW, Estimate, StableVideoDiffusionJointPipeline
 from pipelines.video_sides import VideoSide
 
-FLOW = 1  # number of the side
 GUIDANCES = ("gradient", "decoder_gradient", "replace")
 LARGEST_CHANGE = 1.0  # of an element of the estimate at once; latents have deviation 1
 
@@ -97,17 +96,19 @@ class FlowSteer:
     def descend(self, estimate: Estimate, sides: list[VideoSide]) -> dict[int, torch.Tensor]:
         """Estimates after some steps against the gradient."""
         through_network = self.guidance.kind == "gradient"
-        noisy = [side.latents.detach().requires_grad_(through_network) for side in sides]
+        drawn = [number for number, side in enumerate(sides) if not side.given]
+        noisy = {number: sides[number].latents.detach().requires_grad_(through_network) for number in drawn}
         with torch.set_grad_enabled(through_network):
-            clean = estimate([replace(side, latents=x) for side, x in zip(sides, noisy, strict=True)])
+            latents = {number: noisy.get(number, side.latents) for number, side in enumerate(sides)}
+            clean = estimate([replace(side, latents=latents[number]) for number, side in enumerate(sides)])
         steered = {number: x_0.detach() for number, x_0 in clean.items()}
         for _ in range(self.guidance.iterations):
             error, gradient = self.decoder_gradient(steered[FLOW])
             directions = {FLOW: gradient}
             if through_network:
                 unit = gradient / largest([gradient]).view(-1, 1, 1, 1, 1)  # for the range of float16
-                pulled = torch.autograd.grad(clean[FLOW], noisy, unit, retain_graph=True)
-                directions = dict(enumerate(pulled))
+                pulled = torch.autograd.grad(clean[FLOW], list(noisy.values()), unit, retain_graph=True)
+                directions = dict(zip(noisy, pulled, strict=True))
             length = 2 * error / norm([gradient]).clamp(min=1e-12)
             steered = self.move(steered, directions, self.guidance.strength * length)
         return steered

@@ -15,8 +15,7 @@ import torch
 import patch
 from patch.adapters import Y_LAYERS
 from patch.post import POSTS
-from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
-from pipelines.rows import default_direction
+from pipelines.pipeline_stable_video_diffusion_joint import FlowAdapter, StableVideoDiffusionJointPipeline
 from utils.arguments import parse_args, run_script
 from utils.data.flow_clips import (
     add_flow_clip_arguments,
@@ -26,9 +25,10 @@ from utils.data.flow_clips import (
     read_flow_clips,
     read_held_out,
 )
-from utils.edm import EDM, ConditionEncoder, Denoiser
+from utils.edm import EDM, Condition, ConditionEncoder, Denoiser
 from utils.flow.code import FlowCode
 from utils.flow.pictures import FlowPicture
+from utils.flow.way_back import move_along
 from utils.joint import check_share_arguments, draw_direction, draw_given
 from utils.svd.flow_validation import sample_options, start_flow_validation
 from utils.svd.training import (
@@ -36,7 +36,8 @@ from utils.svd.training import (
     add_condition_arguments,
     add_flow_arguments,
     check_condition_arguments,
-    draw_condition,
+    decode_flow,
+    draw_conditions,
     encode_clips,
     encode_flow,
     load_pipeline,
@@ -45,8 +46,14 @@ from utils.svd.training import (
 from utils.training import add_training_arguments, check_output_dir, fit
 from utils.training_arguments import positive_int
 
-MODES = {"joint": (True, True), "flow_to_video": (True, False), "video_to_flow": (False, True)}  # what is denoised
-SHARES = ("one_way_share", "clean_video_share", "clean_flow_share", "equal_noise_share")
+MODES = {  # of the validation: which sides are denoised
+    "joint": (True, True),
+    "flow_to_video": (True, False),
+    "video_to_flow": (False, True),
+    "flow_alone": (False, True),
+}
+DIRECTIONS = {"joint": "both", "video_to_flow": "y_reads_x"}  # otherwise the flow is not to read
+SHARES = ("one_way_share", "flow_alone_share", "clean_video_share", "clean_flow_share", "equal_noise_share")
 
 
 def main(argv=None) -> None:
@@ -96,10 +103,24 @@ def make_parser() -> argparse.ArgumentParser:
     add("--post", choices=POSTS, default="aligned", help="output projection of the joint attention (docs/patch.md)")
     add("--temporal", action="store_true", help="joint attention over time as well")
     add("--y_layers", choices=Y_LAYERS, default="all", help="layers of the flow's rows that have a LoRA of their own")
-    add("--one_way_share", type=float, default=0.4, help="batches in which one side is given and does not read")
+    add(
+        "--one_way_share", type=float, default=0.6, help="batches in which one side is read and does not read the other"
+    )
+    add(
+        "--flow_alone_share",
+        type=float,
+        default=0.6,
+        help="pairs of those batches whose flow does not read in which it is drawn from the image alone, and not given",
+    )
     add("--clean_video_share", type=float, default=0.2, help="pairs whose video is given, in the other batches")
     add("--clean_flow_share", type=float, default=0.2, help="pairs whose flow is given, likewise")
     add("--equal_noise_share", type=float, default=0.25, help="pairs with one noise level for both sides")
+    add(
+        "--moved_picture",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="tell a video whose flow is given the first image as that flow moves it, and not as it is",
+    )
     add_condition_arguments(parser.add_argument_group("noise and condition"))
     add_flow_clip_arguments(parser)
     add_training_arguments(parser)
@@ -109,10 +130,10 @@ def make_parser() -> argparse.ArgumentParser:
 def joint_loss(unet, unet_in_use, batch, encoder, edm, code, args):
     """||F - v||² of both sides, each with its own noise level; a given side has no error of its own."""
     clean = encode_sides(batch, encoder.vae, code)
-    B, F = len(clean) // 2, clean.shape[1]
-    condition = draw_condition(batch, F, encoder, args).repeat(2)
+    B = len(clean) // 2
     direction = draw_direction(args)
     sigma = torch.cat(draw_levels(B, direction, edm, args)).to(clean.device)
+    condition = tell_sides(batch, clean[B:], sigma[B:] == 0, encoder, code, args)
     patch.set_pairs(unet, [(i, B + i, args.adapter_name, 1.0, direction) for i in range(B)])
     error = Denoiser(unet_in_use, edm).loss(clean, torch.randn_like(clean), sigma, condition)
     learns = sigma > 0
@@ -127,21 +148,38 @@ def encode_sides(batch, vae, code) -> torch.Tensor:
     return torch.cat([encode_clips(batch, vae), code.scale.normalize(encode_flow(batch, vae))])
 
 
+def tell_sides(batch, y_0: torch.Tensor, flow_given: torch.Tensor, encoder, code, args) -> Condition:
+    """Of the videos, then of the flows: the first image, for a video whose flow is given as that flow moves it."""
+    moved = None
+    if args.moved_picture and flow_given.any():
+        moved = batch["image"][:, None].repeat(1, y_0.shape[1], 1, 1, 1)
+        flows = decode_flow(y_0[flow_given], encoder.vae, code)
+        moved[flow_given] = torch.stack(
+            [move_along(*clip) for clip in zip(batch["image"][flow_given], flows, strict=True)]
+        )
+    return Condition.join(draw_conditions(batch, y_0.shape[1], encoder, args, [moved, None]))
+
+
 def draw_levels(B: int, direction: str, edm: EDM, args) -> tuple[torch.Tensor, torch.Tensor]:
     """sigma (B,) of both sides, independent but for some equal pairs; 0 where a side is given."""
     sigma_x, sigma_y = edm.draw_sigmas(2 * B).chunk(2)
     sigma_y = torch.where(torch.rand(B) < args.equal_noise_share, sigma_x, sigma_y)
     x_given, y_given = draw_given(B, direction, args.clean_video_share, args.clean_flow_share)
+    if direction == "x_reads_y":
+        y_given &= torch.rand(B) >= args.flow_alone_share
     return sigma_x.masked_fill(x_given, 0.0), sigma_y.masked_fill(y_given, 0.0)
 
 
 def make_validation(pipe, held_out: list[dict], edm, code, args):
-    """Errors jointly and of each side from the other, and pairs drawn jointly."""
+    """Errors jointly, of each side from the other, and of the flow alone; and pairs drawn as the pipeline does."""
     drawing = StableVideoDiffusionJointPipeline(**pipe.components)
-    drawing.register_flow_adapter(args.adapter_name, code, one_way=args.one_way_share > 0)
+    drawing.register_flow_adapter(FlowAdapter.from_training(args.adapter_name, code, vars(args)))
+    modes = dict(MODES)
+    if not drawing.flow_adapter.flow_alone:
+        modes.pop("flow_alone")
 
-    def errors(unet, clean, noise, sigma, condition):
-        direction = default_direction(*(sigma == 0).tolist()) if args.one_way_share else "both"
+    def errors(unet, mode, clean, noise, sigma, condition):
+        direction = DIRECTIONS.get(mode, "x_reads_y") if args.one_way_share else "both"
         patch.set_pairs(pipe.unet, [(0, 1, args.adapter_name, 1.0, direction)])
         found = Denoiser(unet, edm).loss(clean, noise, sigma, condition)
         patch.clear_pairs(pipe.unet)
@@ -151,7 +189,7 @@ def make_validation(pipe, held_out: list[dict], edm, code, args):
         out = drawing(sample["image"][None], **sample_options(sample, args), output_type="pt")
         return out.frames[0] * 2 - 1, out.flows[0]
 
-    options = {"code": code, "errors": errors, "draw": draw, "modes": MODES}
+    options = {"code": code, "errors": errors, "draw": draw, "modes": modes, "moved_picture": args.moved_picture}
     return start_flow_validation(args, drawing, held_out, edm, **options)
 
 

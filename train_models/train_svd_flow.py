@@ -98,7 +98,7 @@ def make_validation(pipe, held_out: list[dict], edm, code, args):
     """Errors of the flow, and flow drawn without guidance."""
     drawing = StableVideoDiffusionEDMPipeline(**pipe.components)
 
-    def errors(unet, clean, noise, sigma, condition):
+    def errors(unet, mode, clean, noise, sigma, condition):
         return Denoiser(unet, edm).loss(clean, noise, sigma, condition)
 
     def draw(sample):

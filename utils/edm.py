@@ -92,7 +92,12 @@ class Condition:
 
     def repeat(self, times: int) -> "Condition":
         """The same for each of several sides, whose rows follow one another."""
-        return Condition(*(torch.cat([value] * times) for value in self._tensors))
+        return Condition.join([self] * times)
+
+    @classmethod
+    def join(cls, conditions: Sequence["Condition"]) -> "Condition":
+        """The samples of one after those of another."""
+        return cls(*(torch.cat(values) for values in zip(*(one._tensors for one in conditions), strict=True)))
 
     def take(self, rows: Sequence[int]) -> "Condition":
         """Those of some samples, in this order."""

@@ -6,7 +6,7 @@ import torch
 import patch
 from pipelines import pipeline_stable_video_diffusion_joint as module
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
-from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
+from pipelines.pipeline_stable_video_diffusion_joint import FlowAdapter, StableVideoDiffusionJointPipeline
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.flow.code import FlowCode
 from utils.joint import LatentScale
@@ -37,7 +37,7 @@ def make_pipe(trained=True, temporal=False):
             for parameter in patch.joint_parameters(pipe.unet, "flow"):
                 parameter.normal_(std=0.3)
     pipe.unet.requires_grad_(False)
-    pipe.register_flow_adapter("flow", CODE)
+    pipe.register_flow_adapter(FlowAdapter("flow", CODE))
     return pipe
 
 
@@ -140,8 +140,78 @@ def test_a_given_side_reads_the_other_only_if_the_adapter_was_never_trained_with
     one_way, both = (draw(pipe, direction=direction, **known).frames for direction in ("x_reads_y", "both"))
     assert not torch.allclose(one_way, both, atol=1e-3)
     assert torch.equal(draw(pipe, **known).frames, one_way)
-    pipe.register_flow_adapter("flow", CODE, one_way=False)
+    pipe.register_flow_adapter(FlowAdapter("flow", CODE, one_way=False))
     assert torch.equal(draw(pipe, **known).frames, both)
+
+
+@pytest.fixture
+def leading(pipe):
+    """A pipeline whose adapter says that it was trained to draw the flow first."""
+    pipe.register_flow_adapter(FlowAdapter("flow", CODE, flow_alone=True, moved_picture=True))
+    return pipe
+
+
+@pytest.mark.parametrize("known", [{}, {"flow": random_flow(), "flow_strength": 0.5}])
+def test_a_flow_drawn_first_is_then_given_to_the_video(leading, monkeypatch, known):
+    calls = []
+    denoise = module.StableVideoDiffusionJointPipeline.denoise_sides
+
+    def denoise_sides(self, inputs, sides, *options, **named):
+        calls.append((sides, denoise(self, inputs, sides, *options, **named)))
+        return calls[-1][1]
+
+    monkeypatch.setattr(module.StableVideoDiffusionJointPipeline, "denoise_sides", denoise_sides)
+    first = draw(leading, flow_first=True, **known)
+    (flow_starts, flow_ends), (video_starts, _) = calls
+    assert [side.given for side in flow_starts] == [True, False]
+    assert [side.given for side in video_starts] == [False, True]
+    assert torch.equal(video_starts[1].latents, flow_ends[1].latents)
+    assert not torch.allclose(first.flows, draw(leading, flow_first=False, **known).flows, atol=1e-2)
+    assert torch.equal(draw(leading, **known).flows, first.flows)
+
+
+def test_a_flow_drawn_first_knows_nothing_of_the_video(leading):
+    noise = torch.randn(2, B, F, 4, SIZE // 4, SIZE // 4, generator=torch.Generator().manual_seed(5))
+    one, other = (draw(leading, latents=n, flow_latents=noise[0]) for n in noise)
+    assert torch.equal(one.flows, other.flows)
+    assert not torch.allclose(one.frames, other.frames, atol=1e-3)
+
+
+def test_no_row_is_of_the_video_while_the_flow_is_drawn(leading):
+    rows = []
+    handle = leading.unet.register_forward_pre_hook(lambda unet, args: rows.append(len(args[0])))
+    draw(leading, num_inference_steps=3, max_guidance_scale=1.0)
+    handle.remove()
+    assert rows == [B] * 3 + [B] + [B] * 3  # the flow, once the given flow, the video
+
+
+def test_a_video_whose_flow_is_given_is_told_the_image_as_that_moves_it(leading, monkeypatch):
+    told = []
+    encode = module.StableVideoDiffusionJointPipeline.tell
+
+    def tell(self, *known):
+        told.append(known[-1])
+        return encode(self, *known)
+
+    monkeypatch.setattr(module.StableVideoDiffusionJointPipeline, "tell", tell)
+    flow = torch.zeros(B, F - 1, 2, SIZE, SIZE)
+    flow[:, :, 0] = 2.0  # to the right
+    draw(leading, flow=flow)
+    assert told[0] is None
+    image = random_image()
+    assert torch.allclose(told[1][:, 0], image)
+    assert torch.allclose(told[1][:, 2, :, :, 4:], image[..., :-4], atol=1e-4)
+    told.clear()
+    draw(leading, video=random_video())
+    assert told == [None]
+
+
+def test_flow_first_is_refused_where_it_cannot_be(pipe, leading):
+    with pytest.raises(ValueError, match="flow_alone_share"):
+        draw(leading, video=random_video(), video_strength=0.5, flow_first=True)
+    pipe.register_flow_adapter(FlowAdapter("flow", CODE))
+    with pytest.raises(ValueError, match="flow_alone_share"):
+        draw(pipe, flow_first=True)
 
 
 def test_the_model_is_without_pairs_afterwards(pipe):

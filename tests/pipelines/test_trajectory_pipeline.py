@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional
 
 import patch
-from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
+from pipelines.pipeline_stable_video_diffusion_joint import FLOW, FlowAdapter, StableVideoDiffusionJointPipeline
 from pipelines.pipeline_trajectory import StableVideoDiffusionTrajectoryPipeline
-from pipelines.steering import FLOW, GUIDANCES, FlowSteer, Guidance, equal_shares
+from pipelines.steering import GUIDANCES, FlowSteer, Guidance, equal_shares
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.flow.code import FlowCode
 from utils.joint import LatentScale
@@ -28,7 +28,7 @@ def pipe():
         for parameter in patch.joint_parameters(pipe.unet, "flow"):
             parameter.normal_(std=0.1, generator=generator)
     pipe.unet.requires_grad_(False)
-    pipe.register_flow_adapter("flow", CODE)
+    pipe.register_flow_adapter(FlowAdapter("flow", CODE))
     return pipe
 
 
@@ -52,7 +52,7 @@ def draw_free(pipe):
     """Without tracks, from the same noise."""
     plain = StableVideoDiffusionJointPipeline(**pipe.components)
     plain.set_progress_bar_config(disable=True)
-    plain.register_flow_adapter("flow", CODE)
+    plain.register_flow_adapter(FlowAdapter("flow", CODE))
     generator = torch.Generator().manual_seed(3)
     return plain(random_images(), num_inference_steps=3, output_type="pt", generator=generator)
 

@@ -169,7 +169,7 @@ def test_flow_is_learned_at_the_scale_that_the_code_states(script):
 def test_validation_counts_the_sides_that_are_denoised_and_gives_the_others_level_0(clips, tmp_path):
     told = []
 
-    def errors(unet, clean, noise, sigma, condition):
+    def errors(unet, mode, clean, noise, sigma, condition):
         told.append((sigma > 0).tolist())
         return torch.tensor([1.0, 3.0])
 
@@ -178,8 +178,10 @@ def test_validation_counts_the_sides_that_are_denoised_and_gives_the_others_leve
     samples = [{name: value[0] for name, value in batch.items()}]
     options = {"code": FlowCode(), "errors": errors, "draw": None, "modes": train_flow_video.MODES}
     losses = FlowValidation(pipe, samples, EDM(), tmp_path, 0, **options).losses(pipe.unet)
-    assert losses == pytest.approx({"loss": 2.0, "joint": 2.0, "flow_to_video": 1.0, "video_to_flow": 3.0})
-    assert told[:3] == [[True, True], [True, False], [False, True]]
+    assert losses == pytest.approx(
+        {"loss": 2.25, "joint": 2.0, "flow_to_video": 1.0, "video_to_flow": 3.0, "flow_alone": 3.0}
+    )
+    assert told[:4] == [[True, True], [True, False], [False, True], [False, True]]
 
 
 def test_with_one_direction_the_side_that_is_read_is_given():
@@ -191,11 +193,43 @@ def test_with_one_direction_the_side_that_is_read_is_given():
     assert unet.output.grad.split(B)[given].abs().max() == 0
 
 
-def test_both_sides_are_told_the_same_image():
-    unet, *_ = joint_step("--conditioning_dropout_prob", 0.5)
-    video, flow = unet.inputs[:, :, 4:].split(B)
-    assert torch.equal(video, flow)
+def test_in_a_share_of_the_batches_in_which_it_does_not_read_the_flow_is_learned_alone():
+    torch.manual_seed(0)
+    args = arguments(train_flow_video, "--flow_alone_share", 0.25)
+    x, y = train_flow_video.draw_levels(4000, "x_reads_y", EDM(), args)
+    assert (x > 0).all()
+    assert float((y > 0).float().mean()) == pytest.approx(0.25, abs=0.03)
+    x, y = train_flow_video.draw_levels(4000, "y_reads_x", EDM(), args)
+    assert (x == 0).all()
+    assert (y > 0).all()
+
+
+def told_pictures(*flags):
+    """What the videos and the flows of one batch are told beside their frames, (B, F, C, h, w) each, and which flows are given."""
+    unet, *_ = joint_step("--one_way_share", 0, "--clean_video_share", 0, "--clean_flow_share", 0.5, *flags)
+    given = unet.timestep.split(B)[1] < EDM().timestep(torch.tensor(0.003))
+    assert 0 < given.sum() < B
     assert torch.equal(*unet.embeddings.split(B))
+    return *unet.inputs[:, :, 4:].split(B), given
+
+
+def test_both_sides_are_told_the_same_image_but_where_the_flow_moves_it():
+    video, flow, given = told_pictures("--conditioning_dropout_prob", 0)
+    assert torch.equal(video[~given], flow[~given])
+    assert torch.allclose(video[given][:, 0], flow[given][:, 0], atol=1e-5)
+    assert ((video[given] - flow[given])[:, 1:].abs().flatten(1).amax(dim=1) > 0.01).all()
+
+
+def test_without_moved_pictures_both_sides_are_told_the_same():
+    video, flow, _ = told_pictures("--no-moved_picture")
+    assert torch.equal(video, flow)
+
+
+def test_both_sides_lose_the_image_together():
+    video, flow, _ = told_pictures("--conditioning_dropout_prob", 0.5)
+    lost = [side.flatten(1).abs().amax(dim=1) == 0 for side in (video, flow)]
+    assert torch.equal(*lost)
+    assert 0 < lost[0].sum() < B
 
 
 def test_noise_levels_come_in_the_shares_asked_for():
@@ -343,7 +377,7 @@ def test_a_run_with_a_cache_validates_on_clips_held_out(script, base, clips, tmp
     assert Image.open(tmp_path / "out/validation/000002_samples.png").size == (F * SIZE, rows * SIZE)
     if script is train_flow_video:
         means = [log[0][name] for name in train_flow_video.MODES]
-        assert log[0]["loss"] == pytest.approx(sum(means) / 3, rel=1e-4)
+        assert log[0]["loss"] == pytest.approx(sum(means) / 4, rel=1e-4)
 
 
 def test_clips_held_out_are_not_trained_on(base, clips, tmp_path):

@@ -49,10 +49,7 @@ class ControlValidation(Validation):
     def _errors(self, unet, sample: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
         x_0 = self._encode(sample["pixel_values"])[None]
         control = control_of(sample).to(x_0)
-        state = generator.get_state()
-        plain = self._condition(sample, generator)
-        generator.set_state(state)
-        moved = self._condition(sample, generator, pictures_of(sample))
+        plain, moved = self._conditions(sample, generator, None, pictures_of(sample))
         found = {"loss": [], "base": []}
         for sigma in self._levels():
             noise = torch.randn(x_0.shape, generator=generator).to(x_0)

@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from utils.checkpoints import find_checkpoint
-from utils.edm import EDM, ENCODED_TOGETHER
+from utils.edm import EDM, ENCODED_TOGETHER, Condition
 from utils.flow.code import FlowCode
 from utils.flow.pictures import color_flow
+from utils.flow.way_back import move_along
 from utils.processes import process_state
 from utils.svd.validation import Validation
 from utils.video import contact_sheet, to_frames
@@ -27,10 +28,11 @@ class FlowValidation(Validation):
         pipe, edm, folder, seed: As of `Validation`.
         samples: Of `FlowClips`, with pictures.
         code: Of the training, with its scale.
-        errors: (unet, clean, noise, sigma, condition) -> squared errors of v (S,), of clean latents (S, F, C, h, w) of one clip; S is
-            1, the flow, or 2, video and flow. sigma (S,) is 0 for a side that is given.
+        errors: (unet, mode, clean, noise, sigma, condition) -> squared errors of v (S,), of clean latents (S, F, C, h, w) of one
+            clip; S is 1, the flow, or 2, video and flow. sigma (S,) is 0 for a side that is given.
         draw: From a sample to a video (F, 3, H, W) in [-1, 1], or None, and flow (F - 1, 2, H, W) in pixels.
         modes: By name which of the sides are denoised; the others are given.
+        moved_picture: Whether a video whose flow is given is told the image as that flow moves it.
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class FlowValidation(Validation):
         errors: Callable,
         draw: Draw,
         modes: dict[str, tuple[bool, ...]],
+        moved_picture: bool = False,
     ):
         super().__init__(pipe, samples, edm, folder, seed=seed)
         self.code, self.errors, self.draw, self.modes = code, errors, draw, modes
+        self.moved_picture = moved_picture
 
     def __call__(self, unet: torch.nn.Module, step: int) -> dict[str, Image.Image]:
         """Log the losses, and return a sheet: for each clip rows of frames and of flow, truth above what is drawn."""
@@ -57,16 +61,26 @@ class FlowValidation(Validation):
 
     def _errors(self, unet, sample: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
         clean = self._sides(sample)
-        condition = self._condition(sample, generator).repeat(len(clean))
+        conditions = self._told(sample, generator)
         found = {mode: [] for mode in self.modes}
         for sigma in self._levels():
             noise = torch.randn(clean.shape, generator=generator).to(clean)
             for mode, denoised in self.modes.items():
                 learns = torch.tensor(denoised, device=clean.device)
-                errors = self.errors(unet, clean, noise, sigma.to(clean) * learns, condition)
+                condition = conditions[denoised]
+                errors = self.errors(unet, mode, clean, noise, sigma.to(clean) * learns, condition)
                 found[mode].append(errors[learns].mean())
         means = {mode: torch.stack(errors).mean() for mode, errors in found.items()}
         return {"loss": torch.stack(list(means.values())).mean()} | (means if len(means) > 1 else {})
+
+    def _told(self, sample: dict, generator: torch.Generator) -> dict[tuple[bool, ...], Condition]:
+        """The conditions of the sides, by which of these are denoised."""
+        pictures = None
+        if self.moved_picture:
+            pictures = move_along(sample["image"], self.code.to_flow(sample["flow_pixel_values"]))[None]
+        plain, moved = self._conditions(sample, generator, None, pictures)
+        own = {denoised: plain if denoised[-1] else moved for denoised in self.modes.values()}
+        return {denoised: Condition.join([video, plain][-len(denoised) :]) for denoised, video in own.items()}
 
     def _sides(self, sample: dict) -> torch.Tensor:
         """Clean latents (S, F, C, h, w), the flow last."""

@@ -1,9 +1,12 @@
 """What all trainings on Stable Video Diffusion share: the base, what the network is told, latents of clips."""
 
+from collections.abc import Sequence
+
 import torch
 from diffusers import StableVideoDiffusionPipeline
 
 from utils.edm import ENCODED_TOGETHER, Condition, ConditionEncoder, draw_noise_aug_strengths
+from utils.flow.code import FlowCode
 from utils.motion_helper import MotionBuckets
 from utils.pretrained import loading
 
@@ -50,10 +53,19 @@ def draw_condition(
     batch: dict, num_frames: int, encoder: ConditionEncoder, args, frames: torch.Tensor | None = None
 ) -> Condition:
     """What the network is told of a batch, with noise on the image, and without the image for some samples; frames as of the encoder."""
+    return draw_conditions(batch, num_frames, encoder, args, [frames])[0]
+
+
+def draw_conditions(
+    batch: dict, num_frames: int, encoder: ConditionEncoder, args, told: Sequence[torch.Tensor | None]
+) -> list[Condition]:
+    """`draw_condition` for each of several frames, with the same noise on all, and without the image for the same samples."""
     B = len(batch["image"])
     strengths = draw_noise_aug_strengths(B, args.noise_aug_mean, args.noise_aug_std)
-    condition = encoder(batch["image"], num_frames, batch["fps"], batch["motion_bucket_id"], strengths, frames=frames)
-    return condition.drop(torch.rand(B) < args.conditioning_dropout_prob)
+    noise = torch.randn_like(batch["image"])
+    dropped = torch.rand(B) < args.conditioning_dropout_prob
+    known = batch["image"], num_frames, batch["fps"], batch["motion_bucket_id"], strengths, noise
+    return [encoder(*known, frames=frames).drop(dropped) for frames in told]
 
 
 @torch.no_grad()
@@ -78,6 +90,14 @@ def encode_flow(batch, vae) -> torch.Tensor:
     if "flow_latents" in batch:
         return batch["flow_latents"].float() * vae.config.scaling_factor
     return encode_frames(batch["flow_pixel_values"], vae)
+
+
+@torch.no_grad()
+def decode_flow(y_0: torch.Tensor, vae, code: FlowCode) -> torch.Tensor:
+    """Flow (B, F - 1, 2, H, W), pixels, of clean latents (B, F, C, h, w) as they are denoised."""
+    latents = code.scale.denormalize(y_0).flatten(0, 1) / vae.config.scaling_factor
+    pictures = vae.decode(latents.to(vae.dtype), num_frames=y_0.shape[1]).sample.float()
+    return code.to_flow(pictures.unflatten(0, y_0.shape[:2]))
 
 
 def read_buckets(args) -> MotionBuckets:

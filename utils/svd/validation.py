@@ -87,12 +87,16 @@ class Validation:
         parts = [encoder.encode_latents(part.to(vae.device)) for part in frames.split(ENCODED_TOGETHER)]
         return torch.cat(parts).float() * vae.config.scaling_factor
 
-    def _condition(self, sample: dict, generator: torch.Generator, frames: torch.Tensor | None = None) -> Condition:
+    def _condition(self, sample: dict, generator: torch.Generator) -> Condition:
+        return self._conditions(sample, generator, None)[0]
+
+    def _conditions(self, sample: dict, generator: torch.Generator, *told: torch.Tensor | None) -> list[Condition]:
+        """For each of several pictures (1, F, 3, H, W), or None for the image alone, with the same noise."""
         image = sample["image"][None].to(self.pipe.vae.device)
         noise = torch.randn(image.shape, generator=generator).to(image)
-        told = sample["fps"], sample["motion_bucket_id"], NOISE_AUG_STRENGTH
-        frames = None if frames is None else frames.to(image)
-        return self._encoder()(image, len(sample["pixel_values"]), *told, noise, frames)
+        numbers = sample["fps"], sample["motion_bucket_id"], NOISE_AUG_STRENGTH
+        known = image, len(sample["pixel_values"]), *numbers, noise
+        return [self._encoder()(*known, None if frames is None else frames.to(image)) for frames in told]
 
     def _encoder(self) -> ConditionEncoder:
         return ConditionEncoder(self.pipe.vae, self.pipe.image_encoder, self.pipe.feature_extractor)
