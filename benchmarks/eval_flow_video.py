@@ -29,8 +29,8 @@ from utils.svd.lora import lora_file
 from utils.training_arguments import positive_float, positive_int
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-TASKS = ("truth", "other", "autoencoder", "joint", "flow_to_video", "video_to_flow", "svd_flow", "sweep")
-OF_ADAPTER = {"autoencoder", "joint", "flow_to_video", "video_to_flow", "sweep"}
+TASKS = ("truth", "other", "autoencoder", "joint", "flow_first", "flow_to_video", "video_to_flow", "svd_flow", "sweep")
+OF_ADAPTER = {"autoencoder", "joint", "flow_first", "flow_to_video", "video_to_flow", "sweep"}
 UNSETTLED = ("tasks", "device", "output_dir", "cache_dir", "overwrite", "config")  # decide no result
 
 

@@ -22,12 +22,13 @@ from benchmarks.svd_report import table_lines
 from benchmarks.svd_tasks import model_files
 from benchmarks.trajectory_methods import METHODS, DragBench
 from benchmarks.trajectory_score import summarize
+from pipelines.pipeline_trajectory import INTERPOLATIONS
 from pipelines.steering import GUIDANCES, Guidance
 from utils.arguments import parse_args, run_script
 from utils.motion_helper import buckets_file
 from utils.pretrained import check_device
 from utils.scenes import UNSEEN, check_unseen
-from utils.tracks import way_back
+from utils.tracks import guess, way_back
 from utils.training_arguments import positive_float, positive_int
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -36,7 +37,7 @@ OF_BASE = ("fps", "seed", "dtype", "model_hash")
 OF_SAMPLING = (
     *OF_BASE, "num_inference_steps", "min_guidance_scale", "max_guidance_scale", "noise_aug_strength",
 )  # fmt: skip
-OF_FLOW = (*OF_SAMPLING, "adapter_hash", "reach", "joint_guidance_scale")
+OF_FLOW = (*OF_SAMPLING, "adapter_hash", "reach", "joint_guidance_scale", "flow_first")
 DECIDES = {  # what a method's videos depend on
     "truth": (),
     "autoencoder": OF_BASE,
@@ -44,7 +45,7 @@ DECIDES = {  # what a method's videos depend on
     "none": OF_SAMPLING,
     "warp": ("reach",),
     "moved": ("guess_hash",),
-    "coarse": (*OF_FLOW, "flow_strength"),
+    "coarse": (*OF_FLOW, "flow_strength", "interpolation", "guess_hash"),
     "guided": (*OF_FLOW, "guidance", "guidance_strength", "guidance_steps", "guidance_iterations"),
     "controlnet": (*OF_SAMPLING, "controlnet_hash", "conditioning_scale", "guess_hash"),
 }
@@ -72,6 +73,8 @@ def parser() -> argparse.ArgumentParser:
     add("--joint_guidance_scale", type=float, default=0.0, help="of coarse and guided")
     add("--reach", type=positive_float, help="of warp, coarse and guided: pixels; by default 1/8 of the side")
     add("--flow_strength", type=float, default=0.6, help="of coarse")
+    add("--interpolation", choices=INTERPOLATIONS, default="edge_aware", help="of coarse")
+    add("--flow_first", action=argparse.BooleanOptionalAction, help="of coarse and guided: by default if trained to")
     add("--guidance", choices=GUIDANCES, default=guidance.kind, help="of guided")
     add("--guidance_strength", type=float, default=guidance.strength, help="of guided")
     add("--guidance_steps", type=float, default=guidance.steps, help="of guided")
@@ -136,7 +139,7 @@ def weight_hashes(args) -> dict[str, str]:
         "model_hash": digest([*model_files(args.model_dir), *filter(Path.is_file, [buckets_file(args.model_dir)])]),
         "adapter_hash": digest(files_of(args.adapter)),
         "controlnet_hash": digest(files_of(args.controlnet)),
-        "guess_hash": digest([Path(way_back.__file__)]),
+        "guess_hash": digest([Path(way_back.__file__), Path(guess.__file__)]),
     }
 
 

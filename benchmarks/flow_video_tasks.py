@@ -183,8 +183,14 @@ def autoencoder(bench: FlowBench, indices: range) -> Chunk:
 
 
 def joint(bench: FlowBench, indices: range) -> Chunk:
-    """Video and flow from the first frame."""
-    videos, flows = bench.draw_pairs(list(indices), bench.args.joint_guidance_scale)
+    """Video and flow from the first frame, both at once."""
+    videos, flows = bench.draw_pairs(list(indices), bench.args.joint_guidance_scale, flow_first=False)
+    return bench.judge(list(indices), flows, videos)
+
+
+def flow_first(bench: FlowBench, indices: range) -> Chunk:
+    """Video and flow from the first frame: the flow, and then the video that it is given for."""
+    videos, flows = bench.draw_pairs(list(indices), bench.args.joint_guidance_scale, flow_first=True)
     return bench.judge(list(indices), flows, videos)
 
 
@@ -213,7 +219,7 @@ def sweep(bench: FlowBench, indices: range) -> Chunk:
     rows, columns = [], []
     for i in indices:
         scene, scale = i // len(tried), tried[i % len(tried)]
-        videos, flows = bench.draw_pairs([scene], scale)
+        videos, flows = bench.draw_pairs([scene], scale, flow_first=False)
         rows.append(bench.measure([scene], flows, videos)[0] | {"scene": scene, "scale": scale})
         columns += bench.show([scene], flows, videos)
     return rows, columns

@@ -125,7 +125,7 @@ def warp(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.Ten
 
 def moved(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.Tensor:
     """The pictures that the base is told by `controlnet`, as they are."""
-    from utils.tracks.control_map import track_pictures
+    from utils.tracks.guess import track_pictures
 
     return torch.stack([track_pictures(scene.tracks, scene.pixels[0]) for scene in scenes])
 
@@ -139,7 +139,8 @@ def guided(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.T
 
 
 def controlnet(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.Tensor:
-    from utils.tracks.control_map import track_control, track_pictures
+    from utils.tracks.control_map import track_control
+    from utils.tracks.guess import track_pictures
 
     images = torch.stack([scene.pixels[0] for scene in scenes])
     out = bench.controlnet_pipe(
@@ -167,7 +168,9 @@ def follow(bench: DragBench, indices: range, scenes: list[DragScene], method: st
         method,
         flow_strength=args.flow_strength,
         guidance=Guidance(args.guidance, args.guidance_strength, args.guidance_steps, args.guidance_iterations),
+        interpolation=args.interpolation,
         reach=args.reach,
+        flow_first=args.flow_first,
         joint_guidance_scale=args.joint_guidance_scale,
         **bench.options(indices, scenes),
     )

@@ -3,7 +3,7 @@
     coarse    tracks -> dense flow by interpolation -> the flow starts from a partly noised version of it
     guided    the flow starts from noise and is led to the tracks at every step, where they say something and nowhere else
 
-In both the video is drawn together with the flow, which may bend what it was told to what a video can be.
+In both the video is drawn with the flow or after it, as `StableVideoDiffusionJointPipeline` does.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,10 @@ from pipelines.pipeline_stable_video_diffusion import Images
 from pipelines.pipeline_stable_video_diffusion_joint import FlowVideoOutput, StableVideoDiffusionJointPipeline
 from pipelines.steering import FlowSteer, Guidance
 from utils.tracks import Tracks, dense_flow, known_flow, point_discs
+from utils.tracks.guess import track_flow
 
 METHODS = ("coarse", "guided")
+INTERPOLATIONS = ("edge_aware", "distance")
 
 
 class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
@@ -33,6 +35,7 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
         tracks: Tracks | Sequence[Tracks],
         method: str = "coarse",
         flow_strength: float = 0.6,
+        interpolation: str = "edge_aware",
         guidance: Guidance | None = None,
         reach: float | None = None,
         radius: float | None = None,
@@ -46,8 +49,10 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
             method: "coarse" or "guided".
             flow_strength: Of "coarse": share of the steps that the flow takes. 0 gives the guess, which is then run once and
                 cached, 1 forgets it.
+            interpolation: Of "coarse": what a point lies on moves as a whole ("edge_aware", `utils/tracks/way_back.py`), or its
+                motion falls off with the distance alone ("distance", `dense_flow`).
             guidance: Of "guided"; by default `Guidance()`.
-            reach: Of "coarse", and of what a camera's move says nothing of: pixels over which a track's motion falls off.
+            reach: Of "distance", and of what a camera's move says nothing of: pixels over which a track's motion falls off.
             radius: Of the disc around a point, in pixels, in which its motion is known.
             sampling: Further arguments of `StableVideoDiffusionJointPipeline`, for a video that is drawn from noise.
 
@@ -56,12 +61,14 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
         """
         if method not in METHODS:
             raise ValueError(f"method={method!r} is unknown: choose one of {', '.join(METHODS)}.")
+        if interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation={interpolation!r} is unknown: choose one of {', '.join(INTERPOLATIONS)}.")
         if sampling.get("video") is not None:
             raise ValueError("A video that follows tracks is drawn from noise: leave video out.")
         self.check_adapter()
         tracks = self.check_tracks(image, tracks)
         if method == "coarse":
-            flow = torch.stack([dense_flow(one, reach, radius) for one in tracks])
+            flow = self.guess_flow(image, tracks, interpolation, reach, radius)
             self.check_speed(flow)
             return super().__call__(image, flow=flow, flow_strength=flow_strength, **sampling)
         flow, known = (
@@ -72,6 +79,13 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
         device = self._execution_device
         steer = FlowSteer(self, flow.to(device), known.to(device), guidance or Guidance(), discs.to(device))
         return super().__call__(image, num_frames=tracks[0].num_frames, steer=steer, **sampling)
+
+    def guess_flow(self, image: Images, tracks: list[Tracks], interpolation: str, reach, radius) -> torch.Tensor:
+        """Dense flow (B, F - 1, 2, H, W) in pixels."""
+        if interpolation == "distance":
+            return torch.stack([dense_flow(one, reach, radius) for one in tracks])
+        pixels = self.check_pixels(image).cpu()
+        return torch.stack([track_flow(*known, reach, radius) for known in zip(tracks, pixels, strict=True)])
 
     def check_tracks(self, image: Images, tracks: Tracks | Sequence[Tracks]) -> list[Tracks]:
         """Those of each picture, of its size and of one length."""

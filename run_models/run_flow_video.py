@@ -57,6 +57,11 @@ def make_parser() -> argparse.ArgumentParser:
     add_sampling_arguments(group)
     add = group.add_argument
     add("--flow_strength", type=float, default=0.6, help="of the mode coarse: share of the steps that the flow takes")
+    add(
+        "--flow_first",
+        action=argparse.BooleanOptionalAction,
+        help="of the modes joint and coarse: draw the flow and then its video, not both at once; by default if the adapter was trained to",
+    )
     add("--joint_guidance_scale", type=float, default=0.0, help="how much more the sides heed each other; 0 is off")
     add("--seed", type=int, default=0)
     add("--num_frames", type=positive_int, help="by default the model's, or those of --input_flow")
@@ -75,7 +80,11 @@ def main(argv=None) -> list[Path]:
     check_size(args, pipe)
     pixels, known = read_known(args, pipe, flow)
     options = sampling_options(args, args.seed) | {"joint_guidance_scale": args.joint_guidance_scale}
-    options |= {"num_frames": args.num_frames, "decode_chunk_size": args.decode_chunk_size}
+    options |= {
+        "flow_first": args.flow_first,
+        "num_frames": args.num_frames,
+        "decode_chunk_size": args.decode_chunk_size,
+    }
     out = pipe(pixels[None], **known, **options, output_type="pt")
     files = write_results(Path(args.output_dir), out.frames[0] * 2 - 1, out.flows[0], pixels, args.fps)
     print(f"Written: video.mp4, pair.mp4 and {len(out.flows[0])} flows in {args.output_dir}")
@@ -92,6 +101,8 @@ def check(args) -> None:
     if args.mode != "joint" and (args.height or args.width):
         known = MODES[args.mode][-1]
         raise ValueError(f"--mode {args.mode} draws at the size of --{known}: leave --height and --width out.")
+    if args.flow_first is not None and args.mode not in ("joint", "coarse"):
+        raise ValueError(f"--flow_first is of the modes joint and coarse; in {args.mode} one side is given.")
     if args.mode == "coarse" and not 0 < args.flow_strength <= 1:
         raise ValueError(f"--flow_strength {args.flow_strength} is not in 0 to 1; for 0 take --mode flow_to_video.")
     if args.input_image:

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
+from pipelines.pipeline_trajectory import INTERPOLATIONS, StableVideoDiffusionTrajectoryPipeline
 from pipelines.pipeline_trajectory import METHODS as JOINT_METHODS
-from pipelines.pipeline_trajectory import StableVideoDiffusionTrajectoryPipeline
 from pipelines.steering import GUIDANCES, Guidance
 from pipelines.video_inputs import (
     add_sampling_arguments,
@@ -33,14 +33,17 @@ from utils.metrics.trajectory import follow_flow
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
 from utils.tracks import Tracks
-from utils.tracks.control_map import track_control, track_pictures
+from utils.tracks.control_map import track_control
 from utils.tracks.drawing import track_sheet
 from utils.tracks.files import LAYOUTS, read_track_file
+from utils.tracks.guess import track_pictures
 from utils.training_arguments import positive_float, positive_int
 from utils.video import write_video
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 READ_BY = {  # options that not every method reads
+    "interpolation": ("coarse",),
+    "flow_first": ("coarse", "guided"),
     "reach": ("coarse", "guided"),
     "radius": ("coarse", "guided"),
     "joint_guidance_scale": ("coarse", "guided"),
@@ -99,6 +102,17 @@ def add_file_arguments(group) -> None:
 def add_track_arguments(group) -> None:
     add, guidance = group.add_argument, Guidance()
     add("--method", choices=METHODS, default="controlnet")
+    add(
+        "--interpolation",
+        choices=INTERPOLATIONS,
+        default="edge_aware",
+        help="of coarse: whether what looks alike around a point moves with it, or all that is near",
+    )
+    add(
+        "--flow_first",
+        action=argparse.BooleanOptionalAction,
+        help="of coarse and guided: draw the flow and then its video, not both at once; by default if the adapter was trained to",
+    )
     add(
         "--reach",
         type=positive_float,
@@ -161,8 +175,9 @@ def draw(args, pipe, image: torch.Tensor, tracks: Tracks, guidance: Guidance) ->
         video = pipe(image, **{name: value[None] for name, value in told.items()}, **options).frames[0] * 2 - 1
         scale = max(1.0, FOR_DIS / min(video.shape[-2:]))
         return video, estimate_flow(video, inference_size=tuple(round(scale * side) for side in video.shape[-2:]))
-    options |= {"joint_guidance_scale": args.joint_guidance_scale, "reach": args.reach, "radius": args.radius}
-    out = pipe(image, tracks, args.method, args.flow_strength, guidance, **options)
+    names = ("interpolation", "reach", "radius", "joint_guidance_scale", "flow_first")
+    options |= {name: getattr(args, name) for name in names}
+    out = pipe(image, tracks, args.method, args.flow_strength, guidance=guidance, **options)
     return out.frames[0] * 2 - 1, out.flows[0]
 
 

@@ -1,8 +1,7 @@
 """Where in the first picture the pixels of later frames come from, by the flow from each frame to the next.
 
-Flow k lies on the pixels of frame k, so that each pixel of a frame knows how it moves on. In smooth motion it came the same way: what it
-shows in the frame before is looked for there. A place from which something else moved was covered then; it shows what is seen nearest to it
-that moves as it does.
+Every pixel is carried to the next frame by its flow. Where several arrive, the one moved on whose flow is most like that of the place, for flow
+k lies on the pixels of frame k. Where none arrives, something was uncovered: it shows what is seen nearest to it that moves as it does.
 """
 
 import cv2
@@ -11,10 +10,11 @@ import torch
 
 from utils.flow.warp import warp
 
+NEAR = 0.8  # pixels from a place at which one arrives there; where things grow they arrive that far apart
+UNLIKE = 0.3  # pixels of distance that a pixel of difference in flow counts as, between those that arrive
+ALIKE = 8.0  # likewise, where uncovered places are filled
+EDGE = 0.5  # pixels by which flows of neighbours differ at an edge
 ONE_KD_TREE = 4  # FLANN's name of the exact search
-ROUNDS = 4  # of looking for the place in the frame before
-SHARE, CONSTANT = 0.4, 0.25  # flows of one thing in two frames differ by this share of the longer, plus pixels
-ALIKE = 8.0  # pixels of distance that a pixel of difference in flow counts as, where covered places are filled
 
 
 def move_along(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
@@ -28,50 +28,59 @@ def flow_way_back(flow: torch.Tensor) -> torch.Tensor:
 
     flow: (F - 1, 2, H, W), flow k on the pixels of frame k, to frame k + 1.
     """
-    steps = flow.detach().float().cpu().movedim(1, -1).numpy()
-    H, W = steps.shape[1:3]
+    steps = list(flow.detach().float().cpu().movedim(1, -1).numpy())
+    H, W = steps[0].shape[:2]
     grid = np.stack(np.meshgrid(np.arange(W), np.arange(H)), axis=-1).astype(np.float32)
+    first_edges = _edges(steps[0])
     ways = [np.zeros_like(grid)]
     for step, next_step in zip(steps, [*steps[1:], _carry_on(steps[-1], grid)], strict=True):
-        back, seen = _step_back(step, next_step, grid)
-        way = back + _look_up(ways[-1], grid + back)
-        ways.append(_fill(way, seen, next_step, grid))
+        source, seen = _arrivals(step, next_step, grid)
+        way = (ways[-1] - step).reshape(-1, 2)[source]
+        edges = _edges(next_step)
+        seen &= edges | ~_look_up(first_edges, grid + way)  # the pixels of an edge are of two colours, and stay at one
+        ways.append(_fill(way, seen, seen & ~edges, next_step, grid))
     return torch.from_numpy(np.stack(ways)).movedim(-1, 1)
 
 
-def _step_back(step: np.ndarray, next_step: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The way (H, W, 2) to the frame before, and whether the pixel was seen there (H, W)."""
-    back = -next_step
-    for _ in range(ROUNDS):
-        there = _look_up(step, grid + back)
-        same = _same(there, next_step)
-        back = np.where(same[..., None], -there, back)
-    H, W = same.shape
-    inside = ((grid + back > -1) & (grid + back < [W, H])).all(axis=-1)
-    return back, same & inside
+def _arrivals(step: np.ndarray, next_step: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The number of the pixel that arrives at each place, int (H, W), and where there is one, bool (H, W)."""
+    H, W = step.shape[:2]
+    landing, moved = (grid + step).reshape(-1, 2), step.reshape(-1, 2)
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+    places = np.floor(landing).astype(int)[:, None] + corners  # (H W, 4, 2)
+    squares = np.square(places - landing[:, None]).sum(axis=-1)
+    near = (squares <= NEAR**2) & ((places >= 0) & (places < [W, H])).all(axis=-1)
+    pixel, corner = near.nonzero()
+    x, y = places[pixel, corner].T
+    unlike = np.square(moved[pixel] - next_step[y, x]).sum(axis=-1)
+    order = np.argsort(squares[near] + UNLIKE**2 * unlike)[::-1]  # the best is written last
+    source, seen = np.zeros((H, W), int), np.zeros((H, W), bool)
+    source[y[order], x[order]] = pixel[order]
+    seen[y, x] = True
+    return source, seen
 
 
-def _same(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Whether two flows (H, W, 2) may be of one thing."""
-    longer = np.maximum(np.linalg.norm(first, axis=-1), np.linalg.norm(second, axis=-1))
-    return np.linalg.norm(first - second, axis=-1) <= SHARE * longer + CONSTANT
+def _edges(step: np.ndarray) -> np.ndarray:
+    """Pixels (H, W) beside others that move in another way."""
+    kernel = np.ones((3, 3), np.uint8)
+    return (cv2.dilate(step, kernel) - cv2.erode(step, kernel)).max(axis=-1) > EDGE
 
 
 def _look_up(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Values (H, W, 2) at the pixels nearest to places (H, W, 2): those between two things belong to one of them."""
-    H, W = values.shape[:2]
+    """Values (H, W) at the pixels nearest to places (H, W, 2)."""
+    H, W = values.shape
     x, y = np.rint(places).astype(int).clip(0, [W - 1, H - 1]).transpose(2, 0, 1)
     return values[y, x]
 
 
-def _fill(way: np.ndarray, seen: np.ndarray, step: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """The way, where a pixel was not seen before by that of the nearest one that was and moves as it does."""
-    if seen.all() or not seen.any():
+def _fill(way: np.ndarray, seen: np.ndarray, sources: np.ndarray, step: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """The way, where a pixel was not seen before by that of the nearest source that moves as it does."""
+    if seen.all() or not sources.any():
         return way
     features = np.concatenate([grid, ALIKE * step], axis=-1)
-    nearest = _nearest(features[seen], features[~seen], 1)[:, 0]
+    nearest = _nearest(features[sources], features[~seen], 1)[:, 0]
     filled = way.copy()
-    filled[~seen] = (grid + way)[seen][nearest] - grid[~seen]
+    filled[~seen] = (grid + way)[sources][nearest] - grid[~seen]
     return filled
 
 
@@ -85,19 +94,12 @@ def _carry_on(step: np.ndarray, grid: np.ndarray) -> np.ndarray:
     carried, known = np.zeros_like(step), np.zeros((H, W), bool)
     carried[y, x] = step.reshape(-1, 2)[order][inside]
     known[y, x] = True
-    return _fill_flow(carried, known, grid)
-
-
-def _fill_flow(flow: np.ndarray, known: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Flow (H, W, 2), where it is not known that of the slowest of the nearest pixels: what was covered is behind."""
     if known.all() or not known.any():
-        return flow
-    nearest = _nearest(grid[known], grid[~known], min(8, int(known.sum())))
-    around = flow[known][nearest]  # (M, count, 2)
-    slowest = np.linalg.norm(around, axis=-1).argmin(axis=1)
-    filled = flow.copy()
-    filled[~known] = around[np.arange(len(around)), slowest]
-    return filled
+        return carried
+    around = carried[known][_nearest(grid[known], grid[~known], min(8, int(known.sum())))]  # (M, 8, 2)
+    slowest = np.linalg.norm(around, axis=-1).argmin(axis=1)  # what was covered is behind
+    carried[~known] = around[np.arange(len(around)), slowest]
+    return carried
 
 
 def _nearest(points: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:

@@ -14,13 +14,11 @@ stays has vectors of zero and ones in 4 and 7, which is not the same as nothing 
 import torch
 
 from utils.metrics.trajectory import follow_flow
-from utils.tracks.tracks import FAR, REACH_SHARE, Tracks, outside
-from utils.tracks.way_back import camera_way_back, move_picture
+from utils.tracks.tracks import FAR, REACH_SHARE, Tracks, outside, points_on
 
 CONTROL_CHANNELS = 8
 SPREAD_SHARE = 1 / 32  # deviation of the Gaussians
 UNIT_SHARE = 1 / 4  # motion that becomes 1
-SPACING_SHARE = 1 / 4  # of points that stand for static regions and for the camera
 
 
 def track_control(tracks: Tracks) -> torch.Tensor:
@@ -29,29 +27,15 @@ def track_control(tracks: Tracks) -> torch.Tensor:
     return draw_control(points, shown, (tracks.height, tracks.width))
 
 
-def track_pictures(tracks: Tracks, image: torch.Tensor) -> torch.Tensor:
-    """What a ControlNet's base is told in place of an image (3, H, W) in [-1, 1]: the image moved as a user asks, (F, 3, H, W)."""
-    points = torch.cat(_told_points(tracks), dim=1)
-    ground = None if tracks.camera is None else camera_way_back(tracks.camera)
-    return move_picture(points, ~outside(points, tracks.width, tracks.height), image, ground)
-
-
 def control_points(tracks: Tracks) -> tuple[torch.Tensor, torch.Tensor]:
     """All that tracks say as points (F, K, 2), and bool (F, K), where they are inside of the picture.
 
     Static regions and the camera are points on a grid; those of the camera keep clear of the other points and of static pixels.
     """
-    points = _told_points(tracks)
+    points = tracks.held_points
     if tracks.camera is not None:
-        points.append(follow_flow(_grid_on(_free(tracks)), tracks.camera))
-    points = torch.cat(points, dim=1)
+        points = torch.cat([points, follow_flow(points_on(_free(tracks)), tracks.camera)], dim=1)
     return points, ~outside(points, tracks.width, tracks.height)
-
-
-def _told_points(tracks: Tracks) -> list[torch.Tensor]:
-    """Points (F, ..., 2) of the drags, and of static regions where there are any."""
-    has_static = tracks.static is not None and tracks.static.any()
-    return [tracks.points, *([_grid_on(tracks.static).expand(tracks.num_frames, -1, 2)] if has_static else [])]
 
 
 def draw_control(points: torch.Tensor, shown: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -91,19 +75,6 @@ def _spread(places: torch.Tensor, values: torch.Tensor, shown: torch.Tensor, siz
 
 def _signed_root(values: torch.Tensor) -> torch.Tensor:
     return values.sign() * values.abs().sqrt()
-
-
-def _grid_on(mask: torch.Tensor) -> torch.Tensor:
-    """Points (N, 2) of a regular grid on a mask bool (H, W), and a pixel near the middle of one that all of them miss."""
-    H, W = mask.shape
-    spacing = max(1, round(min(H, W) * SPACING_SHARE))
-    on_grid = torch.zeros_like(mask)
-    on_grid[spacing // 2 :: spacing, spacing // 2 :: spacing] = True
-    found = (mask & on_grid).nonzero().flip(-1).float()
-    if len(found) or not mask.any():
-        return found
-    pixels = mask.nonzero().flip(-1).float()
-    return pixels[(pixels - pixels.mean(dim=0)).norm(dim=-1).argmin()][None]
 
 
 def _free(tracks: Tracks) -> torch.Tensor:

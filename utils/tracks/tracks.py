@@ -9,6 +9,7 @@ from utils.flow.sparse import spread_points
 from utils.flow.warp import pixel_grid, resize_flow
 
 REACH_SHARE, RADIUS_SHARE = 1 / 8, 1 / 16  # of the shorter side
+SPACING_SHARE = 1 / 4  # of it too, between points that stand for regions
 FAR = 2.0  # reaches from a point at which only the camera moves a pixel
 
 
@@ -59,6 +60,13 @@ class Tracks:
         """bool (N,): which points are dragged at all."""
         return (self.vectors != 0).any(dim=-1).any(dim=0)
 
+    @property
+    def held_points(self) -> torch.Tensor:
+        """(F, K, 2): the points, and after them those that stand for static regions."""
+        if self.static is None or not self.static.any():
+            return self.points
+        return torch.cat([self.points, points_on(self.static).expand(self.num_frames, -1, 2)], dim=1)
+
     def resized(self, width: int, height: int) -> "Tracks":
         """The same motion in a video that is stretched to another size. A pixel is static that covers a part of a static one."""
         size = (height, width)
@@ -74,6 +82,19 @@ def outside(points: torch.Tensor, width: int, height: int) -> torch.Tensor:
     """Which of the points (..., 2) lie outside of a picture, bool (...)."""
     limit = torch.tensor([width - 0.5, height - 0.5]).to(points)
     return ((points < -0.5) | (points > limit)).any(dim=-1)
+
+
+def points_on(mask: torch.Tensor) -> torch.Tensor:
+    """Points (N, 2) of a regular grid on a mask bool (H, W), and a pixel near the middle of one that all of them miss."""
+    H, W = mask.shape
+    spacing = max(1, round(min(H, W) * SPACING_SHARE))
+    on_grid = torch.zeros_like(mask)
+    on_grid[spacing // 2 :: spacing, spacing // 2 :: spacing] = True
+    found = (mask & on_grid).nonzero().flip(-1).float()
+    if len(found) or not mask.any():
+        return found
+    pixels = mask.nonzero().flip(-1).float()
+    return pixels[(pixels - pixels.mean(dim=0)).norm(dim=-1).argmin()][None]
 
 
 def check_inside(points: torch.Tensor, width: int, height: int) -> None:

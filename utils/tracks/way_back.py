@@ -17,6 +17,7 @@ ALIKE = 0.055  # deviation of looks that are alike
 DARKEST = 0.15  # sum of colours in [0, 1] below which their shares say little
 SHADING = 0.08  # weight of brightness, which changes on one thing, beside the shares of the colours
 INSIDE = 0.25  # of a matte: what is filled in from outside when it has gone
+ON_IT = 0.4  # of a matte: what moves with it where flow is asked for, which has edges
 MOVES = 0.5  # pixels
 INVERSIONS = 8  # of a camera's flow, whose fixed point they approach
 
@@ -48,6 +49,28 @@ def guess_way_back(
         uncovered = behind + warp((gone * way_out)[None], behind[None])[0]
         left = 1 - arrived.sum(dim=0).clamp(max=1)
         found.append((1 - left) * torch.einsum("khw,kc->chw", _shares(arrived, own), way) + left * uncovered)
+    return torch.stack(found)
+
+
+def guess_flow(
+    points: torch.Tensor, shown: torch.Tensor, image: torch.Tensor, ground: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Flow (F - 1, 2, H, W) from each frame to the next by the guess, on the pixels of each; pixels, x then y.
+
+    Arguments as of `guess_way_back`, but ground: the flow (F - 1, 2, H, W) of all that no point is on.
+    """
+    points, shown = points[:, shown[0]].to(image), shown[:, shown[0]].to(image.device)
+    F, (H, W) = len(points), image.shape[-2:]
+    ground = image.new_zeros(F - 1, 2, H, W) if ground is None else ground.to(image)
+    if points.shape[1] == 0:
+        return ground
+    own = mattes(points[0], image)
+    found = []
+    for start, end, seen, behind in zip(points[:-1], points[1:], shown[:-1], ground, strict=True):
+        arrived = _moved(own, points[0] - start) * (seen | outside(start, W, H))[:, None, None]
+        on_it = arrived * (arrived > ON_IT)
+        foremost = (end - start)[_shares(on_it, own).argmax(dim=0)].movedim(-1, 0)
+        found.append(torch.where(on_it.amax(dim=0) > 0, foremost, behind))
     return torch.stack(found)
 
 
