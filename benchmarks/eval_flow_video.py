@@ -20,7 +20,10 @@ from benchmarks.chunks import digest, open_folder, run_in_chunks
 from benchmarks.eval_depth_image import write_sheet, write_text
 from benchmarks.svd_report import table_lines
 from benchmarks.svd_tasks import model_files
+from pipelines.flow_adapter import FlowAdapter
 from utils.arguments import parse_args, run_script
+from utils.flow import way_back
+from utils.flow.code import FlowCode
 from utils.metrics.statistics import Estimate, bootstrap_mean
 from utils.motion_helper import buckets_file
 from utils.pretrained import check_device
@@ -81,8 +84,15 @@ def main(argv=None) -> Path:
 def default_tasks(args) -> list[str]:
     tasks = [task for task in TASKS if task not in OF_ADAPTER | {"svd_flow"}]
     if args.adapter:
-        tasks += [task for task in TASKS if task in OF_ADAPTER - {"sweep"}]
+        left_out = {"sweep"} if draws_flow_alone(args.adapter) else {"sweep", "flow_first"}
+        tasks += [task for task in TASKS if task in OF_ADAPTER - left_out]
     return tasks + ["svd_flow"] * bool(args.flow_lora)
+
+
+def draws_flow_alone(adapter: str) -> bool:
+    """Whether an adapter was trained to draw the flow before its video."""
+    training = patch.read_config(adapter).get("training") or {}
+    return FlowAdapter.from_training("flow", FlowCode(), training).flow_alone
 
 
 def check(args) -> None:
@@ -95,6 +105,10 @@ def check(args) -> None:
         raise ValueError("--tasks svd_flow needs --flow_lora, a LoRA of train_svd_flow.py.")
     if args.adapter:
         patch.read_config(args.adapter)
+    if "flow_first" in args.tasks and not draws_flow_alone(args.adapter):
+        raise ValueError(
+            f"--tasks flow_first needs an adapter that was trained with --flow_alone_share, not {args.adapter}."
+        )
     if args.flow_lora and not lora_file(args.flow_lora).is_file():
         raise FileNotFoundError(f"There is no --flow_lora {args.flow_lora}.")
     if set(args.tasks) - {"truth", "other"} and not (path := buckets_file(args.model_dir)).is_file():
@@ -112,6 +126,7 @@ def settings(args) -> dict:
     return {key: value for key, value in vars(args).items() if key not in UNSETTLED} | {
         "model_hash": digest([*model_files(args.model_dir), *filter(Path.is_file, [buckets_file(args.model_dir)])]),
         "adapter_hash": digest(adapters),
+        "way_hash": digest([Path(way_back.__file__)]),
         "lora_hash": digest([lora_file(args.flow_lora)] if args.flow_lora else []),
     }
 

@@ -25,6 +25,7 @@ from benchmarks.trajectory_score import summarize
 from pipelines.pipeline_trajectory import INTERPOLATIONS
 from pipelines.steering import GUIDANCES, Guidance
 from utils.arguments import parse_args, run_script
+from utils.flow import way_back as flow_way_back
 from utils.motion_helper import buckets_file
 from utils.pretrained import check_device
 from utils.scenes import UNSEEN, check_unseen
@@ -37,7 +38,7 @@ OF_BASE = ("fps", "seed", "dtype", "model_hash")
 OF_SAMPLING = (
     *OF_BASE, "num_inference_steps", "min_guidance_scale", "max_guidance_scale", "noise_aug_strength",
 )  # fmt: skip
-OF_FLOW = (*OF_SAMPLING, "adapter_hash", "reach", "joint_guidance_scale", "flow_first")
+OF_FLOW = (*OF_SAMPLING, "adapter_hash", "way_hash", "reach", "joint_guidance_scale", "flow_first")
 DECIDES = {  # what a method's videos depend on
     "truth": (),
     "autoencoder": OF_BASE,
@@ -71,7 +72,11 @@ def parser() -> argparse.ArgumentParser:
     add("--max_guidance_scale", type=float, default=3.0)
     add("--noise_aug_strength", type=float, default=0.02)
     add("--joint_guidance_scale", type=float, default=0.0, help="of coarse and guided")
-    add("--reach", type=positive_float, help="of warp, coarse and guided: pixels; by default 1/8 of the side")
+    add(
+        "--reach",
+        type=positive_float,
+        help="of warp, and of coarse with --interpolation distance: pixels; by default 1/8 of the side",
+    )
     add("--flow_strength", type=float, default=0.6, help="of coarse")
     add("--interpolation", choices=INTERPOLATIONS, default="edge_aware", help="of coarse")
     add("--flow_first", action=argparse.BooleanOptionalAction, help="of coarse and guided: by default if trained to")
@@ -139,6 +144,7 @@ def weight_hashes(args) -> dict[str, str]:
         "model_hash": digest([*model_files(args.model_dir), *filter(Path.is_file, [buckets_file(args.model_dir)])]),
         "adapter_hash": digest(files_of(args.adapter)),
         "controlnet_hash": digest(files_of(args.controlnet)),
+        "way_hash": digest([Path(flow_way_back.__file__)]),
         "guess_hash": digest([Path(way_back.__file__), Path(guess.__file__)]),
     }
 

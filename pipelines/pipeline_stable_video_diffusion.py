@@ -138,10 +138,13 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
             tell=tell,
         )
 
-    def tell(self, *known) -> Condition:
-        """The condition of what `ConditionEncoder` is told."""
+    def tell(
+        self, pixels, num_frames, fps, motion_bucket_id, noise_aug_strength, noise, image_frames=None
+    ) -> Condition:
+        """The condition; arguments as of `ConditionEncoder`."""
         with self.upcast_vae():
-            return ConditionEncoder(self.vae, self.image_encoder, self.feature_extractor)(*known)
+            encoder = ConditionEncoder(self.vae, self.image_encoder, self.feature_extractor)
+            return encoder(pixels, num_frames, fps, motion_bucket_id, noise_aug_strength, noise, image_frames)
 
     def draw_noise(self, pixels, num_frames, condition, num_inference_steps, generator, latents=None) -> torch.Tensor:
         """Noise at the largest level, float32; sets the scheduler's levels."""

@@ -16,6 +16,7 @@ import torch
 from diffusers.utils import BaseOutput
 
 import patch
+from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import (
     Generators,
     Images,
@@ -48,29 +49,6 @@ class FlowVideoOutput(BaseOutput):
     flows: torch.Tensor
 
 
-@dataclass(frozen=True)
-class FlowAdapter:
-    """What sampling needs to know of the joint adapter besides its weights.
-
-    one_way: Whether it was also trained with sides that do not read the other; if not, both always read.
-    flow_alone: Whether it was also trained to draw a flow that reads no video.
-    moved_picture: Whether a video whose flow is given is told the first image as that flow moves it.
-    """
-
-    name: str
-    code: FlowCode
-    one_way: bool = True
-    flow_alone: bool = False
-    moved_picture: bool = False
-
-    @classmethod
-    def from_training(cls, name: str, code: FlowCode, training: dict) -> "FlowAdapter":
-        """By what `train_flow_video.py` was told; an older one than a flag of it did not have what that brings."""
-        one_way = training.get("one_way_share", 0) > 0
-        alone = one_way and training.get("flow_alone_share", 0) > 0
-        return cls(name, code, one_way, alone, training.get("moved_picture", False))
-
-
 class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
     """Stable Video Diffusion that draws videos together with their flow.
 
@@ -86,12 +64,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         training = patch.read_config(path, name).get("training") or {}
         code = FlowCode.from_training(training)
         name = patch.load(self, path, name)["name"]
-        self.register_flow_adapter(FlowAdapter.from_training(name, code, training))
+        self.flow_adapter = FlowAdapter.from_training(name, code, training)
         return name
-
-    def register_flow_adapter(self, adapter: FlowAdapter) -> None:
-        """Says how a joint adapter that is in the network already was trained."""
-        self.flow_adapter = adapter
 
     @torch.no_grad()
     def __call__(
@@ -130,12 +104,12 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             joint_guidance_scale: s_c of v_u + s (v_t - v_u) + s_c (v_t^joint - v_t^separate) (UniCon, arXiv 2410.11439):
                 how much more the sides heed each other than two separate models do; 0 is off. For the video it is the inner guidance
                 of VideoJAM (arXiv 2502.02492).
-            direction: "both", "x_reads_y" or "y_reads_x", x the video; by default a given side does not read the other
-                (unless the adapter was never trained so). A flow that is drawn first reads nothing.
+            direction: "both", "x_reads_y" or "y_reads_x", x the video, of sides that are drawn together; by default a given side does not
+                read the other (unless the adapter was never trained so).
             weight: Of what each side reads from the other.
             latents, flow_latents: Standard normal noise (B, F, C, h, w) to start from.
             flow_first: Whether the flow is drawn first, by the image alone, and then the video that it is given for, in place of both at once. By
-                default where nothing is known of the video, if the adapter was trained to.
+                default where nothing is known of the video and no direction is asked for, if the adapter was trained to.
             steer: Called at each step in which the flow is drawn with what estimates the clean latents, the sides and the iteration; returns the estimates
                 that the step is made with (`pipelines/steering.py`).
 
@@ -146,6 +120,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type={output_type!r} is unknown: choose one of {', '.join(OUTPUT_TYPES)}.")
         strengths = [check_strength("video", video, video_strength), check_strength("flow", flow, flow_strength)]
+        flow_first = self.choose_order(flow_first, strengths, direction)
         video, flow, num_frames = self.check_known(image, video, flow, num_frames)
         if strengths == [0, 0]:
             raise ValueError("Video and flow are both given and nothing is left to draw: raise a strength above 0.")
@@ -154,7 +129,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             noise_aug_strength, generator, latents,
         )  # fmt: skip
         sides = self.prepare_sides(inputs, video, flow, strengths, generator, flow_latents)
-        if self.check_order(flow_first, strengths):
+        if flow_first:
             sides[FLOW] = self.draw_flow(inputs, sides, steer)
             flow, steer = self.decode_flow(sides[FLOW].latents, decode_chunk_size), None
         conditions = [self.tell_video(inputs, image, flow, sides[FLOW]), inputs.condition]
@@ -167,7 +142,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
 
     def check_adapter(self) -> FlowAdapter:
         if self.flow_adapter is None:
-            raise ValueError("There is no flow adapter: call pipe.load_flow_adapter, or pipe.register_flow_adapter.")
+            raise ValueError("There is no flow adapter: call pipe.load_flow_adapter, or set pipe.flow_adapter.")
         return self.flow_adapter
 
     def check_known(self, image, video, flow, num_frames) -> tuple:
@@ -190,15 +165,16 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         """A given side does not read the other, if the adapter was trained so."""
         return default_direction(*(side.given for side in sides)) if self.flow_adapter.one_way else "both"
 
-    def check_order(self, flow_first: bool | None, strengths: Sequence[float]) -> bool:
-        """Whether the flow is drawn before the video; it is not where one of them is given."""
-        possible = self.flow_adapter.flow_alone and strengths[VIDEO] == 1
+    def choose_order(self, flow_first: bool | None, strengths: Sequence[float], direction: str | None) -> bool:
+        """Whether the flow is drawn before the video."""
+        drawn = strengths[VIDEO] == 1 and strengths[FLOW] > 0
+        possible = self.flow_adapter.flow_alone and drawn and direction is None
         if flow_first and not possible:
             raise ValueError(
-                "A flow is drawn first by the image alone: it takes an adapter that was trained with --flow_alone_share, "
-                "and nothing that is known of the video."
+                "flow_first draws the flow by the image alone and then the video: it takes an adapter that was trained with "
+                "--flow_alone_share, a flow that is not given, nothing that is known of the video, and no direction."
             )
-        return possible and strengths[FLOW] > 0 and flow_first is not False
+        return possible and flow_first is not False
 
     def draw_flow(self, inputs: VideoInputs, sides: list[VideoSide], steer: Steer | None) -> VideoSide:
         """The flow drawn by the image alone, as a given side: no row of the network is of the video."""

@@ -52,7 +52,7 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
             interpolation: Of "coarse": what a point lies on moves as a whole ("edge_aware", `utils/tracks/way_back.py`), or its
                 motion falls off with the distance alone ("distance", `dense_flow`).
             guidance: Of "guided"; by default `Guidance()`.
-            reach: Of "distance", and of what a camera's move says nothing of: pixels over which a track's motion falls off.
+            reach: Of "distance" and of "guided" under a camera: pixels over which a track's motion falls off.
             radius: Of the disc around a point, in pixels, in which its motion is known.
             sampling: Further arguments of `StableVideoDiffusionJointPipeline`, for a video that is drawn from noise.
 
@@ -85,7 +85,7 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
         if interpolation == "distance":
             return torch.stack([dense_flow(one, reach, radius) for one in tracks])
         pixels = self.check_pixels(image).cpu()
-        return torch.stack([track_flow(*known, reach, radius) for known in zip(tracks, pixels, strict=True)])
+        return torch.stack([track_flow(*known, radius) for known in zip(tracks, pixels, strict=True)])
 
     def check_tracks(self, image: Images, tracks: Tracks | Sequence[Tracks]) -> list[Tracks]:
         """Those of each picture, of its size and of one length."""

@@ -1,9 +1,9 @@
 """Draws a video and its optical flow together from a picture, by a joint adapter of train_flow_video.py.
 
-python run_models/run_flow_video.py --adapter outputs/flow_video --input_image photo.png --output_dir outputs/pair
-python run_models/run_flow_video.py --adapter … --mode flow_to_video --input_image photo.png --input_flow flows/ --output_dir …
-python run_models/run_flow_video.py --adapter … --mode video_to_flow --input_video clip.mp4 --output_dir …
-python run_models/run_flow_video.py --adapter … --mode coarse --flow_strength 0.6 --input_image photo.png --input_flow flows/ --output_dir …
+python run_models/run_flow_video.py --input_image photo.png --output_dir outputs/pair
+python run_models/run_flow_video.py --mode flow_to_video --input_image photo.png --input_flow flows/ --output_dir …
+python run_models/run_flow_video.py --mode video_to_flow --input_video clip.mp4 --output_dir …
+python run_models/run_flow_video.py --mode coarse --flow_strength 0.6 --input_image photo.png --input_flow flows/ --output_dir …
 
 Writes video.mp4, flow_000.flo and on, one for each step, flow.png, flow.mp4 and pair.mp4 (video above its flow).
 """
@@ -44,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument_group("files and machine").add_argument
     add("--model_dir", default=str(REPOSITORY / "weights/tiny_svd"), help="folder or hub name of the base")
-    add("--adapter", required=True, help="file or folder of train_flow_video.py")
+    add("--adapter", default=str(REPOSITORY / "weights/flow_video"), help="file or folder of train_flow_video.py")
     add("--mode", choices=MODES, default="joint")
     add("--input_image", help="the first frame; of --input_video in the mode video_to_flow")
     add("--input_flow", help="folder of .flo files of the video's size, one for each step, in the order of their names")

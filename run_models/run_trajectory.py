@@ -56,8 +56,8 @@ READ_BY = {  # options that not every method reads
     "conditioning_scale": ("controlnet",),
 }
 FOR_DIS = 128  # shorter side that the flow of a small video is estimated at: DIS loses small things in small pictures
-CONTROLNET = REPOSITORY / "weights/trajectory"
 METHODS = {**dict.fromkeys(JOINT_METHODS, "adapter"), "controlnet": "controlnet"}  # whose weights each needs
+DEFAULTS = {"adapter": "weights/flow_video", "controlnet": "weights/trajectory"}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -83,7 +83,10 @@ def make_parser() -> argparse.ArgumentParser:
 def add_file_arguments(group) -> None:
     add = group.add_argument
     add("--model_dir", default=str(REPOSITORY / "weights/tiny_svd"), help="folder or hub name of the base")
-    add("--adapter", help="of coarse and guided: file or folder of train_flow_video.py")
+    add(
+        "--adapter",
+        help="of coarse and guided: file or folder of train_flow_video.py; by default that of the default base",
+    )
     add("--controlnet", help="of controlnet: folder of train_trajectory.py; by default that of the default base")
     add("--input_image", required=True)
     add("--tracks", required=True, help=".json (docs/trajectory.md) or .npy (N, F, 2), in pixels of the input picture")
@@ -116,7 +119,7 @@ def add_track_arguments(group) -> None:
     add(
         "--reach",
         type=positive_float,
-        help="of coarse, and of cameras: pixels of the video over which a drag falls off; by default 1/8 of its shorter side",
+        help="of --interpolation distance, and of guided under a camera: pixels of the video over which a drag falls off; by default 1/8 of its shorter side",
     )
     add(
         "--radius",
@@ -186,8 +189,8 @@ def check(args) -> Guidance:
     check_sampling(args)
     check_output_folder(args.output_dir, args.overwrite)
     image_size(args.input_image)
-    if args.method == "controlnet" and args.controlnet is None:
-        args.controlnet = str(CONTROLNET)
+    if getattr(args, METHODS[args.method]) is None:
+        setattr(args, METHODS[args.method], str(REPOSITORY / DEFAULTS[METHODS[args.method]]))
     for name in set(METHODS.values()):
         if (getattr(args, name) is not None) != (name == METHODS[args.method]):
             raise ValueError(f"--method {args.method} takes weights by --{METHODS[args.method]} and no others.")
@@ -207,6 +210,8 @@ def check_options(args) -> None:
     for name, methods in READ_BY.items():
         if args.method not in methods and getattr(args, name) != parser.get_default(name):
             raise ValueError(f"--{name} is of --method {' and '.join(methods)}; {args.method} does not read it.")
+    if args.method == "coarse" and args.interpolation == "edge_aware" and args.reach is not None:
+        raise ValueError(f"--reach {args.reach} is of --interpolation distance; edge_aware goes by the picture.")
 
 
 def load_pipeline(args) -> StableVideoDiffusionTrajectoryPipeline | StableVideoDiffusionControlNetPipeline:

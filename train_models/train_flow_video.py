@@ -15,7 +15,8 @@ import torch
 import patch
 from patch.adapters import Y_LAYERS
 from patch.post import POSTS
-from pipelines.pipeline_stable_video_diffusion_joint import FlowAdapter, StableVideoDiffusionJointPipeline
+from pipelines.flow_adapter import FlowAdapter
+from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from utils.arguments import parse_args, run_script
 from utils.data.flow_clips import (
     add_flow_clip_arguments,
@@ -37,6 +38,7 @@ from utils.svd.training import (
     add_flow_arguments,
     check_condition_arguments,
     decode_flow,
+    draw_condition,
     draw_conditions,
     encode_clips,
     encode_flow,
@@ -150,14 +152,14 @@ def encode_sides(batch, vae, code) -> torch.Tensor:
 
 def tell_sides(batch, y_0: torch.Tensor, flow_given: torch.Tensor, encoder, code, args) -> Condition:
     """Of the videos, then of the flows: the first image, for a video whose flow is given as that flow moves it."""
-    moved = None
-    if args.moved_picture and flow_given.any():
-        moved = batch["image"][:, None].repeat(1, y_0.shape[1], 1, 1, 1)
-        flows = decode_flow(y_0[flow_given], encoder.vae, code)
-        moved[flow_given] = torch.stack(
-            [move_along(*clip) for clip in zip(batch["image"][flow_given], flows, strict=True)]
-        )
-    return Condition.join(draw_conditions(batch, y_0.shape[1], encoder, args, [moved, None]))
+    F = y_0.shape[1]
+    if not (args.moved_picture and flow_given.any()):
+        return draw_condition(batch, F, encoder, args).repeat(2)
+    moved = batch["image"][:, None].repeat(1, F, 1, 1, 1)
+    for b in flow_given.nonzero().flatten().tolist():
+        flow = decode_flow(y_0[b : b + 1], encoder.vae, code)[0]
+        moved[b] = move_along(batch["image"][b], flow)
+    return Condition.join(draw_conditions(batch, F, encoder, args, [moved, None]))
 
 
 def draw_levels(B: int, direction: str, edm: EDM, args) -> tuple[torch.Tensor, torch.Tensor]:
@@ -173,7 +175,7 @@ def draw_levels(B: int, direction: str, edm: EDM, args) -> tuple[torch.Tensor, t
 def make_validation(pipe, held_out: list[dict], edm, code, args):
     """Errors jointly, of each side from the other, and of the flow alone; and pairs drawn as the pipeline does."""
     drawing = StableVideoDiffusionJointPipeline(**pipe.components)
-    drawing.register_flow_adapter(FlowAdapter.from_training(args.adapter_name, code, vars(args)))
+    drawing.flow_adapter = FlowAdapter.from_training(args.adapter_name, code, vars(args))
     modes = dict(MODES)
     if not drawing.flow_adapter.flow_alone:
         modes.pop("flow_alone")

@@ -8,7 +8,7 @@ from PIL import Image
 
 import patch
 from benchmarks import flow_video_tasks
-from benchmarks.eval_flow_video import main, parser, summarize
+from benchmarks.eval_flow_video import TASKS, default_tasks, main, parser, summarize
 from benchmarks.flow_video_tasks import FlowBench, TrueFlowClips
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.flow.code import FlowCode
@@ -18,6 +18,7 @@ from utils.scenes import render_clip, sample_clip
 from utils.svd.lora import add_lora, save_lora
 
 SEED, SIDE, F = 2_000_000, 32, 3
+TRAINED = {"one_way_share": 0.6, "flow_alone_share": 0.5, "moved_picture": True}
 CODE = FlowCode(scale=LatentScale(0.1, 0.7))
 
 
@@ -29,7 +30,8 @@ def models(tmp_path_factory):
     PROCEDURAL.save(folder / "base")
     unet = tiny_video_pipeline().unet
     patch.add_joint(unet, "flow", rank=2, post="aligned")
-    patch.save(unet, folder / "adapter", "flow", training=CODE.to_training() | {"one_way_share": 0.4})
+    patch.save(unet, folder / "adapter", "flow", training=CODE.to_training() | TRAINED)
+    patch.save(unet, folder / "older", "flow", training=CODE.to_training() | {"one_way_share": 0.4})
     unet = tiny_video_pipeline().unet
     add_lora(unet, 2, None, "all")
     save_lora(unet, folder / "lora", "default", "base", CODE.to_training(), torch.float32)
@@ -57,7 +59,7 @@ def command(models, cache_dir, tmp_path):
 
 
 def test_all_tasks_give_a_table_a_json_and_pictures(command, capsys):
-    tasks = ["truth", "other", "autoencoder", "joint", "flow_to_video", "video_to_flow", "svd_flow", "sweep"]
+    tasks = list(TASKS)
     folder = main(command("--tasks", *tasks, "--joint_guidance_scales", 0, 1))
     results = json.loads((folder / "results.json").read_text())["results"]
     assert set(results) == set(tasks)
@@ -67,6 +69,7 @@ def test_all_tasks_give_a_table_a_json_and_pictures(command, capsys):
     swept, drawn = (json.loads((folder / "partial" / task / "000000.json").read_text()) for task in ("sweep", "joint"))
     assert [(row["scene"], row["scale"]) for row in swept] == [(0, 0), (0, 1)]
     assert swept[0]["epe"] == pytest.approx(drawn[0]["epe"], rel=1e-3)
+    assert results["flow_first"]["flow_motion"] != results["joint"]["flow_motion"]
     assert results["truth"]["epe"]["mean"] < 0.5 * results["other"]["epe"]["mean"]
     assert (folder / "results.md").read_text() in capsys.readouterr().out
     assert Image.open(folder / "results.png").width >= F * SIDE
@@ -79,6 +82,15 @@ def test_true_flow_has_no_error_and_given_flow_and_video_come_back(command):
     assert results["truth"]["motion_ratio"]["mean"] == 1
     assert results["flow_to_video"]["epe_true"]["mean"] == 0
     assert results["video_to_flow"]["motion"]["mean"] == pytest.approx(results["truth"]["motion"]["mean"], rel=1e-3)
+
+
+def test_flow_first_is_for_adapters_that_were_trained_for_it(command, models):
+    parse = parser().parse_args
+    assert "flow_first" in default_tasks(parse(command()))
+    older = ["--adapter", str(models / "older")]
+    assert "flow_first" not in default_tasks(parse([*command(), *older]))
+    with pytest.raises(ValueError, match="flow_alone_share"):
+        main([*command("--tasks", "flow_first"), *older])
 
 
 def test_a_run_that_was_stopped_goes_on(command, monkeypatch):

@@ -48,6 +48,34 @@ def test_a_ground_that_moves_as_a_whole_comes_from_where_it_was():
     assert torch.allclose(inner, wanted[:, :, None, None].expand_as(inner), atol=1e-5)
 
 
+def zoom(factor: float, H: int, W: int, steps: int = 2) -> torch.Tensor:
+    """Flow (steps, 2, H, W) about the middle, and nothing else."""
+    x, y = torch.meshgrid(torch.arange(W) - (W - 1) / 2, torch.arange(H) - (H - 1) / 2, indexing="xy")
+    return ((factor - 1) * torch.stack([x, y])).expand(steps, 2, H, W)
+
+
+def test_what_grows_shows_no_place_that_is_far_off():
+    H, W = 48, 64
+    flow = zoom(1.1, H, W)
+    way = flow_way_back(flow)
+    for k in (1, 2):
+        assert (way[k] - flow[0] / 0.1 * (1.1**-k - 1)).norm(dim=0).max() < 1
+
+
+def test_where_motion_tears_the_picture_apart_holes_show_what_is_near():
+    flow = zoom(1.6, 48, 64, steps=1)
+    missed = (flow_way_back(flow)[1] - flow[0] / 0.6 * (1 / 1.6 - 1)).norm(dim=0)
+    assert missed.max() < 8 and missed.mean() < 0.6
+
+
+def test_noise_in_the_flow_of_a_thing_tears_no_holes_into_it():
+    frames, flow = square_clip(3)
+    noise = torch.randn(flow.shape, generator=torch.Generator().manual_seed(0))
+    moved = move_along(frames[0], flow + 0.06 * flow.norm(dim=1, keepdim=True) * noise)
+    for k in range(1, F):
+        assert (moved[k, :, 12:18, 6 + 3 * k : 10 + 3 * k] > 0).float().mean() > 0.9
+
+
 def test_on_rendered_clips_it_is_much_nearer_to_the_truth_than_the_first_frame():
     errors = []
     for seed in range(4):

@@ -5,8 +5,9 @@ import torch
 
 import patch
 from pipelines import pipeline_stable_video_diffusion_joint as module
+from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
-from pipelines.pipeline_stable_video_diffusion_joint import FlowAdapter, StableVideoDiffusionJointPipeline
+from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.flow.code import FlowCode
 from utils.joint import LatentScale
@@ -37,7 +38,7 @@ def make_pipe(trained=True, temporal=False):
             for parameter in patch.joint_parameters(pipe.unet, "flow"):
                 parameter.normal_(std=0.3)
     pipe.unet.requires_grad_(False)
-    pipe.register_flow_adapter(FlowAdapter("flow", CODE))
+    pipe.flow_adapter = FlowAdapter("flow", CODE)
     return pipe
 
 
@@ -140,14 +141,14 @@ def test_a_given_side_reads_the_other_only_if_the_adapter_was_never_trained_with
     one_way, both = (draw(pipe, direction=direction, **known).frames for direction in ("x_reads_y", "both"))
     assert not torch.allclose(one_way, both, atol=1e-3)
     assert torch.equal(draw(pipe, **known).frames, one_way)
-    pipe.register_flow_adapter(FlowAdapter("flow", CODE, one_way=False))
+    pipe.flow_adapter = FlowAdapter("flow", CODE, one_way=False)
     assert torch.equal(draw(pipe, **known).frames, both)
 
 
 @pytest.fixture
 def leading(pipe):
     """A pipeline whose adapter says that it was trained to draw the flow first."""
-    pipe.register_flow_adapter(FlowAdapter("flow", CODE, flow_alone=True, moved_picture=True))
+    pipe.flow_adapter = FlowAdapter("flow", CODE, flow_alone=True, moved_picture=True)
     return pipe
 
 
@@ -206,10 +207,18 @@ def test_a_video_whose_flow_is_given_is_told_the_image_as_that_moves_it(leading,
     assert told == [None]
 
 
+def test_a_flow_drawn_first_is_the_one_that_does_not_read(leading):
+    first, unread = (draw(leading, **order).flows for order in ({}, {"direction": "x_reads_y"}))
+    assert torch.allclose(first, unread, atol=1e-3)
+
+
 def test_flow_first_is_refused_where_it_cannot_be(pipe, leading):
+    for known in ({"flow": random_flow()}, {"direction": "both"}):
+        with pytest.raises(ValueError, match="flow_alone_share"):
+            draw(leading, flow_first=True, **known)
     with pytest.raises(ValueError, match="flow_alone_share"):
         draw(leading, video=random_video(), video_strength=0.5, flow_first=True)
-    pipe.register_flow_adapter(FlowAdapter("flow", CODE))
+    pipe.flow_adapter = FlowAdapter("flow", CODE)
     with pytest.raises(ValueError, match="flow_alone_share"):
         draw(pipe, flow_first=True)
 

@@ -5,14 +5,16 @@ import torch
 from torch.nn import functional
 
 import patch
-from pipelines.pipeline_stable_video_diffusion_joint import FLOW, FlowAdapter, StableVideoDiffusionJointPipeline
-from pipelines.pipeline_trajectory import StableVideoDiffusionTrajectoryPipeline
+from pipelines.flow_adapter import FlowAdapter
+from pipelines.pipeline_stable_video_diffusion_joint import FLOW, StableVideoDiffusionJointPipeline
+from pipelines.pipeline_trajectory import INTERPOLATIONS, StableVideoDiffusionTrajectoryPipeline
 from pipelines.steering import GUIDANCES, FlowSteer, Guidance, equal_shares
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.flow.code import FlowCode
 from utils.joint import LatentScale
 from utils.tracks import Tracks, dense_flow, known_flow, point_discs
 from utils.tracks.camera import camera_flow
+from utils.tracks.guess import track_flow
 
 F, SIZE = 4, 32
 CODE = FlowCode(scale=LatentScale(0.1, 0.7))
@@ -28,7 +30,7 @@ def pipe():
         for parameter in patch.joint_parameters(pipe.unet, "flow"):
             parameter.normal_(std=0.1, generator=generator)
     pipe.unet.requires_grad_(False)
-    pipe.register_flow_adapter(FlowAdapter("flow", CODE))
+    pipe.flow_adapter = FlowAdapter("flow", CODE)
     return pipe
 
 
@@ -52,7 +54,7 @@ def draw_free(pipe):
     """Without tracks, from the same noise."""
     plain = StableVideoDiffusionJointPipeline(**pipe.components)
     plain.set_progress_bar_config(disable=True)
-    plain.register_flow_adapter(FlowAdapter("flow", CODE))
+    plain.flow_adapter = FlowAdapter("flow", CODE)
     generator = torch.Generator().manual_seed(3)
     return plain(random_images(), num_inference_steps=3, output_type="pt", generator=generator)
 
@@ -64,14 +66,16 @@ def miss(flow, tracks):
     return float((encode(flow[0]) - encode(wanted)).square().mul(known).sum() / known.sum())
 
 
-def test_coarse_is_the_joint_pipeline_from_the_dense_guess(pipe):
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_coarse_is_the_joint_pipeline_from_the_dense_guess(pipe, interpolation):
     tracks = make_tracks()
+    guess = dense_flow(tracks) if interpolation == "distance" else track_flow(tracks, random_images()[0])
     joint = super(StableVideoDiffusionTrajectoryPipeline, pipe).__call__
     expected = joint(
-        random_images(), flow=dense_flow(tracks)[None], flow_strength=0.5, num_inference_steps=3, output_type="pt",
+        random_images(), flow=guess[None], flow_strength=0.5, num_inference_steps=3, output_type="pt",
         generator=torch.Generator().manual_seed(3),
     )  # fmt: skip
-    out = draw(pipe, tracks, flow_strength=0.5)
+    out = draw(pipe, tracks, flow_strength=0.5, interpolation=interpolation)
     assert torch.equal(out.flows, expected.flows) and torch.equal(out.frames, expected.frames)
     assert not torch.equal(out.flows, draw(pipe, make_tracks((-3.0, 1.0)), flow_strength=0.5).flows)
 
@@ -81,7 +85,7 @@ def test_a_coarse_flow_that_takes_no_step_is_the_guess_and_is_run_once(pipe):
     handle = pipe.unet.register_forward_pre_hook(lambda unet, args: rows.append(len(args[0])))
     out = draw(pipe, flow_strength=0)
     handle.remove()
-    assert torch.equal(out.flows[0], dense_flow(make_tracks()))
+    assert torch.equal(out.flows[0], track_flow(make_tracks(), random_images()[0]))
     assert rows == [2, 2, 2, 2]  # the flow's rows once, then those of the video in each of 3 steps
 
 
@@ -91,6 +95,16 @@ def test_a_gradient_brings_the_flow_nearer_to_the_tracks_than_no_guidance_does(p
     free = draw_free(pipe)
     led = draw(pipe, tracks, method="guided", guidance=Guidance(kind, steps=1.0, iterations=3))
     assert miss(led.flows, tracks) < 0.7 * miss(free.flows, tracks)
+
+
+@pytest.mark.parametrize("kind", GUIDANCES)
+def test_a_flow_that_is_drawn_first_is_led_as_well(pipe, monkeypatch, kind):
+    monkeypatch.setattr(pipe, "flow_adapter", FlowAdapter("flow", CODE, flow_alone=True, moved_picture=True))
+    tracks = make_tracks()
+    free = draw(pipe, tracks, flow_strength=1)
+    led = draw(pipe, tracks, method="guided", guidance=Guidance(kind, steps=1.0))
+    assert miss(led.flows, tracks) < 0.9 * miss(free.flows, tracks)
+    assert not torch.equal(led.frames, free.frames)
 
 
 def test_more_gradient_steps_bring_it_nearer(pipe):

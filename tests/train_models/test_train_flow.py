@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
@@ -9,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import patch
+from pipelines.flow_adapter import FlowAdapter
 from run_models import run_flow_video, run_svd_flow
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models import train_flow_video, train_svd_flow
@@ -184,12 +186,36 @@ def test_validation_counts_the_sides_that_are_denoised_and_gives_the_others_leve
     assert told[:4] == [[True, True], [True, False], [False, True], [False, True]]
 
 
-def test_with_one_direction_the_side_that_is_read_is_given():
-    unet, pipe, _, _ = joint_step("--one_way_share", 1)
+def test_validation_tells_a_video_the_moved_picture_where_its_flow_is_given(tmp_path):
+    told = {}
+
+    def errors(unet, mode, clean, noise, sigma, condition):
+        told[mode] = condition.image_latents
+        return torch.ones(2)
+
+    sample = {name: value[0] for name, value in make_batch().items()}
+    options = {"code": FlowCode(), "errors": errors, "draw": None, "modes": train_flow_video.MODES}
+    for moved in (True, False):
+        FlowValidation(tiny_video_pipeline(), [sample], EDM(), tmp_path, 0, **options, moved_picture=moved).losses(None)
+        for mode, (video, flow) in told.items():
+            assert torch.equal(flow, flow[:1].expand_as(flow))
+            assert torch.allclose(video, flow, atol=1e-5) == (mode != "flow_to_video" or not moved)
+
+
+def test_an_adapter_says_how_it_was_trained(flow_video):
+    training = patch.read_config(flow_video)["training"]
+    adapter = FlowAdapter.from_training("flow", FlowCode(), training)
+    assert (adapter.one_way, adapter.flow_alone, adapter.moved_picture) == (True, True, True)
+    older = FlowAdapter.from_training("flow", FlowCode(), {"one_way_share": 0.4})
+    assert (older.one_way, older.flow_alone, older.moved_picture) == (True, False, False)
+
+
+@pytest.mark.parametrize("direction, given", [("x_reads_y", 1), ("y_reads_x", 0)])
+def test_with_one_direction_the_side_that_is_read_is_given(direction, given, monkeypatch):
+    monkeypatch.setattr(train_flow_video, "draw_direction", lambda args: direction)
+    unet, pipe, _, _ = joint_step("--flow_alone_share", 0)
     pairs = patch.get_pairs(pipe.unet)
-    assert [(pair.x, pair.y) for pair in pairs] == [(i, B + i) for i in range(B)]
-    direction = pairs[0].direction
-    given = {"x_reads_y": 1, "y_reads_x": 0}[direction]
+    assert [(pair.x, pair.y, pair.direction) for pair in pairs] == [(i, B + i, direction) for i in range(B)]
     assert unet.output.grad.split(B)[given].abs().max() == 0
 
 
@@ -278,6 +304,9 @@ def test_all_modes_write_their_files(base, clips, flow_video, picture, tmp_path)
     side = ["--height", SIZE, "--width", SIZE]
     run(run_flow_video, base, tmp_path / "joint", *adapter, *image, *side)
     assert len(index_frames(tmp_path / "joint/video.mp4")) == F
+    run(run_flow_video, base, tmp_path / "together", *adapter, *image, *side, "--no-flow_first")
+    first, together = (read_flo(tmp_path / folder / "flow_000.flo") for folder in ("joint", "together"))
+    assert not np.allclose(first, together, atol=1e-3)
     run(run_flow_video, base, tmp_path / "given", *adapter, *image, *flow, "--mode", "flow_to_video")
     for k in range(F - 1):
         wanted, found = (read_flo(tmp_path / folder / f"flow_{k:03d}.flo") for folder in ("joint", "given"))
@@ -295,6 +324,7 @@ def test_all_modes_write_their_files(base, clips, flow_video, picture, tmp_path)
         (["--mode", "flow_to_video", "--input_image", "a.png"], "takes --input_image, --input_flow"),
         (["--mode", "coarse", "--input_image", "a.png", "--input_flow", "f", "--flow_strength", 0], "flow_to_video"),
         (["--mode", "video_to_flow", "--input_video", "v.mp4", "--height", 64], "leave --height"),
+        (["--mode", "video_to_flow", "--input_video", "v.mp4", "--flow_first"], "--flow_first is of"),
     ],
 )
 def test_a_mode_that_lacks_its_input_is_refused(flags, message, tmp_path):

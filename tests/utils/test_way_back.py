@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from utils.flow.warp import pixel_grid
-from utils.tracks import look_up
+from utils.tracks import Tracks, look_up
 from utils.tracks.camera import camera_flow
-from utils.tracks.way_back import camera_way_back, guess_way_back, mattes, move_picture
+from utils.tracks.guess import track_flow
+from utils.tracks.way_back import camera_way_back, guess_flow, guess_way_back, mattes, move_picture
 
 F, H, W = 3, 32, 48
 BLUE, SAND = torch.tensor([-0.6, -0.4, 0.8]), torch.tensor([0.6, 0.4, 0.0])
@@ -40,6 +41,35 @@ def test_the_way_is_the_points_own_at_it_and_nothing_far_off():
     torch.testing.assert_close(way[2, :, 19, 28], -2 * STEP, atol=0.05, rtol=0)
     assert way[2, :, :, 44:].abs().max() < 0.05
     assert not way[0].any()
+
+
+def test_the_guessed_flow_is_the_points_own_on_the_whole_thing_and_ends_at_its_edge():
+    flow = guess_flow(*dragged(), picture())
+    for k in range(F - 1):
+        moves = (flow[k] != 0).any(dim=0)
+        thing = (picture(9 + 8 * k, 8 + 4 * k)[2] > 0.5).float()
+        assert (moves.float() - thing).abs().mean() < 0.01
+        assert torch.equal(flow[k][:, moves], STEP[:, None].expand(2, int(moves.sum())))
+
+
+def test_the_guessed_flow_of_what_no_point_is_on_is_the_cameras():
+    camera = camera_flow("pan_left", 2.0, F, W, H)
+    flow = guess_flow(*dragged(), picture(), camera)
+    assert torch.equal(flow[:, :, :, 44:], camera[:, :, :, 44:])
+    assert torch.equal(flow[0, :, 11, 12], STEP)
+    assert torch.equal(guess_flow(torch.zeros(F, 0, 2), torch.ones(F, 0, dtype=torch.bool), picture(), camera), camera)
+
+
+def test_the_flow_of_a_long_thing_under_a_camera_is_its_own_to_its_ends():
+    bar = SAND[:, None, None].expand(3, 64, 64).clone()
+    bar[:, 28:36, 8:30] = BLUE[:, None, None]
+    points = torch.tensor([11.0, 32.0]) + torch.arange(F)[:, None, None] * torch.tensor([2.0, 0.0])
+    tracks = Tracks(points, 64, 64, camera=camera_flow("pan_left", 1.0, F, 64, 64))
+    alone = Tracks(points, 64, 64)
+    moved = track_flow(alone, bar)[0, 0] > 0
+    flow = track_flow(tracks, bar)[0, 0]
+    assert torch.equal(flow[moved], torch.full_like(flow[moved], 2.0))
+    assert (flow[~moved] == 1).all()
 
 
 def test_a_matte_holds_what_looks_like_its_point_nearby_however_it_is_lit():

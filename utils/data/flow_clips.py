@@ -38,7 +38,7 @@ class FlowClips(SVDClips):
         super().__init__(clips, buckets, with_flow=True)
         self.code = code
 
-    def _flow(self, clip: dict) -> dict[str, torch.Tensor]:
+    def _extras(self, clip: dict) -> dict[str, torch.Tensor]:
         if "flow_latents" in clip:
             return {"flow_latents": clip["flow_latents"]}
         return {"flow_pixel_values": self.code.to_pictures(clip["flow"])}

@@ -48,7 +48,7 @@ class SVDClips(Dataset):
             content = {"pixel_values": clip["pixel_values"], "image": clip["pixel_values"][0]}
         fps, bucket = self._motion(clip)
         sample = {**content, "fps": torch.tensor(float(fps)), "motion_bucket_id": bucket}
-        return {**sample, **self._flow(clip)} if self.with_flow else sample
+        return {**sample, **self._extras(clip)} if self.with_flow else sample
 
     def _motion(self, clip: dict) -> tuple[float, torch.Tensor]:
         if self.buckets is None:
@@ -59,7 +59,7 @@ class SVDClips(Dataset):
         score = motion_scores(self.estimate, clip["pixel_values"][None], clip["fps"], *settings)[0]
         return clip["fps"], self.buckets.ids(score)
 
-    def _flow(self, clip: dict) -> dict[str, torch.Tensor]:
+    def _extras(self, clip: dict) -> dict[str, torch.Tensor]:
         frames = clip["pixel_values"]
         flow = clip["flow"] if "flow" in clip else self.estimate(frames)
         return {"flow": flow, "visible": visible_in_next(frames, flow)}

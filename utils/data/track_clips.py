@@ -95,7 +95,7 @@ class TrackClips(SVDClips):
         super().__init__(clips, buckets, with_flow=True)
         self.choice = choice
 
-    def _flow(self, clip: dict) -> dict[str, torch.Tensor]:
+    def _extras(self, clip: dict) -> dict[str, torch.Tensor]:
         size = (clip["image"] if "image" in clip else clip["pixel_values"]).shape[-2:]
         points, shown = self.choice.draw(*find_tracks(clip), min(size))
         return {"points": points, "shown": shown}

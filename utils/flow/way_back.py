@@ -13,7 +13,7 @@ from utils.flow.warp import warp
 NEAR = 0.8  # pixels from a place at which one arrives there; where things grow they arrive that far apart
 UNLIKE = 0.3  # pixels of distance that a pixel of difference in flow counts as, between those that arrive
 ALIKE = 8.0  # likewise, where uncovered places are filled
-EDGE = 0.5  # pixels by which flows of neighbours differ at an edge
+EDGE, EDGE_SHARE = 0.5, 0.3  # pixels, and share of the length, by which flows of neighbours differ at an edge
 ONE_KD_TREE = 4  # FLANN's name of the exact search
 
 
@@ -34,11 +34,13 @@ def flow_way_back(flow: torch.Tensor) -> torch.Tensor:
     first_edges = _edges(steps[0])
     ways = [np.zeros_like(grid)]
     for step, next_step in zip(steps, [*steps[1:], _carry_on(steps[-1], grid)], strict=True):
-        source, seen = _arrivals(step, next_step, grid)
-        way = (ways[-1] - step).reshape(-1, 2)[source]
+        source, arrived = _arrivals(step, next_step, grid)
+        way = np.where(arrived[..., None], (ways[-1] - step).reshape(-1, 2)[source], ways[-1])
         edges = _edges(next_step)
-        seen &= edges | ~_look_up(first_edges, grid + way)  # the pixels of an edge are of two colours, and stay at one
-        ways.append(_fill(way, seen, seen & ~edges, next_step, grid))
+        of_edge = _look_up(first_edges, grid + way)  # such pixels are of two colours, and stay at an edge
+        seen = arrived & (edges | ~of_edge)
+        sources = next((known for known in (seen & ~edges, seen, arrived) if known.any()), None)
+        ways.append(way if sources is None else _fill(way, seen, sources, next_step, grid))
     return torch.from_numpy(np.stack(ways)).movedim(-1, 1)
 
 
@@ -52,18 +54,19 @@ def _arrivals(step: np.ndarray, next_step: np.ndarray, grid: np.ndarray) -> tupl
     near = (squares <= NEAR**2) & ((places >= 0) & (places < [W, H])).all(axis=-1)
     pixel, corner = near.nonzero()
     x, y = places[pixel, corner].T
-    unlike = np.square(moved[pixel] - next_step[y, x]).sum(axis=-1)
-    order = np.argsort(squares[near] + UNLIKE**2 * unlike)[::-1]  # the best is written last
+    cost = squares[near] + UNLIKE**2 * np.square(moved[pixel] - next_step[y, x]).sum(axis=-1)
+    order = np.argsort(cost)[::-1]  # the best is written last
+    x, y, pixel = (values[order] for values in (x, y, pixel))
     source, seen = np.zeros((H, W), int), np.zeros((H, W), bool)
-    source[y[order], x[order]] = pixel[order]
-    seen[y, x] = True
+    source[y, x], seen[y, x] = pixel, True
     return source, seen
 
 
 def _edges(step: np.ndarray) -> np.ndarray:
     """Pixels (H, W) beside others that move in another way."""
     kernel = np.ones((3, 3), np.uint8)
-    return (cv2.dilate(step, kernel) - cv2.erode(step, kernel)).max(axis=-1) > EDGE
+    lengths = np.linalg.norm(step, axis=-1)
+    return (cv2.dilate(step, kernel) - cv2.erode(step, kernel)).max(axis=-1) > np.maximum(EDGE, EDGE_SHARE * lengths)
 
 
 def _look_up(values: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -75,7 +78,7 @@ def _look_up(values: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 def _fill(way: np.ndarray, seen: np.ndarray, sources: np.ndarray, step: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """The way, where a pixel was not seen before by that of the nearest source that moves as it does."""
-    if seen.all() or not sources.any():
+    if seen.all():
         return way
     features = np.concatenate([grid, ALIKE * step], axis=-1)
     nearest = _nearest(features[sources], features[~seen], 1)[:, 0]

@@ -75,12 +75,13 @@ class FlowValidation(Validation):
 
     def _told(self, sample: dict, generator: torch.Generator) -> dict[tuple[bool, ...], Condition]:
         """The conditions of the sides, by which of these are denoised."""
-        pictures = None
-        if self.moved_picture:
-            pictures = move_along(sample["image"], self.code.to_flow(sample["flow_pixel_values"]))[None]
+        if not self.moved_picture:
+            plain = self._condition(sample, generator)
+            return {denoised: plain.repeat(len(denoised)) for denoised in self.modes.values()}
+        pictures = move_along(sample["image"], self.code.to_flow(sample["flow_pixel_values"]))[None]
         plain, moved = self._conditions(sample, generator, None, pictures)
-        own = {denoised: plain if denoised[-1] else moved for denoised in self.modes.values()}
-        return {denoised: Condition.join([video, plain][-len(denoised) :]) for denoised, video in own.items()}
+        told = {denoised: plain if denoised[-1] else moved for denoised in self.modes.values()}
+        return {denoised: Condition.join([video, plain]) for denoised, video in told.items()}
 
     def _sides(self, sample: dict) -> torch.Tensor:
         """Clean latents (S, F, C, h, w), the flow last."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from utils.tracks.tracks import Tracks, known_flow, outside
+from utils.tracks.tracks import Tracks, known_flow, outside, point_discs
 from utils.tracks.way_back import camera_way_back, guess_flow, move_picture
 
 
@@ -12,13 +12,13 @@ def track_pictures(tracks: Tracks, image: torch.Tensor) -> torch.Tensor:
     return move_picture(*_shown_points(tracks), image, ground)
 
 
-def track_flow(
-    tracks: Tracks, image: torch.Tensor, reach: float | None = None, radius: float | None = None
-) -> torch.Tensor:
-    """The flow by which it moves, (F - 1, 2, H, W) in pixels; what is known (`known_flow`, with its reach and radius) is exact."""
+def track_flow(tracks: Tracks, image: torch.Tensor, radius: float | None = None) -> torch.Tensor:
+    """The flow by which it moves, (F - 1, 2, H, W) in pixels; exact in discs around points (`known_flow`) and in static regions."""
     guess = guess_flow(*_shown_points(tracks), image, tracks.camera)
-    flow, known = known_flow(tracks, radius, reach)
-    return torch.where(known, flow, guess)
+    said = point_discs(tracks, radius)
+    if tracks.static is not None:
+        said = said | tracks.static
+    return torch.where(said, known_flow(tracks, radius)[0], guess)
 
 
 def _shown_points(tracks: Tracks) -> tuple[torch.Tensor, torch.Tensor]:
