@@ -21,11 +21,11 @@ class Guidance:
     """How the flow is led.
 
     Attributes:
-        kind: "gradient" through decoder and network, which changes the video's estimate too; "decoder_gradient", which leaves the network
+        kind: "gradient" through decoder and network, which changes the estimate of a video that is drawn with the flow too; "decoder_gradient", which leaves the network
             out and is cheaper; or "replace": the known pixels are set, and what that changes in the latents is added. The autoencoder
             smooths away what is smaller than a place of its latents, so this one wants discs of that radius at least.
         strength: 1 takes the whole change; in the linear approximation of a gradient that is to the error 0.
-        steps: Share of the steps, from the first one on, that are guided, at least one; the others bring flow and video together.
+        steps: Share of the steps, from the first one on, that are guided, at least one; the others are free.
         iterations: Gradient steps at each step.
         decode_chunk_size: Frames that are decoded at once; by default all.
     """

@@ -172,7 +172,14 @@ def test_no_flow_of_a_longer_video_stays_among_those_of_a_shorter_one(run, tmp_p
     assert sorted(file.name for file in (tmp_path / "out").glob("*.flo")) == ["flow_000.flo", "flow_mine.flo"]
 
 
-def test_the_weights_that_come_along_draw_without_further_flags(tmp_path):
+def test_a_reach_is_refused_where_the_picture_decides(run):
+    with pytest.raises(ValueError, match="--reach 9.0 is of --interpolation distance"):
+        run("--reach", 9)
+    run("--reach", 9, "--interpolation", "distance")
+
+
+@pytest.mark.parametrize("method", [[], ["--method=coarse", "--flow_strength=0"], ["--method=guided"]])
+def test_the_weights_that_come_along_draw_without_further_flags(method, tmp_path):
     Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(tmp_path / "picture.png")
     (tmp_path / "tracks.json").write_text(json.dumps({"tracks": [[[20, 30], [40, 30]]]}))
     flags = {
@@ -180,5 +187,7 @@ def test_the_weights_that_come_along_draw_without_further_flags(tmp_path):
         "tracks": tmp_path / "tracks.json",
         "output_dir": tmp_path / "out",
     }
-    files = main([f"--{name}={value}" for name, value in flags.items()] + ["--num_inference_steps=1", "--device=cpu"])
+    files = main(
+        [f"--{name}={value}" for name, value in flags.items()] + [*method, "--num_inference_steps=1", "--device=cpu"]
+    )
     assert (tmp_path / "out/video.mp4") in files
