@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         type=positive_float,
         help="of warp, and of coarse with --interpolation distance: pixels; by default 1/8 of the side",
     )
-    add("--flow_strength", type=float, default=0.6, help="of coarse")
+    add("--flow_strength", type=float, default=0.0, help="of coarse")
     add("--interpolation", choices=INTERPOLATIONS, default="edge_aware", help="of coarse")
     add("--flow_first", action=argparse.BooleanOptionalAction, help="of coarse and guided: by default if trained to")
     add("--guidance", choices=GUIDANCES, default=guidance.kind, help="of guided")

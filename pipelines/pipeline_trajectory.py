@@ -34,7 +34,7 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
         image: Images,
         tracks: Tracks | Sequence[Tracks],
         method: str = "coarse",
-        flow_strength: float = 0.6,
+        flow_strength: float = 0.0,
         interpolation: str = "edge_aware",
         guidance: Guidance | None = None,
         reach: float | None = None,
@@ -48,7 +48,7 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
             tracks: For all pictures, or one for each; of the pictures' size. They decide the number of frames.
             method: "coarse" or "guided".
             flow_strength: Of "coarse": share of the steps that the flow takes. 0 gives the guess, which is then run once and
-                cached, 1 forgets it.
+                cached and measures best with `weights/flow_video`, 1 forgets it.
             interpolation: Of "coarse": what a point lies on moves as a whole ("edge_aware", `utils/tracks/way_back.py`), or its
                 motion falls off with the distance alone ("distance", `dense_flow`).
             guidance: Of "guided"; by default `Guidance()`.
