@@ -12,10 +12,8 @@ from safetensors.torch import load_file
 import patch
 from pipelines.flow_adapter import FlowAdapter
 from run_models import run_flow_video, run_svd_flow
-from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models import train_flow_video, train_svd_flow
 from utils.data.flow_clips import FlowClips, make_flow_dataset, read_flow_clips, read_held_out
-from utils.edm import EDM, ConditionEncoder
 from utils.flow.code import FlowCode
 from utils.flow.files import read_flo
 from utils.flow.pictures import FlowPicture
@@ -23,9 +21,7 @@ from utils.images import to_image
 from utils.joint import LatentScale
 from utils.motion_helper import PROCEDURAL
 from utils.scenes.write_clips import main as write_clips
-from utils.svd.flow_validation import FlowValidation
 from utils.svd.lora import LORA_FILE, read_training
-from utils.svd.training import encode_clips, encode_flow
 from utils.video import index_frames
 
 B, F, SIZE = 4, 3, 32
@@ -78,40 +74,6 @@ def picture(tmp_path_factory):
     return path
 
 
-class Seen(torch.nn.Module):
-    """A UNet that keeps what it is given, and predicts `value`."""
-
-    def __init__(self, value=0.0):
-        super().__init__()
-        self.value = torch.nn.Parameter(torch.tensor(value))
-
-    def forward(self, inputs, timestep, embeddings, added_time_ids, return_dict):
-        self.inputs, self.timestep, self.embeddings = inputs, timestep, embeddings
-        self.output = torch.zeros_like(inputs[:, :, :4]) + self.value
-        self.output.retain_grad()
-        return (self.output,)
-
-
-def make_batch():
-    video, flow = torch.rand(2, B, F, 3, SIZE, SIZE) * 2 - 1
-    told = {"fps": torch.full((B,), 8.0), "motion_bucket_id": torch.full((B,), 100)}
-    return {"pixel_values": video, "flow_pixel_values": flow, "image": video[:, 0], **told}
-
-
-def joint_step(*flags):
-    """What the UNet saw and the loss, of one random batch."""
-    torch.manual_seed(0)
-    pipe = tiny_video_pipeline()
-    patch.add_joint(pipe.unet, "flow", rank=2, post="aligned")
-    batch = make_batch()
-    encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
-    unet = Seen()
-    args = arguments(train_flow_video, *flags)
-    loss, scalars = train_flow_video.joint_loss(pipe.unet, unet, batch, encoder, EDM(), FlowCode(), args)
-    loss.backward()
-    return unet, pipe, loss, scalars
-
-
 def test_a_flow_is_in_the_frame_that_it_starts_from_and_the_last_is_repeated():
     flow = torch.randn(2, F - 1, 2, 4, 4)
     pictures = FlowCode().to_pictures(flow)
@@ -135,137 +97,12 @@ def test_samples_have_the_exact_flow_of_their_frames_as_pictures(clips):
     assert torch.equal(sample["image"], sample["pixel_values"][0])
 
 
-@pytest.mark.parametrize("given, share", [(0, "--clean_video_share"), (1, "--clean_flow_share")])
-def test_a_given_side_has_no_loss_and_the_other_has(given, share):
-    others = {"--clean_video_share": 0, "--clean_flow_share": 0, share: 1}
-    flags = [part for pair in others.items() for part in pair]
-    unet, _, _, scalars = joint_step("--one_way_share", 0, *flags)
-    sides = unet.output.grad.split(B)
-    assert sides[given].abs().max() == 0
-    assert sides[1 - given].abs().min(dim=0).values.max() > 0
-    assert scalars[("video", "flow")[given]] == 0
-    assert torch.allclose(unet.timestep.split(B)[given], torch.tensor(EDM().sigma_min).log() / 4)
-
-
-@pytest.mark.parametrize("script", [train_svd_flow, train_flow_video])
-def test_flow_is_learned_at_the_scale_that_the_code_states(script):
-    """At a tiny noise level the network sees the clean latents."""
-    pipe, code, edm = tiny_video_pipeline(), FlowCode(scale=LatentScale(0.3, 0.6)), EDM(-12, 0)
-    batch = make_batch()
-    encoder, args = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor), arguments(script)
-    unet = Seen()
-    torch.manual_seed(0)
-    if script is train_svd_flow:
-        wanted = code.scale.normalize(encode_flow(batch, pipe.vae))
-        torch.manual_seed(0)
-        train_svd_flow.flow_loss(unet, batch, encoder, edm, code, args)
-    else:
-        patch.add_joint(pipe.unet, "flow", rank=2, post="aligned")
-        torch.manual_seed(0)
-        wanted = torch.cat([encode_clips(batch, pipe.vae), code.scale.normalize(encode_flow(batch, pipe.vae))])
-        torch.manual_seed(0)
-        train_flow_video.joint_loss(pipe.unet, unet, batch, encoder, edm, code, args)
-    assert torch.allclose(unet.inputs[:, :, :4], wanted, atol=1e-3)
-
-
-def test_validation_counts_the_sides_that_are_denoised_and_gives_the_others_level_0(clips, tmp_path):
-    told = []
-
-    def errors(unet, mode, clean, noise, sigma, condition):
-        told.append((sigma > 0).tolist())
-        return torch.tensor([1.0, 3.0])
-
-    pipe = tiny_video_pipeline()
-    batch = make_batch()
-    samples = [{name: value[0] for name, value in batch.items()}]
-    options = {"code": FlowCode(), "errors": errors, "draw": None, "modes": train_flow_video.MODES}
-    losses = FlowValidation(pipe, samples, EDM(), tmp_path, 0, **options).losses(pipe.unet)
-    assert losses == pytest.approx(
-        {"loss": 2.25, "joint": 2.0, "flow_to_video": 1.0, "video_to_flow": 3.0, "flow_alone": 3.0}
-    )
-    assert told[:4] == [[True, True], [True, False], [False, True], [False, True]]
-
-
-def test_validation_tells_a_video_the_moved_picture_where_its_flow_is_given(tmp_path):
-    told = {}
-
-    def errors(unet, mode, clean, noise, sigma, condition):
-        told[mode] = condition.image_latents
-        return torch.ones(2)
-
-    sample = {name: value[0] for name, value in make_batch().items()}
-    options = {"code": FlowCode(), "errors": errors, "draw": None, "modes": train_flow_video.MODES}
-    for moved in (True, False):
-        FlowValidation(tiny_video_pipeline(), [sample], EDM(), tmp_path, 0, **options, moved_picture=moved).losses(None)
-        for mode, (video, flow) in told.items():
-            assert torch.equal(flow, flow[:1].expand_as(flow))
-            assert torch.allclose(video, flow, atol=1e-5) == (mode != "flow_to_video" or not moved)
-
-
 def test_an_adapter_says_how_it_was_trained(flow_video):
     training = patch.read_config(flow_video)["training"]
     adapter = FlowAdapter.from_training("flow", FlowCode(), training)
     assert (adapter.one_way, adapter.flow_alone, adapter.moved_picture) == (True, True, True)
     older = FlowAdapter.from_training("flow", FlowCode(), {"one_way_share": 0.4})
     assert (older.one_way, older.flow_alone, older.moved_picture) == (True, False, False)
-
-
-@pytest.mark.parametrize("direction, given", [("x_reads_y", 1), ("y_reads_x", 0)])
-def test_with_one_direction_the_side_that_is_read_is_given(direction, given, monkeypatch):
-    monkeypatch.setattr(train_flow_video, "draw_direction", lambda args: direction)
-    unet, pipe, _, _ = joint_step("--flow_alone_share", 0)
-    pairs = patch.get_pairs(pipe.unet)
-    assert [(pair.x, pair.y, pair.direction) for pair in pairs] == [(i, B + i, direction) for i in range(B)]
-    assert unet.output.grad.split(B)[given].abs().max() == 0
-
-
-def test_in_a_share_of_the_batches_in_which_it_does_not_read_the_flow_is_learned_alone():
-    torch.manual_seed(0)
-    args = arguments(train_flow_video, "--flow_alone_share", 0.25)
-    x, y = train_flow_video.draw_levels(4000, "x_reads_y", EDM(), args)
-    assert (x > 0).all()
-    assert float((y > 0).float().mean()) == pytest.approx(0.25, abs=0.03)
-    x, y = train_flow_video.draw_levels(4000, "y_reads_x", EDM(), args)
-    assert (x == 0).all()
-    assert (y > 0).all()
-
-
-def told_pictures(*flags):
-    """What the videos and the flows of one batch are told beside their frames, (B, F, C, h, w) each, and which flows are given."""
-    unet, *_ = joint_step("--one_way_share", 0, "--clean_video_share", 0, "--clean_flow_share", 0.5, *flags)
-    given = unet.timestep.split(B)[1] < EDM().timestep(torch.tensor(0.003))
-    assert 0 < given.sum() < B
-    assert torch.equal(*unet.embeddings.split(B))
-    return *unet.inputs[:, :, 4:].split(B), given
-
-
-def test_both_sides_are_told_the_same_image_but_where_the_flow_moves_it():
-    video, flow, given = told_pictures("--conditioning_dropout_prob", 0)
-    assert torch.equal(video[~given], flow[~given])
-    assert torch.allclose(video[given][:, 0], flow[given][:, 0], atol=1e-5)
-    assert ((video[given] - flow[given])[:, 1:].abs().flatten(1).amax(dim=1) > 0.01).all()
-
-
-def test_without_moved_pictures_both_sides_are_told_the_same():
-    video, flow, _ = told_pictures("--no-moved_picture")
-    assert torch.equal(video, flow)
-
-
-def test_both_sides_lose_the_image_together():
-    video, flow, _ = told_pictures("--conditioning_dropout_prob", 0.5)
-    lost = [side.flatten(1).abs().amax(dim=1) == 0 for side in (video, flow)]
-    assert torch.equal(*lost)
-    assert 0 < lost[0].sum() < B
-
-
-def test_noise_levels_come_in_the_shares_asked_for():
-    torch.manual_seed(0)
-    args = arguments(train_flow_video, "--equal_noise_share", 0.25)
-    x, y = train_flow_video.draw_levels(4000, "both", EDM(), args)
-    free = (x > 0) & (y > 0)
-    assert float((x == 0).float().mean()) == pytest.approx(0.2, abs=0.03)
-    assert float((y == 0).float().mean()) == pytest.approx(0.2, abs=0.03)
-    assert float((x == y)[free].float().mean()) == pytest.approx(0.25, abs=0.03)
 
 
 def test_a_lora_of_flow_is_trained_and_says_how_flow_is_encoded(svd_flow):
