@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add("--fps", type=positive_float, default=8)
     add("--motion_bucket_id", type=float, default=127)
     add("--num_inference_steps", type=positive_int, default=25)
+    add("--solver_order", type=int, choices=(1, 2), default=2, help="1: Euler's steps; 2: DPM-Solver++'s")
     add("--max_guidance_scale", type=float, default=3.0)
     add("--batch_size", type=positive_int, default=8)
     add("--seed", type=int, default=0, help="of the noise")
@@ -90,6 +91,7 @@ def measure(args, pipe, adjust: Callable | None, part: range):
     inputs = pipe.prepare(
         firsts,
         num_inference_steps=args.num_inference_steps,
+        solver_order=args.solver_order,
         max_guidance_scale=args.max_guidance_scale,
         fps=args.fps,
         motion_bucket_id=args.motion_bucket_id,

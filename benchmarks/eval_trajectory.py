@@ -36,7 +36,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SCENES = ("num_scenes", "first_seed", "num_frames", "resolution", "judge_hash")  # equal for all methods of a folder
 OF_BASE = ("fps", "seed", "dtype", "model_hash")
 OF_SAMPLING = (
-    *OF_BASE, "num_inference_steps", "min_guidance_scale", "max_guidance_scale", "noise_aug_strength",
+    *OF_BASE, "num_inference_steps", "solver_order", "min_guidance_scale", "max_guidance_scale", "noise_aug_strength",
 )  # fmt: skip
 OF_FLOW = (*OF_SAMPLING, "adapter_hash", "way_hash", "reach", "joint_guidance_scale", "flow_first")
 DECIDES = {  # what a method's videos depend on
@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     add("--fps", type=positive_float, default=8.0, help="what the network is told")
     add("--batch_size", type=positive_int, default=5)
     add("--num_inference_steps", type=positive_int, default=25)
+    add("--solver_order", type=int, choices=(1, 2), default=2, help="1: Euler's steps; 2: DPM-Solver++'s")
     add("--min_guidance_scale", type=float, default=1.0)
     add("--max_guidance_scale", type=float, default=3.0)
     add("--noise_aug_strength", type=float, default=0.02)

@@ -101,6 +101,7 @@ class FlowBench(Bench):
         return {
             "num_frames": self.args.num_frames,
             "num_inference_steps": self.args.num_inference_steps,
+            "solver_order": self.args.solver_order,
             "fps": self.args.fps,
             "motion_bucket_id": torch.cat(told),
             "noise_aug_strength": self.args.noise_aug_strength,

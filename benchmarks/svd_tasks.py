@@ -97,6 +97,7 @@ class Bench:
             first,
             num_frames=self.args.num_frames,
             num_inference_steps=self.args.num_inference_steps,
+            solver_order=self.args.solver_order,
             min_guidance_scale=self.args.min_guidance_scale,
             max_guidance_scale=self.args.max_guidance_scale,
             fps=self.args.fps,

@@ -67,6 +67,7 @@ class DragBench(Bench):
         """Arguments of a pipeline's call."""
         return {
             "num_inference_steps": self.args.num_inference_steps,
+            "solver_order": self.args.solver_order,
             "min_guidance_scale": self.args.min_guidance_scale,
             "max_guidance_scale": self.args.max_guidance_scale,
             "fps": self.args.fps,

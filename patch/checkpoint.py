@@ -16,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from patch.adapters import add_managed, lora_tensors, patched_with_joint
+from patch.adapters import add_managed, check_rank, lora_tensors, patched_with_joint
 from patch.control import device_of
+from patch.cut import cut_rank
 from patch.post import build_post, post_key
 from patch.published import is_published, read_published
 from patch.state import ROLES, JointSpec, lora_name
@@ -63,12 +64,12 @@ def save(
     return path
 
 
-def load(model, folder: str | os.PathLike, name: str | None = None) -> dict:
+def load(model, folder: str | os.PathLike, name: str | None = None, rank: int | None = None) -> dict:
     """Patches the model if need be, adds the joint adapter of a file or folder, frozen, and returns its configuration.
 
     folder: a file or folder written by `save`, a folder in UniCon's published layout, or a name on the hub.
     name: the adapter in the folder, and its name in the model; may be left out where there is one. Another name
-    renames it.
+    renames it. rank: cuts LoRAs of a larger one to their largest singular values (`patch/cut.py`).
     Raises ValueError in one sentence, and leaves the model alone, when the adapter was made for another base.
     """
     net = network(model)
@@ -76,6 +77,9 @@ def load(model, folder: str | os.PathLike, name: str | None = None) -> dict:
     config, tensors = read(folder, name)
     name = config["name"] = name or config["name"]
     check_fit(net, config, tensors)
+    if rank is not None:
+        check_rank(rank)
+        config, tensors = cut_rank(config, tensors, rank)
     patched_with_joint(net, JointSpec(name, *(config[key] for key in ("post", "post_rank", "temporal", "kv"))))
     for role, lora in config["lora"].items():
         targets = sorted({layer for layer, _ in lora_keys(tensors, role)})

@@ -1,6 +1,6 @@
 """Stable Video Diffusion in three steps that variants build on: `prepare`, `denoise`, `decode`.
 
-The noise levels are the scheduler's, the step is Euler's (`utils/edm.py`), and between the two the estimate of the clean latents may be
+The noise levels are the scheduler's, the step is Euler's unless another is asked for (`Solver` of `utils/edm.py`), and between the two the estimate of the clean latents may be
 adjusted (`pipelines/adjustments.py`). Without adjustments the output is that of `StableVideoDiffusionPipeline`.
 """
 
@@ -19,7 +19,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 from pipelines.adjustments import Adjustment, adjust_frames
-from utils.edm import EDM, Condition, ConditionEncoder, Denoiser, euler_step, guidance_over_frames, guide
+from utils.edm import EDM, Condition, ConditionEncoder, Denoiser, Solver, guidance_over_frames, guide
 from utils.images import to_pixels
 
 Images = Image.Image | Sequence[Image.Image] | torch.Tensor
@@ -35,6 +35,7 @@ class VideoInputs:
         sigmas: Levels (steps + 1,), falling to 0, float32.
         condition: Of the B samples.
         guidance: Scales (1, F, 1, 1, 1), or None to sample without guidance.
+        solver: Makes the steps.
         tell: From pictures (B, F, 3, H, W) to the condition that has them beside the frames in place of the image, with the same noise.
     """
 
@@ -42,6 +43,7 @@ class VideoInputs:
     sigmas: torch.Tensor
     condition: Condition
     guidance: torch.Tensor | None
+    solver: Solver
     tell: Callable[[torch.Tensor | None], Condition]
 
 
@@ -68,6 +70,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         latents: torch.Tensor | None = None,
         temporal_smoothing: float = 0.0,
         motion_scale: float = 1.0,
+        solver_order: int = 1,
         output_type: str = "pil",
         return_dict: bool = True,
     ):
@@ -85,6 +88,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
             generator: One, or one for each picture, so that a video does not depend on the others of its batch.
             latents: Standard normal noise (B, F, C, h, w) to start from.
             temporal_smoothing, motion_scale: See `pipelines/adjustments.py`.
+            solver_order: 1, Euler's steps, or 2, DPM-Solver++'s (`Solver` of `utils/edm.py`).
             output_type: "pil", "np" (B, F, H, W, 3) in [0, 1], "pt" (B, F, 3, H, W) in [0, 1] or "latent" (B, F, C, h, w).
 
         Raises:
@@ -93,7 +97,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         adjust = adjust_frames(temporal_smoothing, motion_scale)
         inputs = self.prepare(
             image, num_frames, num_inference_steps, min_guidance_scale, max_guidance_scale, fps, motion_bucket_id,
-            noise_aug_strength, generator, latents,
+            noise_aug_strength, generator, latents, solver_order=solver_order,
         )  # fmt: skip
         frames = self.denoise(inputs, adjust)
         if output_type != "latent":
@@ -121,6 +125,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         generator: Generators = None,
         latents: torch.Tensor | None = None,
         image_frames: torch.Tensor | None = None,
+        solver_order: int = 1,
     ) -> VideoInputs:
         """Condition, noise levels and noise; arguments as in a call, and of `ConditionEncoder`: image_frames are its frames."""
         pixels = self.check_pixels(image).to(self._execution_device)
@@ -135,6 +140,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
             sigmas=self.scheduler.sigmas.to(pixels.device, torch.float32),  # the scheduler keeps them on the CPU
             condition=condition,
             guidance=guidance_over_frames(num_frames, min_guidance_scale, max_guidance_scale) if guided else None,
+            solver=Solver(solver_order),
             tell=tell,
         )
 
@@ -165,11 +171,11 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         adjust: From an estimate of them and its noise level () to the one that the step is made with.
         """
         condition = inputs.condition if inputs.guidance is None else inputs.condition.with_unconditional()
-        x_t = inputs.x_t
+        x_t, solver = inputs.x_t, inputs.solver
         for sigma, next_sigma in self.progress_bar(list(pairwise(inputs.sigmas))):
             x_0 = self.estimate(x_t, sigma, condition, inputs.guidance)
             x_0 = x_0 if adjust is None else adjust(x_0, sigma)
-            x_t = euler_step(x_t, x_0, sigma, next_sigma)
+            x_t, solver = solver.step(x_t, x_0, sigma, next_sigma)
         return x_t
 
     def estimate(

@@ -19,7 +19,6 @@ from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion 
 from models.svd_controlnet import ControlledUNet, ControlNetSVD
 from pipelines.adjustments import Adjustment, adjust_frames
 from pipelines.pipeline_stable_video_diffusion import Images, StableVideoDiffusionEDMPipeline, VideoInputs
-from utils.edm import euler_step
 from utils.pretrained import loading
 
 
@@ -126,12 +125,12 @@ class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
         guided = inputs.guidance is not None
         condition = inputs.condition.with_unconditional() if guided else inputs.condition
         controlled = None if control is None else self._controlled(control, guided)
-        x_t, num_steps = inputs.x_t, len(inputs.sigmas) - 1
+        x_t, solver, num_steps = inputs.x_t, inputs.solver, len(inputs.sigmas) - 1
         for step, (sigma, next_sigma) in enumerate(self.progress_bar(list(pairwise(inputs.sigmas)))):
             unet = controlled if control is not None and control.acts(step, num_steps) else None
             x_0 = self.estimate(x_t, sigma, condition, inputs.guidance, unet)
             x_0 = x_0 if adjust is None else adjust(x_0, sigma)
-            x_t = euler_step(x_t, x_0, sigma, next_sigma)
+            x_t, solver = solver.step(x_t, x_0, sigma, next_sigma)
         return x_t
 
     def check_frames(self, image: Images, options: dict) -> dict:

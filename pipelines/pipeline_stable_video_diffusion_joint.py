@@ -89,6 +89,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         generator: Generators = None,
         latents: torch.Tensor | None = None,
         flow_latents: torch.Tensor | None = None,
+        solver_order: int = 2,
         output_type: str = "pil",
         flow_first: bool | None = None,
         steer: Steer | None = None,
@@ -108,6 +109,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
                 read the other (unless the adapter was never trained so).
             weight: Of what each side reads from the other.
             latents, flow_latents: Standard normal noise (B, F, C, h, w) to start from.
+            solver_order: Of both sides.
             flow_first: Whether the flow is drawn first, by the image alone, and then the video that it is given for, in place of both at once. By
                 default where nothing is known of the video and no direction is asked for, if the adapter was trained to.
             steer: Called at each step in which the flow is drawn with what estimates the clean latents, the sides and the iteration; returns the estimates
@@ -126,13 +128,13 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             raise ValueError("Video and flow are both given and nothing is left to draw: raise a strength above 0.")
         inputs = self.prepare(
             image, num_frames, num_inference_steps, min_guidance_scale, max_guidance_scale, fps, motion_bucket_id,
-            noise_aug_strength, generator, latents,
+            noise_aug_strength, generator, latents, solver_order=solver_order,
         )  # fmt: skip
         sides = self.prepare_sides(inputs, video, flow, strengths, generator, flow_latents)
         if flow_first:
             sides[FLOW] = self.draw_flow(inputs, sides, steer)
             flow, steer = self.decode_flow(sides[FLOW].latents, decode_chunk_size), None
-        conditions = [self.tell_video(inputs, image, flow, sides[FLOW]), inputs.condition]
+        conditions = [self.tell_video(inputs, image, flow, sides[FLOW]), self.tell_flow(inputs, sides[VIDEO])]
         directions = {adapter.name: direction or self.choose_direction(sides)}
         scale = joint_guidance_scale
         sides = self.denoise_sides(inputs, sides, conditions, directions, {adapter.name: weight}, scale, steer)
@@ -191,6 +193,13 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         pixels = self.check_pixels(image).to(flow.device)
         return inputs.tell(torch.stack([move_along(*clip) for clip in zip(pixels, flow, strict=True)]))
 
+    def tell_flow(self, inputs: VideoInputs, side: VideoSide) -> Condition:
+        """What the flow is told: the image, or the frames of a video that is given."""
+        if not (side.given and self.flow_adapter.told_video):
+            return inputs.condition
+        told = torch.ones(len(side.latents), dtype=torch.bool)
+        return inputs.condition.tell(side.latents / self.vae.config.scaling_factor, told)
+
     def decode_flow(self, y: torch.Tensor, decode_chunk_size: int | None) -> torch.Tensor:
         """Flow (B, F - 1, 2, H, W), pixels, of clean latents of that side."""
         code = self.flow_adapter.code
@@ -203,8 +212,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         y_0 = None if flow is None else code.scale.normalize(self.encode_frames(code.to_pictures(flow)))
         noise = self.draw_flow_noise(inputs, generator, flow_latents)
         return [
-            start_video_side(None, sigmas, inputs.x_t, strengths[0], x_0),
-            start_video_side(self.flow_adapter.name, sigmas, noise, strengths[1], y_0),
+            start_video_side(None, sigmas, inputs.x_t, strengths[0], x_0, inputs.solver),
+            start_video_side(self.flow_adapter.name, sigmas, noise, strengths[1], y_0, inputs.solver),
         ]
 
     def draw_flow_noise(self, inputs: VideoInputs, generator, flow_latents) -> torch.Tensor:

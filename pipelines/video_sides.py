@@ -1,10 +1,10 @@
 """A video or its flow while both are sampled: where it starts, its noise level, its steps."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from utils.edm import EDM, euler_step
+from utils.edm import EDM, Solver
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,6 +17,7 @@ class VideoSide:
         sigmas: Levels of all iterations (steps + 1,), falling to 0.
         start: Iteration in which it takes its first step; before, it waits at its first level.
         given: It has the level 0 and never steps.
+        solver: Makes its steps.
     """
 
     name: str | None
@@ -24,6 +25,7 @@ class VideoSide:
     sigmas: torch.Tensor
     start: int = 0
     given: bool = False
+    solver: Solver = field(default_factory=Solver)
 
     def level(self, i: int) -> torch.Tensor:
         """sigma (B,) in iteration i."""
@@ -38,7 +40,8 @@ class VideoSide:
         """The side after iteration i, made towards an estimate of the clean latents."""
         if self.given or i < self.start:
             return self
-        return replace(self, latents=euler_step(self.latents, x_0, self.level(i), next_sigma))
+        latents, solver = self.solver.step(self.latents, x_0, self.level(i), next_sigma)
+        return replace(self, latents=latents, solver=solver)
 
 
 def start_video_side(
@@ -47,6 +50,7 @@ def start_video_side(
     noise: torch.Tensor,
     strength: float,
     clean: torch.Tensor | None = None,
+    solver: Solver | None = None,
 ) -> VideoSide:
     """A side before its first step.
 
@@ -54,14 +58,16 @@ def start_video_side(
         noise: At the largest level, (B, F, C, h, w).
         strength: Share of the steps that it takes, at least one; 0 makes it given, 1 forgets `clean`.
         clean: What is known of it, (B, F, C, h, w).
+        solver: Makes its steps; by default Euler's.
     """
+    solver = Solver() if solver is None else solver
     if strength == 0:
         return VideoSide(name, clean, sigmas, given=True)
     steps = len(sigmas) - 1
     start = steps - max(1, round(strength * steps))
     if strength == 1:
-        return VideoSide(name, noise, sigmas)
-    return VideoSide(name, clean + noise * (sigmas[start] / sigmas[0]), sigmas, start)
+        return VideoSide(name, noise, sigmas, solver=solver)
+    return VideoSide(name, clean + noise * (sigmas[start] / sigmas[0]), sigmas, start, solver=solver)
 
 
 def check_strength(name: str, known: torch.Tensor | None, strength: float | None) -> float:

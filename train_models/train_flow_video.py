@@ -15,6 +15,7 @@ import torch
 import patch
 from patch.adapters import Y_LAYERS
 from patch.post import POSTS
+from patch.state import lora_name
 from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from utils.arguments import parse_args, run_script
@@ -38,8 +39,8 @@ from utils.svd.training import (
     add_flow_arguments,
     check_condition_arguments,
     decode_flow,
-    draw_condition,
     draw_conditions,
+    draw_dropped,
     encode_clips,
     encode_flow,
     load_pipeline,
@@ -65,15 +66,15 @@ def main(argv=None) -> None:
     check_share_arguments(args, SHARES, [("clean_video_share", "clean_flow_share")])
     code = FlowCode(FlowPicture(args.max_flow, args.flow_power))
     check_output_dir(args)
+    if args.init_adapter:
+        check_same_kind(args)
     clips = read_flow_clips(args)
     buckets = None if args.fixed_motion_bucket else read_buckets(args)
     held_out = read_held_out(clips, buckets, code, args)
     torch.manual_seed(args.seed)
     pipe = load_pipeline(args)
     unet = pipe.unet
-    patch.add_joint(
-        unet, args.adapter_name, args.rank, args.lora_alpha, args.post, temporal=args.temporal, y_layers=args.y_layers
-    )
+    start_adapter(unet, args)
     dataset = make_flow_dataset(clips, pipe.vae, buckets, code, args)
     code = replace(code, scale=measure_flow_scale(dataset, pipe.vae, args.seed))
     encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
@@ -81,7 +82,7 @@ def main(argv=None) -> None:
     validate = make_validation(pipe, held_out, edm, code, args)
 
     def compute_loss(unet_in_use, batch):
-        return joint_loss(unet, unet_in_use, batch, encoder, edm, code, args)
+        return pair_loss(unet, unet_in_use, batch, encoder, edm, code, args)
 
     def save(unet, folder: Path) -> None:
         training = vars(args) | code.to_training()
@@ -93,6 +94,30 @@ def main(argv=None) -> None:
     fit(args, unet, dataset, compute_loss, save=save, validate=validate, parameters=parameters, frozen=frozen)
 
 
+def start_adapter(unet, args) -> None:
+    """A joint adapter to train: a new one, or that of --init_adapter."""
+    name, rank = args.adapter_name, args.rank
+    if args.init_adapter:
+        patch.load(unet, args.init_adapter, name, rank=rank)
+    else:
+        patch.add_joint(unet, name, rank, args.lora_alpha, args.post, temporal=args.temporal, y_layers=args.y_layers)
+
+
+def check_same_kind(args) -> None:
+    """Raises ValueError for flags that --init_adapter was not trained with."""
+    if args.lora_alpha is not None:
+        raise ValueError(
+            f"--lora_alpha {args.lora_alpha:g} is of a new adapter: --init_adapter keeps the scale it has."
+        )
+    config = patch.read_config(args.init_adapter)
+    trained = config["training"] | {name: config[name] for name in ("post", "temporal")}
+    for name in ("post", "temporal", "y_layers", "max_flow", "flow_power"):
+        if name in trained and trained[name] != getattr(args, name):
+            raise ValueError(
+                f"--{name} is {getattr(args, name)}, but {args.init_adapter} has {trained[name]}: pass that."
+            )
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     group = parser.add_argument_group("pair")
@@ -100,21 +125,29 @@ def make_parser() -> argparse.ArgumentParser:
     add_flow_arguments(group)
     add = group.add_argument
     add("--adapter_name", default="flow")
+    add(
+        "--init_adapter", help="file or folder of an adapter of this script to go on from, with LoRAs of --rank at most"
+    )
     add("--rank", type=positive_int, default=64)
     add("--lora_alpha", type=float, help="by default the rank")
     add("--post", choices=POSTS, default="aligned", help="output projection of the joint attention (docs/patch.md)")
     add("--temporal", action="store_true", help="joint attention over time as well")
     add("--y_layers", choices=Y_LAYERS, default="all", help="layers of the flow's rows that have a LoRA of their own")
     add(
-        "--one_way_share", type=float, default=0.6, help="batches in which one side is read and does not read the other"
-    )
-    add(
         "--flow_alone_share",
         type=float,
-        default=0.6,
-        help="pairs of those batches whose flow does not read in which it is drawn from the image alone, and not given",
+        default=0.3,
+        help="batches of flow alone, without rows of its video: p(flow | image), and with --told_video as often p(flow | video)",
     )
-    add("--clean_video_share", type=float, default=0.2, help="pairs whose video is given, in the other batches")
+    add(
+        "--one_way_share",
+        type=float,
+        default=0.6,
+        help="of the other batches those in which one side is given and does not read",
+    )
+    add(
+        "--clean_video_share", type=float, default=0.2, help="pairs whose video is given, in batches in which both read"
+    )
     add("--clean_flow_share", type=float, default=0.2, help="pairs whose flow is given, likewise")
     add("--equal_noise_share", type=float, default=0.25, help="pairs with one noise level for both sides")
     add(
@@ -123,20 +156,32 @@ def make_parser() -> argparse.ArgumentParser:
         default=True,
         help="tell a video whose flow is given the first image as that flow moves it, and not as it is",
     )
+    add(
+        "--told_video",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="tell a flow whose video is given the frames of that video, and not its first image",
+    )
     add_condition_arguments(parser.add_argument_group("noise and condition"))
     add_flow_clip_arguments(parser)
     add_training_arguments(parser)
     return parser
 
 
+def pair_loss(unet, unet_in_use, batch, encoder, edm, code, args):
+    """||F - v||² of pairs, or of their flow alone."""
+    loss = flow_alone_loss if float(torch.rand(())) < args.flow_alone_share else joint_loss
+    return loss(unet, unet_in_use, batch, encoder, edm, code, args)
+
+
 def joint_loss(unet, unet_in_use, batch, encoder, edm, code, args):
-    """||F - v||² of both sides, each with its own noise level; a given side has no error of its own."""
+    """Of both sides, each with its own noise level; a given side has no error of its own."""
     clean = encode_sides(batch, encoder.vae, code)
     B = len(clean) // 2
     direction = draw_direction(args)
     sigma = torch.cat(draw_levels(B, direction, edm, args)).to(clean.device)
-    condition = tell_sides(batch, clean[B:], sigma[B:] == 0, encoder, code, args)
-    patch.set_pairs(unet, [(i, B + i, args.adapter_name, 1.0, direction) for i in range(B)])
+    condition = tell_sides(batch, clean, sigma == 0, encoder, code, args)
+    pair_up(unet, [(i, B + i, args.adapter_name, 1.0, direction) for i in range(B)], args.adapter_name)
     error = Denoiser(unet_in_use, edm).loss(clean, torch.randn_like(clean), sigma, condition)
     learns = sigma > 0
     video, flow = (error * learns).split(B)
@@ -145,21 +190,56 @@ def joint_loss(unet, unet_in_use, batch, encoder, edm, code, args):
     return (video.sum() + flow.sum()) / learns.sum().clamp(min=1), scalars
 
 
+def flow_alone_loss(unet, unet_in_use, batch, encoder, edm, code, args):
+    """Of flow that no row of a video stands beside: from the image, and with --told_video as often from the frames it is told."""
+    y_0 = code.scale.normalize(encode_flow(batch, encoder.vae))
+    B, F = y_0.shape[:2]
+    condition = draw_conditions(batch, F, encoder, args, [None])[0]
+    if args.told_video:
+        condition = tell_frames(condition, encode_clips(batch, encoder.vae), torch.rand(B) < 0.5, encoder)
+    condition = condition.drop(draw_dropped(batch, args))
+    patch.clear_pairs(unet)
+    patch.set_patch_lora_mask(unet, lora_name(args.adapter_name, "y"), [1] * B)
+    error = Denoiser(unet_in_use, edm).loss(y_0, torch.randn_like(y_0), edm.draw_sigmas(B).to(y_0.device), condition)
+    return error.mean(), {"video": torch.zeros_like(error.mean()), "flow": error.mean()}
+
+
+def pair_up(unet, pairs: list[tuple], adapter_name: str) -> None:
+    """Sets the pairs of a batch, which say whose rows the flow's own LoRA acts on."""
+    patch.set_patch_lora_mask(unet, lora_name(adapter_name, "y"), None)
+    patch.set_pairs(unet, pairs)
+
+
 def encode_sides(batch, vae, code) -> torch.Tensor:
     """Clean latents (2B, F, C, h, w): videos, then flows."""
     return torch.cat([encode_clips(batch, vae), code.scale.normalize(encode_flow(batch, vae))])
 
 
-def tell_sides(batch, y_0: torch.Tensor, flow_given: torch.Tensor, encoder, code, args) -> Condition:
-    """Of the videos, then of the flows: the first image, for a video whose flow is given as that flow moves it."""
-    F = y_0.shape[1]
-    if not (args.moved_picture and flow_given.any()):
-        return draw_condition(batch, F, encoder, args).repeat(2)
-    moved = batch["image"][:, None].repeat(1, F, 1, 1, 1)
-    for b in flow_given.nonzero().flatten().tolist():
+def tell_sides(batch, clean: torch.Tensor, given: torch.Tensor, encoder, code, args) -> Condition:
+    """Of the videos, then of the flows: the first image; for a video whose flow is given as that flow moves it, and for a flow whose
+    video is given that video's frames."""
+    (x_0, y_0), (x_given, y_given) = clean.chunk(2), given.chunk(2)
+    moved = move_pictures(batch, y_0, y_given, encoder, code) if args.moved_picture and y_given.any() else None
+    told = [None] if moved is None else [moved, None]
+    conditions = draw_conditions(batch, x_0.shape[1], encoder, args, told)
+    video, flow = conditions[0], conditions[-1]
+    if args.told_video:
+        flow = tell_frames(flow, x_0, x_given, encoder)
+    return Condition.join([video, flow]).drop(draw_dropped(batch, args).repeat(2))
+
+
+def move_pictures(batch, y_0: torch.Tensor, given: torch.Tensor, encoder, code) -> torch.Tensor:
+    """Pictures (B, F, 3, H, W): the first images, as their flow moves them where it is given."""
+    moved = batch["image"][:, None].repeat(1, y_0.shape[1], 1, 1, 1)
+    for b in given.nonzero().flatten().tolist():
         flow = decode_flow(y_0[b : b + 1], encoder.vae, code)[0]
         moved[b] = move_along(batch["image"][b], flow)
-    return Condition.join(draw_conditions(batch, F, encoder, args, [moved, None]))
+    return moved
+
+
+def tell_frames(condition: Condition, x_0: torch.Tensor, told: torch.Tensor, encoder) -> Condition:
+    """The frames of scaled latents x_0 (B, F, C, h, w) beside those of the flow, where told."""
+    return condition.tell(x_0 / encoder.vae.config.scaling_factor, told)
 
 
 def draw_levels(B: int, direction: str, edm: EDM, args) -> tuple[torch.Tensor, torch.Tensor]:
@@ -167,8 +247,6 @@ def draw_levels(B: int, direction: str, edm: EDM, args) -> tuple[torch.Tensor, t
     sigma_x, sigma_y = edm.draw_sigmas(2 * B).chunk(2)
     sigma_y = torch.where(torch.rand(B) < args.equal_noise_share, sigma_x, sigma_y)
     x_given, y_given = draw_given(B, direction, args.clean_video_share, args.clean_flow_share)
-    if direction == "x_reads_y":
-        y_given &= torch.rand(B) >= args.flow_alone_share
     return sigma_x.masked_fill(x_given, 0.0), sigma_y.masked_fill(y_given, 0.0)
 
 
@@ -182,7 +260,7 @@ def make_validation(pipe, held_out: list[dict], edm, code, args):
 
     def errors(unet, mode, clean, noise, sigma, condition):
         direction = DIRECTIONS.get(mode, "x_reads_y") if args.one_way_share else "both"
-        patch.set_pairs(pipe.unet, [(0, 1, args.adapter_name, 1.0, direction)])
+        pair_up(pipe.unet, [(0, 1, args.adapter_name, 1.0, direction)], args.adapter_name)
         found = Denoiser(unet, edm).loss(clean, noise, sigma, condition)
         patch.clear_pairs(pipe.unet)
         return found
@@ -191,7 +269,8 @@ def make_validation(pipe, held_out: list[dict], edm, code, args):
         out = drawing(sample["image"][None], **sample_options(sample, args), output_type="pt")
         return out.frames[0] * 2 - 1, out.flows[0]
 
-    options = {"code": code, "errors": errors, "draw": draw, "modes": modes, "moved_picture": args.moved_picture}
+    options = {"code": code, "errors": errors, "draw": draw, "modes": modes}
+    options |= {"moved_picture": args.moved_picture, "told_video": args.told_video}
     return start_flow_validation(args, drawing, held_out, edm, **options)
 
 

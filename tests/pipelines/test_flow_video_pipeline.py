@@ -56,7 +56,7 @@ def draw(pipe, **changes):
 def test_an_adapter_that_has_learned_nothing_leaves_the_videos_of_the_base(temporal):
     plain = StableVideoDiffusionEDMPipeline(**tiny_video_pipeline().components)
     plain.set_progress_bar_config(disable=True)
-    wanted = draw(plain).frames
+    wanted = draw(plain, solver_order=2).frames
     assert torch.allclose(draw(make_pipe(trained=False, temporal=temporal)).frames, wanted, atol=1e-4)
 
 
@@ -205,6 +205,27 @@ def test_a_video_whose_flow_is_given_is_told_the_image_as_that_moves_it(leading,
     told.clear()
     draw(leading, video=random_video())
     assert told == [None]
+
+
+@pytest.mark.parametrize("told_video", [True, False])
+def test_a_flow_whose_video_is_given_is_told_its_frames(pipe, told_video):
+    pipe.flow_adapter = FlowAdapter("flow", CODE, told_video=told_video)
+    seen = []
+    handle = pipe.unet.register_forward_pre_hook(lambda unet, args: seen.append(args[0][:, :, 4:]))
+    draw(pipe, video=random_video(), max_guidance_scale=1.0, num_inference_steps=1)
+    handle.remove()
+    _, flow = seen  # first the rows of the video, which are the same at every step
+    frames = pipe.encode_frames(random_video()) / pipe.vae.config.scaling_factor
+    assert torch.allclose(flow, frames, atol=1e-4) == told_video
+
+
+def test_both_sides_are_stepped_by_the_solver_asked_for(pipe):
+    by_order = {order: draw(pipe, solver_order=order) for order in (1, 2)}
+    assert not torch.allclose(by_order[1].frames, by_order[2].frames, atol=1e-3)
+    assert not torch.allclose(by_order[1].flows, by_order[2].flows, atol=1e-3)
+    assert torch.equal(draw(pipe).flows, by_order[2].flows)
+    with pytest.raises(ValueError, match="solver_order=3"):
+        draw(pipe, solver_order=3)
 
 
 def test_a_flow_drawn_first_is_the_one_that_does_not_read(leading):

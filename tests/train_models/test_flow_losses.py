@@ -13,6 +13,7 @@ from utils.svd.flow_validation import FlowValidation
 from utils.svd.training import encode_clips, encode_flow
 
 B, F, SIZE = 4, 3, 32
+TOGETHER = ("--flow_alone_share", 0)
 
 
 def arguments(script, *flags):
@@ -39,16 +40,16 @@ def make_batch():
     return {"pixel_values": video, "flow_pixel_values": flow, "image": video[:, 0], **told}
 
 
-def joint_step(*flags):
+def joint_step(*flags, seed=0):
     """What the UNet saw and the loss, of one random batch."""
-    torch.manual_seed(0)
     pipe = tiny_video_pipeline()
     patch.add_joint(pipe.unet, "flow", rank=2, post="aligned")
+    torch.manual_seed(seed)
     batch = make_batch()
     encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
     unet = Seen()
     args = arguments(train_flow_video, *flags)
-    loss, scalars = train_flow_video.joint_loss(pipe.unet, unet, batch, encoder, EDM(), FlowCode(), args)
+    loss, scalars = train_flow_video.pair_loss(pipe.unet, unet, batch, encoder, EDM(), FlowCode(), args)
     loss.backward()
     return unet, pipe, loss, scalars
 
@@ -57,7 +58,7 @@ def joint_step(*flags):
 def test_a_given_side_has_no_loss_and_the_other_has(given, share):
     others = {"--clean_video_share": 0, "--clean_flow_share": 0, share: 1}
     flags = [part for pair in others.items() for part in pair]
-    unet, _, _, scalars = joint_step("--one_way_share", 0, *flags)
+    unet, _, _, scalars = joint_step(*TOGETHER, "--one_way_share", 0, *flags)
     sides = unet.output.grad.split(B)
     assert sides[given].abs().max() == 0
     assert sides[1 - given].abs().min(dim=0).values.max() > 0
@@ -104,7 +105,8 @@ def test_validation_counts_the_sides_that_are_denoised_and_gives_the_others_leve
     assert told[:4] == [[True, True], [True, False], [False, True], [False, True]]
 
 
-def test_validation_tells_a_video_the_moved_picture_where_its_flow_is_given(tmp_path):
+@pytest.mark.parametrize("flags", [(True, True), (True, False), (False, True), (False, False)])
+def test_validation_tells_a_side_what_it_is_told_where_the_other_is_given(flags, tmp_path):
     told = {}
 
     def errors(unet, mode, clean, noise, sigma, condition):
@@ -113,36 +115,72 @@ def test_validation_tells_a_video_the_moved_picture_where_its_flow_is_given(tmp_
 
     sample = {name: value[0] for name, value in make_batch().items()}
     options = {"code": FlowCode(), "errors": errors, "draw": None, "modes": train_flow_video.MODES}
-    for moved in (True, False):
-        FlowValidation(tiny_video_pipeline(), [sample], EDM(), tmp_path, 0, **options, moved_picture=moved).losses(None)
-        for mode, (video, flow) in told.items():
-            assert torch.equal(flow, flow[:1].expand_as(flow))
-            assert torch.allclose(video, flow, atol=1e-5) == (mode != "flow_to_video" or not moved)
+    options |= dict(zip(("moved_picture", "told_video"), flags, strict=True))
+    FlowValidation(tiny_video_pipeline(), [sample], EDM(), tmp_path, 0, **options).losses(None)
+    still = told["joint"][0]
+    assert torch.equal(still, still[:1].expand_as(still))
+    for mode, sides in told.items():
+        expected = [flags[0] and mode == "flow_to_video", flags[1] and mode == "video_to_flow"]
+        assert [not torch.allclose(side, still, atol=1e-5) for side in sides] == expected
 
 
 @pytest.mark.parametrize("direction, given", [("x_reads_y", 1), ("y_reads_x", 0)])
 def test_with_one_direction_the_side_that_is_read_is_given(direction, given, monkeypatch):
     monkeypatch.setattr(train_flow_video, "draw_direction", lambda args: direction)
-    unet, pipe, _, _ = joint_step("--flow_alone_share", 0)
+    unet, pipe, _, _ = joint_step(*TOGETHER)
     pairs = patch.get_pairs(pipe.unet)
     assert [(pair.x, pair.y, pair.direction) for pair in pairs] == [(i, B + i, direction) for i in range(B)]
     assert unet.output.grad.split(B)[given].abs().max() == 0
 
 
-def test_in_a_share_of_the_batches_in_which_it_does_not_read_the_flow_is_learned_alone():
-    torch.manual_seed(0)
-    args = arguments(train_flow_video, "--flow_alone_share", 0.25)
-    x, y = train_flow_video.draw_levels(4000, "x_reads_y", EDM(), args)
-    assert (x > 0).all()
-    assert float((y > 0).float().mean()) == pytest.approx(0.25, abs=0.03)
-    x, y = train_flow_video.draw_levels(4000, "y_reads_x", EDM(), args)
-    assert (x == 0).all()
-    assert (y > 0).all()
+def test_alone_no_row_is_of_the_video_and_all_have_the_flows_own_lora():
+    unet, pipe, loss, scalars = joint_step("--flow_alone_share", 1)
+    assert len(unet.inputs) == B
+    assert unet.output.grad.abs().flatten(1).amax(dim=1).min() > 0
+    assert patch.get_pairs(pipe.unet) == ()
+    assert tuple(pipe.unet._duet.settings.masks["flow_y_lora"].rows) == (1.0,) * B
+    assert (scalars["video"], scalars["flow"]) == (0, loss)
+
+
+def test_a_batch_of_pairs_after_one_of_flow_alone_has_no_mask_of_it():
+    pipe = tiny_video_pipeline()
+    patch.add_joint(pipe.unet, "flow", rank=2, post="aligned")
+    encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
+    for share in (1, 0):
+        known = make_batch(), encoder, EDM(), FlowCode(), arguments(train_flow_video, "--flow_alone_share", share)
+        train_flow_video.pair_loss(pipe.unet, Seen(), *known)
+    assert "flow_y_lora" not in pipe.unet._duet.settings.masks
+    assert len(patch.get_pairs(pipe.unet)) == B
+
+
+def frames_told(*flags, seed=0):
+    """Which flows of a batch are told the frames of their video, bool (B,), and which videos are."""
+    unet, *_ = joint_step("--conditioning_dropout_prob", 0, "--no-moved_picture", *flags, seed=seed)
+    told = unet.inputs[:, :, 4:]
+    moves = (told - told[:, :1]).abs().flatten(1).amax(dim=1) > 0.01
+    return (moves.new_zeros(B), moves) if len(moves) == B else moves.split(B)
+
+
+def test_alone_some_flows_are_told_the_image_and_some_the_frames():
+    told = torch.cat([frames_told("--flow_alone_share", 1, seed=seed)[1] for seed in range(3)])
+    assert 0 < told.sum() < len(told)
+    _, flow = frames_told("--flow_alone_share", 1, "--no-told_video")
+    assert not flow.any()
+
+
+def test_a_flow_is_told_the_frames_of_a_video_that_is_given():
+    given = (*TOGETHER, "--one_way_share", 0, "--clean_flow_share", 0, "--clean_video_share")
+    video, flow = frames_told(*given, 1)
+    assert flow.all() and not video.any()
+    for flags in ((*given, 0), (*given, 1, "--no-told_video")):
+        video, flow = frames_told(*flags)
+        assert not flow.any() and not video.any()
 
 
 def told_pictures(*flags):
     """What the videos and the flows of one batch are told beside their frames, (B, F, C, h, w) each, and which flows are given."""
-    unet, *_ = joint_step("--one_way_share", 0, "--clean_video_share", 0, "--clean_flow_share", 0.5, *flags)
+    shares = "--one_way_share", 0, "--clean_video_share", 0, "--clean_flow_share", 0.5
+    unet, *_ = joint_step(*TOGETHER, *shares, *flags)
     given = unet.timestep.split(B)[1] < EDM().timestep(torch.tensor(0.003))
     assert 0 < given.sum() < B
     assert torch.equal(*unet.embeddings.split(B))

@@ -100,9 +100,9 @@ def test_samples_have_the_exact_flow_of_their_frames_as_pictures(clips):
 def test_an_adapter_says_how_it_was_trained(flow_video):
     training = patch.read_config(flow_video)["training"]
     adapter = FlowAdapter.from_training("flow", FlowCode(), training)
-    assert (adapter.one_way, adapter.flow_alone, adapter.moved_picture) == (True, True, True)
+    assert (adapter.one_way, adapter.flow_alone, adapter.moved_picture, adapter.told_video) == (True,) * 4
     older = FlowAdapter.from_training("flow", FlowCode(), {"one_way_share": 0.4})
-    assert (older.one_way, older.flow_alone, older.moved_picture) == (True, False, False)
+    assert (older.one_way, older.flow_alone, older.moved_picture, older.told_video) == (True, False, False, False)
 
 
 def test_a_lora_of_flow_is_trained_and_says_how_flow_is_encoded(svd_flow):
@@ -133,6 +133,29 @@ def test_a_joint_run_resumes_exactly(base, clips, flow_video, tmp_path):
     whole, resumed = (load_file(folder / "flow.safetensors") for folder in (flow_video, tmp_path / "again"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert any(value.abs().max() > 0 for name, value in whole.items() if name.startswith("post.") and ".up_" in name)
+
+
+def test_a_run_goes_on_from_an_adapter(base, clips, flow_video, tmp_path):
+    started = ["--init_adapter", flow_video, "--learning_rate", 0]
+    train(train_flow_video, base, clips, tmp_path / "same", *started)
+    train(train_flow_video, base, clips, tmp_path / "cut", *started, "--rank", 1)
+    first, same, cut = (load_file(f / "flow.safetensors") for f in (flow_video, tmp_path / "same", tmp_path / "cut"))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert {len(value) for name, value in cut.items() if name.endswith("lora_A.weight")} == {1}
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--post", "fuse"], "--post is fuse, but .* has aligned"),
+        (["--temporal"], "--temporal is True, but .* has False"),
+        (["--max_flow", 8], "--max_flow is 8"),
+        (["--lora_alpha", 3], "keeps the scale"),
+    ],
+)
+def test_an_adapter_of_another_kind_is_not_gone_on_from(base, clips, flow_video, tmp_path, flags, message):
+    with pytest.raises(ValueError, match=message):
+        train(train_flow_video, base, clips, tmp_path / "out", "--init_adapter", flow_video, *flags)
 
 
 def test_all_modes_write_their_files(base, clips, flow_video, picture, tmp_path):

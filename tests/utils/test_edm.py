@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers import EDMDPMSolverMultistepScheduler, EulerDiscreteScheduler
 from PIL import Image
 
 from utils.edm import (
@@ -11,6 +11,7 @@ from utils.edm import (
     Condition,
     ConditionEncoder,
     Denoiser,
+    Solver,
     draw_noise_aug_strengths,
     euler_step,
     guidance_over_frames,
@@ -96,6 +97,47 @@ def test_steps_agree_with_the_euler_scheduler_of_diffusers():
         ours = euler_step(ours, edm.denoised(ours, v, sigma), sigma, scheduler.sigmas[index + 1][None])
         theirs = scheduler.step(v, t, theirs).prev_sample
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def sampled(scheduler, solver):
+    """The latents after all steps of both, with the same random predictions."""
+    generator = torch.Generator().manual_seed(0)
+    theirs = ours = torch.randn(1, 4, 4, 8, 8, generator=generator) * scheduler.sigmas[0]
+    for index, t in enumerate(scheduler.timesteps):
+        sigma, next_sigma = scheduler.sigmas[index : index + 2]
+        v = torch.randn(theirs.shape, generator=generator)
+        ours, solver = solver.step(ours, EDM().denoised(ours, v, sigma[None]), sigma[None], next_sigma)
+        theirs = scheduler.step(v, t, theirs).prev_sample
+    return ours, theirs
+
+
+def test_two_estimates_make_the_steps_of_the_multistep_scheduler_of_diffusers():
+    options = {"sigma_data": 1.0, "sigma_max": 80.0, "prediction_type": "v_prediction"}
+    scheduler = EDMDPMSolverMultistepScheduler(**options, solver_order=2, euler_at_final=True)
+    scheduler.set_timesteps(7)
+    ours, theirs = sampled(scheduler, Solver(2))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_one_estimate_makes_the_steps_of_the_euler_scheduler():
+    scheduler = euler_scheduler()
+    scheduler.set_timesteps(7)
+    ours, theirs = sampled(scheduler, Solver())
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_solver_of_another_order_is_refused():
+    with pytest.raises(ValueError, match="solver_order=3"):
+        Solver(3)
+
+
+def test_a_condition_tells_latents_where_asked():
+    condition = Condition(torch.ones(2, 1, 3), torch.ones(2, 4, 4, 8, 8), torch.ones(2, 3))
+    latents = torch.randn(2, 4, 4, 8, 8)
+    told = condition.tell(latents, torch.tensor([False, True]))
+    assert torch.equal(told.image_latents[0], condition.image_latents[0])
+    assert torch.equal(told.image_latents[1], latents[1])
+    assert torch.equal(told.image_embeddings, condition.image_embeddings)
 
 
 def test_a_given_side_enters_unchanged_under_the_smallest_level():

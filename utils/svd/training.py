@@ -53,19 +53,23 @@ def draw_condition(
     batch: dict, num_frames: int, encoder: ConditionEncoder, args, frames: torch.Tensor | None = None
 ) -> Condition:
     """What the network is told of a batch, with noise on the image, and without the image for some samples; frames as of the encoder."""
-    return draw_conditions(batch, num_frames, encoder, args, [frames])[0]
+    return draw_conditions(batch, num_frames, encoder, args, [frames])[0].drop(draw_dropped(batch, args))
 
 
 def draw_conditions(
     batch: dict, num_frames: int, encoder: ConditionEncoder, args, told: Sequence[torch.Tensor | None]
 ) -> list[Condition]:
-    """`draw_condition` for each of several frames, with the same noise on all, and without the image for the same samples."""
+    """`draw_condition` for each of several frames, with the same noise on all, and with the image for all samples."""
     B = len(batch["image"])
     strengths = draw_noise_aug_strengths(B, args.noise_aug_mean, args.noise_aug_std)
     noise = torch.randn_like(batch["image"])
-    dropped = torch.rand(B) < args.conditioning_dropout_prob
     known = batch["image"], num_frames, batch["fps"], batch["motion_bucket_id"], strengths, noise
-    return [encoder(*known, frames=frames).drop(dropped) for frames in told]
+    return [encoder(*known, frames=frames) for frames in told]
+
+
+def draw_dropped(batch: dict, args) -> torch.Tensor:
+    """The samples that are to be drawn without their image, bool (B,)."""
+    return torch.rand(len(batch["image"])) < args.conditioning_dropout_prob
 
 
 @torch.no_grad()
