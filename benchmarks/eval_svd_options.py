@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add("--fps", type=positive_float, default=8)
     add("--motion_bucket_id", type=float, default=127)
     add("--num_inference_steps", type=positive_int, default=25)
-    add("--solver_order", type=int, choices=(1, 2), default=2, help="1: Euler's steps; 2: DPM-Solver++'s")
+    add("--solver_order", type=int, choices=(1, 2), default=1, help="1: Euler's steps; 2: DPM-Solver++'s")
     add("--max_guidance_scale", type=float, default=3.0)
     add("--batch_size", type=positive_int, default=8)
     add("--seed", type=int, default=0, help="of the noise")

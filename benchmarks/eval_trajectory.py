@@ -24,6 +24,7 @@ from benchmarks.trajectory_methods import METHODS, DragBench
 from benchmarks.trajectory_score import summarize
 from pipelines.pipeline_trajectory import INTERPOLATIONS
 from pipelines.steering import GUIDANCES, Guidance
+from pipelines.video_inputs import add_flow_solver_argument
 from utils.arguments import parse_args, run_script
 from utils.flow import way_back as flow_way_back
 from utils.motion_helper import buckets_file
@@ -38,7 +39,7 @@ OF_BASE = ("fps", "seed", "dtype", "model_hash")
 OF_SAMPLING = (
     *OF_BASE, "num_inference_steps", "solver_order", "min_guidance_scale", "max_guidance_scale", "noise_aug_strength",
 )  # fmt: skip
-OF_FLOW = (*OF_SAMPLING, "adapter_hash", "way_hash", "reach", "joint_guidance_scale", "flow_first")
+OF_FLOW = (*OF_SAMPLING, "adapter_hash", "way_hash", "reach", "joint_guidance_scale", "flow_first", "flow_solver_order")
 DECIDES = {  # what a method's videos depend on
     "truth": (),
     "autoencoder": OF_BASE,
@@ -68,7 +69,8 @@ def parser() -> argparse.ArgumentParser:
     add("--fps", type=positive_float, default=8.0, help="what the network is told")
     add("--batch_size", type=positive_int, default=5)
     add("--num_inference_steps", type=positive_int, default=25)
-    add("--solver_order", type=int, choices=(1, 2), default=2, help="1: Euler's steps; 2: DPM-Solver++'s")
+    add("--solver_order", type=int, choices=(1, 2), default=1, help="1: Euler's steps; 2: DPM-Solver++'s")
+    add_flow_solver_argument(result)
     add("--min_guidance_scale", type=float, default=1.0)
     add("--max_guidance_scale", type=float, default=3.0)
     add("--noise_aug_strength", type=float, default=0.02)

@@ -120,13 +120,15 @@ class FlowBench(Bench):
             min_guidance_scale=self.args.min_guidance_scale,
             max_guidance_scale=self.args.max_guidance_scale,
             joint_guidance_scale=joint_guidance_scale,
+            flow_solver_order=self.args.flow_solver_order,
             output_type="pt",
         )
         return out.frames.float().cpu() * 2 - 1, out.flows.float().cpu()
 
     def draw_flows(self, scenes: list[int]) -> torch.Tensor:
         """Flows (B, F - 1, 2, H, W) of the LoRA, without guidance, as it was learned."""
-        options = self.options(scenes) | {"max_guidance_scale": 1.0, "output_type": "latent"}
+        order = self.args.flow_solver_order
+        options = self.options(scenes) | {"solver_order": order, "max_guidance_scale": 1.0, "output_type": "latent"}
         latents = self.flow_pipe(self.first_frames(scenes), **options).frames
         return self.flow_code.to_flow(self.flow_pipe.decode(self.flow_code.scale.denormalize(latents))).cpu()
 

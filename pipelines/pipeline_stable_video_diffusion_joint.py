@@ -26,8 +26,9 @@ from pipelines.pipeline_stable_video_diffusion import (
 )
 from pipelines.rows import FREE, Rows, constant_sides, default_direction, guided, lay_out_rows, paired
 from pipelines.video_sides import VideoSide, check_strength, start_video_side
-from utils.edm import ENCODED_TOGETHER, Condition, Denoiser
+from utils.edm import ENCODED_TOGETHER, Condition, Denoiser, Solver
 from utils.flow.code import FlowCode
+from utils.flow.found import find_flow
 from utils.flow.way_back import move_along
 
 VIDEO, FLOW = 0, 1  # numbers of the sides
@@ -89,7 +90,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         generator: Generators = None,
         latents: torch.Tensor | None = None,
         flow_latents: torch.Tensor | None = None,
-        solver_order: int = 2,
+        solver_order: int = 1,
+        flow_solver_order: int = 2,
         output_type: str = "pil",
         flow_first: bool | None = None,
         steer: Steer | None = None,
@@ -109,7 +111,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
                 read the other (unless the adapter was never trained so).
             weight: Of what each side reads from the other.
             latents, flow_latents: Standard normal noise (B, F, C, h, w) to start from.
-            solver_order: Of both sides.
+            flow_solver_order: `solver_order` of the flow. Euler's steps shorten what it is to move; a video under guidance they hold in bounds.
             flow_first: Whether the flow is drawn first, by the image alone, and then the video that it is given for, in place of both at once. By
                 default where nothing is known of the video and no direction is asked for, if the adapter was trained to.
             steer: Called at each step in which the flow is drawn with what estimates the clean latents, the sides and the iteration; returns the estimates
@@ -130,11 +132,11 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             image, num_frames, num_inference_steps, min_guidance_scale, max_guidance_scale, fps, motion_bucket_id,
             noise_aug_strength, generator, latents, solver_order=solver_order,
         )  # fmt: skip
-        sides = self.prepare_sides(inputs, video, flow, strengths, generator, flow_latents)
+        sides = self.prepare_sides(inputs, video, flow, strengths, generator, flow_latents, Solver(flow_solver_order))
         if flow_first:
             sides[FLOW] = self.draw_flow(inputs, sides, steer)
             flow, steer = self.decode_flow(sides[FLOW].latents, decode_chunk_size), None
-        conditions = [self.tell_video(inputs, image, flow, sides[FLOW]), self.tell_flow(inputs, sides[VIDEO])]
+        conditions = [self.tell_video(inputs, image, flow, sides[FLOW]), self.tell_flow(inputs, video, sides[VIDEO])]
         directions = {adapter.name: direction or self.choose_direction(sides)}
         scale = joint_guidance_scale
         sides = self.denoise_sides(inputs, sides, conditions, directions, {adapter.name: weight}, scale, steer)
@@ -179,11 +181,12 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         return possible and flow_first is not False
 
     def draw_flow(self, inputs: VideoInputs, sides: list[VideoSide], steer: Steer | None) -> VideoSide:
-        """The flow drawn by the image alone, as a given side: no row of the network is of the video."""
+        """The flow drawn by the image alone and without guidance, as a given side: no row of the network is of the video."""
         unread = [replace(sides[VIDEO], given=True), sides[FLOW]]
         name = self.flow_adapter.name
         conditions = [inputs.condition, inputs.condition]
-        drawn = self.denoise_sides(inputs, unread, conditions, {name: "x_reads_y"}, {name: 1.0}, steer=steer)
+        unguided = replace(inputs, guidance=None)
+        drawn = self.denoise_sides(unguided, unread, conditions, {name: "x_reads_y"}, {name: 1.0}, steer=steer)
         return replace(drawn[FLOW], given=True)
 
     def tell_video(self, inputs: VideoInputs, image: Images, flow: torch.Tensor | None, side: VideoSide) -> Condition:
@@ -193,19 +196,21 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         pixels = self.check_pixels(image).to(flow.device)
         return inputs.tell(torch.stack([move_along(*clip) for clip in zip(pixels, flow, strict=True)]))
 
-    def tell_flow(self, inputs: VideoInputs, side: VideoSide) -> Condition:
-        """What the flow is told: the image, or the frames of a video that is given."""
-        if not (side.given and self.flow_adapter.told_video):
+    def tell_flow(self, inputs: VideoInputs, video: torch.Tensor | None, side: VideoSide) -> Condition:
+        """What the flow is told: the image, or the flow that is found in a given video."""
+        if not (side.given and self.flow_adapter.found_flow):
             return inputs.condition
-        told = torch.ones(len(side.latents), dtype=torch.bool)
-        return inputs.condition.tell(side.latents / self.vae.config.scaling_factor, told)
+        latents = self.encode_frames(find_flow(video, self.flow_adapter.code)) / self.vae.config.scaling_factor
+        return inputs.condition.tell(latents, torch.ones(len(latents), dtype=torch.bool))
 
     def decode_flow(self, y: torch.Tensor, decode_chunk_size: int | None) -> torch.Tensor:
         """Flow (B, F - 1, 2, H, W), pixels, of clean latents of that side."""
         code = self.flow_adapter.code
         return code.to_flow(self.decode(code.scale.denormalize(y), decode_chunk_size))
 
-    def prepare_sides(self, inputs: VideoInputs, video, flow, strengths, generator, flow_latents) -> list[VideoSide]:
+    def prepare_sides(
+        self, inputs: VideoInputs, video, flow, strengths, generator, flow_latents, flow_solver: Solver
+    ) -> list[VideoSide]:
         """Video and flow at their first noise levels."""
         code, sigmas = self.flow_adapter.code, inputs.sigmas
         x_0 = None if video is None else self.encode_frames(video)
@@ -213,7 +218,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         noise = self.draw_flow_noise(inputs, generator, flow_latents)
         return [
             start_video_side(None, sigmas, inputs.x_t, strengths[0], x_0, inputs.solver),
-            start_video_side(self.flow_adapter.name, sigmas, noise, strengths[1], y_0, inputs.solver),
+            start_video_side(self.flow_adapter.name, sigmas, noise, strengths[1], y_0, flow_solver),
         ]
 
     def draw_flow_noise(self, inputs: VideoInputs, generator, flow_latents) -> torch.Tensor:

@@ -48,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--height", type=positive_int)
     add("--width", type=positive_int, help="by default the picture's shape at the model's number of pixels")
     add("--decode_chunk_size", type=positive_int, help="frames decoded at once; by default all")
-    parser.set_defaults(max_guidance_scale=1.0)  # p(flow | image) as it was learned
+    parser.set_defaults(max_guidance_scale=1.0, solver_order=2)  # p(flow | image) as it was learned
     return parser
 
 

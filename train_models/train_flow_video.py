@@ -29,6 +29,7 @@ from utils.data.flow_clips import (
 )
 from utils.edm import EDM, Condition, ConditionEncoder, Denoiser
 from utils.flow.code import FlowCode
+from utils.flow.found import find_flow
 from utils.flow.pictures import FlowPicture
 from utils.flow.way_back import move_along
 from utils.joint import check_share_arguments, draw_direction, draw_given
@@ -39,10 +40,13 @@ from utils.svd.training import (
     add_flow_arguments,
     check_condition_arguments,
     decode_flow,
+    decode_frames,
+    draw_condition,
     draw_conditions,
     draw_dropped,
     encode_clips,
     encode_flow,
+    encode_frames,
     load_pipeline,
     read_buckets,
 )
@@ -137,7 +141,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--flow_alone_share",
         type=float,
         default=0.3,
-        help="batches of flow alone, without rows of its video: p(flow | image), and with --told_video as often p(flow | video)",
+        help="batches of flow alone, without rows of its video: p(flow | image)",
     )
     add(
         "--one_way_share",
@@ -157,10 +161,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="tell a video whose flow is given the first image as that flow moves it, and not as it is",
     )
     add(
-        "--told_video",
+        "--found_flow",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="tell a flow whose video is given the frames of that video, and not its first image",
+        help="tell a flow whose video is given the flow that DIS finds in that video, and not its first image",
     )
     add_condition_arguments(parser.add_argument_group("noise and condition"))
     add_flow_clip_arguments(parser)
@@ -191,13 +195,10 @@ def joint_loss(unet, unet_in_use, batch, encoder, edm, code, args):
 
 
 def flow_alone_loss(unet, unet_in_use, batch, encoder, edm, code, args):
-    """Of flow that no row of a video stands beside: from the image, and with --told_video as often from the frames it is told."""
+    """Of flow that no row of a video stands beside, from the image."""
     y_0 = code.scale.normalize(encode_flow(batch, encoder.vae))
     B, F = y_0.shape[:2]
-    condition = draw_conditions(batch, F, encoder, args, [None])[0]
-    if args.told_video:
-        condition = tell_frames(condition, encode_clips(batch, encoder.vae), torch.rand(B) < 0.5, encoder)
-    condition = condition.drop(draw_dropped(batch, args))
+    condition = draw_condition(batch, F, encoder, args)
     patch.clear_pairs(unet)
     patch.set_patch_lora_mask(unet, lora_name(args.adapter_name, "y"), [1] * B)
     error = Denoiser(unet_in_use, edm).loss(y_0, torch.randn_like(y_0), edm.draw_sigmas(B).to(y_0.device), condition)
@@ -217,14 +218,14 @@ def encode_sides(batch, vae, code) -> torch.Tensor:
 
 def tell_sides(batch, clean: torch.Tensor, given: torch.Tensor, encoder, code, args) -> Condition:
     """Of the videos, then of the flows: the first image; for a video whose flow is given as that flow moves it, and for a flow whose
-    video is given that video's frames."""
+    video is given the flow that is found in it."""
     (x_0, y_0), (x_given, y_given) = clean.chunk(2), given.chunk(2)
     moved = move_pictures(batch, y_0, y_given, encoder, code) if args.moved_picture and y_given.any() else None
     told = [None] if moved is None else [moved, None]
     conditions = draw_conditions(batch, x_0.shape[1], encoder, args, told)
     video, flow = conditions[0], conditions[-1]
-    if args.told_video:
-        flow = tell_frames(flow, x_0, x_given, encoder)
+    if args.found_flow and x_given.any():
+        flow = tell_found(flow, x_0, x_given, encoder.vae, code)
     return Condition.join([video, flow]).drop(draw_dropped(batch, args).repeat(2))
 
 
@@ -237,9 +238,12 @@ def move_pictures(batch, y_0: torch.Tensor, given: torch.Tensor, encoder, code) 
     return moved
 
 
-def tell_frames(condition: Condition, x_0: torch.Tensor, told: torch.Tensor, encoder) -> Condition:
-    """The frames of scaled latents x_0 (B, F, C, h, w) beside those of the flow, where told."""
-    return condition.tell(x_0 / encoder.vae.config.scaling_factor, told)
+def tell_found(condition: Condition, x_0: torch.Tensor, given: torch.Tensor, vae, code) -> Condition:
+    """Pictures of the flow in videos of scaled latents x_0 (B, F, C, h, w) beside the frames, where the video is given."""
+    videos = decode_frames(x_0[given], vae)
+    latents = torch.zeros_like(x_0)
+    latents[given] = encode_frames(find_flow(videos, code), vae) / vae.config.scaling_factor
+    return condition.tell(latents, given)
 
 
 def draw_levels(B: int, direction: str, edm: EDM, args) -> tuple[torch.Tensor, torch.Tensor]:
@@ -270,7 +274,7 @@ def make_validation(pipe, held_out: list[dict], edm, code, args):
         return out.frames[0] * 2 - 1, out.flows[0]
 
     options = {"code": code, "errors": errors, "draw": draw, "modes": modes}
-    options |= {"moved_picture": args.moved_picture, "told_video": args.told_video}
+    options |= {"moved_picture": args.moved_picture, "found_flow": args.found_flow}
     return start_flow_validation(args, drawing, held_out, edm, **options)
 
 

@@ -9,7 +9,9 @@ from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.edm import Solver
 from utils.flow.code import FlowCode
+from utils.flow.found import find_flow
 from utils.joint import LatentScale
 
 B, F, SIZE = 2, 4, 32
@@ -56,7 +58,7 @@ def draw(pipe, **changes):
 def test_an_adapter_that_has_learned_nothing_leaves_the_videos_of_the_base(temporal):
     plain = StableVideoDiffusionEDMPipeline(**tiny_video_pipeline().components)
     plain.set_progress_bar_config(disable=True)
-    wanted = draw(plain, solver_order=2).frames
+    wanted = draw(plain).frames
     assert torch.allclose(draw(make_pipe(trained=False, temporal=temporal)).frames, wanted, atol=1e-4)
 
 
@@ -99,7 +101,8 @@ def test_a_strength_of_1_forgets_what_is_known(pipe):
 
 def test_video_waits_for_no_one_while_a_coarse_flow_does(pipe):
     inputs = pipe.prepare(random_image(), num_inference_steps=4, generator=torch.Generator().manual_seed(0))
-    sides = pipe.prepare_sides(inputs, None, random_flow(), [1.0, 0.5], torch.Generator().manual_seed(0), None)
+    generator = torch.Generator().manual_seed(0)
+    sides = pipe.prepare_sides(inputs, None, random_flow(), [1.0, 0.5], generator, None, Solver())
     assert [side.start for side in sides] == [0, 2]
     assert torch.equal(sides[1].level(0), inputs.sigmas[2].expand(B))
     assert torch.equal(sides[0].level(0), inputs.sigmas[0].expand(B))
@@ -207,29 +210,33 @@ def test_a_video_whose_flow_is_given_is_told_the_image_as_that_moves_it(leading,
     assert told == [None]
 
 
-@pytest.mark.parametrize("told_video", [True, False])
-def test_a_flow_whose_video_is_given_is_told_its_frames(pipe, told_video):
-    pipe.flow_adapter = FlowAdapter("flow", CODE, told_video=told_video)
+@pytest.mark.parametrize("found_flow", [True, False])
+def test_a_flow_whose_video_is_given_is_told_what_is_found_in_it(pipe, found_flow):
+    pipe.flow_adapter = FlowAdapter("flow", CODE, found_flow=found_flow)
     seen = []
     handle = pipe.unet.register_forward_pre_hook(lambda unet, args: seen.append(args[0][:, :, 4:]))
     draw(pipe, video=random_video(), max_guidance_scale=1.0, num_inference_steps=1)
     handle.remove()
     _, flow = seen  # first the rows of the video, which are the same at every step
-    frames = pipe.encode_frames(random_video()) / pipe.vae.config.scaling_factor
-    assert torch.allclose(flow, frames, atol=1e-4) == told_video
+    found = pipe.encode_frames(find_flow(random_video(), CODE)) / pipe.vae.config.scaling_factor
+    assert torch.allclose(flow, found, atol=1e-4) == found_flow
 
 
 def test_both_sides_are_stepped_by_the_solver_asked_for(pipe):
-    by_order = {order: draw(pipe, solver_order=order) for order in (1, 2)}
-    assert not torch.allclose(by_order[1].frames, by_order[2].frames, atol=1e-3)
-    assert not torch.allclose(by_order[1].flows, by_order[2].flows, atol=1e-3)
-    assert torch.equal(draw(pipe).flows, by_order[2].flows)
-    with pytest.raises(ValueError, match="solver_order=3"):
-        draw(pipe, solver_order=3)
+    apart = {"direction": "x_reads_y", "output_type": "latent"}  # the flow heeds nothing of the video
+    plain, video, flow = (
+        draw(pipe, **apart, **orders) for orders in ({}, {"solver_order": 2}, {"flow_solver_order": 1})
+    )
+    assert torch.equal(video.flows, plain.flows) and not torch.allclose(video.frames, plain.frames, atol=1e-3)
+    assert not torch.allclose(flow.flows, plain.flows, atol=1e-3)
+    for name in ("solver_order", "flow_solver_order"):
+        with pytest.raises(ValueError, match="solver_order=3"):
+            draw(pipe, **{name: 3})
 
 
 def test_a_flow_drawn_first_is_the_one_that_does_not_read(leading):
-    first, unread = (draw(leading, **order).flows for order in ({}, {"direction": "x_reads_y"}))
+    orders = {}, {"direction": "x_reads_y"}
+    first, unread = (draw(leading, **order, max_guidance_scale=1.0).flows for order in orders)
     assert torch.allclose(first, unread, atol=1e-3)
 
 

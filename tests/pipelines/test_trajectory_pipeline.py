@@ -10,6 +10,7 @@ from pipelines.pipeline_stable_video_diffusion_joint import FLOW, StableVideoDif
 from pipelines.pipeline_trajectory import INTERPOLATIONS, StableVideoDiffusionTrajectoryPipeline
 from pipelines.steering import GUIDANCES, FlowSteer, Guidance, equal_shares
 from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.edm import Solver
 from utils.flow.code import FlowCode
 from utils.joint import LatentScale
 from utils.tracks import Tracks, dense_flow, known_flow, point_discs
@@ -117,7 +118,7 @@ def test_more_gradient_steps_bring_it_nearer(pipe):
 def test_only_the_gradient_through_the_network_changes_the_estimate_of_the_video(pipe):
     pixels = random_images()
     inputs = pipe.prepare(pixels, F, 3, generator=torch.Generator().manual_seed(0))
-    sides = pipe.prepare_sides(inputs, None, None, [1, 1], torch.Generator().manual_seed(0), None)
+    sides = pipe.prepare_sides(inputs, None, None, [1, 1], torch.Generator().manual_seed(0), None, Solver())
     seen = {}
 
     def estimate(sides):

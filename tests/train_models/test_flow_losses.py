@@ -8,6 +8,7 @@ from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models import train_flow_video, train_svd_flow
 from utils.edm import EDM, ConditionEncoder
 from utils.flow.code import FlowCode
+from utils.flow.found import find_flow
 from utils.joint import LatentScale
 from utils.svd.flow_validation import FlowValidation
 from utils.svd.training import encode_clips, encode_flow
@@ -115,7 +116,7 @@ def test_validation_tells_a_side_what_it_is_told_where_the_other_is_given(flags,
 
     sample = {name: value[0] for name, value in make_batch().items()}
     options = {"code": FlowCode(), "errors": errors, "draw": None, "modes": train_flow_video.MODES}
-    options |= dict(zip(("moved_picture", "told_video"), flags, strict=True))
+    options |= dict(zip(("moved_picture", "found_flow"), flags, strict=True))
     FlowValidation(tiny_video_pipeline(), [sample], EDM(), tmp_path, 0, **options).losses(None)
     still = told["joint"][0]
     assert torch.equal(still, still[:1].expand_as(still))
@@ -153,28 +154,28 @@ def test_a_batch_of_pairs_after_one_of_flow_alone_has_no_mask_of_it():
     assert len(patch.get_pairs(pipe.unet)) == B
 
 
-def frames_told(*flags, seed=0):
-    """Which flows of a batch are told the frames of their video, bool (B,), and which videos are."""
-    unet, *_ = joint_step("--conditioning_dropout_prob", 0, "--no-moved_picture", *flags, seed=seed)
-    told = unet.inputs[:, :, 4:]
-    moves = (told - told[:, :1]).abs().flatten(1).amax(dim=1) > 0.01
-    return (moves.new_zeros(B), moves) if len(moves) == B else moves.split(B)
+def test_a_flow_whose_video_is_given_is_told_the_flow_that_is_found_in_it():
+    given = (*TOGETHER, "--one_way_share", 0, "--clean_flow_share", 0, "--conditioning_dropout_prob", 0)
+    for flags, told in ((("--clean_video_share", 1), True), (("--clean_video_share", 0), False)):
+        unet, *_ = joint_step(*given, *flags)
+        video, flow = unet.inputs[:, :, 4:].split(B)
+        assert torch.equal(video, video[:, :1].expand_as(video))
+        assert (not torch.equal(flow, video)) == told
+    unet, *_ = joint_step(*given, "--clean_video_share", 1, "--no-found_flow")
+    assert torch.equal(*unet.inputs[:, :, 4:].split(B))
 
 
-def test_alone_some_flows_are_told_the_image_and_some_the_frames():
-    told = torch.cat([frames_told("--flow_alone_share", 1, seed=seed)[1] for seed in range(3)])
-    assert 0 < told.sum() < len(told)
-    _, flow = frames_told("--flow_alone_share", 1, "--no-told_video")
-    assert not flow.any()
-
-
-def test_a_flow_is_told_the_frames_of_a_video_that_is_given():
-    given = (*TOGETHER, "--one_way_share", 0, "--clean_flow_share", 0, "--clean_video_share")
-    video, flow = frames_told(*given, 1)
-    assert flow.all() and not video.any()
-    for flags in ((*given, 0), (*given, 1, "--no-told_video")):
-        video, flow = frames_told(*flags)
-        assert not flow.any() and not video.any()
+def test_the_flow_found_is_that_of_the_pictures():
+    code, F = FlowCode(), 3
+    picture = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16) * 2 - 1, scale_factor=4, mode="bicubic").clamp(
+        -1, 1
+    )
+    video = torch.stack([picture.roll(2 * k, dims=-1) for k in range(F)], dim=1)
+    found = code.to_flow(find_flow(video, code))
+    assert found.shape == (1, F - 1, 2, 64, 64)
+    inside = found[..., 8:-8, 8:-8]
+    assert float(inside[:, :, 0].median()) == pytest.approx(2.0, abs=0.1)
+    assert float(inside[:, :, 1].median()) == pytest.approx(0.0, abs=0.1)
 
 
 def told_pictures(*flags):

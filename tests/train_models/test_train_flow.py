@@ -100,9 +100,9 @@ def test_samples_have_the_exact_flow_of_their_frames_as_pictures(clips):
 def test_an_adapter_says_how_it_was_trained(flow_video):
     training = patch.read_config(flow_video)["training"]
     adapter = FlowAdapter.from_training("flow", FlowCode(), training)
-    assert (adapter.one_way, adapter.flow_alone, adapter.moved_picture, adapter.told_video) == (True,) * 4
+    assert (adapter.one_way, adapter.flow_alone, adapter.moved_picture, adapter.found_flow) == (True,) * 4
     older = FlowAdapter.from_training("flow", FlowCode(), {"one_way_share": 0.4})
-    assert (older.one_way, older.flow_alone, older.moved_picture, older.told_video) == (True, False, False, False)
+    assert (older.one_way, older.flow_alone, older.moved_picture, older.found_flow) == (True, False, False, False)
 
 
 def test_a_lora_of_flow_is_trained_and_says_how_flow_is_encoded(svd_flow):

@@ -10,6 +10,7 @@ from PIL import Image
 from utils.checkpoints import find_checkpoint
 from utils.edm import EDM, ENCODED_TOGETHER, Condition
 from utils.flow.code import FlowCode
+from utils.flow.found import find_flow
 from utils.flow.pictures import color_flow
 from utils.flow.way_back import move_along
 from utils.processes import process_state
@@ -33,7 +34,7 @@ class FlowValidation(Validation):
         draw: From a sample to a video (F, 3, H, W) in [-1, 1], or None, and flow (F - 1, 2, H, W) in pixels.
         modes: By name which of the sides are denoised; the others are given.
         moved_picture: Whether a video whose flow is given is told the image as that flow moves it.
-        told_video: Whether a flow whose video is given is told that video's frames, but in the mode "flow_alone".
+        found_flow: Whether a flow whose video is given is told the flow that is found in it, but in the mode "flow_alone".
     """
 
     def __init__(
@@ -49,11 +50,11 @@ class FlowValidation(Validation):
         draw: Draw,
         modes: dict[str, tuple[bool, ...]],
         moved_picture: bool = False,
-        told_video: bool = False,
+        found_flow: bool = False,
     ):
         super().__init__(pipe, samples, edm, folder, seed=seed)
         self.code, self.errors, self.draw, self.modes = code, errors, draw, modes
-        self.moved_picture, self.told_video = moved_picture, told_video
+        self.moved_picture, self.found_flow = moved_picture, found_flow
 
     def __call__(self, unet: torch.nn.Module, step: int) -> dict[str, Image.Image]:
         """Log the losses, and return a sheet: for each clip rows of frames and of flow, truth above what is drawn."""
@@ -63,7 +64,7 @@ class FlowValidation(Validation):
 
     def _errors(self, unet, sample: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
         clean = self._sides(sample)
-        conditions = self._told(sample, clean, generator)
+        conditions = self._told(sample, generator)
         found = {mode: [] for mode in self.modes}
         for sigma in self._levels():
             noise = torch.randn(clean.shape, generator=generator).to(clean)
@@ -74,7 +75,7 @@ class FlowValidation(Validation):
         means = {mode: torch.stack(errors).mean() for mode, errors in found.items()}
         return {"loss": torch.stack(list(means.values())).mean()} | (means if len(means) > 1 else {})
 
-    def _told(self, sample: dict, clean: torch.Tensor, generator: torch.Generator) -> dict[str, Condition]:
+    def _told(self, sample: dict, generator: torch.Generator) -> dict[str, Condition]:
         """The conditions of the sides, by mode."""
         pictures = None
         if self.moved_picture:
@@ -84,8 +85,9 @@ class FlowValidation(Validation):
         for mode, denoised in self.modes.items():
             if denoised == (True, False):
                 told[mode][0] = moved
-            if self.told_video and denoised == (False, True) and mode != "flow_alone":
-                latents = clean[:1] / self.pipe.vae.config.scaling_factor
+            if self.found_flow and denoised == (False, True) and mode != "flow_alone":
+                pictures = find_flow(sample["pixel_values"][None], self.code)[0]
+                latents = self._encode(pictures)[None] / self.pipe.vae.config.scaling_factor
                 told[mode][1] = plain.tell(latents, torch.tensor([True]))
         return {mode: Condition.join(sides) for mode, sides in told.items()}
 

@@ -99,9 +99,15 @@ def encode_flow(batch, vae) -> torch.Tensor:
 @torch.no_grad()
 def decode_flow(y_0: torch.Tensor, vae, code: FlowCode) -> torch.Tensor:
     """Flow (B, F - 1, 2, H, W), pixels, of clean latents (B, F, C, h, w) as they are denoised."""
-    latents = code.scale.denormalize(y_0).flatten(0, 1) / vae.config.scaling_factor
-    pictures = vae.decode(latents.to(vae.dtype), num_frames=y_0.shape[1]).sample.float()
-    return code.to_flow(pictures.unflatten(0, y_0.shape[:2]))
+    return code.to_flow(decode_frames(code.scale.denormalize(y_0), vae))
+
+
+@torch.no_grad()
+def decode_frames(latents: torch.Tensor, vae) -> torch.Tensor:
+    """Pictures (B, F, 3, H, W), about [-1, 1], of scaled latents (B, F, C, h, w)."""
+    unscaled = latents.flatten(0, 1) / vae.config.scaling_factor
+    pictures = vae.decode(unscaled.to(vae.dtype), num_frames=latents.shape[1]).sample.float()
+    return pictures.unflatten(0, latents.shape[:2])
 
 
 def read_buckets(args) -> MotionBuckets:
