@@ -39,7 +39,15 @@ OF_BASE = ("fps", "seed", "dtype", "model_hash")
 OF_SAMPLING = (
     *OF_BASE, "num_inference_steps", "solver_order", "min_guidance_scale", "max_guidance_scale", "noise_aug_strength",
 )  # fmt: skip
-OF_FLOW = (*OF_SAMPLING, "adapter_hash", "way_hash", "reach", "joint_guidance_scale", "flow_first", "flow_solver_order")
+OF_FLOW = (
+    *OF_SAMPLING,
+    "adapter_hash",
+    "told_hash",
+    "reach",
+    "joint_guidance_scale",
+    "flow_first",
+    "flow_solver_order",
+)
 DECIDES = {  # what a method's videos depend on
     "truth": (),
     "autoencoder": OF_BASE,
@@ -147,7 +155,7 @@ def weight_hashes(args) -> dict[str, str]:
         "model_hash": digest([*model_files(args.model_dir), *filter(Path.is_file, [buckets_file(args.model_dir)])]),
         "adapter_hash": digest(files_of(args.adapter)),
         "controlnet_hash": digest(files_of(args.controlnet)),
-        "way_hash": digest([Path(flow_way_back.__file__)]),
+        "told_hash": digest([Path(flow_way_back.__file__)]),
         "guess_hash": digest([Path(way_back.__file__), Path(guess.__file__)]),
     }
 

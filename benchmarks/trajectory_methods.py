@@ -172,6 +172,7 @@ def follow(bench: DragBench, indices: range, scenes: list[DragScene], method: st
         interpolation=args.interpolation,
         reach=args.reach,
         flow_first=args.flow_first,
+        flow_solver_order=args.flow_solver_order,
         joint_guidance_scale=args.joint_guidance_scale,
         **bench.options(indices, scenes),
     )

@@ -4,6 +4,11 @@ from dataclasses import dataclass
 
 from utils.flow.code import FlowCode
 
+FLOW_SAMPLING = {
+    "max_guidance_scale": 1.0,
+    "solver_order": 2,
+}  # of flow by itself: as it was learned, and as far as it goes
+
 
 @dataclass(frozen=True)
 class FlowAdapter:
@@ -27,8 +32,35 @@ class FlowAdapter:
 
     @classmethod
     def from_training(cls, name: str, code: FlowCode, training: dict) -> "FlowAdapter":
-        """By what `train_flow_video.py` was told; adapters older than one of its flags were trained without."""
-        one_way = training.get("one_way_share", 0) > 0
-        flow_alone = one_way and training.get("flow_alone_share", 0) > 0
-        moved_picture, found_flow = (training.get(flag, False) for flag in ("moved_picture", "found_flow"))
-        return cls(name, code, one_way, flow_alone, moved_picture, found_flow)
+        """By what `train_flow_video.py` was told; adapters older than one of its flags were trained without.
+
+        Flow learned alone is kept by what trains after it; all else is as the last training of pairs had it.
+        """
+        stages = [training]
+        while earlier := stages[-1].get("began_as"):
+            stages.append(earlier)
+        pairs = next((stage for stage in stages if _trains_pairs(stage)), {})
+        one_way = pairs.get("one_way_share", 0) > 0
+        video_given = one_way or pairs.get("clean_video_share", 0) > 0
+        return cls(
+            name,
+            code,
+            one_way,
+            any(_trains_flow_alone(stage) for stage in stages),
+            pairs.get("moved_picture", False),
+            video_given and pairs.get("found_flow", False),
+        )
+
+
+def _counts_batches(training: dict) -> bool:
+    """Whether its --flow_alone_share is one of all batches; before, it was one of pairs that read one way."""
+    return "found_flow" in training
+
+
+def _trains_pairs(training: dict) -> bool:
+    return not _counts_batches(training) or training["flow_alone_share"] < 1
+
+
+def _trains_flow_alone(training: dict) -> bool:
+    share = training.get("flow_alone_share", 0)
+    return share > 0 if _counts_batches(training) else training.get("one_way_share", 0) > 0 and 0 < share < 1

@@ -111,8 +111,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
                 read the other (unless the adapter was never trained so).
             weight: Of what each side reads from the other.
             latents, flow_latents: Standard normal noise (B, F, C, h, w) to start from.
-            flow_solver_order: `solver_order` of the flow. Euler's steps shorten what it is to move; a video under guidance they hold in bounds.
-            flow_first: Whether the flow is drawn first, by the image alone, and then the video that it is given for, in place of both at once. By
+            flow_solver_order: `solver_order` of the flow: Euler's steps shorten what it is to move.
+            flow_first: Whether the flow is drawn first, by the image alone and without guidance, and then the video that it is given for, in place of both at once. By
                 default where nothing is known of the video and no direction is asked for, if the adapter was trained to.
             steer: Called at each step in which the flow is drawn with what estimates the clean latents, the sides and the iteration; returns the estimates
                 that the step is made with (`pipelines/steering.py`).
@@ -201,7 +201,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         if not (side.given and self.flow_adapter.found_flow):
             return inputs.condition
         latents = self.encode_frames(find_flow(video, self.flow_adapter.code)) / self.vae.config.scaling_factor
-        return inputs.condition.tell(latents, torch.ones(len(latents), dtype=torch.bool))
+        return inputs.condition.with_latents(latents, torch.ones(len(latents), dtype=torch.bool))
 
     def decode_flow(self, y: torch.Tensor, decode_chunk_size: int | None) -> torch.Tensor:
         """Flow (B, F - 1, 2, H, W), pixels, of clean latents of that side."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from pipelines.flow_adapter import FLOW_SAMPLING
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.video_inputs import (
     add_sampling_arguments,
@@ -48,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--height", type=positive_int)
     add("--width", type=positive_int, help="by default the picture's shape at the model's number of pixels")
     add("--decode_chunk_size", type=positive_int, help="frames decoded at once; by default all")
-    parser.set_defaults(max_guidance_scale=1.0, solver_order=2)  # p(flow | image) as it was learned
+    parser.set_defaults(**FLOW_SAMPLING)
     return parser
 
 

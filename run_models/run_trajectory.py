@@ -45,6 +45,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 READ_BY = {  # options that not every method reads
     "interpolation": ("coarse",),
     "flow_first": ("coarse", "guided"),
+    "flow_solver_order": ("coarse", "guided"),
     "reach": ("coarse", "guided"),
     "radius": ("coarse", "guided"),
     "joint_guidance_scale": ("coarse", "guided"),

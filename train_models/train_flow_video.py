@@ -41,12 +41,11 @@ from utils.svd.training import (
     check_condition_arguments,
     decode_flow,
     decode_frames,
-    draw_condition,
     draw_conditions,
     draw_dropped,
     encode_clips,
     encode_flow,
-    encode_frames,
+    flow_loss,
     load_pipeline,
     read_buckets,
 )
@@ -68,10 +67,9 @@ def main(argv=None) -> None:
     check_condition_arguments(args)
     check_flow_clip_arguments(args)
     check_share_arguments(args, SHARES, [("clean_video_share", "clean_flow_share")])
-    code = FlowCode(FlowPicture(args.max_flow, args.flow_power))
     check_output_dir(args)
-    if args.init_adapter:
-        check_same_kind(args)
+    beginning = read_beginning(args) if args.init_adapter else None
+    code = FlowCode.from_training(beginning) if beginning else FlowCode(FlowPicture(args.max_flow, args.flow_power))
     clips = read_flow_clips(args)
     buckets = None if args.fixed_motion_bucket else read_buckets(args)
     held_out = read_held_out(clips, buckets, code, args)
@@ -80,16 +78,17 @@ def main(argv=None) -> None:
     unet = pipe.unet
     start_adapter(unet, args)
     dataset = make_flow_dataset(clips, pipe.vae, buckets, code, args)
-    code = replace(code, scale=measure_flow_scale(dataset, pipe.vae, args.seed))
+    if not beginning:
+        code = replace(code, scale=measure_flow_scale(dataset, pipe.vae, args.seed))
     encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
     edm = EDM(args.sigma_mean, args.sigma_std)
-    validate = make_validation(pipe, held_out, edm, code, args)
+    validate = make_validation(pipe, held_out, edm, code, args, beginning)
 
     def compute_loss(unet_in_use, batch):
         return pair_loss(unet, unet_in_use, batch, encoder, edm, code, args)
 
     def save(unet, folder: Path) -> None:
-        training = vars(args) | code.to_training()
+        training = vars(args) | code.to_training() | ({"began_as": beginning} if beginning else {})
         base_model = args.pretrained_model_name_or_path
         patch.save(unet, folder, args.adapter_name, base_model, training, torch.float16, overwrite=True)
 
@@ -107,19 +106,24 @@ def start_adapter(unet, args) -> None:
         patch.add_joint(unet, name, rank, args.lora_alpha, args.post, temporal=args.temporal, y_layers=args.y_layers)
 
 
-def check_same_kind(args) -> None:
-    """Raises ValueError for flags that --init_adapter was not trained with."""
+def read_beginning(args) -> dict:
+    """What --init_adapter says of its training.
+
+    Raises:
+        ValueError: Flags are not those that it was trained with.
+    """
     if args.lora_alpha is not None:
         raise ValueError(
             f"--lora_alpha {args.lora_alpha:g} is of a new adapter: --init_adapter keeps the scale it has."
         )
-    config = patch.read_config(args.init_adapter)
+    config = patch.read_config(args.init_adapter, args.adapter_name)
     trained = config["training"] | {name: config[name] for name in ("post", "temporal")}
     for name in ("post", "temporal", "y_layers", "max_flow", "flow_power"):
         if name in trained and trained[name] != getattr(args, name):
             raise ValueError(
                 f"--{name} is {getattr(args, name)}, but {args.init_adapter} has {trained[name]}: pass that."
             )
+    return config["training"]
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -196,13 +200,10 @@ def joint_loss(unet, unet_in_use, batch, encoder, edm, code, args):
 
 def flow_alone_loss(unet, unet_in_use, batch, encoder, edm, code, args):
     """Of flow that no row of a video stands beside, from the image."""
-    y_0 = code.scale.normalize(encode_flow(batch, encoder.vae))
-    B, F = y_0.shape[:2]
-    condition = draw_condition(batch, F, encoder, args)
     patch.clear_pairs(unet)
-    patch.set_patch_lora_mask(unet, lora_name(args.adapter_name, "y"), [1] * B)
-    error = Denoiser(unet_in_use, edm).loss(y_0, torch.randn_like(y_0), edm.draw_sigmas(B).to(y_0.device), condition)
-    return error.mean(), {"video": torch.zeros_like(error.mean()), "flow": error.mean()}
+    patch.set_patch_lora_mask(unet, lora_name(args.adapter_name, "y"), [1] * len(batch["image"]))
+    loss = flow_loss(unet_in_use, batch, encoder, edm, code, args)
+    return loss, {"video": torch.zeros_like(loss), "flow": loss}
 
 
 def pair_up(unet, pairs: list[tuple], adapter_name: str) -> None:
@@ -225,7 +226,7 @@ def tell_sides(batch, clean: torch.Tensor, given: torch.Tensor, encoder, code, a
     conditions = draw_conditions(batch, x_0.shape[1], encoder, args, told)
     video, flow = conditions[0], conditions[-1]
     if args.found_flow and x_given.any():
-        flow = tell_found(flow, x_0, x_given, encoder.vae, code)
+        flow = tell_found(flow, batch, x_0, x_given, encoder, code)
     return Condition.join([video, flow]).drop(draw_dropped(batch, args).repeat(2))
 
 
@@ -238,12 +239,14 @@ def move_pictures(batch, y_0: torch.Tensor, given: torch.Tensor, encoder, code) 
     return moved
 
 
-def tell_found(condition: Condition, x_0: torch.Tensor, given: torch.Tensor, vae, code) -> Condition:
-    """Pictures of the flow in videos of scaled latents x_0 (B, F, C, h, w) beside the frames, where the video is given."""
-    videos = decode_frames(x_0[given], vae)
+def tell_found(condition: Condition, batch, x_0: torch.Tensor, given: torch.Tensor, encoder, code) -> Condition:
+    """Pictures of the flow in the videos beside the frames, where these are given; videos are cached as scaled latents x_0."""
     latents = torch.zeros_like(x_0)
-    latents[given] = encode_frames(find_flow(videos, code), vae) / vae.config.scaling_factor
-    return condition.tell(latents, given)
+    for b in given.nonzero().flatten().tolist():
+        cached = "pixel_values" not in batch
+        video = decode_frames(x_0[b : b + 1], encoder.vae) if cached else batch["pixel_values"][b : b + 1]
+        latents[b] = encoder.encode_latents(find_flow(video, code)[0])
+    return condition.with_latents(latents, given)
 
 
 def draw_levels(B: int, direction: str, edm: EDM, args) -> tuple[torch.Tensor, torch.Tensor]:
@@ -254,10 +257,10 @@ def draw_levels(B: int, direction: str, edm: EDM, args) -> tuple[torch.Tensor, t
     return sigma_x.masked_fill(x_given, 0.0), sigma_y.masked_fill(y_given, 0.0)
 
 
-def make_validation(pipe, held_out: list[dict], edm, code, args):
+def make_validation(pipe, held_out: list[dict], edm, code, args, beginning: dict | None = None):
     """Errors jointly, of each side from the other, and of the flow alone; and pairs drawn as the pipeline does."""
     drawing = StableVideoDiffusionJointPipeline(**pipe.components)
-    drawing.flow_adapter = FlowAdapter.from_training(args.adapter_name, code, vars(args))
+    drawing.flow_adapter = FlowAdapter.from_training(args.adapter_name, code, vars(args) | {"began_as": beginning})
     modes = dict(MODES)
     if not drawing.flow_adapter.flow_alone:
         modes.pop("flow_alone")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from pipelines.flow_adapter import FLOW_SAMPLING
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from utils.arguments import parse_args, run_script
 from utils.data.flow_clips import (
@@ -31,8 +32,7 @@ from utils.svd.training import (
     add_condition_arguments,
     add_flow_arguments,
     check_condition_arguments,
-    draw_condition,
-    encode_flow,
+    flow_loss,
     load_pipeline,
     read_buckets,
 )
@@ -85,15 +85,6 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def flow_loss(unet, batch, encoder, edm, code, args):
-    """||F - v||² of the flow's latents at one noise level a clip."""
-    y_0 = code.scale.normalize(encode_flow(batch, encoder.vae))
-    B, F = y_0.shape[:2]
-    condition = draw_condition(batch, F, encoder, args)
-    sigma = edm.draw_sigmas(B).to(y_0.device)
-    return Denoiser(unet, edm).loss(y_0, torch.randn_like(y_0), sigma, condition).mean()
-
-
 def make_validation(pipe, held_out: list[dict], edm, code, args):
     """Errors of the flow, and flow drawn without guidance."""
     drawing = StableVideoDiffusionEDMPipeline(**pipe.components)
@@ -102,7 +93,7 @@ def make_validation(pipe, held_out: list[dict], edm, code, args):
         return Denoiser(unet, edm).loss(clean, noise, sigma, condition)
 
     def draw(sample):
-        options = sample_options(sample, args) | {"max_guidance_scale": 1.0, "output_type": "latent"}
+        options = sample_options(sample, args) | FLOW_SAMPLING | {"output_type": "latent"}
         latents = code.scale.denormalize(drawing(sample["image"][None], **options).frames)
         return None, code.to_flow(drawing.decode(latents, options["decode_chunk_size"]))[0]
 

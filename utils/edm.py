@@ -90,10 +90,10 @@ class Condition:
             image_latents=self.image_latents * kept[:, None, None, None, None],
         )
 
-    def tell(self, latents: torch.Tensor, told: torch.Tensor) -> "Condition":
-        """Latents (B, F, C, h, w), not scaled, beside the frames of the samples where told (B,) is true, in place of the image's."""
-        told = told.to(latents.device)[:, None, None, None, None]
-        return replace(self, image_latents=torch.where(told, latents.to(self.image_latents), self.image_latents))
+    def with_latents(self, latents: torch.Tensor, where: torch.Tensor) -> "Condition":
+        """Other latents (B, F, C, h, w), not scaled, beside the frames of the samples where (B,) is true."""
+        where = where.to(latents.device)[:, None, None, None, None]
+        return replace(self, image_latents=torch.where(where, latents.to(self.image_latents), self.image_latents))
 
     def repeat(self, times: int) -> "Condition":
         """The same for each of several sides, whose rows follow one another."""

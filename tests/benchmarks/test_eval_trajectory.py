@@ -1,6 +1,7 @@
 """The evaluation of dragged points end to end, on random models."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -108,6 +109,22 @@ def test_the_bucket_is_that_of_the_training_whatever_the_resolution(command):
     scene = bench.scenes.scene(0)
     wanted = cal_motion_bucket_ids(flow_estimator("dis"), scene.pixels[None], 8.0)
     assert torch.equal(bench.told_buckets([scene]), wanted)
+
+
+def test_the_joint_model_draws_as_asked(command):
+    asked = {"flow_solver_order": 1, "solver_order": 2, "flow_strength": 0.5, "joint_guidance_scale": 2.0, "reach": 3.0}
+    flags = [part for name, value in asked.items() for part in (f"--{name}", value)]
+    bench = DragBench(parser().parse_args(command("--methods", "coarse", "--no-flow_first", *flags)))
+    heard = {}
+
+    def draw(image, tracks, method, **options):
+        heard.update(options)
+        return SimpleNamespace(frames=torch.zeros(1, F, 3, SIDE, SIDE))
+
+    bench.trajectory_pipe = draw
+    METHODS["coarse"](bench, range(1), [bench.scenes.scene(0)])
+    assert {name: heard[name] for name in asked} == asked
+    assert heard["flow_first"] is False
 
 
 @pytest.mark.parametrize("method", ["none", "coarse", "controlnet"])

@@ -49,7 +49,9 @@ def test_without_a_control_it_is_the_pipeline_without_one(pipe, image):
     stock = StableVideoDiffusionEDMPipeline(**{k: v for k, v in pipe.components.items() if k != "controlnet"})
     stock.set_progress_bar_config(disable=True)
     options = {"output_type": "pt", "temporal_smoothing": 0.3, "motion_scale": 1.2, "decode_chunk_size": 2}
-    assert torch.equal(sample(pipe, image, **options), sample(stock, image, **options))
+    for order in (1, 2):
+        options |= {"solver_order": order}
+        assert torch.equal(sample(pipe, image, **options, steps=3), sample(stock, image, **options, steps=3))
 
 
 def test_a_controlnet_that_starts_and_a_scale_of_zero_change_no_bit(pipe, image, control):

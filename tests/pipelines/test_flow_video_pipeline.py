@@ -184,9 +184,9 @@ def test_a_flow_drawn_first_knows_nothing_of_the_video(leading):
 def test_no_row_is_of_the_video_while_the_flow_is_drawn(leading):
     rows = []
     handle = leading.unet.register_forward_pre_hook(lambda unet, args: rows.append(len(args[0])))
-    draw(leading, num_inference_steps=3, max_guidance_scale=1.0)
+    draw(leading, num_inference_steps=3)
     handle.remove()
-    assert rows == [B] * 3 + [B] + [B] * 3  # the flow, once the given flow, the video
+    assert rows == [B] * 3 + [2 * B] * 4  # the flow without guidance, once the given flow, the video with it
 
 
 def test_a_video_whose_flow_is_given_is_told_the_image_as_that_moves_it(leading, monkeypatch):

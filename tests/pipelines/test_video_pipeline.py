@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload
+from diffusers import EDMDPMSolverMultistepScheduler
 from PIL import Image
 
 from pipelines.adjustments import scale_motion, smooth_frames
@@ -49,6 +50,18 @@ def test_without_adjustments_it_is_the_pipeline_of_diffusers(stock, pipe, change
     expected = stock(picture(size=size), *size[::-1], generator=seeded(1)[0], **arguments).frames
     found = pipe(picture(size=size), generator=seeded(1)[0], **arguments).frames
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_steps_of_second_order_are_those_of_the_multistep_scheduler_of_diffusers(stock, pipe):
+    levels = {name: pipe.scheduler.config[name] for name in ("sigma_min", "sigma_max")}
+    options = {"sigma_data": 1.0, "prediction_type": "v_prediction", "solver_order": 2, "euler_at_final": True}
+    multistep = type(stock)(**stock.components | {"scheduler": EDMDPMSolverMultistepScheduler(**levels, **options)})
+    multistep.set_progress_bar_config(disable=True)
+    arguments = {**STEPS, "num_inference_steps": 5, "output_type": "np"}
+    expected = multistep(picture(), 32, 32, generator=seeded(1)[0], **arguments).frames
+    found, euler = (pipe(picture(), generator=seeded(1)[0], solver_order=n, **arguments).frames for n in (2, 1))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert abs(euler - expected).max() > 0.01
 
 
 def test_a_batch_is_what_its_pictures_give_alone(pipe):

@@ -143,6 +143,22 @@ def test_alone_no_row_is_of_the_video_and_all_have_the_flows_own_lora():
     assert (scalars["video"], scalars["flow"]) == (0, loss)
 
 
+def test_batches_of_both_kinds_train_one_network_by_turns():
+    """With gradient checkpointing, which runs the network again in the backward pass, and attention over time."""
+    pipe = tiny_video_pipeline()
+    patch.add_joint(pipe.unet, "flow", rank=2, post="aligned", temporal=True)
+    pipe.unet.enable_gradient_checkpointing()
+    pipe.unet.train()
+    encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
+    posts = [p for name, p in pipe.unet.named_parameters() if "joint_post" in name and ".up_" in name]
+    for share in (1, 0, 1):
+        pipe.unet.zero_grad()
+        known = make_batch(), encoder, EDM(), FlowCode(), arguments(train_flow_video, "--flow_alone_share", share)
+        loss, _ = train_flow_video.pair_loss(pipe.unet, pipe.unet, *known)
+        loss.backward()
+        assert any(p.grad is not None and p.grad.abs().max() > 0 for p in posts) == (share == 0)
+
+
 def test_a_batch_of_pairs_after_one_of_flow_alone_has_no_mask_of_it():
     pipe = tiny_video_pipeline()
     patch.add_joint(pipe.unet, "flow", rank=2, post="aligned")
@@ -156,12 +172,19 @@ def test_a_batch_of_pairs_after_one_of_flow_alone_has_no_mask_of_it():
 
 def test_a_flow_whose_video_is_given_is_told_the_flow_that_is_found_in_it():
     given = (*TOGETHER, "--one_way_share", 0, "--clean_flow_share", 0, "--conditioning_dropout_prob", 0)
-    for flags, told in ((("--clean_video_share", 1), True), (("--clean_video_share", 0), False)):
-        unet, *_ = joint_step(*given, *flags)
-        video, flow = unet.inputs[:, :, 4:].split(B)
-        assert torch.equal(video, video[:, :1].expand_as(video))
-        assert (not torch.equal(flow, video)) == told
-    unet, *_ = joint_step(*given, "--clean_video_share", 1, "--no-found_flow")
+    some = (*given, "--clean_video_share", 0.5)
+    unet, pipe, *_ = joint_step(*some)
+    where = unet.timestep.split(B)[0] < EDM().timestep(torch.tensor(0.003))
+    assert 0 < where.sum() < B
+    torch.manual_seed(0)
+    found = find_flow(make_batch()["pixel_values"], FlowCode())
+    encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
+    latents = encoder.encode_latents(found.flatten(0, 1)).unflatten(0, (B, F))
+    video, flow = unet.inputs[:, :, 4:].split(B)
+    torch.testing.assert_close(flow[where], latents[where], atol=1e-4, rtol=1e-4)
+    assert torch.equal(flow[~where], video[~where])
+    assert torch.equal(video, video[:, :1].expand_as(video))
+    unet, *_ = joint_step(*some, "--no-found_flow")
     assert torch.equal(*unet.inputs[:, :, 4:].split(B))
 
 

@@ -97,12 +97,28 @@ def test_samples_have_the_exact_flow_of_their_frames_as_pictures(clips):
     assert torch.equal(sample["image"], sample["pixel_values"][0])
 
 
+def learned(training):
+    adapter = FlowAdapter.from_training("flow", FlowCode(), training)
+    return adapter.one_way, adapter.flow_alone, adapter.moved_picture, adapter.found_flow
+
+
 def test_an_adapter_says_how_it_was_trained(flow_video):
     training = patch.read_config(flow_video)["training"]
-    adapter = FlowAdapter.from_training("flow", FlowCode(), training)
-    assert (adapter.one_way, adapter.flow_alone, adapter.moved_picture, adapter.found_flow) == (True,) * 4
-    older = FlowAdapter.from_training("flow", FlowCode(), {"one_way_share": 0.4})
-    assert (older.one_way, older.flow_alone, older.moved_picture, older.found_flow) == (True, False, False, False)
+    assert learned(training) == (True, True, True, True)
+    assert learned(training | {"one_way_share": 0, "clean_video_share": 0}) == (False, True, True, False)
+    assert learned({"one_way_share": 0.4}) == (True, False, False, False)
+    before = {"one_way_share": 0.6, "flow_alone_share": 0.6, "moved_picture": True}
+    assert learned(before) == (True, True, True, False)
+
+
+def test_flow_learned_alone_is_kept_by_what_trains_after_it_and_pairs_are_as_trained_last(flow_video):
+    training = patch.read_config(flow_video)["training"]
+    alone = training | {"flow_alone_share": 1}
+    pairs = training | {"flow_alone_share": 0, "moved_picture": False}
+    assert learned(alone) == (False, True, False, False)
+    assert learned(pairs) == (True, False, False, True)
+    assert learned(pairs | {"began_as": alone}) == (True, True, False, True)
+    assert learned(alone | {"began_as": pairs}) == (True, True, False, True)
 
 
 def test_a_lora_of_flow_is_trained_and_says_how_flow_is_encoded(svd_flow):
@@ -136,12 +152,16 @@ def test_a_joint_run_resumes_exactly(base, clips, flow_video, tmp_path):
 
 
 def test_a_run_goes_on_from_an_adapter(base, clips, flow_video, tmp_path):
-    started = ["--init_adapter", flow_video, "--learning_rate", 0]
-    train(train_flow_video, base, clips, tmp_path / "same", *started)
+    started = ["--init_adapter", flow_video]
+    train(train_flow_video, base, clips, tmp_path / "same", *started, "--learning_rate", 0, "--seed", 5)
     train(train_flow_video, base, clips, tmp_path / "cut", *started, "--rank", 1)
     first, same, cut = (load_file(f / "flow.safetensors") for f in (flow_video, tmp_path / "same", tmp_path / "cut"))
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert {len(value) for name, value in cut.items() if name.endswith("lora_A.weight")} == {1}
+    assert any(not torch.equal(first[name], cut[name]) for name in first if name.startswith("post."))
+    trained = [patch.read_config(folder)["training"] for folder in (flow_video, tmp_path / "same")]
+    assert trained[0]["flow_code"] == trained[1]["flow_code"]
+    assert trained[1]["began_as"] == trained[0]
 
 
 @pytest.mark.parametrize(

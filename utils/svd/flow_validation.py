@@ -86,9 +86,9 @@ class FlowValidation(Validation):
             if denoised == (True, False):
                 told[mode][0] = moved
             if self.found_flow and denoised == (False, True) and mode != "flow_alone":
-                pictures = find_flow(sample["pixel_values"][None], self.code)[0]
-                latents = self._encode(pictures)[None] / self.pipe.vae.config.scaling_factor
-                told[mode][1] = plain.tell(latents, torch.tensor([True]))
+                found = self._encode(find_flow(sample["pixel_values"][None], self.code)[0])
+                latents = found[None] / self.pipe.vae.config.scaling_factor
+                told[mode][1] = plain.with_latents(latents, torch.tensor([True]))
         return {mode: Condition.join(sides) for mode, sides in told.items()}
 
     def _sides(self, sample: dict) -> torch.Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from diffusers import StableVideoDiffusionPipeline
 
-from utils.edm import ENCODED_TOGETHER, Condition, ConditionEncoder, draw_noise_aug_strengths
+from utils.edm import EDM, ENCODED_TOGETHER, Condition, ConditionEncoder, Denoiser, draw_noise_aug_strengths
 from utils.flow.code import FlowCode
 from utils.motion_helper import MotionBuckets
 from utils.pretrained import loading
@@ -70,6 +70,15 @@ def draw_conditions(
 def draw_dropped(batch: dict, args) -> torch.Tensor:
     """The samples that are to be drawn without their image, bool (B,)."""
     return torch.rand(len(batch["image"])) < args.conditioning_dropout_prob
+
+
+def flow_loss(unet, batch: dict, encoder: ConditionEncoder, edm: EDM, code: FlowCode, args) -> torch.Tensor:
+    """||F - v||² of flow from the image, at one noise level a clip: p(flow | image)."""
+    y_0 = code.scale.normalize(encode_flow(batch, encoder.vae))
+    B, F = y_0.shape[:2]
+    condition = draw_condition(batch, F, encoder, args)
+    sigma = edm.draw_sigmas(B).to(y_0.device)
+    return Denoiser(unet, edm).loss(y_0, torch.randn_like(y_0), sigma, condition).mean()
 
 
 @torch.no_grad()
