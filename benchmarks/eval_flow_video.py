@@ -23,7 +23,7 @@ from benchmarks.svd_tasks import model_files
 from pipelines.flow_adapter import FlowAdapter
 from pipelines.video_inputs import add_flow_solver_argument
 from utils.arguments import parse_args, run_script
-from utils.flow import found, way_back
+from utils.flow import way_back
 from utils.flow.code import FlowCode
 from utils.metrics.statistics import Estimate, bootstrap_mean
 from utils.motion_helper import buckets_file
@@ -129,7 +129,7 @@ def settings(args) -> dict:
     return {key: value for key, value in vars(args).items() if key not in UNSETTLED} | {
         "model_hash": digest([*model_files(args.model_dir), *filter(Path.is_file, [buckets_file(args.model_dir)])]),
         "adapter_hash": digest(adapters),
-        "told_hash": digest([Path(module.__file__) for module in (way_back, found)]),
+        "way_hash": digest([Path(way_back.__file__)]),
         "lora_hash": digest([lora_file(args.flow_lora)] if args.flow_lora else []),
     }
 

@@ -42,7 +42,7 @@ OF_SAMPLING = (
 OF_FLOW = (
     *OF_SAMPLING,
     "adapter_hash",
-    "told_hash",
+    "way_hash",
     "reach",
     "joint_guidance_scale",
     "flow_first",
@@ -155,7 +155,7 @@ def weight_hashes(args) -> dict[str, str]:
         "model_hash": digest([*model_files(args.model_dir), *filter(Path.is_file, [buckets_file(args.model_dir)])]),
         "adapter_hash": digest(files_of(args.adapter)),
         "controlnet_hash": digest(files_of(args.controlnet)),
-        "told_hash": digest([Path(flow_way_back.__file__)]),
+        "way_hash": digest([Path(flow_way_back.__file__)]),
         "guess_hash": digest([Path(way_back.__file__), Path(guess.__file__)]),
     }
 

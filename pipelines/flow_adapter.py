@@ -20,7 +20,6 @@ class FlowAdapter:
         one_way: Whether it was also trained with sides that do not read the other; if not, both always read.
         flow_alone: Whether it was also trained to draw a flow that reads no video, and a video by such a flow.
         moved_picture: Whether a video whose flow is given is told the first image as that flow moves it.
-        found_flow: Whether a flow whose video is given is told the flow that DIS finds in that video, in place of the first image.
     """
 
     name: str
@@ -28,7 +27,6 @@ class FlowAdapter:
     one_way: bool = True
     flow_alone: bool = False
     moved_picture: bool = False
-    found_flow: bool = False
 
     @classmethod
     def from_training(cls, name: str, code: FlowCode, training: dict) -> "FlowAdapter":
@@ -41,20 +39,18 @@ class FlowAdapter:
             stages.append(earlier)
         pairs = next((stage for stage in stages if _trains_pairs(stage)), {})
         one_way = pairs.get("one_way_share", 0) > 0
-        video_given = one_way or pairs.get("clean_video_share", 0) > 0
         return cls(
             name,
             code,
             one_way,
             any(_trains_flow_alone(stage) for stage in stages),
             pairs.get("moved_picture", False),
-            video_given and pairs.get("found_flow", False),
         )
 
 
 def _counts_batches(training: dict) -> bool:
     """Whether its --flow_alone_share is one of all batches; before, it was one of pairs that read one way."""
-    return "found_flow" in training
+    return "init_adapter" in training
 
 
 def _trains_pairs(training: dict) -> bool:

@@ -28,7 +28,6 @@ from pipelines.rows import FREE, Rows, constant_sides, default_direction, guided
 from pipelines.video_sides import VideoSide, check_strength, start_video_side
 from utils.edm import ENCODED_TOGETHER, Condition, Denoiser, Solver
 from utils.flow.code import FlowCode
-from utils.flow.found import find_flow
 from utils.flow.way_back import move_along
 
 VIDEO, FLOW = 0, 1  # numbers of the sides
@@ -136,7 +135,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         if flow_first:
             sides[FLOW] = self.draw_flow(inputs, sides, steer)
             flow, steer = self.decode_flow(sides[FLOW].latents, decode_chunk_size), None
-        conditions = [self.tell_video(inputs, image, flow, sides[FLOW]), self.tell_flow(inputs, video, sides[VIDEO])]
+        conditions = [self.tell_video(inputs, image, flow, sides[FLOW]), inputs.condition]
         directions = {adapter.name: direction or self.choose_direction(sides)}
         scale = joint_guidance_scale
         sides = self.denoise_sides(inputs, sides, conditions, directions, {adapter.name: weight}, scale, steer)
@@ -195,13 +194,6 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             return inputs.condition
         pixels = self.check_pixels(image).to(flow.device)
         return inputs.tell(torch.stack([move_along(*clip) for clip in zip(pixels, flow, strict=True)]))
-
-    def tell_flow(self, inputs: VideoInputs, video: torch.Tensor | None, side: VideoSide) -> Condition:
-        """What the flow is told: the image, or the flow that is found in a given video."""
-        if not (side.given and self.flow_adapter.found_flow):
-            return inputs.condition
-        latents = self.encode_frames(find_flow(video, self.flow_adapter.code)) / self.vae.config.scaling_factor
-        return inputs.condition.with_latents(latents, torch.ones(len(latents), dtype=torch.bool))
 
     def decode_flow(self, y: torch.Tensor, decode_chunk_size: int | None) -> torch.Tensor:
         """Flow (B, F - 1, 2, H, W), pixels, of clean latents of that side."""

@@ -29,7 +29,6 @@ from utils.data.flow_clips import (
 )
 from utils.edm import EDM, Condition, ConditionEncoder, Denoiser
 from utils.flow.code import FlowCode
-from utils.flow.found import find_flow
 from utils.flow.pictures import FlowPicture
 from utils.flow.way_back import move_along
 from utils.joint import check_share_arguments, draw_direction, draw_given
@@ -40,9 +39,8 @@ from utils.svd.training import (
     add_flow_arguments,
     check_condition_arguments,
     decode_flow,
-    decode_frames,
+    draw_condition,
     draw_conditions,
-    draw_dropped,
     encode_clips,
     encode_flow,
     flow_loss,
@@ -164,12 +162,6 @@ def make_parser() -> argparse.ArgumentParser:
         default=True,
         help="tell a video whose flow is given the first image as that flow moves it, and not as it is",
     )
-    add(
-        "--found_flow",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="tell a flow whose video is given the flow that DIS finds in that video, and not its first image",
-    )
     add_condition_arguments(parser.add_argument_group("noise and condition"))
     add_flow_clip_arguments(parser)
     add_training_arguments(parser)
@@ -188,7 +180,7 @@ def joint_loss(unet, unet_in_use, batch, encoder, edm, code, args):
     B = len(clean) // 2
     direction = draw_direction(args)
     sigma = torch.cat(draw_levels(B, direction, edm, args)).to(clean.device)
-    condition = tell_sides(batch, clean, sigma == 0, encoder, code, args)
+    condition = tell_sides(batch, clean[B:], sigma[B:] == 0, encoder, code, args)
     pair_up(unet, [(i, B + i, args.adapter_name, 1.0, direction) for i in range(B)], args.adapter_name)
     error = Denoiser(unet_in_use, edm).loss(clean, torch.randn_like(clean), sigma, condition)
     learns = sigma > 0
@@ -217,36 +209,16 @@ def encode_sides(batch, vae, code) -> torch.Tensor:
     return torch.cat([encode_clips(batch, vae), code.scale.normalize(encode_flow(batch, vae))])
 
 
-def tell_sides(batch, clean: torch.Tensor, given: torch.Tensor, encoder, code, args) -> Condition:
-    """Of the videos, then of the flows: the first image; for a video whose flow is given as that flow moves it, and for a flow whose
-    video is given the flow that is found in it."""
-    (x_0, y_0), (x_given, y_given) = clean.chunk(2), given.chunk(2)
-    moved = move_pictures(batch, y_0, y_given, encoder, code) if args.moved_picture and y_given.any() else None
-    told = [None] if moved is None else [moved, None]
-    conditions = draw_conditions(batch, x_0.shape[1], encoder, args, told)
-    video, flow = conditions[0], conditions[-1]
-    if args.found_flow and x_given.any():
-        flow = tell_found(flow, batch, x_0, x_given, encoder, code)
-    return Condition.join([video, flow]).drop(draw_dropped(batch, args).repeat(2))
-
-
-def move_pictures(batch, y_0: torch.Tensor, given: torch.Tensor, encoder, code) -> torch.Tensor:
-    """Pictures (B, F, 3, H, W): the first images, as their flow moves them where it is given."""
-    moved = batch["image"][:, None].repeat(1, y_0.shape[1], 1, 1, 1)
-    for b in given.nonzero().flatten().tolist():
+def tell_sides(batch, y_0: torch.Tensor, flow_given: torch.Tensor, encoder, code, args) -> Condition:
+    """Of the videos, then of the flows: the first image, for a video whose flow is given as that flow moves it."""
+    F = y_0.shape[1]
+    if not (args.moved_picture and flow_given.any()):
+        return draw_condition(batch, F, encoder, args).repeat(2)
+    moved = batch["image"][:, None].repeat(1, F, 1, 1, 1)
+    for b in flow_given.nonzero().flatten().tolist():
         flow = decode_flow(y_0[b : b + 1], encoder.vae, code)[0]
         moved[b] = move_along(batch["image"][b], flow)
-    return moved
-
-
-def tell_found(condition: Condition, batch, x_0: torch.Tensor, given: torch.Tensor, encoder, code) -> Condition:
-    """Pictures of the flow in the videos beside the frames, where these are given; videos are cached as scaled latents x_0."""
-    latents = torch.zeros_like(x_0)
-    for b in given.nonzero().flatten().tolist():
-        cached = "pixel_values" not in batch
-        video = decode_frames(x_0[b : b + 1], encoder.vae) if cached else batch["pixel_values"][b : b + 1]
-        latents[b] = encoder.encode_latents(find_flow(video, code)[0])
-    return condition.with_latents(latents, given)
+    return Condition.join(draw_conditions(batch, F, encoder, args, [moved, None]))
 
 
 def draw_levels(B: int, direction: str, edm: EDM, args) -> tuple[torch.Tensor, torch.Tensor]:
@@ -276,8 +248,7 @@ def make_validation(pipe, held_out: list[dict], edm, code, args, beginning: dict
         out = drawing(sample["image"][None], **sample_options(sample, args), output_type="pt")
         return out.frames[0] * 2 - 1, out.flows[0]
 
-    options = {"code": code, "errors": errors, "draw": draw, "modes": modes}
-    options |= {"moved_picture": args.moved_picture, "found_flow": args.found_flow}
+    options = {"code": code, "errors": errors, "draw": draw, "modes": modes, "moved_picture": args.moved_picture}
     return start_flow_validation(args, drawing, held_out, edm, **options)
 
 

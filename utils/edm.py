@@ -90,11 +90,6 @@ class Condition:
             image_latents=self.image_latents * kept[:, None, None, None, None],
         )
 
-    def with_latents(self, latents: torch.Tensor, where: torch.Tensor) -> "Condition":
-        """Other latents (B, F, C, h, w), not scaled, beside the frames of the samples where (B,) is true."""
-        where = where.to(latents.device)[:, None, None, None, None]
-        return replace(self, image_latents=torch.where(where, latents.to(self.image_latents), self.image_latents))
-
     def repeat(self, times: int) -> "Condition":
         """The same for each of several sides, whose rows follow one another."""
         return Condition.join([self] * times)

@@ -11,7 +11,6 @@ from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusion
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.edm import Solver
 from utils.flow.code import FlowCode
-from utils.flow.found import find_flow
 from utils.joint import LatentScale
 
 B, F, SIZE = 2, 4, 32
@@ -208,18 +207,6 @@ def test_a_video_whose_flow_is_given_is_told_the_image_as_that_moves_it(leading,
     told.clear()
     draw(leading, video=random_video())
     assert told == [None]
-
-
-@pytest.mark.parametrize("found_flow", [True, False])
-def test_a_flow_whose_video_is_given_is_told_what_is_found_in_it(pipe, found_flow):
-    pipe.flow_adapter = FlowAdapter("flow", CODE, found_flow=found_flow)
-    seen = []
-    handle = pipe.unet.register_forward_pre_hook(lambda unet, args: seen.append(args[0][:, :, 4:]))
-    draw(pipe, video=random_video(), max_guidance_scale=1.0, num_inference_steps=1)
-    handle.remove()
-    _, flow = seen  # first the rows of the video, which are the same at every step
-    found = pipe.encode_frames(find_flow(random_video(), CODE)) / pipe.vae.config.scaling_factor
-    assert torch.allclose(flow, found, atol=1e-4) == found_flow
 
 
 def test_both_sides_are_stepped_by_the_solver_asked_for(pipe):

@@ -8,7 +8,6 @@ from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models import train_flow_video, train_svd_flow
 from utils.edm import EDM, ConditionEncoder
 from utils.flow.code import FlowCode
-from utils.flow.found import find_flow
 from utils.joint import LatentScale
 from utils.svd.flow_validation import FlowValidation
 from utils.svd.training import encode_clips, encode_flow
@@ -106,8 +105,7 @@ def test_validation_counts_the_sides_that_are_denoised_and_gives_the_others_leve
     assert told[:4] == [[True, True], [True, False], [False, True], [False, True]]
 
 
-@pytest.mark.parametrize("flags", [(True, True), (True, False), (False, True), (False, False)])
-def test_validation_tells_a_side_what_it_is_told_where_the_other_is_given(flags, tmp_path):
+def test_validation_tells_a_video_the_moved_picture_where_its_flow_is_given(tmp_path):
     told = {}
 
     def errors(unet, mode, clean, noise, sigma, condition):
@@ -116,13 +114,11 @@ def test_validation_tells_a_side_what_it_is_told_where_the_other_is_given(flags,
 
     sample = {name: value[0] for name, value in make_batch().items()}
     options = {"code": FlowCode(), "errors": errors, "draw": None, "modes": train_flow_video.MODES}
-    options |= dict(zip(("moved_picture", "found_flow"), flags, strict=True))
-    FlowValidation(tiny_video_pipeline(), [sample], EDM(), tmp_path, 0, **options).losses(None)
-    still = told["joint"][0]
-    assert torch.equal(still, still[:1].expand_as(still))
-    for mode, sides in told.items():
-        expected = [flags[0] and mode == "flow_to_video", flags[1] and mode == "video_to_flow"]
-        assert [not torch.allclose(side, still, atol=1e-5) for side in sides] == expected
+    for moved in (True, False):
+        FlowValidation(tiny_video_pipeline(), [sample], EDM(), tmp_path, 0, **options, moved_picture=moved).losses(None)
+        for mode, (video, flow) in told.items():
+            assert torch.equal(flow, flow[:1].expand_as(flow))
+            assert torch.allclose(video, flow, atol=1e-5) == (mode != "flow_to_video" or not moved)
 
 
 @pytest.mark.parametrize("direction, given", [("x_reads_y", 1), ("y_reads_x", 0)])
@@ -168,37 +164,6 @@ def test_a_batch_of_pairs_after_one_of_flow_alone_has_no_mask_of_it():
         train_flow_video.pair_loss(pipe.unet, Seen(), *known)
     assert "flow_y_lora" not in pipe.unet._duet.settings.masks
     assert len(patch.get_pairs(pipe.unet)) == B
-
-
-def test_a_flow_whose_video_is_given_is_told_the_flow_that_is_found_in_it():
-    given = (*TOGETHER, "--one_way_share", 0, "--clean_flow_share", 0, "--conditioning_dropout_prob", 0)
-    some = (*given, "--clean_video_share", 0.5)
-    unet, pipe, *_ = joint_step(*some)
-    where = unet.timestep.split(B)[0] < EDM().timestep(torch.tensor(0.003))
-    assert 0 < where.sum() < B
-    torch.manual_seed(0)
-    found = find_flow(make_batch()["pixel_values"], FlowCode())
-    encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
-    latents = encoder.encode_latents(found.flatten(0, 1)).unflatten(0, (B, F))
-    video, flow = unet.inputs[:, :, 4:].split(B)
-    torch.testing.assert_close(flow[where], latents[where], atol=1e-4, rtol=1e-4)
-    assert torch.equal(flow[~where], video[~where])
-    assert torch.equal(video, video[:, :1].expand_as(video))
-    unet, *_ = joint_step(*some, "--no-found_flow")
-    assert torch.equal(*unet.inputs[:, :, 4:].split(B))
-
-
-def test_the_flow_found_is_that_of_the_pictures():
-    code, F = FlowCode(), 3
-    picture = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16) * 2 - 1, scale_factor=4, mode="bicubic").clamp(
-        -1, 1
-    )
-    video = torch.stack([picture.roll(2 * k, dims=-1) for k in range(F)], dim=1)
-    found = code.to_flow(find_flow(video, code))
-    assert found.shape == (1, F - 1, 2, 64, 64)
-    inside = found[..., 8:-8, 8:-8]
-    assert float(inside[:, :, 0].median()) == pytest.approx(2.0, abs=0.1)
-    assert float(inside[:, :, 1].median()) == pytest.approx(0.0, abs=0.1)
 
 
 def told_pictures(*flags):

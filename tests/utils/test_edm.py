@@ -131,15 +131,6 @@ def test_a_solver_of_another_order_is_refused():
         Solver(3)
 
 
-def test_a_condition_tells_latents_where_asked():
-    condition = Condition(torch.ones(2, 1, 3), torch.ones(2, 4, 4, 8, 8), torch.ones(2, 3))
-    latents = torch.randn(2, 4, 4, 8, 8)
-    told = condition.with_latents(latents, torch.tensor([False, True]))
-    assert torch.equal(told.image_latents[0], condition.image_latents[0])
-    assert torch.equal(told.image_latents[1], latents[1])
-    assert torch.equal(told.image_embeddings, condition.image_embeddings)
-
-
 def test_a_given_side_enters_unchanged_under_the_smallest_level():
     edm = EDM(sigma_min=0.002)
     x, zero = torch.randn(2, 4, 4, 8, 8), torch.zeros(2)

@@ -10,7 +10,6 @@ from PIL import Image
 from utils.checkpoints import find_checkpoint
 from utils.edm import EDM, ENCODED_TOGETHER, Condition
 from utils.flow.code import FlowCode
-from utils.flow.found import find_flow
 from utils.flow.pictures import color_flow
 from utils.flow.way_back import move_along
 from utils.processes import process_state
@@ -34,7 +33,6 @@ class FlowValidation(Validation):
         draw: From a sample to a video (F, 3, H, W) in [-1, 1], or None, and flow (F - 1, 2, H, W) in pixels.
         modes: By name which of the sides are denoised; the others are given.
         moved_picture: Whether a video whose flow is given is told the image as that flow moves it.
-        found_flow: Whether a flow whose video is given is told the flow that is found in it, but in the mode "flow_alone".
     """
 
     def __init__(
@@ -50,11 +48,10 @@ class FlowValidation(Validation):
         draw: Draw,
         modes: dict[str, tuple[bool, ...]],
         moved_picture: bool = False,
-        found_flow: bool = False,
     ):
         super().__init__(pipe, samples, edm, folder, seed=seed)
         self.code, self.errors, self.draw, self.modes = code, errors, draw, modes
-        self.moved_picture, self.found_flow = moved_picture, found_flow
+        self.moved_picture = moved_picture
 
     def __call__(self, unet: torch.nn.Module, step: int) -> dict[str, Image.Image]:
         """Log the losses, and return a sheet: for each clip rows of frames and of flow, truth above what is drawn."""
@@ -70,26 +67,21 @@ class FlowValidation(Validation):
             noise = torch.randn(clean.shape, generator=generator).to(clean)
             for mode, denoised in self.modes.items():
                 learns = torch.tensor(denoised, device=clean.device)
-                errors = self.errors(unet, mode, clean, noise, sigma.to(clean) * learns, conditions[mode])
+                condition = conditions[denoised]
+                errors = self.errors(unet, mode, clean, noise, sigma.to(clean) * learns, condition)
                 found[mode].append(errors[learns].mean())
         means = {mode: torch.stack(errors).mean() for mode, errors in found.items()}
         return {"loss": torch.stack(list(means.values())).mean()} | (means if len(means) > 1 else {})
 
-    def _told(self, sample: dict, generator: torch.Generator) -> dict[str, Condition]:
-        """The conditions of the sides, by mode."""
-        pictures = None
-        if self.moved_picture:
-            pictures = move_along(sample["image"], self.code.to_flow(sample["flow_pixel_values"]))[None]
+    def _told(self, sample: dict, generator: torch.Generator) -> dict[tuple[bool, ...], Condition]:
+        """The conditions of the sides, by which of these are denoised."""
+        if not self.moved_picture:
+            plain = self._condition(sample, generator)
+            return {denoised: plain.repeat(len(denoised)) for denoised in self.modes.values()}
+        pictures = move_along(sample["image"], self.code.to_flow(sample["flow_pixel_values"]))[None]
         plain, moved = self._conditions(sample, generator, None, pictures)
-        told = {mode: [plain] * len(denoised) for mode, denoised in self.modes.items()}
-        for mode, denoised in self.modes.items():
-            if denoised == (True, False):
-                told[mode][0] = moved
-            if self.found_flow and denoised == (False, True) and mode != "flow_alone":
-                found = self._encode(find_flow(sample["pixel_values"][None], self.code)[0])
-                latents = found[None] / self.pipe.vae.config.scaling_factor
-                told[mode][1] = plain.with_latents(latents, torch.tensor([True]))
-        return {mode: Condition.join(sides) for mode, sides in told.items()}
+        told = {denoised: plain if denoised[-1] else moved for denoised in self.modes.values()}
+        return {denoised: Condition.join([video, plain]) for denoised, video in told.items()}
 
     def _sides(self, sample: dict) -> torch.Tensor:
         """Clean latents (S, F, C, h, w), the flow last."""

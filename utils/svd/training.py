@@ -53,23 +53,19 @@ def draw_condition(
     batch: dict, num_frames: int, encoder: ConditionEncoder, args, frames: torch.Tensor | None = None
 ) -> Condition:
     """What the network is told of a batch, with noise on the image, and without the image for some samples; frames as of the encoder."""
-    return draw_conditions(batch, num_frames, encoder, args, [frames])[0].drop(draw_dropped(batch, args))
+    return draw_conditions(batch, num_frames, encoder, args, [frames])[0]
 
 
 def draw_conditions(
     batch: dict, num_frames: int, encoder: ConditionEncoder, args, told: Sequence[torch.Tensor | None]
 ) -> list[Condition]:
-    """`draw_condition` for each of several frames, with the same noise on all, and with the image for all samples."""
+    """`draw_condition` for each of several frames, with the same noise on all, and without the image for the same samples."""
     B = len(batch["image"])
     strengths = draw_noise_aug_strengths(B, args.noise_aug_mean, args.noise_aug_std)
     noise = torch.randn_like(batch["image"])
+    dropped = torch.rand(B) < args.conditioning_dropout_prob
     known = batch["image"], num_frames, batch["fps"], batch["motion_bucket_id"], strengths, noise
-    return [encoder(*known, frames=frames) for frames in told]
-
-
-def draw_dropped(batch: dict, args) -> torch.Tensor:
-    """The samples that are to be drawn without their image, bool (B,)."""
-    return torch.rand(len(batch["image"])) < args.conditioning_dropout_prob
+    return [encoder(*known, frames=frames).drop(dropped) for frames in told]
 
 
 def flow_loss(unet, batch: dict, encoder: ConditionEncoder, edm: EDM, code: FlowCode, args) -> torch.Tensor:
@@ -108,15 +104,9 @@ def encode_flow(batch, vae) -> torch.Tensor:
 @torch.no_grad()
 def decode_flow(y_0: torch.Tensor, vae, code: FlowCode) -> torch.Tensor:
     """Flow (B, F - 1, 2, H, W), pixels, of clean latents (B, F, C, h, w) as they are denoised."""
-    return code.to_flow(decode_frames(code.scale.denormalize(y_0), vae))
-
-
-@torch.no_grad()
-def decode_frames(latents: torch.Tensor, vae) -> torch.Tensor:
-    """Pictures (B, F, 3, H, W), about [-1, 1], of scaled latents (B, F, C, h, w)."""
-    unscaled = latents.flatten(0, 1) / vae.config.scaling_factor
-    pictures = vae.decode(unscaled.to(vae.dtype), num_frames=latents.shape[1]).sample.float()
-    return pictures.unflatten(0, latents.shape[:2])
+    latents = code.scale.denormalize(y_0).flatten(0, 1) / vae.config.scaling_factor
+    pictures = vae.decode(latents.to(vae.dtype), num_frames=y_0.shape[1]).sample.float()
+    return code.to_flow(pictures.unflatten(0, y_0.shape[:2]))
 
 
 def read_buckets(args) -> MotionBuckets:
