@@ -25,6 +25,7 @@ from benchmarks.chunks import digest, open_folder, run_in_chunks
 from benchmarks.svd_tasks import model_files
 from pipelines.long_video import WAYS, LongVideo, count_overlap, sample_long_video, segment_starts
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
+from pipelines.video_inputs import add_solver_argument
 from utils.arguments import parse_args, run_script
 from utils.files import replacing
 from utils.flow import estimate_flow
@@ -57,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     add("--fps", type=positive_float, default=8)
     add("--motion_bucket_id", type=float, default=127)
     add("--num_inference_steps", type=positive_int, default=25)
-    add("--solver_order", type=int, choices=(1, 2), default=1, help="1: Euler's steps; 2: DPM-Solver++'s")
+    add_solver_argument(result)
     add("--max_guidance_scale", type=float, default=3.0)
     add("--batch_size", type=positive_int, default=8)
     add("--seed", type=int, default=0, help="of the noise")

@@ -24,7 +24,7 @@ from benchmarks.trajectory_methods import METHODS, DragBench
 from benchmarks.trajectory_score import summarize
 from pipelines.pipeline_trajectory import INTERPOLATIONS
 from pipelines.steering import GUIDANCES, Guidance
-from pipelines.video_inputs import add_flow_solver_argument
+from pipelines.video_inputs import add_flow_solver_argument, add_solver_argument
 from utils.arguments import parse_args, run_script
 from utils.flow import way_back as flow_way_back
 from utils.motion_helper import buckets_file
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     add("--fps", type=positive_float, default=8.0, help="what the network is told")
     add("--batch_size", type=positive_int, default=5)
     add("--num_inference_steps", type=positive_int, default=25)
-    add("--solver_order", type=int, choices=(1, 2), default=1, help="1: Euler's steps; 2: DPM-Solver++'s")
+    add_solver_argument(result)
     add_flow_solver_argument(result)
     add("--min_guidance_scale", type=float, default=1.0)
     add("--max_guidance_scale", type=float, default=3.0)

@@ -15,9 +15,15 @@ def add_sampling_arguments(group) -> None:
     add("--noise_aug_strength", type=float, default=0.02, help="deviation of the noise on the picture")
     add("--fps", type=positive_float, default=7, help="what the network is told, and what the file plays at")
     add("--num_inference_steps", type=positive_int, default=25)
-    add("--solver_order", type=int, choices=(1, 2), default=1, help="1: Euler's steps; 2: DPM-Solver++'s")
+    add_solver_argument(group)
     add("--min_guidance_scale", type=float, default=1.0, help="at the first frame")
     add("--max_guidance_scale", type=float, default=3.0, help="at the last frame; no guidance at 1 or less")
+
+
+def add_solver_argument(group) -> None:
+    group.add_argument(
+        "--solver_order", type=int, choices=(1, 2), default=1, help="1: Euler's steps; 2: DPM-Solver++'s"
+    )
 
 
 def add_flow_solver_argument(group) -> None:
