@@ -21,7 +21,7 @@ from benchmarks.eval_depth_image import write_sheet, write_text
 from benchmarks.svd_report import table_lines
 from benchmarks.svd_tasks import model_files
 from pipelines.flow_adapter import FlowAdapter
-from pipelines.video_inputs import add_flow_solver_argument, add_solver_argument
+from pipelines.video_inputs import add_flow_sampling_arguments, add_negative_bucket_argument, add_solver_argument
 from utils.arguments import parse_args, run_script
 from utils.flow import way_back
 from utils.flow.code import FlowCode
@@ -56,7 +56,8 @@ def parser() -> argparse.ArgumentParser:
     add("--batch_size", type=positive_int, default=5)
     add("--num_inference_steps", type=positive_int, default=25)
     add_solver_argument(result)
-    add_flow_solver_argument(result)
+    add_flow_sampling_arguments(result)
+    add_negative_bucket_argument(result)
     add("--min_guidance_scale", type=float, default=1.0)
     add("--max_guidance_scale", type=float, default=3.0)
     add("--noise_aug_strength", type=float, default=0.02)

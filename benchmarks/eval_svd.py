@@ -17,7 +17,7 @@ from benchmarks.chunks import digest, open_folder, run_in_chunks
 from benchmarks.eval_depth_image import write_sheet, write_text
 from benchmarks.svd_plots import plot
 from benchmarks.svd_report import Results, summarize, table_lines
-from pipelines.video_inputs import add_solver_argument
+from pipelines.video_inputs import add_negative_bucket_argument, add_solver_argument
 from utils.arguments import parse_args, run_script
 from utils.pretrained import check_device
 from utils.scenes import UNSEEN, check_unseen
@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add("--batch_size", type=positive_int, default=5)
     add("--num_inference_steps", type=positive_int, default=25)
     add_solver_argument(result)
+    add_negative_bucket_argument(result)
     add("--min_guidance_scale", type=float, default=1.0)
     add("--max_guidance_scale", type=float, default=3.0)
     add("--noise_aug_strength", type=float, default=0.02)

@@ -24,7 +24,7 @@ from benchmarks.trajectory_methods import METHODS, DragBench
 from benchmarks.trajectory_score import summarize
 from pipelines.pipeline_trajectory import INTERPOLATIONS
 from pipelines.steering import GUIDANCES, Guidance
-from pipelines.video_inputs import add_flow_solver_argument, add_solver_argument
+from pipelines.video_inputs import add_flow_sampling_arguments, add_negative_bucket_argument, add_solver_argument
 from utils.arguments import parse_args, run_script
 from utils.flow import way_back as flow_way_back
 from utils.motion_helper import buckets_file
@@ -38,6 +38,7 @@ SCENES = ("num_scenes", "first_seed", "num_frames", "resolution", "judge_hash") 
 OF_BASE = ("fps", "seed", "dtype", "model_hash")
 OF_SAMPLING = (
     *OF_BASE, "num_inference_steps", "solver_order", "min_guidance_scale", "max_guidance_scale", "noise_aug_strength",
+    "negative_motion_bucket_id",
 )  # fmt: skip
 OF_FLOW = (
     *OF_SAMPLING,
@@ -47,6 +48,7 @@ OF_FLOW = (
     "joint_guidance_scale",
     "flow_first",
     "flow_solver_order",
+    "flow_guidance_scale",
 )
 DECIDES = {  # what a method's videos depend on
     "truth": (),
@@ -78,7 +80,8 @@ def parser() -> argparse.ArgumentParser:
     add("--batch_size", type=positive_int, default=5)
     add("--num_inference_steps", type=positive_int, default=25)
     add_solver_argument(result)
-    add_flow_solver_argument(result)
+    add_flow_sampling_arguments(result)
+    add_negative_bucket_argument(result)
     add("--min_guidance_scale", type=float, default=1.0)
     add("--max_guidance_scale", type=float, default=3.0)
     add("--noise_aug_strength", type=float, default=0.02)

@@ -121,6 +121,8 @@ class FlowBench(Bench):
             max_guidance_scale=self.args.max_guidance_scale,
             joint_guidance_scale=joint_guidance_scale,
             flow_solver_order=self.args.flow_solver_order,
+            flow_guidance_scale=self.args.flow_guidance_scale,
+            negative_motion_bucket_id=self.args.negative_motion_bucket_id,
             output_type="pt",
         )
         return out.frames.float().cpu() * 2 - 1, out.flows.float().cpu()

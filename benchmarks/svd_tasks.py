@@ -102,6 +102,7 @@ class Bench:
             max_guidance_scale=self.args.max_guidance_scale,
             fps=self.args.fps,
             motion_bucket_id=buckets,
+            negative_motion_bucket_id=self.args.negative_motion_bucket_id,
             noise_aug_strength=self.args.noise_aug_strength,
             generator=[torch.Generator().manual_seed(self.args.seed + i) for i in scenes],
             output_type="pt",

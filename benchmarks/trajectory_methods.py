@@ -75,6 +75,7 @@ class DragBench(Bench):
             "noise_aug_strength": self.args.noise_aug_strength,
             "generator": [torch.Generator().manual_seed(self.args.seed + i) for i in indices],
             "output_type": "pt",
+            "negative_motion_bucket_id": self.args.negative_motion_bucket_id,
         }
 
     def told_buckets(self, scenes: list[DragScene]) -> torch.Tensor:
@@ -173,6 +174,7 @@ def follow(bench: DragBench, indices: range, scenes: list[DragScene], method: st
         reach=args.reach,
         flow_first=args.flow_first,
         flow_solver_order=args.flow_solver_order,
+        flow_guidance_scale=args.flow_guidance_scale,
         joint_guidance_scale=args.joint_guidance_scale,
         **bench.options(indices, scenes),
     )

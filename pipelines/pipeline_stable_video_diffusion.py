@@ -37,6 +37,7 @@ class VideoInputs:
         guidance: Scales (1, F, 1, 1, 1), or None to sample without guidance.
         solver: Makes the steps.
         tell: From pictures (B, F, 3, H, W) to the condition that has them beside the frames in place of the image, with the same noise.
+        negative_motion_bucket_id: What the prediction that guidance leads away from is told; None for the bucket of the other.
     """
 
     x_t: torch.Tensor
@@ -45,6 +46,14 @@ class VideoInputs:
     guidance: torch.Tensor | None
     solver: Solver
     tell: Callable[[torch.Tensor | None], Condition]
+    negative_motion_bucket_id: float | None = None
+
+    @property
+    def guided_condition(self) -> Condition:
+        """Of 2 B samples where there is guidance."""
+        if self.guidance is None:
+            return self.condition
+        return self.condition.with_unconditional(self.negative_motion_bucket_id)
 
 
 class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
@@ -71,6 +80,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         temporal_smoothing: float = 0.0,
         motion_scale: float = 1.0,
         solver_order: int = 1,
+        negative_motion_bucket_id: float | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
     ):
@@ -89,6 +99,8 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
             latents: Standard normal noise (B, F, C, h, w) to start from.
             temporal_smoothing, motion_scale: See `pipelines/adjustments.py`.
             solver_order: 1, Euler's steps, or 2, DPM-Solver++'s (`Solver` of `utils/edm.py`).
+            negative_motion_bucket_id: Bucket, 0 to 255, of the prediction without the picture, which guidance leads away from: below
+                motion_bucket_id it makes things move more. By default the same.
             output_type: "pil", "np" (B, F, H, W, 3) in [0, 1], "pt" (B, F, 3, H, W) in [0, 1] or "latent" (B, F, C, h, w).
 
         Raises:
@@ -98,6 +110,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         inputs = self.prepare(
             image, num_frames, num_inference_steps, min_guidance_scale, max_guidance_scale, fps, motion_bucket_id,
             noise_aug_strength, generator, latents, solver_order=solver_order,
+            negative_motion_bucket_id=negative_motion_bucket_id,
         )  # fmt: skip
         frames = self.denoise(inputs, adjust)
         if output_type != "latent":
@@ -126,6 +139,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         latents: torch.Tensor | None = None,
         image_frames: torch.Tensor | None = None,
         solver_order: int = 1,
+        negative_motion_bucket_id: float | None = None,
     ) -> VideoInputs:
         """Condition, noise levels and noise; arguments as in a call, and of `ConditionEncoder`: image_frames are its frames."""
         pixels = self.check_pixels(image).to(self._execution_device)
@@ -142,6 +156,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
             guidance=guidance_over_frames(num_frames, min_guidance_scale, max_guidance_scale) if guided else None,
             solver=Solver(solver_order),
             tell=tell,
+            negative_motion_bucket_id=negative_motion_bucket_id,
         )
 
     def tell(
@@ -170,7 +185,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
 
         adjust: From an estimate of them and its noise level () to the one that the step is made with.
         """
-        condition = inputs.condition if inputs.guidance is None else inputs.condition.with_unconditional()
+        condition = inputs.guided_condition
         x_t, solver = inputs.x_t, inputs.solver
         for sigma, next_sigma in self.progress_bar(list(pairwise(inputs.sigmas))):
             x_0 = self.estimate(x_t, sigma, condition, inputs.guidance)

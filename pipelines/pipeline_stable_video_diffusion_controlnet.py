@@ -122,9 +122,8 @@ class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
         self, inputs: VideoInputs, adjust: Adjustment | None = None, control: Control | None = None
     ) -> torch.Tensor:
         """Clean latents (B, F, C, h, w), float32; see the base class."""
-        guided = inputs.guidance is not None
-        condition = inputs.condition.with_unconditional() if guided else inputs.condition
-        controlled = None if control is None else self._controlled(control, guided)
+        condition = inputs.guided_condition
+        controlled = None if control is None else self._controlled(control, inputs.guidance is not None)
         x_t, solver, num_steps = inputs.x_t, inputs.solver, len(inputs.sigmas) - 1
         for step, (sigma, next_sigma) in enumerate(self.progress_bar(list(pairwise(inputs.sigmas)))):
             unet = controlled if control is not None and control.acts(step, num_steps) else None

@@ -91,6 +91,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         flow_latents: torch.Tensor | None = None,
         solver_order: int = 1,
         flow_solver_order: int = 2,
+        negative_motion_bucket_id: float | None = None,
+        flow_guidance_scale: float = 1.2,
         output_type: str = "pil",
         flow_first: bool | None = None,
         steer: Steer | None = None,
@@ -111,7 +113,9 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             weight: Of what each side reads from the other.
             latents, flow_latents: Standard normal noise (B, F, C, h, w) to start from.
             flow_solver_order: `solver_order` of the flow: Euler's steps shorten what it is to move.
-            flow_first: Whether the flow is drawn first, by the image alone and without guidance, and then the video that it is given for, in place of both at once. By
+            flow_guidance_scale: Guidance of flow that is drawn first, at all frames, away from a prediction that is told neither the image nor
+                any motion (bucket 0); none at 1 or less. It makes up for what few steps and small networks take from the motion.
+            flow_first: Whether the flow is drawn first, by the image alone, and then the video that it is given for, in place of both at once. By
                 default where nothing is known of the video and no direction is asked for, if the adapter was trained to.
             steer: Called at each step in which the flow is drawn with what estimates the clean latents, the sides and the iteration; returns the estimates
                 that the step is made with (`pipelines/steering.py`).
@@ -130,10 +134,11 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         inputs = self.prepare(
             image, num_frames, num_inference_steps, min_guidance_scale, max_guidance_scale, fps, motion_bucket_id,
             noise_aug_strength, generator, latents, solver_order=solver_order,
+            negative_motion_bucket_id=negative_motion_bucket_id,
         )  # fmt: skip
         sides = self.prepare_sides(inputs, video, flow, strengths, generator, flow_latents, Solver(flow_solver_order))
         if flow_first:
-            sides[FLOW] = self.draw_flow(inputs, sides, steer)
+            sides[FLOW] = self.draw_flow(inputs, sides, flow_guidance_scale, steer)
             flow, steer = self.decode_flow(sides[FLOW].latents, decode_chunk_size), None
         conditions = [self.tell_video(inputs, image, flow, sides[FLOW]), inputs.condition]
         directions = {adapter.name: direction or self.choose_direction(sides)}
@@ -179,13 +184,16 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             )
         return possible and flow_first is not False
 
-    def draw_flow(self, inputs: VideoInputs, sides: list[VideoSide], steer: Steer | None) -> VideoSide:
-        """The flow drawn by the image alone and without guidance, as a given side: no row of the network is of the video."""
+    def draw_flow(
+        self, inputs: VideoInputs, sides: list[VideoSide], guidance_scale: float, steer: Steer | None
+    ) -> VideoSide:
+        """The flow drawn by the image alone, as a given side: no row of the network is of the video."""
         unread = [replace(sides[VIDEO], given=True), sides[FLOW]]
         name = self.flow_adapter.name
         conditions = [inputs.condition, inputs.condition]
-        unguided = replace(inputs, guidance=None)
-        drawn = self.denoise_sides(unguided, unread, conditions, {name: "x_reads_y"}, {name: 1.0}, steer=steer)
+        guidance = inputs.x_t.new_tensor(guidance_scale) if guidance_scale > 1 else None
+        inputs = replace(inputs, guidance=guidance, negative_motion_bucket_id=0)
+        drawn = self.denoise_sides(inputs, unread, conditions, {name: "x_reads_y"}, {name: 1.0}, steer=steer)
         return replace(drawn[FLOW], given=True)
 
     def tell_video(self, inputs: VideoInputs, image: Images, flow: torch.Tensor | None, side: VideoSide) -> Condition:
@@ -241,7 +249,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         scales = (1.0 if inputs.guidance is None else inputs.guidance.to(inputs.x_t), joint_guidance_scale)
         guides = inputs.guidance is not None, joint_guidance_scale != 0
         rows = lay_out_rows(sides, len(inputs.x_t), *guides, directions)
-        condition = lay_out_conditions(conditions, rows)
+        condition = lay_out_conditions(conditions, rows, inputs.negative_motion_bucket_id)
         with paired(self.unet, rows, sides, weights, directions):
             rows, condition = self.run_constant(sides, rows, condition, directions)
             start = min(side.start for side in sides if not side.given)
@@ -288,7 +296,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         return FlowVideoOutput(self.video_processor.postprocess_video(pixels.transpose(1, 2), output_type), flow)
 
 
-def lay_out_conditions(conditions: list[Condition], rows: Rows) -> Condition:
-    """Of all rows, by the side of each: without the image where a term of the guidance is free of it."""
+def lay_out_conditions(conditions: list[Condition], rows: Rows, negative_motion_bucket_id: float | None) -> Condition:
+    """Of all rows, by the side of each: without the image, and with that bucket, where a term of the guidance is free of it."""
     free = torch.tensor([term == FREE for _, term in rows.slots]).repeat_interleave(rows.batch)
-    return Condition.join([conditions[side] for side, _ in rows.slots]).drop(free)
+    return Condition.join([conditions[side] for side, _ in rows.slots]).drop(free, negative_motion_bucket_id)

@@ -12,6 +12,7 @@ from utils.training_arguments import positive_float, positive_int
 def add_sampling_arguments(group) -> None:
     add = group.add_argument
     add("--motion_bucket_id", type=float, default=127, help="how much motion, 0 to 255")
+    add_negative_bucket_argument(group)
     add("--noise_aug_strength", type=float, default=0.02, help="deviation of the noise on the picture")
     add("--fps", type=positive_float, default=7, help="what the network is told, and what the file plays at")
     add("--num_inference_steps", type=positive_int, default=25)
@@ -26,20 +27,28 @@ def add_solver_argument(group) -> None:
     )
 
 
-def add_flow_solver_argument(group) -> None:
+def add_negative_bucket_argument(group) -> None:
     group.add_argument(
-        "--flow_solver_order",
-        type=int,
-        choices=(1, 2),
-        default=2,
-        help="of the flow, whose motion the first order shortens",
+        "--negative_motion_bucket_id",
+        type=float,
+        help="that guidance leads away from: a low one makes things move more; by default that of the video",
     )
+
+
+def add_flow_sampling_arguments(group) -> None:
+    """Of a joint model's flow."""
+    add = group.add_argument
+    help = "of the flow, whose motion the first order shortens"
+    add("--flow_solver_order", type=int, choices=(1, 2), default=2, help=help)
+    add("--flow_guidance_scale", type=float, default=1.2, help="of flow that is drawn first; no guidance at 1 or less")
 
 
 def check_sampling(args) -> None:
     """Raises ValueError for a number that is out of its range."""
     if not 0 <= args.motion_bucket_id <= 255:
         raise ValueError(f"--motion_bucket_id {args.motion_bucket_id:g} is not between 0 and 255.")
+    if args.negative_motion_bucket_id is not None and not 0 <= args.negative_motion_bucket_id <= 255:
+        raise ValueError(f"--negative_motion_bucket_id {args.negative_motion_bucket_id:g} is not between 0 and 255.")
     if args.noise_aug_strength < 0:
         raise ValueError(f"--noise_aug_strength {args.noise_aug_strength} is negative.")
     if args.num_frames == 1:
@@ -62,6 +71,7 @@ def sampling_options(args, seed: int) -> dict:
         "max_guidance_scale": args.max_guidance_scale,
         "fps": args.fps,
         "motion_bucket_id": args.motion_bucket_id,
+        "negative_motion_bucket_id": args.negative_motion_bucket_id,
         "noise_aug_strength": args.noise_aug_strength,
         "generator": torch.Generator().manual_seed(seed),
     }

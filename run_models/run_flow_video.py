@@ -16,7 +16,7 @@ import torch
 
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from pipelines.video_inputs import (
-    add_flow_solver_argument,
+    add_flow_sampling_arguments,
     add_sampling_arguments,
     check_sampling,
     check_size,
@@ -56,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--dtype", choices=DTYPES, default="float32")
     group = parser.add_argument_group("sampling")
     add_sampling_arguments(group)
-    add_flow_solver_argument(group)
+    add_flow_sampling_arguments(group)
     add = group.add_argument
     add("--flow_strength", type=float, default=0.6, help="of the mode coarse: share of the steps that the flow takes")
     add(
@@ -85,6 +85,7 @@ def main(argv=None) -> list[Path]:
     options |= {
         "flow_first": args.flow_first,
         "flow_solver_order": args.flow_solver_order,
+        "flow_guidance_scale": args.flow_guidance_scale,
         "num_frames": args.num_frames,
         "decode_chunk_size": args.decode_chunk_size,
     }

@@ -18,7 +18,7 @@ from pipelines.pipeline_trajectory import INTERPOLATIONS, StableVideoDiffusionTr
 from pipelines.pipeline_trajectory import METHODS as JOINT_METHODS
 from pipelines.steering import GUIDANCES, Guidance
 from pipelines.video_inputs import (
-    add_flow_solver_argument,
+    add_flow_sampling_arguments,
     add_sampling_arguments,
     check_sampling,
     check_size,
@@ -46,6 +46,7 @@ READ_BY = {  # options that not every method reads
     "interpolation": ("coarse",),
     "flow_first": ("coarse", "guided"),
     "flow_solver_order": ("coarse", "guided"),
+    "flow_guidance_scale": ("coarse", "guided"),
     "reach": ("coarse", "guided"),
     "radius": ("coarse", "guided"),
     "joint_guidance_scale": ("coarse", "guided"),
@@ -57,6 +58,9 @@ READ_BY = {  # options that not every method reads
     "gradient_checkpointing": ("guided",),
     "conditioning_scale": ("controlnet",),
 }
+OF_JOINT = (  # options that are arguments of the pipeline
+    "interpolation", "reach", "radius", "joint_guidance_scale", "flow_first", "flow_solver_order", "flow_guidance_scale",
+)  # fmt: skip
 FOR_DIS = 128  # shorter side that the flow of a small video is estimated at: DIS loses small things in small pictures
 METHODS = {**dict.fromkeys(JOINT_METHODS, "adapter"), "controlnet": "controlnet"}  # whose weights each needs
 DEFAULTS = {"adapter": "weights/flow_video", "controlnet": "weights/trajectory"}
@@ -68,7 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_track_arguments(parser.add_argument_group("how tracks are followed"))
     group = parser.add_argument_group("sampling")
     add_sampling_arguments(group)
-    add_flow_solver_argument(group)
+    add_flow_sampling_arguments(group)
     add = group.add_argument
     add(
         "--joint_guidance_scale", type=float, default=0.0, help="how much more video and flow heed each other; 0 is off"
@@ -182,8 +186,7 @@ def draw(args, pipe, image: torch.Tensor, tracks: Tracks, guidance: Guidance) ->
         video = pipe(image, **{name: value[None] for name, value in told.items()}, **options).frames[0] * 2 - 1
         scale = max(1.0, FOR_DIS / min(video.shape[-2:]))
         return video, estimate_flow(video, inference_size=tuple(round(scale * side) for side in video.shape[-2:]))
-    names = ("interpolation", "reach", "radius", "joint_guidance_scale", "flow_first", "flow_solver_order")
-    options |= {name: getattr(args, name) for name in names}
+    options |= {name: getattr(args, name) for name in OF_JOINT}
     out = pipe(image, tracks, args.method, args.flow_strength, guidance=guidance, **options)
     return out.frames[0] * 2 - 1, out.flows[0]
 

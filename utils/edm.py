@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 ENCODED_TOGETHER = 8  # pictures by an autoencoder, for its memory
+BUCKET = 1  # column of the time ids
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,15 @@ class Condition:
     image_latents: torch.Tensor
     time_ids: torch.Tensor
 
-    def drop(self, dropped: torch.Tensor) -> "Condition":
-        """Zero embedding and latents of the samples where dropped (B,) is true; the ids stay."""
+    def drop(self, dropped: torch.Tensor, motion_bucket_id: float | None = None) -> "Condition":
+        """Zero embedding and latents of the samples where dropped (B,) is true, and that bucket in place of theirs; the other ids stay."""
         kept = ~dropped.to(self.image_latents.device)
-        return replace(
-            self,
-            image_embeddings=self.image_embeddings * kept[:, None, None],
-            image_latents=self.image_latents * kept[:, None, None, None, None],
+        ids = self.time_ids
+        if motion_bucket_id is not None:
+            ids = ids.clone()
+            ids[~kept, BUCKET] = motion_bucket_id
+        return Condition(
+            self.image_embeddings * kept[:, None, None], self.image_latents * kept[:, None, None, None, None], ids
         )
 
     def repeat(self, times: int) -> "Condition":
@@ -107,13 +110,10 @@ class Condition:
     def _tensors(self) -> tuple[torch.Tensor, ...]:
         return self.image_embeddings, self.image_latents, self.time_ids
 
-    def with_unconditional(self) -> "Condition":
-        """Twice the samples for guidance: first without the image, then with it, as the pipeline of diffusers orders them."""
-        return Condition(
-            torch.cat([torch.zeros_like(self.image_embeddings), self.image_embeddings]),
-            torch.cat([torch.zeros_like(self.image_latents), self.image_latents]),
-            torch.cat([self.time_ids, self.time_ids]),
-        )
+    def with_unconditional(self, motion_bucket_id: float | None = None) -> "Condition":
+        """Twice the samples for guidance: first without the image (`drop`), then with it, as the pipeline of diffusers orders them."""
+        everything = torch.ones(len(self.time_ids), dtype=torch.bool)
+        return Condition.join([self.drop(everything, motion_bucket_id), self])
 
 
 class Denoiser:

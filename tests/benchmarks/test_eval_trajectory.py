@@ -113,6 +113,7 @@ def test_the_bucket_is_that_of_the_training_whatever_the_resolution(command):
 
 def test_the_joint_model_draws_as_asked(command):
     asked = {"flow_solver_order": 1, "solver_order": 2, "flow_strength": 0.5, "joint_guidance_scale": 2.0, "reach": 3.0}
+    asked |= {"flow_guidance_scale": 1.5, "negative_motion_bucket_id": 7.0}
     flags = [part for name, value in asked.items() for part in (f"--{name}", value)]
     bench = DragBench(parser().parse_args(command("--methods", "coarse", "--no-flow_first", *flags)))
     heard = {}

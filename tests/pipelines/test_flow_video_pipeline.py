@@ -185,7 +185,41 @@ def test_no_row_is_of_the_video_while_the_flow_is_drawn(leading):
     handle = leading.unet.register_forward_pre_hook(lambda unet, args: rows.append(len(args[0])))
     draw(leading, num_inference_steps=3)
     handle.remove()
-    assert rows == [B] * 3 + [2 * B] * 4  # the flow without guidance, once the given flow, the video with it
+    assert (
+        rows == [2 * B] * 7
+    )  # the flow with guidance, once the given flow without and with the image, the video with guidance
+    rows.clear()
+    handle = leading.unet.register_forward_pre_hook(lambda unet, args: rows.append(len(args[0])))
+    draw(leading, num_inference_steps=3, flow_guidance_scale=1.0)
+    handle.remove()
+    assert rows == [B] * 3 + [2 * B] * 4
+
+
+def told_buckets(pipe, **options) -> list[set[float]]:
+    """Buckets of the rows of each call of the network."""
+    buckets = []
+    handle = pipe.unet.register_forward_pre_hook(lambda unet, args: buckets.append(set(args[3][:, 1].tolist())))
+    draw(pipe, num_inference_steps=2, motion_bucket_id=90, **options)
+    handle.remove()
+    return buckets
+
+
+def test_guidance_of_a_flow_drawn_first_leads_away_from_a_standstill(leading):
+    assert told_buckets(leading) == [{0.0, 90.0}] * 2 + [{90.0}] * 3
+    assert told_buckets(leading, flow_guidance_scale=1.0) == [{90.0}] * 5
+
+
+def test_guidance_of_other_sides_leads_away_from_the_bucket_asked_for(leading):
+    assert told_buckets(leading, flow_first=False) == [{90.0}] * 2
+    assert told_buckets(leading, flow_first=False, negative_motion_bucket_id=30) == [{30.0, 90.0}] * 2
+    assert told_buckets(leading, negative_motion_bucket_id=30) == [{0.0, 90.0}] * 2 + [{30.0, 90.0}] * 3
+
+
+def test_the_guidance_of_a_flow_drawn_first_moves_it_by_its_scale(leading):
+    options = {"num_inference_steps": 1, "output_type": "latent"}
+    without, one, two = (draw(leading, flow_guidance_scale=s, **options).flows for s in (1.0, 2.0, 3.0))
+    assert not torch.allclose(one, without, atol=1e-3)
+    torch.testing.assert_close(two - without, 2 * (one - without), atol=1e-3, rtol=1e-3)
 
 
 def test_a_video_whose_flow_is_given_is_told_the_image_as_that_moves_it(leading, monkeypatch):
@@ -221,9 +255,12 @@ def test_both_sides_are_stepped_by_the_solver_asked_for(pipe):
             draw(pipe, **{name: 3})
 
 
-def test_a_flow_drawn_first_is_the_one_that_does_not_read(leading):
-    orders = {}, {"direction": "x_reads_y"}
-    first, unread = (draw(leading, **order, max_guidance_scale=1.0).flows for order in orders)
+@pytest.mark.parametrize("scale", [1.0, 1.2])
+def test_a_flow_drawn_first_is_the_one_that_does_not_read(leading, scale):
+    same = {"min_guidance_scale": scale, "max_guidance_scale": scale}
+    first, unread = (
+        draw(leading, **order, **same).flows for order in ({"flow_guidance_scale": scale}, {"direction": "x_reads_y"})
+    )
     assert torch.allclose(first, unread, atol=1e-3)
 
 

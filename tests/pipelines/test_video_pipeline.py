@@ -64,6 +64,14 @@ def test_steps_of_second_order_are_those_of_the_multistep_scheduler_of_diffusers
     assert abs(euler - expected).max() > 0.01
 
 
+def test_guidance_leads_away_from_the_negative_bucket(pipe):
+    buckets = []
+    pipe.unet.register_forward_pre_hook(lambda unet, args: buckets.append(args[3][:, 1].tolist()))
+    for negative in ({}, {"negative_motion_bucket_id": 5}, {"negative_motion_bucket_id": 5, "max_guidance_scale": 1.0}):
+        pipe(picture(), output_type="latent", **STEPS, **negative)
+    assert buckets == [[60, 60]] * 2 + [[5, 60]] * 2 + [[60]] * 2
+
+
 def test_a_batch_is_what_its_pictures_give_alone(pipe):
     both = pipe([picture(0), picture(1)], generator=seeded(5, 6), output_type="pt", **STEPS).frames
     for index, video in enumerate(both):

@@ -139,8 +139,11 @@ def test_the_network_is_told_rate_motion_and_noise(run, monkeypatch):
         return forward(self, sample, timestep, embeddings, added_time_ids, **options)
 
     monkeypatch.setattr(UNetSpatioTemporalConditionModel, "forward", listen)
-    run("--fps", 8, "--motion_bucket_id", 60, "--noise_aug_strength", 0.5)
+    told = ["--fps", 8, "--motion_bucket_id", 60, "--noise_aug_strength", 0.5]
+    run(*told)
     assert seen == [[7, 60, 0.5]] * 2
+    run(*told, "--negative_motion_bucket_id", 5, video="other.mp4")
+    assert seen[2:] == [[7, 5, 0.5], [7, 60, 0.5]]
 
 
 def test_options_that_change_the_video_do(run):
@@ -172,6 +175,7 @@ def test_what_exists_is_kept_without_overwrite(run):
         ({"image": ("a.png", "a.png"), "video": "folder"}, "videos of one name"),
         ({"video": "out.avi"}, "neither a folder nor an .mp4 or .gif"),
         ({"options": ["--motion_bucket_id", 300]}, "motion_bucket_id 300 is not between 0 and 255"),
+        ({"options": ["--negative_motion_bucket_id", -1]}, "negative_motion_bucket_id -1 is not between 0 and 255"),
         ({"options": ["--noise_aug_strength", -1]}, "noise_aug_strength -1.0 is negative"),
         ({"options": ["--num_frames", 1]}, "num_frames 1 is no video"),
         ({"options": ["--overlap_frames", 2]}, "pass --total_frames"),

@@ -204,6 +204,16 @@ def test_dropping_zeroes_image_and_embedding_but_keeps_the_ids(tiny_svd):
     assert torch.equal(dropped.time_ids, condition.time_ids)
 
 
+def test_dropped_samples_may_be_told_another_bucket(tiny_svd):
+    encoder = ConditionEncoder(tiny_svd.vae, tiny_svd.image_encoder, tiny_svd.feature_extractor)
+    condition = encoder(torch.randn(2, 3, 64, 64).clamp(-1, 1), 4, 7, torch.tensor([127, 90]), 0.02)
+    told = condition.time_ids.clone()
+    dropped = condition.drop(torch.tensor([False, True]), motion_bucket_id=5)
+    assert dropped.time_ids[:, 1].tolist() == [127, 5]
+    assert condition.with_unconditional(0).time_ids[:, 1].tolist() == [0, 0, 127, 90]
+    assert torch.equal(dropped.time_ids[:, ::2], told[:, ::2]) and torch.equal(condition.time_ids, told)
+
+
 def test_sampling_with_the_denoiser_is_sampling_with_the_pipeline(tiny_svd):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     start = torch.randn(1, 4, 4, 16, 16, generator=torch.Generator().manual_seed(3))
