@@ -21,21 +21,21 @@ Chunk = tuple[list[dict], list[list[Image.Image]]]
 def open_folder(folder: Path, settings: dict, overwrite: bool) -> None:
     """Make the folder, or go on in it.
 
-    settings: All that decides the results. A folder of other settings is left alone.
+    settings: All that decides the results. A folder of other settings is left alone; one that lacks a setting counts as if it had None.
 
     Raises:
         FileExistsError: The folder holds something else, or results of other settings, and `overwrite` is not set.
     """
     path = folder / "settings.json"
     before = json.loads(path.read_text()) if path.is_file() else None
-    if before == settings:
+    changed = [key for key in {**(before or {}), **settings} if (before or {}).get(key) != settings.get(key)]
+    if before is not None and not changed:
         return
     if before is None and folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise FileExistsError(f"{folder} has content: choose another --output_dir or pass --overwrite.")
     if before is not None and not overwrite:
-        changed = next(key for key in {**before, **settings} if before.get(key) != settings.get(key))
         raise FileExistsError(
-            f"{folder} holds results with {changed} {before.get(changed)!r}, not {settings.get(changed)!r}: choose "
+            f"{folder} holds results with {changed[0]} {before.get(changed[0])!r}, not {settings.get(changed[0])!r}: choose "
             "another --output_dir or pass --overwrite."
         )
     for old in sorted((folder / "partial").glob("*/*")):

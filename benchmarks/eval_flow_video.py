@@ -21,7 +21,12 @@ from benchmarks.eval_depth_image import write_sheet, write_text
 from benchmarks.svd_report import table_lines
 from benchmarks.svd_tasks import model_files
 from pipelines.flow_adapter import FlowAdapter
-from pipelines.video_inputs import add_flow_sampling_arguments, add_negative_bucket_argument, add_solver_argument
+from pipelines.video_inputs import (
+    add_flow_sampling_arguments,
+    add_negative_bucket_argument,
+    add_solver_argument,
+    check_negative_bucket,
+)
 from utils.arguments import parse_args, run_script
 from utils.flow import way_back
 from utils.flow.code import FlowCode
@@ -101,6 +106,7 @@ def draws_flow_alone(adapter: str) -> bool:
 
 def check(args) -> None:
     """Raises one sentence about what would fail after a long time."""
+    check_negative_bucket(args)
     check_device(args.device)
     check_unseen(args.first_seed)
     if OF_ADAPTER & set(args.tasks) and not args.adapter:

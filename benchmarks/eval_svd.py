@@ -17,7 +17,7 @@ from benchmarks.chunks import digest, open_folder, run_in_chunks
 from benchmarks.eval_depth_image import write_sheet, write_text
 from benchmarks.svd_plots import plot
 from benchmarks.svd_report import Results, summarize, table_lines
-from pipelines.video_inputs import add_negative_bucket_argument, add_solver_argument
+from pipelines.video_inputs import add_negative_bucket_argument, add_solver_argument, check_negative_bucket
 from utils.arguments import parse_args, run_script
 from utils.pretrained import check_device
 from utils.scenes import UNSEEN, check_unseen
@@ -87,6 +87,7 @@ def main(argv=None) -> Path:
 
 def check(args) -> None:
     """Raises one sentence about what would fail after a long time."""
+    check_negative_bucket(args)
     check_device(args.device)
     check_unseen(args.first_seed)
     for judge in JUDGES:

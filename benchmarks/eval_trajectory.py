@@ -24,7 +24,12 @@ from benchmarks.trajectory_methods import METHODS, DragBench
 from benchmarks.trajectory_score import summarize
 from pipelines.pipeline_trajectory import INTERPOLATIONS
 from pipelines.steering import GUIDANCES, Guidance
-from pipelines.video_inputs import add_flow_sampling_arguments, add_negative_bucket_argument, add_solver_argument
+from pipelines.video_inputs import (
+    add_flow_sampling_arguments,
+    add_negative_bucket_argument,
+    add_solver_argument,
+    check_negative_bucket,
+)
 from utils.arguments import parse_args, run_script
 from utils.flow import way_back as flow_way_back
 from utils.motion_helper import buckets_file
@@ -126,6 +131,7 @@ def main(argv=None) -> Path:
 
 def check(args) -> None:
     """Raises one sentence about what would fail after a long time."""
+    check_negative_bucket(args)
     check_device(args.device)
     check_unseen(args.first_seed)
     if args.name and (len(args.methods) > 1 or Path(args.name).name != args.name):

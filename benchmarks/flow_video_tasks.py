@@ -121,7 +121,6 @@ class FlowBench(Bench):
             max_guidance_scale=self.args.max_guidance_scale,
             joint_guidance_scale=joint_guidance_scale,
             flow_solver_order=self.args.flow_solver_order,
-            flow_guidance_scale=self.args.flow_guidance_scale,
             negative_motion_bucket_id=self.args.negative_motion_bucket_id,
             output_type="pt",
         )
@@ -195,7 +194,8 @@ def joint(bench: FlowBench, indices: range) -> Chunk:
 
 def flow_first(bench: FlowBench, indices: range) -> Chunk:
     """Video and flow from the first frame: the flow, and then the video that it is given for."""
-    videos, flows = bench.draw_pairs(list(indices), bench.args.joint_guidance_scale, flow_first=True)
+    order = {"flow_first": True, "flow_guidance_scale": bench.args.flow_guidance_scale}
+    videos, flows = bench.draw_pairs(list(indices), bench.args.joint_guidance_scale, **order)
     return bench.judge(list(indices), flows, videos)
 
 

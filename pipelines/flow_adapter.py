@@ -20,6 +20,7 @@ class FlowAdapter:
         one_way: Whether it was also trained with sides that do not read the other; if not, both always read.
         flow_alone: Whether it was also trained to draw a flow that reads no video, and a video by such a flow.
         moved_picture: Whether a video whose flow is given is told the first image as that flow moves it.
+        told_motion: Whether it was told each clip's motion bucket, not one for all.
     """
 
     name: str
@@ -27,6 +28,12 @@ class FlowAdapter:
     one_way: bool = True
     flow_alone: bool = False
     moved_picture: bool = False
+    told_motion: bool = True
+
+    @property
+    def flow_guidance_scale(self) -> float:
+        """With which flow drawn alone moves as true flow does, measured with `weights/flow_video`; away from motion that it never was told it would lead nowhere."""
+        return 1.2 if self.told_motion else 1.0
 
     @classmethod
     def from_training(cls, name: str, code: FlowCode, training: dict) -> "FlowAdapter":
@@ -45,6 +52,7 @@ class FlowAdapter:
             one_way,
             any(_trains_flow_alone(stage) for stage in stages),
             pairs.get("moved_picture", False),
+            not training.get("fixed_motion_bucket", False),
         )
 
 

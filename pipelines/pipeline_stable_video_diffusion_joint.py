@@ -26,11 +26,12 @@ from pipelines.pipeline_stable_video_diffusion import (
 )
 from pipelines.rows import FREE, Rows, constant_sides, default_direction, guided, lay_out_rows, paired
 from pipelines.video_sides import VideoSide, check_strength, start_video_side
-from utils.edm import ENCODED_TOGETHER, Condition, Denoiser, Solver
+from utils.edm import ENCODED_TOGETHER, Condition, Denoiser, Solver, guidance_over_frames
 from utils.flow.code import FlowCode
 from utils.flow.way_back import move_along
 
 VIDEO, FLOW = 0, 1  # numbers of the sides
+STANDSTILL = 0  # motion bucket
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 Estimate = Callable[[list[VideoSide]], dict[int, torch.Tensor]]  # clean latents of the sides that are drawn, by number
 Steer = Callable[[Estimate, list[VideoSide], int], dict[int, torch.Tensor]]
@@ -92,7 +93,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         solver_order: int = 1,
         flow_solver_order: int = 2,
         negative_motion_bucket_id: float | None = None,
-        flow_guidance_scale: float = 1.2,
+        flow_guidance_scale: float | None = None,
         output_type: str = "pil",
         flow_first: bool | None = None,
         steer: Steer | None = None,
@@ -114,7 +115,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             latents, flow_latents: Standard normal noise (B, F, C, h, w) to start from.
             flow_solver_order: `solver_order` of the flow: Euler's steps shorten what it is to move.
             flow_guidance_scale: Guidance of flow that is drawn first, at all frames, away from a prediction that is told neither the image nor
-                any motion (bucket 0); none at 1 or less. It makes up for what few steps and small networks take from the motion.
+                any motion (bucket 0); none at 1 or less. It makes up for what few steps and small networks take from the motion. By default the adapter's.
             flow_first: Whether the flow is drawn first, by the image alone, and then the video that it is given for, in place of both at once. By
                 default where nothing is known of the video and no direction is asked for, if the adapter was trained to.
             steer: Called at each step in which the flow is drawn with what estimates the clean latents, the sides and the iteration; returns the estimates
@@ -128,6 +129,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             raise ValueError(f"output_type={output_type!r} is unknown: choose one of {', '.join(OUTPUT_TYPES)}.")
         strengths = [check_strength("video", video, video_strength), check_strength("flow", flow, flow_strength)]
         flow_first = self.choose_order(flow_first, strengths, direction)
+        if flow_guidance_scale is not None and not flow_first:
+            raise ValueError(f"flow_guidance_scale={flow_guidance_scale} is of flow that is drawn before its video.")
         video, flow, num_frames = self.check_known(image, video, flow, num_frames)
         if strengths == [0, 0]:
             raise ValueError("Video and flow are both given and nothing is left to draw: raise a strength above 0.")
@@ -138,7 +141,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         )  # fmt: skip
         sides = self.prepare_sides(inputs, video, flow, strengths, generator, flow_latents, Solver(flow_solver_order))
         if flow_first:
-            sides[FLOW] = self.draw_flow(inputs, sides, flow_guidance_scale, steer)
+            flow_scale = adapter.flow_guidance_scale if flow_guidance_scale is None else flow_guidance_scale
+            sides[FLOW] = self.draw_flow(inputs, sides, flow_scale, steer)
             flow, steer = self.decode_flow(sides[FLOW].latents, decode_chunk_size), None
         conditions = [self.tell_video(inputs, image, flow, sides[FLOW]), inputs.condition]
         directions = {adapter.name: direction or self.choose_direction(sides)}
@@ -191,8 +195,9 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         unread = [replace(sides[VIDEO], given=True), sides[FLOW]]
         name = self.flow_adapter.name
         conditions = [inputs.condition, inputs.condition]
-        guidance = inputs.x_t.new_tensor(guidance_scale) if guidance_scale > 1 else None
-        inputs = replace(inputs, guidance=guidance, negative_motion_bucket_id=0)
+        num_frames = inputs.x_t.shape[1]
+        guidance = guidance_over_frames(num_frames, guidance_scale, guidance_scale) if guidance_scale > 1 else None
+        inputs = replace(inputs, guidance=guidance, negative_motion_bucket_id=STANDSTILL)
         drawn = self.denoise_sides(inputs, unread, conditions, {name: "x_reads_y"}, {name: 1.0}, steer=steer)
         return replace(drawn[FLOW], given=True)
 

@@ -6,6 +6,7 @@ import torch
 from tqdm.auto import tqdm
 
 from utils.images import cover, read_image, to_pixels
+from utils.motion_helper import MAX_BUCKET
 from utils.training_arguments import positive_float, positive_int
 
 
@@ -31,28 +32,43 @@ def add_negative_bucket_argument(group) -> None:
     group.add_argument(
         "--negative_motion_bucket_id",
         type=float,
-        help="that guidance leads away from: a low one makes things move more; by default that of the video",
+        help="that guidance leads away from: a low one makes things move more; by default that of the video. Flow that is "
+        "drawn first does not read it",
     )
 
 
 def add_flow_sampling_arguments(group) -> None:
     """Of a joint model's flow."""
     add = group.add_argument
-    help = "of the flow, whose motion the first order shortens"
-    add("--flow_solver_order", type=int, choices=(1, 2), default=2, help=help)
-    add("--flow_guidance_scale", type=float, default=1.2, help="of flow that is drawn first; no guidance at 1 or less")
+    add("--flow_solver_order", type=int, choices=(1, 2), default=2, help="1 shortens what the flow is to move")
+    add(
+        "--flow_guidance_scale",
+        type=positive_float,
+        help="of flow that is drawn first, away from a standstill; no guidance at 1 or less; by default 1.2, or 1 "
+        "for adapters that were trained with --fixed_motion_bucket",
+    )
 
 
 def check_sampling(args) -> None:
     """Raises ValueError for a number that is out of its range."""
-    if not 0 <= args.motion_bucket_id <= 255:
-        raise ValueError(f"--motion_bucket_id {args.motion_bucket_id:g} is not between 0 and 255.")
-    if args.negative_motion_bucket_id is not None and not 0 <= args.negative_motion_bucket_id <= 255:
-        raise ValueError(f"--negative_motion_bucket_id {args.negative_motion_bucket_id:g} is not between 0 and 255.")
+    if not 0 <= args.motion_bucket_id <= MAX_BUCKET:
+        raise ValueError(f"--motion_bucket_id {args.motion_bucket_id:g} is not between 0 and {MAX_BUCKET}.")
+    check_negative_bucket(args)
     if args.noise_aug_strength < 0:
         raise ValueError(f"--noise_aug_strength {args.noise_aug_strength} is negative.")
     if args.num_frames == 1:
         raise ValueError("--num_frames 1 is no video: take 2 or more.")
+
+
+def check_negative_bucket(args) -> None:
+    """Raises ValueError for a --negative_motion_bucket_id that is out of its range, or that no guidance leads away from."""
+    bucket = args.negative_motion_bucket_id
+    if bucket is not None and not 0 <= bucket <= MAX_BUCKET:
+        raise ValueError(f"--negative_motion_bucket_id {bucket:g} is not between 0 and {MAX_BUCKET}.")
+    if bucket is not None and args.max_guidance_scale <= 1:
+        raise ValueError(
+            f"--negative_motion_bucket_id {bucket:g} is what guidance leads away from: pass a --max_guidance_scale above 1."
+        )
 
 
 def check_size(args, pipe) -> None:

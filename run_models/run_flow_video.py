@@ -107,6 +107,8 @@ def check(args) -> None:
         raise ValueError(f"--mode {args.mode} draws at the size of --{known}: leave --height and --width out.")
     if args.flow_first is not None and args.mode not in ("joint", "coarse"):
         raise ValueError(f"--flow_first is of the modes joint and coarse; in {args.mode} one side is given.")
+    if args.flow_guidance_scale is not None and (args.mode not in ("joint", "coarse") or args.flow_first is False):
+        raise ValueError(f"--flow_guidance_scale {args.flow_guidance_scale:g} is of flow that is drawn first.")
     if args.mode == "coarse" and not 0 < args.flow_strength <= 1:
         raise ValueError(f"--flow_strength {args.flow_strength} is not in 0 to 1; for 0 take --mode flow_to_video.")
     if args.input_image:

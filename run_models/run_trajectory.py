@@ -217,6 +217,9 @@ def check_options(args) -> None:
     for name, methods in READ_BY.items():
         if args.method not in methods and getattr(args, name) != parser.get_default(name):
             raise ValueError(f"--{name} is of --method {' and '.join(methods)}; {args.method} does not read it.")
+    given = args.method == "coarse" and args.flow_strength == 0
+    if args.flow_guidance_scale is not None and (given or args.flow_first is False):
+        raise ValueError(f"--flow_guidance_scale {args.flow_guidance_scale:g} is of flow that is drawn first.")
     if args.method == "coarse" and args.interpolation == "edge_aware" and args.reach is not None:
         raise ValueError(f"--reach {args.reach} is of --interpolation distance; edge_aware goes by the picture.")
 

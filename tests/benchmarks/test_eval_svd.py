@@ -156,6 +156,16 @@ def test_a_model_of_another_configuration_is_another_model(command, model_dir, t
     assert settings(args)["model_hash"] != before["model_hash"]
 
 
+def test_results_from_before_an_option_are_those_without_it(command):
+    folder = main(command("--tasks", "frozen"))
+    path = folder / "settings.json"
+    held = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in held.items() if name != "negative_motion_bucket_id"}))
+    assert main(command("--tasks", "frozen")) == folder
+    with pytest.raises(FileExistsError, match=r"negative_motion_bucket_id None, not 5\.0"):
+        main(command("--tasks", "frozen", "--negative_motion_bucket_id", "5"))
+
+
 def test_other_settings_or_weights_are_refused_without_overwrite(command, tmp_path, judges_dir):
     main(command("--tasks", "frozen"))
     with pytest.raises(FileExistsError, match="camera None, not 'pan'"):

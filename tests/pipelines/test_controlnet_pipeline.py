@@ -114,6 +114,13 @@ def test_both_predictions_of_the_guidance_have_the_control_unless_it_is_guided(
     assert torch.equal(seen[-1][1], control)
 
 
+def test_guidance_leads_away_from_the_negative_bucket(pipe, image, control):
+    buckets = []
+    pipe.unet.register_forward_pre_hook(lambda unet, args: buckets.append(args[3][:, 1].tolist()))
+    sample(pipe, image[:1], steps=1, motion_bucket_id=60, negative_motion_bucket_id=5)
+    assert buckets == [[5, 60]]
+
+
 def test_it_loads_what_a_training_saves_beside_a_base_of_diffusers(pipe, tiny_svd, image, control, tmp_path):
     expected = sample(pipe, image, control)
     tiny_svd.save_pretrained(tmp_path / "base")

@@ -1,5 +1,7 @@
 """Video and flow drawn together: modes, what is given, what is cached, what is refused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -180,39 +182,34 @@ def test_a_flow_drawn_first_knows_nothing_of_the_video(leading):
     assert not torch.allclose(one.frames, other.frames, atol=1e-3)
 
 
-def test_no_row_is_of_the_video_while_the_flow_is_drawn(leading):
+@pytest.mark.parametrize("scale, slots", [(None, 2), (1.0, 1)])
+def test_no_row_is_of_the_video_while_the_flow_is_drawn(leading, scale, slots):
     rows = []
-    handle = leading.unet.register_forward_pre_hook(lambda unet, args: rows.append(len(args[0])))
-    draw(leading, num_inference_steps=3)
-    handle.remove()
-    assert (
-        rows == [2 * B] * 7
-    )  # the flow with guidance, once the given flow without and with the image, the video with guidance
-    rows.clear()
-    handle = leading.unet.register_forward_pre_hook(lambda unet, args: rows.append(len(args[0])))
-    draw(leading, num_inference_steps=3, flow_guidance_scale=1.0)
-    handle.remove()
-    assert rows == [B] * 3 + [2 * B] * 4
+    leading.unet.register_forward_pre_hook(lambda unet, args: rows.append(len(args[0])))
+    draw(leading, num_inference_steps=3, flow_guidance_scale=scale)
+    assert rows == [slots * B] * 3 + [2 * B] * 4  # the flow, once the given flow, the video with guidance
 
 
-def told_buckets(pipe, **options) -> list[set[float]]:
-    """Buckets of the rows of each call of the network."""
+def told_buckets(pipe, **options) -> list[list[float]]:
+    """Buckets of the rows of each call of the network, one for all videos of a slot."""
     buckets = []
-    handle = pipe.unet.register_forward_pre_hook(lambda unet, args: buckets.append(set(args[3][:, 1].tolist())))
+    handle = pipe.unet.register_forward_pre_hook(lambda unet, args: buckets.append(args[3][::B, 1].tolist()))
     draw(pipe, num_inference_steps=2, motion_bucket_id=90, **options)
     handle.remove()
     return buckets
 
 
 def test_guidance_of_a_flow_drawn_first_leads_away_from_a_standstill(leading):
-    assert told_buckets(leading) == [{0.0, 90.0}] * 2 + [{90.0}] * 3
-    assert told_buckets(leading, flow_guidance_scale=1.0) == [{90.0}] * 5
+    assert told_buckets(leading) == [[0, 90]] * 2 + [[90, 90]] * 3
+    assert told_buckets(leading, flow_guidance_scale=1.0) == [[90]] * 2 + [[90, 90]] * 3
+    leading.flow_adapter = replace(leading.flow_adapter, told_motion=False)
+    assert told_buckets(leading) == [[90]] * 2 + [[90, 90]] * 3
 
 
 def test_guidance_of_other_sides_leads_away_from_the_bucket_asked_for(leading):
-    assert told_buckets(leading, flow_first=False) == [{90.0}] * 2
-    assert told_buckets(leading, flow_first=False, negative_motion_bucket_id=30) == [{30.0, 90.0}] * 2
-    assert told_buckets(leading, negative_motion_bucket_id=30) == [{0.0, 90.0}] * 2 + [{30.0, 90.0}] * 3
+    assert told_buckets(leading, flow_first=False) == [[90] * 4] * 2
+    assert told_buckets(leading, flow_first=False, negative_motion_bucket_id=30) == [[30, 90, 30, 90]] * 2
+    assert told_buckets(leading, negative_motion_bucket_id=30) == [[0, 90]] * 2 + [[30, 90]] * 3
 
 
 def test_the_guidance_of_a_flow_drawn_first_moves_it_by_its_scale(leading):
@@ -257,7 +254,7 @@ def test_both_sides_are_stepped_by_the_solver_asked_for(pipe):
 
 @pytest.mark.parametrize("scale", [1.0, 1.2])
 def test_a_flow_drawn_first_is_the_one_that_does_not_read(leading, scale):
-    same = {"min_guidance_scale": scale, "max_guidance_scale": scale}
+    same = {"min_guidance_scale": scale, "max_guidance_scale": scale, "negative_motion_bucket_id": 0}
     first, unread = (
         draw(leading, **order, **same).flows for order in ({"flow_guidance_scale": scale}, {"direction": "x_reads_y"})
     )
@@ -273,6 +270,12 @@ def test_flow_first_is_refused_where_it_cannot_be(pipe, leading):
     pipe.flow_adapter = FlowAdapter("flow", CODE)
     with pytest.raises(ValueError, match="flow_alone_share"):
         draw(pipe, flow_first=True)
+
+
+@pytest.mark.parametrize("options", [{"flow_first": False}, {"flow": random_flow()}])
+def test_guidance_of_a_flow_drawn_first_is_refused_where_none_is(leading, options):
+    with pytest.raises(ValueError, match="flow_guidance_scale=1.5 is of flow that is drawn before"):
+        draw(leading, flow_guidance_scale=1.5, **options)
 
 
 def test_the_model_is_without_pairs_afterwards(pipe):

@@ -176,6 +176,7 @@ def test_what_exists_is_kept_without_overwrite(run):
         ({"video": "out.avi"}, "neither a folder nor an .mp4 or .gif"),
         ({"options": ["--motion_bucket_id", 300]}, "motion_bucket_id 300 is not between 0 and 255"),
         ({"options": ["--negative_motion_bucket_id", -1]}, "negative_motion_bucket_id -1 is not between 0 and 255"),
+        ({"options": ["--negative_motion_bucket_id", 5, "--max_guidance_scale", 1]}, "--max_guidance_scale above 1"),
         ({"options": ["--noise_aug_strength", -1]}, "noise_aug_strength -1.0 is negative"),
         ({"options": ["--num_frames", 1]}, "num_frames 1 is no video"),
         ({"options": ["--overlap_frames", 2]}, "pass --total_frames"),

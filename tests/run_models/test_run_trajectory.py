@@ -144,6 +144,11 @@ def test_wanted_and_obtained_ways_are_drawn_in_their_colours_up_to_the_frame():
             "flow_strength is of --method coarse; guided does not read it",
         ),
         (["--flow_strength", 1.5], "flow_strength 1.5 is not between 0 and 1"),
+        (
+            ["--method", "coarse", "--flow_guidance_scale", 1.5],
+            "flow_guidance_scale 1.5 is of flow that is drawn first",
+        ),
+        (["--negative_motion_bucket_id", 256], "negative_motion_bucket_id 256 is not between 0 and 255"),
         (["--tracks", "none.json"], "no file of tracks none.json"),
         (["--input_image", "none.png"], "none.png"),
         (["--motion_bucket_id", 300], "motion_bucket_id 300"),

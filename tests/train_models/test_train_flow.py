@@ -108,6 +108,11 @@ def test_an_adapter_says_how_it_was_trained(flow_video):
     assert learned(training | {"one_way_share": 0}) == (False, True, True)
     assert learned({"one_way_share": 0.4}) == (True, False, False)
     assert learned({"one_way_share": 0.6, "flow_alone_share": 0.6, "moved_picture": True}) == (True, True, True)
+    scales = [
+        FlowAdapter.from_training("flow", FlowCode(), training | {"fixed_motion_bucket": fixed}).flow_guidance_scale
+        for fixed in (False, True)
+    ]
+    assert scales == [1.2, 1.0]
 
 
 def test_flow_learned_alone_is_kept_by_what_trains_after_it_and_pairs_are_as_trained_last(flow_video):
@@ -205,6 +210,8 @@ def test_all_modes_write_their_files(base, clips, flow_video, picture, tmp_path)
         (["--mode", "coarse", "--input_image", "a.png", "--input_flow", "f", "--flow_strength", 0], "flow_to_video"),
         (["--mode", "video_to_flow", "--input_video", "v.mp4", "--height", 64], "leave --height"),
         (["--mode", "video_to_flow", "--input_video", "v.mp4", "--flow_first"], "--flow_first is of"),
+        (["--mode", "video_to_flow", "--input_video", "v.mp4", "--flow_guidance_scale", 2], "drawn first"),
+        (["--input_image", "a.png", "--no-flow_first", "--flow_guidance_scale", 2], "drawn first"),
     ],
 )
 def test_a_mode_that_lacks_its_input_is_refused(flags, message, tmp_path):
