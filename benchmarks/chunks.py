@@ -27,17 +27,18 @@ def open_folder(folder: Path, settings: dict, overwrite: bool) -> None:
         FileExistsError: The folder holds something else, or results of other settings, and `overwrite` is not set.
     """
     path = folder / "settings.json"
-    before = json.loads(path.read_text()) if path.is_file() else None
-    changed = [key for key in {**(before or {}), **settings} if (before or {}).get(key) != settings.get(key)]
-    if before is not None and not changed:
-        return
-    if before is None and folder.is_dir() and any(folder.iterdir()) and not overwrite:
+    if path.is_file():
+        before = json.loads(path.read_text())
+        changed = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
+        if not changed:
+            return
+        if not overwrite:
+            raise FileExistsError(
+                f"{folder} holds results with {changed[0]} {before.get(changed[0])!r}, not {settings.get(changed[0])!r}: choose "
+                "another --output_dir or pass --overwrite."
+            )
+    elif folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise FileExistsError(f"{folder} has content: choose another --output_dir or pass --overwrite.")
-    if before is not None and not overwrite:
-        raise FileExistsError(
-            f"{folder} holds results with {changed[0]} {before.get(changed[0])!r}, not {settings.get(changed[0])!r}: choose "
-            "another --output_dir or pass --overwrite."
-        )
     for old in sorted((folder / "partial").glob("*/*")):
         old.unlink()
     with replacing(path) as temporary:
