@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 import unimatch
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.data import annotate_flow, prepare_dataset
 from utils.data.flow_folder import attach_flow
 from utils.data.video_records import read_video_records
@@ -35,7 +35,6 @@ from utils.files import replacing
 from utils.flow import flow_estimator
 from utils.processes import process_state
 from utils.scenes import write_clips
-from utils.training_arguments import positive_int
 from utils.video import write_video
 
 SEED = 2_000_000

@@ -28,9 +28,8 @@ from benchmarks.patch_forms import (
     training_forms,
 )
 from benchmarks.timing import CLOCKS, Form, compare, time_in_turns, whole_runs
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.files import replacing
-from utils.training_arguments import positive_int
 
 PARTS = ("inference", "conditions", "sampling", "training")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -26,9 +26,8 @@ from torch.nn import functional
 
 from benchmarks.seeded_unimatch import make_model
 from unimatch import CONFIGURATIONS, UniMatch
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.files import replacing
-from utils.training_arguments import positive_int
 
 REFERENCE = "reference_unimatch"  # the name that the published package gets beside ours
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

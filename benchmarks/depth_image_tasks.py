@@ -15,9 +15,9 @@ from PIL import Image
 from benchmarks.chunks import SHOWN, Chunk
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from pipelines.request import default_size
-from utils.autoencoder import reconstruct
 from utils.data.records import read_records
 from utils.depth import color_disparity, disparity_to_metres, metres_to_disparity, normalize_disparity
+from utils.diffusion.autoencoder import reconstruct
 from utils.edges import canny_edges
 from utils.images import to_image, to_pixels
 from utils.judges import load_judge

@@ -14,7 +14,7 @@ from PIL import Image
 
 from models.tiny_svd import NUM_FRAMES, RESOLUTION, make_scheduler
 from utils.arguments import parse_args, run_script
-from utils.edm import EDM
+from utils.diffusion.edm import EDM
 from utils.files import replacing
 
 # Distributions of training: what it is for, and its EDM.

@@ -15,10 +15,9 @@ from PIL import Image, ImageDraw
 
 from benchmarks import depth_image_tasks
 from benchmarks.chunks import digest, open_folder, run_in_chunks
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.files import replacing
 from utils.metrics.statistics import Estimate, bootstrap_mean, paired_difference
-from utils.training_arguments import positive_int
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TASKS = (

@@ -18,12 +18,11 @@ from diffusers import AutoencoderKL
 from PIL import Image
 
 from benchmarks import flow_tasks
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.files import replacing
 from utils.flow import color_flow, read_flo
 from utils.images import read_image, to_pixels
 from utils.pretrained import loading
-from utils.training_arguments import positive_int
 from utils.video import to_frames
 
 HEAD = ["task", "method", "mean px", "worst px", "outliers", "s / pair"]

@@ -27,15 +27,14 @@ from pipelines.video_inputs import (
     add_solver_argument,
     check_negative_bucket,
 )
-from utils.arguments import parse_args, run_script
-from utils.flow import way_back
+from utils.arguments import parse_args, positive_float, positive_int, run_script
+from utils.flow import backward_flow
 from utils.flow.code import FlowCode
+from utils.lora import lora_file
 from utils.metrics.statistics import Estimate, bootstrap_mean
 from utils.motion_helper import buckets_file
 from utils.pretrained import check_device
 from utils.scenes import UNSEEN, check_unseen
-from utils.svd.lora import lora_file
-from utils.training_arguments import positive_float, positive_int
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TASKS = ("truth", "other", "autoencoder", "joint", "flow_first", "flow_to_video", "video_to_flow", "svd_flow", "sweep")
@@ -136,7 +135,7 @@ def settings(args) -> dict:
     return {key: value for key, value in vars(args).items() if key not in UNSETTLED} | {
         "model_hash": digest([*model_files(args.model_dir), *filter(Path.is_file, [buckets_file(args.model_dir)])]),
         "adapter_hash": digest(adapters),
-        "way_hash": digest([Path(way_back.__file__)]),
+        "way_hash": digest([Path(backward_flow.__file__)]),
         "lora_hash": digest([lora_file(args.flow_lora)] if args.flow_lora else []),
     }
 

@@ -26,7 +26,7 @@ from benchmarks.svd_tasks import model_files
 from pipelines.long_video import WAYS, LongVideo, count_overlap, sample_long_video, segment_starts
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.video_inputs import add_solver_argument
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.files import replacing
 from utils.flow import estimate_flow
 from utils.judges import load_judge
@@ -35,7 +35,6 @@ from utils.metrics.statistics import Estimate, bootstrap_mean
 from utils.metrics.video import frame_consistency
 from utils.pretrained import loading
 from utils.scenes import UNSEEN, check_unseen, render_clip, sample_clip
-from utils.training_arguments import positive_float, positive_int
 from utils.video import to_frames, to_pixels
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -18,12 +18,11 @@ from benchmarks.eval_depth_image import write_sheet, write_text
 from benchmarks.svd_plots import plot
 from benchmarks.svd_report import Results, summarize, table_lines
 from pipelines.video_inputs import add_negative_bucket_argument, add_solver_argument, check_negative_bucket
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_float, positive_int, run_script
+from utils.lora import lora_file
 from utils.pretrained import check_device
 from utils.scenes import UNSEEN, check_unseen
 from utils.scenes.clips import REACHES
-from utils.svd.lora import lora_file
-from utils.training_arguments import positive_float, positive_int
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TASKS = ("truth", "other", "frozen", "autoencoder", "samples", "fixed", "buckets")

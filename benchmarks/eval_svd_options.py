@@ -21,14 +21,13 @@ from benchmarks.chunks import SHOWN, digest, open_folder, run_in_chunks
 from pipelines.adjustments import adjust_frames
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.video_inputs import add_solver_argument
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.files import replacing
 from utils.flow import estimate_flow
 from utils.images import to_image
 from utils.metrics.statistics import bootstrap_mean
 from utils.pretrained import loading
 from utils.scenes import UNSEEN, check_unseen, render_clip, sample_clip
-from utils.training_arguments import positive_float, positive_int
 from utils.video import to_pixels
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -30,13 +30,12 @@ from pipelines.video_inputs import (
     add_solver_argument,
     check_negative_bucket,
 )
-from utils.arguments import parse_args, run_script
-from utils.flow import way_back as flow_way_back
+from utils.arguments import parse_args, positive_float, positive_int, run_script
+from utils.flow import backward_flow
 from utils.motion_helper import buckets_file
 from utils.pretrained import check_device
 from utils.scenes import UNSEEN, check_unseen
-from utils.tracks import guess, way_back
-from utils.training_arguments import positive_float, positive_int
+from utils.tracks import guess, heuristic_flow
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCENES = ("num_scenes", "first_seed", "num_frames", "resolution", "judge_hash")  # equal for all methods of a folder
@@ -164,8 +163,8 @@ def weight_hashes(args) -> dict[str, str]:
         "model_hash": digest([*model_files(args.model_dir), *filter(Path.is_file, [buckets_file(args.model_dir)])]),
         "adapter_hash": digest(files_of(args.adapter)),
         "controlnet_hash": digest(files_of(args.controlnet)),
-        "way_hash": digest([Path(flow_way_back.__file__)]),
-        "guess_hash": digest([Path(way_back.__file__), Path(guess.__file__)]),
+        "way_hash": digest([Path(backward_flow.__file__)]),
+        "guess_hash": digest([Path(heuristic_flow.__file__), Path(guess.__file__)]),
     }
 
 

@@ -15,8 +15,7 @@ import torch
 
 from benchmarks.patch_forms import TOKENS, default_rank, make_base
 from patch.fuse import MERGED_FROM
-from utils.arguments import parse_args, run_script
-from utils.training_arguments import positive_int
+from utils.arguments import parse_args, positive_int, run_script
 
 FORMS = ("joint", "joint, fused", "cached, fused")
 

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 import unimatch
 from benchmarks.seeded_unimatch import make_model
-from utils.autoencoder import reconstruct
+from utils.diffusion.autoencoder import reconstruct
 from utils.flow import FlowPicture, flow_estimator
 from utils.flow.estimate import FlowEstimator
 from utils.metrics.flow import end_point_error, outliers

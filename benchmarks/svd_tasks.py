@@ -22,11 +22,11 @@ from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPip
 from utils.flow import flow_estimator
 from utils.judges import load_judge
 from utils.judges.video import CAMERAS
+from utils.lora import load_lora
 from utils.metrics.object_motion import object_motion
 from utils.metrics.video import frame_consistency
 from utils.motion_helper import FIXED_BUCKET, MotionBuckets, buckets_file, motion_scores
 from utils.pretrained import loading
-from utils.svd.lora import load_lora
 from utils.video import contact_sheet
 
 OTHER_SEEDS = 500_000  # from the seeds of the clips to those of other ones

@@ -1,6 +1,6 @@
 """Stable Video Diffusion in three steps that variants build on: `prepare`, `denoise`, `decode`.
 
-The noise levels are the scheduler's, the step is Euler's unless another is asked for (`Solver` of `utils/edm.py`), and between the two the estimate of the clean latents may be
+The noise levels are the scheduler's, the step is Euler's unless another is asked for (`Solver` of `utils/diffusion/edm.py`), and between the two the estimate of the clean latents may be
 adjusted (`pipelines/adjustments.py`). Without adjustments the output is that of `StableVideoDiffusionPipeline`.
 """
 
@@ -19,7 +19,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 from pipelines.adjustments import Adjustment, adjust_frames
-from utils.edm import EDM, Condition, ConditionEncoder, Denoiser, Solver, guidance_over_frames, guide
+from utils.diffusion.edm import EDM, Condition, ConditionEncoder, Denoiser, Solver, guidance_over_frames, guide
 from utils.images import to_pixels
 
 Images = Image.Image | Sequence[Image.Image] | torch.Tensor
@@ -98,7 +98,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
             generator: One, or one for each picture, so that a video does not depend on the others of its batch.
             latents: Standard normal noise (B, F, C, h, w) to start from.
             temporal_smoothing, motion_scale: See `pipelines/adjustments.py`.
-            solver_order: 1, Euler's steps, or 2, DPM-Solver++'s (`Solver` of `utils/edm.py`).
+            solver_order: 1, Euler's steps, or 2, DPM-Solver++'s (`Solver` of `utils/diffusion/edm.py`).
             negative_motion_bucket_id: Bucket, 0 to 255, of the prediction without the picture, which guidance leads away from: below
                 motion_bucket_id it makes things move more. By default the same.
             output_type: "pil", "np" (B, F, H, W, 3) in [0, 1], "pt" (B, F, 3, H, W) in [0, 1] or "latent" (B, F, C, h, w).

@@ -26,9 +26,9 @@ from pipelines.pipeline_stable_video_diffusion import (
 )
 from pipelines.rows import FREE, Rows, constant_sides, default_direction, guided, lay_out_rows, paired
 from pipelines.video_sides import VideoSide, check_strength, start_video_side
-from utils.edm import ENCODED_TOGETHER, Condition, Denoiser, Solver, guidance_over_frames
+from utils.diffusion.edm import ENCODED_TOGETHER, Condition, Denoiser, Solver, guidance_over_frames
+from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
-from utils.flow.way_back import move_along
 
 VIDEO, FLOW = 0, 1  # numbers of the sides
 STANDSTILL = 0  # motion bucket

@@ -49,7 +49,7 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
             method: "coarse" or "guided".
             flow_strength: Of "coarse": share of the steps that the flow takes. 0 gives the guess, which is then run once and
                 cached and measures best with `weights/flow_video`, 1 forgets it.
-            interpolation: Of "coarse": what a point lies on moves as a whole ("edge_aware", `utils/tracks/way_back.py`), or its
+            interpolation: Of "coarse": what a point lies on moves as a whole ("edge_aware", `utils/tracks/heuristic_flow.py`), or its
                 motion falls off with the distance alone ("distance", `dense_flow`).
             guidance: Of "guided"; by default `Guidance()`.
             reach: Of "distance" and of "guided" under a camera: pixels over which a track's motion falls off.

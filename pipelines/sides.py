@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from diffusers import PNDMScheduler
 
-from utils.joint import GIVEN_TIMESTEP, LatentScale
+from utils.diffusion.pairs import GIVEN_TIMESTEP, LatentScale
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
+from utils.arguments import positive_float, positive_int
 from utils.images import cover, read_image, to_pixels
 from utils.motion_helper import MAX_BUCKET
-from utils.training_arguments import positive_float, positive_int
 
 
 def add_sampling_arguments(group) -> None:

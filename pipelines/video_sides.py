@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from utils.edm import EDM, Solver
+from utils.diffusion.edm import EDM, Solver
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,9 +18,7 @@ import diffusers
 import torch
 import transformers
 
-from utils.arguments import parse_args, run_script
-from utils.files import replacing
-from utils.onnx_parts import (
+from models.onnx_parts import (
     Part,
     check_packages,
     condition_encoder,
@@ -34,6 +32,8 @@ from utils.onnx_parts import (
     video_unet,
     write_onnx,
 )
+from utils.arguments import parse_args, run_script
+from utils.files import replacing
 from utils.pretrained import loading
 
 # For each UNet class the parts: subfolder of the model, and what makes the part of the network in it.

@@ -23,13 +23,12 @@ from pipelines.video_inputs import (
     read_pixels,
     sampling_options,
 )
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.flow.files import read_flo
 from utils.flow.results import check_output_folder, color_video, write_flow_results
 from utils.images import image_size
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
-from utils.training_arguments import positive_int
 from utils.video import read_video, to_frames, write_video
 
 REPOSITORY = Path(__file__).resolve().parent.parent

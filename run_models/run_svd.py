@@ -29,14 +29,13 @@ from pipelines.video_inputs import (
     read_pixels,
     sampling_options,
 )
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.data.video_records import FRAME_SUFFIXES
 from utils.files import replacing
 from utils.images import image_size
+from utils.lora import load_lora
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
-from utils.svd.lora import load_lora
-from utils.training_arguments import positive_int
 from utils.video import VIDEO_SUFFIXES, write_gif, write_video
 
 REPOSITORY = Path(__file__).resolve().parent.parent

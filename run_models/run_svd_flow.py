@@ -19,14 +19,13 @@ from pipelines.video_inputs import (
     read_pixels,
     sampling_options,
 )
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.flow.code import FlowCode
 from utils.flow.results import check_output_folder, write_flow_results
 from utils.images import image_size
+from utils.lora import load_lora, read_training
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
-from utils.svd.lora import load_lora, read_training
-from utils.training_arguments import positive_int
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

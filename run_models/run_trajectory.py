@@ -25,7 +25,7 @@ from pipelines.video_inputs import (
     read_pixels,
     sampling_options,
 )
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.files import replacing
 from utils.flow.estimate import estimate_flow
 from utils.flow.results import check_output_folder, write_flow_results
@@ -38,7 +38,6 @@ from utils.tracks.control_map import track_control
 from utils.tracks.drawing import track_sheet
 from utils.tracks.files import LAYOUTS, read_track_file
 from utils.tracks.guess import track_pictures
-from utils.training_arguments import positive_float, positive_int
 from utils.video import write_video
 
 REPOSITORY = Path(__file__).resolve().parent.parent

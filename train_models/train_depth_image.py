@@ -15,12 +15,12 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 import patch
 from patch.post import POSTS
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.data.cache import add_cache_arguments, cache_latents, cache_texts, encode_pair
 from utils.data.pairs import CONDITIONS, PairDataset, add_data_arguments
 from utils.data.records import read_records
-from utils.images import to_image
-from utils.joint import (
+from utils.diffusion.noise import min_snr_weight
+from utils.diffusion.pairs import (
     GIVEN_TIMESTEP,
     LatentScale,
     check_share_arguments,
@@ -28,12 +28,11 @@ from utils.joint import (
     draw_given,
     with_trigger,
 )
-from utils.noise import min_snr_weight
+from utils.images import to_image
 from utils.pretrained import loading
 from utils.processes import process_state
-from utils.seeding import SeededDataset
-from utils.training import add_training_arguments, check_output_dir, fit
-from utils.training_arguments import positive_int
+from utils.training.loop import add_training_arguments, check_output_dir, fit
+from utils.training.seeding import SeededDataset
 
 SCALE_SAMPLES = 256  # pictures that the latent scale of the condition is measured on
 

@@ -18,7 +18,7 @@ from patch.post import POSTS
 from patch.state import lora_name
 from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.data.flow_clips import (
     add_flow_clip_arguments,
     check_flow_clip_arguments,
@@ -27,13 +27,14 @@ from utils.data.flow_clips import (
     read_flow_clips,
     read_held_out,
 )
-from utils.edm import EDM, Condition, ConditionEncoder, Denoiser
+from utils.diffusion.edm import EDM, Condition, ConditionEncoder, Denoiser
+from utils.diffusion.pairs import check_share_arguments, draw_direction, draw_given
+from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
 from utils.flow.pictures import FlowPicture
-from utils.flow.way_back import move_along
-from utils.joint import check_share_arguments, draw_direction, draw_given
-from utils.svd.flow_validation import sample_options, start_flow_validation
-from utils.svd.training import (
+from utils.training.flow_validation import sample_options, start_flow_validation
+from utils.training.loop import add_training_arguments, check_output_dir, fit
+from utils.training.svd import (
     add_base_arguments,
     add_condition_arguments,
     add_flow_arguments,
@@ -47,8 +48,6 @@ from utils.svd.training import (
     load_pipeline,
     read_buckets,
 )
-from utils.training import add_training_arguments, check_output_dir, fit
-from utils.training_arguments import positive_int
 
 MODES = {  # of the validation: which sides are denoised
     "joint": (True, True),

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch.utils.data import Subset
 
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.depth import read_depth
 from utils.files import replacing
 from utils.judges import AttributeJudge, DepthJudge, load_judge, save_judge
@@ -29,8 +29,7 @@ from utils.judges.video import DAMAGES, VideoJudge
 from utils.metrics.attributes import score_objects
 from utils.metrics.depth import depth_errors
 from utils.pretrained import loading
-from utils.training import add_training_arguments, check_output_dir, fit
-from utils.training_arguments import positive_int
+from utils.training.loop import add_training_arguments, check_output_dir, fit
 
 RECIPE = ("max_train_steps", "train_batch_size", "learning_rate", "seed", "num_validation_samples")
 # Each about 1 before anything is learned.

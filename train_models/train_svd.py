@@ -2,7 +2,7 @@
 
 python train_models/train_svd.py --train_data_dir data/clips --output_dir outputs/svd --trainable lora
 
-The loss is the squared error of v at one noise level a clip (`utils/edm.py`). With `--flow_consistency_weight` the
+The loss is the squared error of v at one noise level a clip (`utils/diffusion/edm.py`). With `--flow_consistency_weight` the
 estimate of the clean latents is also compared with itself, each frame with the next one warped back along the clip's
 flow, where that is visible. It is latents that are compared, not decoded frames; and at noise level sigma that counts
 1 / (1 + sigma²), the estimate there being a mean over many futures.
@@ -13,20 +13,21 @@ from pathlib import Path
 
 import torch
 
-from utils.arguments import parse_args, run_script
-from utils.checkpoints import find_checkpoint
+from utils.arguments import parse_args, positive_int, run_script
 from utils.data.cache import add_cache_arguments
 from utils.data.clip_latents import CachedClips, Stretches, cache_clips
 from utils.data.svd_clips import SVDClips
 from utils.data.video_arguments import add_video_arguments, read_video_dataset
 from utils.data.videos import VideoDataset, has_flow
-from utils.edm import EDM, ConditionEncoder, Denoiser
+from utils.diffusion.edm import EDM, ConditionEncoder, Denoiser
 from utils.flow.consistency import flow_consistency
+from utils.lora import add_lora, save_lora
 from utils.motion_helper import PROCEDURAL
 from utils.processes import process_state
-from utils.svd.lora import add_lora, save_lora
-from utils.svd.parameters import choose_parameters
-from utils.svd.training import (
+from utils.training.checkpoints import find_checkpoint
+from utils.training.loop import add_training_arguments, check_output_dir, fit
+from utils.training.parameters import choose_parameters
+from utils.training.svd import (
     add_base_arguments,
     add_condition_arguments,
     check_condition_arguments,
@@ -35,9 +36,7 @@ from utils.svd.training import (
     load_pipeline,
     read_buckets,
 )
-from utils.svd.validation import Validation
-from utils.training import add_training_arguments, check_output_dir, fit
-from utils.training_arguments import positive_int
+from utils.training.validation import Validation
 
 
 def main(argv=None) -> None:

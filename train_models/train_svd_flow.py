@@ -13,7 +13,7 @@ import torch
 
 from pipelines.flow_adapter import FLOW_SAMPLING
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.data.flow_clips import (
     add_flow_clip_arguments,
     check_flow_clip_arguments,
@@ -22,12 +22,13 @@ from utils.data.flow_clips import (
     read_flow_clips,
     read_held_out,
 )
-from utils.edm import EDM, ConditionEncoder, Denoiser
+from utils.diffusion.edm import EDM, ConditionEncoder, Denoiser
 from utils.flow.code import FlowCode
 from utils.flow.pictures import FlowPicture
-from utils.svd.flow_validation import sample_options, start_flow_validation
-from utils.svd.lora import add_lora, save_lora
-from utils.svd.training import (
+from utils.lora import add_lora, save_lora
+from utils.training.flow_validation import sample_options, start_flow_validation
+from utils.training.loop import add_training_arguments, check_output_dir, fit
+from utils.training.svd import (
     add_base_arguments,
     add_condition_arguments,
     add_flow_arguments,
@@ -36,8 +37,6 @@ from utils.svd.training import (
     load_pipeline,
     read_buckets,
 )
-from utils.training import add_training_arguments, check_output_dir, fit
-from utils.training_arguments import positive_int
 
 
 def main(argv=None) -> None:

@@ -18,14 +18,13 @@ from models.tiny_sd import (
     make_vae,
     narrow_latents,
 )
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.data.cache import add_cache_arguments, cache_latents, encode_pair
 from utils.data.pairs import PairDataset, add_data_arguments
+from utils.diffusion.noise import min_snr_weight
 from utils.images import to_image
-from utils.noise import min_snr_weight
 from utils.pretrained import loading
-from utils.training import add_training_arguments, check_output_dir, fit
-from utils.training_arguments import positive_int
+from utils.training.loop import add_training_arguments, check_output_dir, fit
 
 DEPTH_SHARE = 4  # one depth picture for so many images: the autoencoder has to draw both
 TRIGGERS = ("depth_map", "edge_map")  # words of the pairs that are trained on this base

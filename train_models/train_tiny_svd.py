@@ -23,15 +23,14 @@ from models.tiny_svd import (
     make_unet,
     make_vae,
 )
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.data.clip_latents import CachedClips, Stretches, cache_clips
 from utils.data.video_arguments import add_video_arguments, read_video_dataset
-from utils.edm import EDM, ConditionEncoder, Denoiser, draw_noise_aug_strengths
+from utils.diffusion.edm import EDM, ConditionEncoder, Denoiser, draw_noise_aug_strengths
 from utils.flow import FlowPicture
 from utils.images import to_image
 from utils.pretrained import loading
-from utils.training import add_training_arguments, check_output_dir, fit
-from utils.training_arguments import positive_int
+from utils.training.loop import add_training_arguments, check_output_dir, fit
 from utils.video import contact_sheet
 
 FLOW_SHARE = 4  # one clip of flow pictures for so many of frames: the autoencoder has to draw both

@@ -16,19 +16,22 @@ from torch.utils.data import Dataset, Subset
 
 from models.svd_controlnet import ControlledUNet, ControlNetSVD
 from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
-from utils.arguments import parse_args, run_script
-from utils.checkpoints import find_checkpoint
+from utils.arguments import parse_args, positive_int, run_script
 from utils.data.cache import add_cache_arguments
 from utils.data.clip_latents import Stretches
 from utils.data.track_clips import PointChoice, TrackClips, cache_track_clips
 from utils.data.video_arguments import add_video_arguments, read_video_dataset
 from utils.data.videos import VideoDataset
-from utils.edm import EDM, ConditionEncoder, Denoiser
+from utils.diffusion.edm import EDM, ConditionEncoder, Denoiser
 from utils.processes import process_state
-from utils.seeding import SeededDataset
-from utils.svd.control_validation import ControlValidation
-from utils.svd.flow_validation import sample_options
-from utils.svd.training import (
+from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
+from utils.tracks.heuristic_flow import move_picture
+from utils.training.checkpoints import find_checkpoint
+from utils.training.control_validation import ControlValidation
+from utils.training.flow_validation import sample_options
+from utils.training.loop import add_training_arguments, check_output_dir, fit
+from utils.training.seeding import SeededDataset
+from utils.training.svd import (
     add_base_arguments,
     add_condition_arguments,
     check_condition_arguments,
@@ -37,10 +40,6 @@ from utils.svd.training import (
     load_pipeline,
     read_buckets,
 )
-from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
-from utils.tracks.way_back import move_picture
-from utils.training import add_training_arguments, check_output_dir, fit
-from utils.training_arguments import positive_int
 
 
 def main(argv=None) -> None:

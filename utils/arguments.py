@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -79,3 +80,19 @@ def _switch(path, key: str, value, action: argparse.Action) -> list[str]:
 def _suggestion(key, flags) -> str:
     close = difflib.get_close_matches(str(key), flags, n=1)
     return f"; did you mean {close[0]!r}?" if close else "; see --help for the flags"
+
+
+def positive_int(text: str) -> int:
+    """An argparse type for counts."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """An argparse type for rates and durations."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value

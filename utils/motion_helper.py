@@ -5,7 +5,7 @@ are matched, and the score is the mean length of the flow, scaled to exactly `ti
 on the resolution nor, for steady motion, on the frame rate.
 
 Map. bucket = clip(round(scale * score + offset), 0, 255), with scale and offset such that two percentiles of the scores of a data set become
-0 and 255 (`utils.fit_motion_buckets`). Stability AI has not published its own map; this is another one. Its constants belong to the weights
+0 and 255 (`utils.data.fit_motion_buckets`). Stability AI has not published its own map; this is another one. Its constants belong to the weights
 that were trained with them and lie beside those as `motion_buckets.json`.
 """
 

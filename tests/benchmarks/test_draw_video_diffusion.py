@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from benchmarks.draw_video_diffusion import density, main, preconditioning, read_sheets, sampling_levels
-from utils.edm import EDM
+from utils.diffusion.edm import EDM
 
 
 @pytest.fixture

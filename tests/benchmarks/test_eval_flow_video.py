@@ -11,11 +11,11 @@ from benchmarks import flow_video_tasks
 from benchmarks.eval_flow_video import TASKS, default_tasks, main, parser, summarize
 from benchmarks.flow_video_tasks import FlowBench, TrueFlowClips
 from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.diffusion.pairs import LatentScale
 from utils.flow.code import FlowCode
-from utils.joint import LatentScale
+from utils.lora import add_lora, save_lora
 from utils.motion_helper import PROCEDURAL
 from utils.scenes import render_clip, sample_clip
-from utils.svd.lora import add_lora, save_lora
 
 SEED, SIDE, F = 2_000_000, 32, 3
 TRAINED = {"one_way_share": 0.6, "flow_alone_share": 0.5, "moved_picture": True}

@@ -15,9 +15,9 @@ from benchmarks.svd_report import Results, summarize
 from benchmarks.svd_tasks import Bench
 from tests.tiny_video_pipeline import save_tiny_base, tiny_video_pipeline
 from utils.judges import AttributeJudge, VideoJudge, save_judge
+from utils.lora import add_lora, save_lora
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.scenes import render_clip, sample_clip
-from utils.svd.lora import add_lora, save_lora
 
 
 @pytest.fixture(scope="module")

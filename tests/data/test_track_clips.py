@@ -12,7 +12,7 @@ from utils.data.clip_latents import Stretches
 from utils.data.track_clips import PointChoice, TrackClips, cache_track_clips, find_tracks
 from utils.data.video_records import read_video_records
 from utils.data.videos import ClipOptions, VideoDataset
-from utils.seeding import SeededDataset
+from utils.training.seeding import SeededDataset
 from utils.video import to_frames
 
 H, W, COUNT = 32, 48, 9

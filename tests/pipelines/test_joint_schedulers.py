@@ -7,7 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from pipelines.sides import start_side
-from utils.joint import LatentScale
+from utils.diffusion.pairs import LatentScale
 
 SCHEDULERS = (
     "DDIMScheduler",

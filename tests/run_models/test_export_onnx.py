@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from models.onnx_parts import Part, gather_weights, largest_error
 from run_models.export_onnx import RANDOM_SIZES, main, random_networks
-from utils.edm import ConditionEncoder
-from utils.onnx_parts import Part, gather_weights, largest_error
+from utils.diffusion.edm import ConditionEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")

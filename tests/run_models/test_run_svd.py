@@ -15,7 +15,7 @@ from PIL import Image
 from pipelines.video_inputs import target_size
 from run_models.run_svd import main, parser
 from tests.tiny_video_pipeline import tiny_video_pipeline
-from utils.svd.lora import add_lora, save_lora
+from utils.lora import add_lora, save_lora
 from utils.video import index_frames, read_video
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent

@@ -6,11 +6,11 @@ import torch
 import patch
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models import train_flow_video, train_svd_flow
-from utils.edm import EDM, ConditionEncoder
+from utils.diffusion.edm import EDM, ConditionEncoder
+from utils.diffusion.pairs import LatentScale
 from utils.flow.code import FlowCode
-from utils.joint import LatentScale
-from utils.svd.flow_validation import FlowValidation
-from utils.svd.training import encode_clips, encode_flow
+from utils.training.flow_validation import FlowValidation
+from utils.training.svd import encode_clips, encode_flow
 
 B, F, SIZE = 4, 3, 32
 TOGETHER = ("--flow_alone_share", 0)

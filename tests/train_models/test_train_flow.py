@@ -14,14 +14,14 @@ from pipelines.flow_adapter import FlowAdapter
 from run_models import run_flow_video, run_svd_flow
 from train_models import train_flow_video, train_svd_flow
 from utils.data.flow_clips import FlowClips, make_flow_dataset, read_flow_clips, read_held_out
+from utils.diffusion.pairs import LatentScale
 from utils.flow.code import FlowCode
 from utils.flow.files import read_flo
 from utils.flow.pictures import FlowPicture
 from utils.images import to_image
-from utils.joint import LatentScale
+from utils.lora import LORA_FILE, read_training
 from utils.motion_helper import PROCEDURAL
 from utils.scenes.write_clips import main as write_clips
-from utils.svd.lora import LORA_FILE, read_training
 from utils.video import index_frames
 
 B, F, SIZE = 4, 3, 32

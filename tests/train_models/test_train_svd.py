@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 
 import train_models.train_svd as script
 from train_models.train_svd import encode_clips, main, make_parser, svd_loss
-from utils.edm import EDM, ConditionEncoder
+from utils.diffusion.edm import EDM, ConditionEncoder
 from utils.flow.consistency import flow_consistency
+from utils.lora import LORA_FILE, load_lora
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.scenes.write_clips import main as write_clips
-from utils.svd.lora import LORA_FILE, load_lora
 
 B, F, SIZE = 3, 4, 32
 

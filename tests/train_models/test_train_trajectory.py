@@ -14,11 +14,11 @@ from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiff
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models.train_trajectory import main, make_parser, trajectory_loss
 from utils.data.clip_geometry import ClipGeometry
-from utils.edm import EDM, ConditionEncoder
+from utils.diffusion.edm import EDM, ConditionEncoder
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.scenes.write_clips import main as write_clips
 from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
-from utils.tracks.way_back import move_picture
+from utils.tracks.heuristic_flow import move_picture
 
 B, F, K, SIZE = 8, 3, 2, 32
 

@@ -3,7 +3,7 @@ import argparse
 import pytest
 
 from utils.arguments import parse_args, run_script
-from utils.training import add_training_arguments
+from utils.training.loop import add_training_arguments
 
 
 def parse(tmp_path, text, *argv):

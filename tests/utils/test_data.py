@@ -9,7 +9,7 @@ from utils.data.pairs import PairDataset, check_pictures
 from utils.data.records import read_records
 from utils.depth import write_disparity
 from utils.images import image_size, read_image
-from utils.seeding import EpochSampler, SeededDataset
+from utils.training.seeding import EpochSampler, SeededDataset
 
 
 def test_a_folder_with_metadata_gives_pixels_condition_and_caption_in_range(folder):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from benchmarks.seeded_unimatch import make_model
-from utils.fit_motion_buckets import main
+from utils.data.fit_motion_buckets import main
 from utils.flow import flow_estimator
 from utils.motion_helper import (
     PROCEDURAL,

@@ -10,8 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.lora import LORA_FILE, add_lora, load_lora, lora_targets, save_lora
 from utils.peft_utils import get_peft_model_state_dict
-from utils.svd.lora import LORA_FILE, add_lora, load_lora, lora_targets, save_lora
 from utils.util import load_lora_weights
 
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from utils.arguments import run_script
+from utils.arguments import positive_int, run_script
 from utils.data.json_lines import read_json_lines
 from utils.data.records import METADATA, read_image_folder
 from utils.depth import metres_to_disparity, normalize_disparity, write_disparity
@@ -26,7 +26,6 @@ from utils.files import replacing
 from utils.images import image_size, read_image
 from utils.pretrained import loading
 from utils.processes import process_state
-from utils.training_arguments import positive_int
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 METRIC_MODELS = {"zoedepth", "depth_pro", "glpn", "prompt_depth_anything"}

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.data.clip_frames import ClipFrames, list_frames
 from utils.data.clip_geometry import resize_shorter
 from utils.data.flow_folder import MANIFEST, read_finished, read_manifest
@@ -32,7 +32,6 @@ from utils.files import replacing
 from utils.flow import both_flows_estimator, flow_estimator
 from utils.flow.estimate import DIS_PRESETS
 from utils.flow.options import add_backend_arguments, backend_options
-from utils.training_arguments import positive_float, positive_int
 from utils.video import to_pixels
 
 TOOL = "utils.data.annotate_flow"

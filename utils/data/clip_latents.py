@@ -20,7 +20,7 @@ from utils.data.cache import build_once, cache_key, draw_posterior, posterior_mo
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.video_records import VideoRecord
 from utils.data.videos import VideoDataset
-from utils.edm import ENCODED_TOGETHER
+from utils.diffusion.edm import ENCODED_TOGETHER
 from utils.flow import flow_estimator
 from utils.motion_helper import PROCEDURAL, MotionBuckets, motion_scores
 from utils.processes import process_state

@@ -8,19 +8,19 @@ import torch
 from torch.utils.data import Dataset, Subset
 from tqdm.auto import tqdm
 
+from utils.arguments import positive_int
 from utils.data.cache import add_cache_arguments
 from utils.data.clip_latents import cache_clips
 from utils.data.flow_latents import CachedFlowClips, cache_flow
 from utils.data.svd_clips import SVDClips
 from utils.data.video_arguments import add_video_arguments, read_video_dataset
 from utils.data.videos import VideoDataset
+from utils.diffusion.pairs import LatentScale
 from utils.flow.code import FlowCode
-from utils.joint import LatentScale
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.processes import process_state
-from utils.seeding import SeededDataset
-from utils.svd.training import encode_flow
-from utils.training_arguments import positive_int
+from utils.training.seeding import SeededDataset
+from utils.training.svd import encode_flow
 
 SCALE_SAMPLES = 64  # clips that the scale of the flow's latents is measured on
 

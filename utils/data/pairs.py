@@ -7,12 +7,12 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from utils.arguments import positive_int
 from utils.data.geometry import Geometry
 from utils.data.records import Record, read_records
 from utils.depth import normalize_disparity, read_disparity
 from utils.edges import canny_edges
 from utils.images import image_size, read_image, to_pixels
-from utils.training_arguments import positive_int
 
 CONDITIONS = ("depth", "edge")
 

@@ -19,14 +19,13 @@ from pathlib import Path
 from PIL import Image
 from tqdm.auto import tqdm
 
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import ClipGeometry, resize_shorter
 from utils.data.journal import Journal, append_row, check_same, remove_leftovers
 from utils.data.video_arguments import add_reading_arguments
 from utils.data.video_records import VideoRecord, read_video_records
 from utils.files import replacing
-from utils.training_arguments import positive_float, positive_int
 from utils.video import to_frames, to_pixels
 from utils.workers import map_in_order
 

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.data.video_arguments import add_video_arguments, read_video_dataset
 from utils.data.videos import VideoSample
 from utils.files import replacing
 from utils.flow import color_flow, draw_arrows
-from utils.training_arguments import positive_int
 from utils.video import contact_sheet, to_frames
 
 

@@ -2,10 +2,10 @@
 
 import argparse
 
+from utils.arguments import positive_float, positive_int
 from utils.data.flow_folder import attach_flow
 from utils.data.video_records import FRAME_FOLDER_FPS, read_video_records
 from utils.data.videos import ClipOptions, VideoDataset
-from utils.training_arguments import positive_float, positive_int
 
 
 def add_video_arguments(parser: argparse.ArgumentParser, **defaults) -> None:

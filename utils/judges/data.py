@@ -8,10 +8,10 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from utils.autoencoder import reconstruct
 from utils.data.json_lines import read_json_lines
 from utils.data.records import METADATA, read_records
 from utils.depth import normalize_disparity, read_disparity
+from utils.diffusion.autoencoder import reconstruct
 from utils.images import read_image, to_pixels
 from utils.scenes import COLORS, SHAPES
 

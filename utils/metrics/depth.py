@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils.autoencoder import reconstruct
 from utils.depth import metres_to_disparity, normalize_disparity
+from utils.diffusion.autoencoder import reconstruct
 
 FARTHEST = 2.0  # a fitted depth reaches at most this many times as far as the truth, since disparity may fall below 0
 

@@ -17,14 +17,13 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.files import replacing
 from utils.scenes.captions import clip_caption
 from utils.scenes.clips import REACHES, TEXTURE, sample_clip
 from utils.scenes.motion import Clip, SolidMotion
 from utils.scenes.video import ClipRendering, render_clip
 from utils.scenes.world import Solid
-from utils.training_arguments import positive_int
 from utils.workers import map_in_order
 
 FPS = 8

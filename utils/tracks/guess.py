@@ -1,14 +1,14 @@
-"""What a user's tracks say of a whole picture: the guess of `utils/tracks/way_back.py` for drags, static parts and a camera."""
+"""What a user's tracks say of a whole picture: the guess of `utils/tracks/heuristic_flow.py` for drags, static parts and a camera."""
 
 import torch
 
+from utils.tracks.heuristic_flow import camera_backward_flow, guess_flow, move_picture
 from utils.tracks.tracks import Tracks, known_flow, outside, point_discs
-from utils.tracks.way_back import camera_way_back, guess_flow, move_picture
 
 
 def track_pictures(tracks: Tracks, image: torch.Tensor) -> torch.Tensor:
     """What a ControlNet's base is told in place of an image (3, H, W) in [-1, 1]: the image moved as a user asks, (F, 3, H, W)."""
-    ground = None if tracks.camera is None else camera_way_back(tracks.camera)
+    ground = None if tracks.camera is None else camera_backward_flow(tracks.camera)
     return move_picture(*_shown_points(tracks), image, ground)
 
 

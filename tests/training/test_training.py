@@ -12,8 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from utils.checkpoints import list_checkpoints
-from utils.training import add_training_arguments, fit
+from utils.training.checkpoints import list_checkpoints
+from utils.training.loop import add_training_arguments, fit
 
 
 class Numbers:
@@ -167,7 +167,7 @@ def test_gradients_are_clipped(tmp_path):
             return super().step(closure)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("utils.training_run._optimizer_class", lambda args: lambda groups, lr, **_: Recorder(groups, lr))
+        patch.setattr("utils.training.run._optimizer_class", lambda args: lambda groups, lr, **_: Recorder(groups, lr))
         fit(make_args(tmp_path / "run", "--max_grad_norm", 1e-3), make_model(), Numbers(), square)
     assert len(norms) == 10 and max(norms) <= 1.001e-3
 

@@ -7,7 +7,7 @@ from utils.flow.warp import pixel_grid
 from utils.tracks import Tracks, look_up
 from utils.tracks.camera import camera_flow
 from utils.tracks.guess import track_flow
-from utils.tracks.way_back import camera_way_back, guess_flow, guess_way_back, mattes, move_picture
+from utils.tracks.heuristic_flow import camera_backward_flow, guess_backward_flow, guess_flow, mattes, move_picture
 
 F, H, W = 3, 32, 48
 BLUE, SAND = torch.tensor([-0.6, -0.4, 0.8]), torch.tensor([0.6, 0.4, 0.0])
@@ -37,7 +37,7 @@ def test_a_thing_moves_as_a_whole_and_its_surroundings_close_in():
 
 
 def test_the_way_is_the_points_own_at_it_and_nothing_far_off():
-    way = guess_way_back(*dragged(), picture())
+    way = guess_backward_flow(*dragged(), picture())
     torch.testing.assert_close(way[2, :, 19, 28], -2 * STEP, atol=0.05, rtol=0)
     assert way[2, :, :, 44:].abs().max() < 0.05
     assert not way[0].any()
@@ -89,8 +89,8 @@ def test_a_point_that_stays_changes_nothing():
 
 def test_points_that_are_not_shown_at_first_say_nothing_and_hidden_ones_leave_their_place():
     points, shown = dragged()
-    assert not guess_way_back(points, ~shown, picture()).any()
-    assert guess_way_back(points[:, :0], shown[:, :0], picture()).shape == (F, 2, H, W)
+    assert not guess_backward_flow(points, ~shown, picture()).any()
+    assert guess_backward_flow(points[:, :0], shown[:, :0], picture()).shape == (F, 2, H, W)
     shown[2] = False
     hidden = move_picture(points, shown, picture())[2]
     torch.testing.assert_close(hidden[:, 11, 12], SAND, atol=0.1, rtol=0)
@@ -101,7 +101,7 @@ def test_two_things_move_apart():
     image = picture()
     image[:, 20:27, 30:37] = torch.tensor([0.8, -0.6, -0.6])[:, None, None]
     points = torch.cat([dragged()[0], torch.tensor([33.0, 23.0]) - torch.arange(F)[:, None, None] * STEP], dim=1)
-    way = guess_way_back(points, torch.ones(F, 2, dtype=torch.bool), image)
+    way = guess_backward_flow(points, torch.ones(F, 2, dtype=torch.bool), image)
     torch.testing.assert_close(way[1, :, 15, 20], -STEP, atol=0.1, rtol=0)
     torch.testing.assert_close(way[1, :, 19, 25], STEP, atol=0.1, rtol=0)
 
@@ -137,14 +137,14 @@ def test_points_that_stay_but_for_noise_leave_no_hole():
     both, seen = torch.cat([points, still], dim=1), torch.ones(F, 2, dtype=torch.bool)
     quiet = torch.cat([points, still[:1].expand(F, 1, 2)], dim=1)
     torch.testing.assert_close(
-        guess_way_back(both, seen, picture()), guess_way_back(quiet, seen, picture()), atol=0.1, rtol=0
+        guess_backward_flow(both, seen, picture()), guess_backward_flow(quiet, seen, picture()), atol=0.1, rtol=0
     )
 
 
 def test_with_a_camera_the_ground_and_what_no_point_is_on_move_too():
     image = picture()
     image[:, 20:27, 30:37] = torch.tensor([0.8, -0.6, -0.6])[:, None, None]
-    ground = camera_way_back(camera_flow("pan_left", 3.0, F, W, H))
+    ground = camera_backward_flow(camera_flow("pan_left", 3.0, F, W, H))
     torch.testing.assert_close(ground[2], torch.tensor([-6.0, 0.0])[:, None, None].expand(2, H, W), atol=1e-4, rtol=0)
     points, shown = dragged()
     moved = move_picture(points, shown, image, ground)[2]
@@ -154,9 +154,9 @@ def test_with_a_camera_the_ground_and_what_no_point_is_on_move_too():
     assert blue(moved) <= 55
 
 
-def test_the_way_back_of_a_zoom_is_its_inverse():
+def test_the_backward_flow_of_a_zoom_is_its_inverse():
     flow = camera_flow("zoom_in", 1.1, F, W, H)
-    back = camera_way_back(flow)[1]
+    back = camera_backward_flow(flow)[1]
     there = pixel_grid(H, W, like=back) + back
     forth = torch.stack([look_up(flow[0], there.flatten(1).T[i : i + 1])[0] for i in (700, 760)])
     torch.testing.assert_close(forth, -back.flatten(1).T[[700, 760]], atol=0.02, rtol=0)

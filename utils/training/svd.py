@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from diffusers import StableVideoDiffusionPipeline
 
-from utils.edm import EDM, ENCODED_TOGETHER, Condition, ConditionEncoder, Denoiser, draw_noise_aug_strengths
+from utils.diffusion.edm import EDM, ENCODED_TOGETHER, Condition, ConditionEncoder, Denoiser, draw_noise_aug_strengths
 from utils.flow.code import FlowCode
 from utils.motion_helper import MotionBuckets
 from utils.pretrained import loading

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from utils.edm import EDM, Denoiser
-from utils.svd.validation import Validation
+from utils.diffusion.edm import EDM, Denoiser
 from utils.tracks.control_map import draw_control
 from utils.tracks.drawing import SMALLEST_SIDE, draw_paths
-from utils.tracks.way_back import move_picture
+from utils.tracks.heuristic_flow import move_picture
+from utils.training.validation import Validation
 from utils.video import contact_sheet, to_frames
 
 
 class ControlValidation(Validation):
-    """What `utils.training.fit` calls as `validate`; `loss.jsonl` has `loss`, with the control, and `base`, without it.
+    """What `utils.training.loop.fit` calls as `validate`; `loss.jsonl` has `loss`, with the control, and `base`, without it.
 
     Args:
         pipe, edm, folder, seed: As of `Validation`.

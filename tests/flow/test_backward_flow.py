@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.flow.way_back import flow_way_back, move_along
+from utils.flow.backward_flow import backward_flow, move_along
 from utils.scenes import render, sample_clip
 from utils.scenes.motion import Clip
 from utils.scenes.video import clip_flow
@@ -42,7 +42,7 @@ def test_without_motion_nothing_changes():
 def test_a_ground_that_moves_as_a_whole_comes_from_where_it_was():
     flow = torch.zeros(F - 1, 2, SIZE, SIZE)
     flow[:, 0], flow[:, 1] = 1.5, -0.5
-    way = flow_way_back(flow)
+    way = backward_flow(flow)
     inner = way[:, :, 4:-4, 8:-8]
     wanted = -torch.arange(F)[:, None] * torch.tensor([1.5, -0.5])
     assert torch.allclose(inner, wanted[:, :, None, None].expand_as(inner), atol=1e-5)
@@ -57,14 +57,14 @@ def zoom(factor: float, H: int, W: int, steps: int = 2) -> torch.Tensor:
 def test_what_grows_shows_no_place_that_is_far_off():
     H, W = 48, 64
     flow = zoom(1.1, H, W)
-    way = flow_way_back(flow)
+    way = backward_flow(flow)
     for k in (1, 2):
         assert (way[k] - flow[0] / 0.1 * (1.1**-k - 1)).norm(dim=0).max() < 1
 
 
 def test_where_motion_tears_the_picture_apart_holes_show_what_is_near():
     flow = zoom(1.6, 48, 64, steps=1)
-    missed = (flow_way_back(flow)[1] - flow[0] / 0.6 * (1 / 1.6 - 1)).norm(dim=0)
+    missed = (backward_flow(flow)[1] - flow[0] / 0.6 * (1 / 1.6 - 1)).norm(dim=0)
     assert missed.max() < 8 and missed.mean() < 0.6
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from utils.noise import min_snr_weight
+from utils.diffusion.noise import min_snr_weight
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])

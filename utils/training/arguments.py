@@ -1,13 +1,14 @@
 """The flags of the training loop, named as in diffusers' training examples."""
 
 import argparse
-import math
+
+from utils.arguments import positive_int
 
 SCHEDULERS = ["linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"]
 
 
 def add_training_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
-    """Add the flags that `utils.training.fit` reads; `defaults` replace their defaults."""
+    """Add the flags that `utils.training.loop.fit` reads; `defaults` replace their defaults."""
     _add_run_arguments(parser.add_argument_group("run"))
     _add_optimization_arguments(parser.add_argument_group("optimization"))
     _add_speed_arguments(parser.add_argument_group("speed and memory"))
@@ -15,22 +16,6 @@ def add_training_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
     if unknown := set(defaults) - known:
         raise ValueError(f"No training argument is called {min(unknown)!r}.")
     parser.set_defaults(**defaults)
-
-
-def positive_int(text: str) -> int:
-    """An argparse type for counts."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return value
-
-
-def positive_float(text: str) -> float:
-    """An argparse type for rates and durations."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return value
 
 
 def _add_run_arguments(group) -> None:

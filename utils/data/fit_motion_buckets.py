@@ -1,6 +1,6 @@
 """Fit the map from motion scores to bucket ids to a data set of clips, and write its constants beside the weights.
 
-python -m utils.fit_motion_buckets --train_data_dir data/clips --output_path weights/tiny_svd
+python -m utils.data.fit_motion_buckets --train_data_dir data/clips --output_path weights/tiny_svd
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import resize_shorter
 from utils.data.video_arguments import add_reading_arguments
@@ -19,7 +19,6 @@ from utils.flow import flow_estimator
 from utils.flow.estimate import FlowEstimator
 from utils.flow.options import add_backend_arguments, backend_options
 from utils.motion_helper import MotionBuckets, buckets_file, check_percentiles, motion_scores
-from utils.training_arguments import positive_float, positive_int
 from utils.video import to_pixels
 
 SHOWN = (0, 5, 25, 50, 75, 95, 100)

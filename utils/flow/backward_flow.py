@@ -19,11 +19,11 @@ ONE_KD_TREE = 4  # FLANN's name of the exact search
 
 def move_along(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     """A picture (3, H, W) as flow (F - 1, 2, H, W) from each frame to the next moves it: (F, 3, H, W)."""
-    way = flow_way_back(flow).to(image)
+    way = backward_flow(flow).to(image)
     return warp(image.expand(len(way), -1, -1, -1), way)
 
 
-def flow_way_back(flow: torch.Tensor) -> torch.Tensor:
+def backward_flow(flow: torch.Tensor) -> torch.Tensor:
     """For each pixel of each frame the way to its place in frame 0, float32 (F, 2, H, W), pixels, x then y.
 
     flow: (F - 1, 2, H, W), flow k on the pixels of frame k, to frame k + 1.

@@ -14,10 +14,10 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader
 from tqdm.auto import tqdm
 
-from utils import checkpoints
-from utils.logs import JsonLog, Means
 from utils.processes import on_cpu
-from utils.seeding import EpochSampler, SeededDataset
+from utils.training import checkpoints
+from utils.training.logs import JsonLog, Means
+from utils.training.seeding import EpochSampler, SeededDataset
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Run:
 
 
 def prepare(args, model, dataset, collate_fn, parameters, frozen) -> Run:
-    """Set up a run; see `utils.training.fit` for the arguments."""
+    """Set up a run; see `utils.training.loop.fit` for the arguments."""
     parameters, groups = _select(model, parameters)
     accelerator = _accelerator(args)
     _check_precision(accelerator, parameters)

@@ -22,7 +22,7 @@ MOVES = 0.5  # pixels
 INVERSIONS = 8  # of a camera's flow, whose fixed point they approach
 
 
-def guess_way_back(
+def guess_backward_flow(
     points: torch.Tensor, shown: torch.Tensor, image: torch.Tensor, ground: torch.Tensor | None = None
 ) -> torch.Tensor:
     """For each pixel of each frame the way to its place in frame 0, (F, 2, H, W), pixels, x then y.
@@ -57,7 +57,7 @@ def guess_flow(
 ) -> torch.Tensor:
     """Flow (F - 1, 2, H, W) from each frame to the next by the guess, on the pixels of each; pixels, x then y.
 
-    Arguments as of `guess_way_back`, but ground: the flow (F - 1, 2, H, W) of all that no point is on.
+    Arguments as of `guess_backward_flow`, but ground: the flow (F - 1, 2, H, W) of all that no point is on.
     """
     points, shown = points[:, shown[0]].to(image), shown[:, shown[0]].to(image.device)
     F, (H, W) = len(points), image.shape[-2:]
@@ -77,12 +77,12 @@ def guess_flow(
 def move_picture(
     points: torch.Tensor, shown: torch.Tensor, image: torch.Tensor, ground: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The picture as it may look in each frame, (F, 3, H, W), by the guess; arguments as of `guess_way_back`."""
-    way = guess_way_back(points, shown, image, ground)
+    """The picture as it may look in each frame, (F, 3, H, W), by the guess; arguments as of `guess_backward_flow`."""
+    way = guess_backward_flow(points, shown, image, ground)
     return warp(image.expand(len(way), -1, -1, -1), way)
 
 
-def camera_way_back(flow: torch.Tensor) -> torch.Tensor:
+def camera_backward_flow(flow: torch.Tensor) -> torch.Tensor:
     """The ways (F, 2, H, W) to frame 0 by a smooth flow (F - 1, 2, H, W) from each frame to the next."""
     ways = [torch.zeros_like(flow[0])]
     for step in flow:

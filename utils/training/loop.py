@@ -17,12 +17,12 @@ from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
-from utils import checkpoints
-from utils.checkpoints import check_output_dir
-from utils.logs import JsonLog, plot_loss
-from utils.seeding import seed_batch
-from utils.training_arguments import add_training_arguments
-from utils.training_run import Run, prepare
+from utils.training import checkpoints
+from utils.training.arguments import add_training_arguments
+from utils.training.checkpoints import check_output_dir
+from utils.training.logs import JsonLog, plot_loss
+from utils.training.run import Run, prepare
+from utils.training.seeding import seed_batch
 
 __all__ = ["add_training_arguments", "check_output_dir", "fit"]
 

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from utils.checkpoints import find_checkpoint
-from utils.edm import EDM, ENCODED_TOGETHER, Condition
+from utils.diffusion.edm import EDM, ENCODED_TOGETHER, Condition
+from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
 from utils.flow.pictures import color_flow
-from utils.flow.way_back import move_along
 from utils.processes import process_state
-from utils.svd.validation import Validation
+from utils.training.checkpoints import find_checkpoint
+from utils.training.validation import Validation
 from utils.video import contact_sheet, to_frames
 
 SHOWN = 4  # clips of a picture
@@ -22,7 +22,7 @@ Draw = Callable[[dict], tuple[torch.Tensor | None, torch.Tensor]]
 
 
 class FlowValidation(Validation):
-    """What `utils.training.fit` calls as `validate`, where a network draws flow, alone or beside its video.
+    """What `utils.training.loop.fit` calls as `validate`, where a network draws flow, alone or beside its video.
 
     Args:
         pipe, edm, folder, seed: As of `Validation`.

@@ -8,9 +8,9 @@ from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 from tqdm.auto import tqdm
 
-from utils.edm import EDM, ENCODED_TOGETHER, Condition, ConditionEncoder, Denoiser
+from utils.diffusion.edm import EDM, ENCODED_TOGETHER, Condition, ConditionEncoder, Denoiser
 from utils.images import to_image
-from utils.logs import JsonLog
+from utils.training.logs import JsonLog
 from utils.video import contact_sheet, write_video
 
 LEVELS = 8  # noise levels of the held-out loss: evenly spread quantiles of those of the training
@@ -18,7 +18,7 @@ NOISE_AUG_STRENGTH = 0.05  # exp(-3), the median of those in training
 
 
 class Validation:
-    """What `utils.training.fit` calls as `validate`.
+    """What `utils.training.loop.fit` calls as `validate`.
 
     Args:
         pipe: With the UNet that is trained.

@@ -6,7 +6,7 @@ import torch
 from diffusers import EDMDPMSolverMultistepScheduler, EulerDiscreteScheduler
 from PIL import Image
 
-from utils.edm import (
+from utils.diffusion.edm import (
     EDM,
     Condition,
     ConditionEncoder,
