@@ -1,74 +1,17 @@
-import argparse
 import json
-import random
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from tests.training_trial import Numbers, Trial, averaged, interrupt, make_args, make_model
 from utils.training.checkpoints import list_checkpoints
-from utils.training.loop import add_training_arguments, fit
-
-
-class Numbers:
-    """Samples with random augmentation from all three generators."""
-
-    def __len__(self):
-        return 11
-
-    def __getitem__(self, index):
-        noise = torch.tensor([random.random(), np.random.rand(), torch.rand(()).item()])
-        return {"index": index, "noise": noise, "value": torch.full((3,), index / 11)}
-
-
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.base = nn.Linear(3, 64)
-        self.head = nn.Sequential(nn.Dropout(0.1), nn.Linear(64, 3))
-        self.base.requires_grad_(False)
-
-    def forward(self, x):
-        return self.head(self.base(x))
-
-
-def make_model():
-    torch.manual_seed(0)
-    return Model()
-
-
-def make_args(folder, *flags):
-    parser = argparse.ArgumentParser()
-    add_training_arguments(parser, lr_warmup_steps=2, train_batch_size=2, max_train_steps=10, learning_rate=1e-2)
-    return parser.parse_args(["--output_dir", str(folder), *map(str, flags)])
-
-
-class Trial:
-    """One call of fit, with all that the loss saw."""
-
-    def __init__(self, folder, *flags, **options):
-        self.model, self.seen, self.calls = make_model(), [], []
-        self.args = make_args(folder, *flags)
-        fit(self.args, self.model, Numbers(), self.loss, **options)
-
-    def loss(self, model, batch):
-        drawn = torch.randn(3)
-        self.seen.append(torch.cat([batch["index"], batch["noise"].flatten(), drawn]))
-        output = model(batch["value"] + batch["noise"] + drawn)
-        return (output**2).mean(), {"mean": output.mean()}
-
-    def weights(self):
-        return torch.cat([p.flatten() for p in self.model.parameters()])
-
-
-def interrupt(model, step):
-    raise KeyboardInterrupt
+from utils.training.loop import fit
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -92,10 +35,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, workers
     assert torch.equal(saved["resumed"], saved["whole"])
     assert not torch.equal(saved["whole"], whole.weights())
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
-
-
-def averaged(model):
-    return torch.cat([p.detach().flatten().clone() for p in model.parameters()])
 
 
 def losses(folder):
@@ -289,17 +228,15 @@ def test_channels_last_and_bfloat16_reach_the_network(tmp_path):
 
 PROCESS = """
 import sys
-sys.path.insert(0, {folder!r})
 import torch
-from test_training import Trial
+from tests.training_trial import Trial
 trial = Trial(sys.argv[1], "--max_train_steps", 4, "--use_ema", "--checkpointing_steps", 2, *sys.argv[2:])
 torch.save([trial.seen, trial.weights()], sys.argv[1] + f"/seen-{{trial_rank()}}.pt")
 """.replace("trial_rank()", "__import__('os').environ['RANK']")
 
 
 def launch(folder, *flags):
-    script = PROCESS.format(folder=str(Path(__file__).parent))
-    (folder.parent / "script.py").write_text(script)
+    (folder.parent / "script.py").write_text(PROCESS.format())
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
     command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", str(folder.parent / "script.py"), str(folder)]
     environment = {**__import__("os").environ, "PYTHONPATH": str(Path(__file__).parents[2]), "ACCELERATE_USE_CPU": "1"}

@@ -2,7 +2,7 @@
 
 import argparse
 
-from utils.arguments import positive_int
+from utils.arguments import positive_float, positive_int
 
 SCHEDULERS = ["linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"]
 
@@ -38,13 +38,20 @@ def _add_run_arguments(group) -> None:
 
 def _add_optimization_arguments(group) -> None:
     add = group.add_argument
-    add("--learning_rate", type=float, default=1e-4)
+    add(
+        "--optimizer",
+        choices=["adamw", "muon"],
+        default="adamw",
+        help="muon: Muon for matrices, convolutions and LoRA, AdamW for biases, norms, embeddings, first and last convolution",
+    )
+    add("--learning_rate", type=float, default=1e-4, help="of AdamW")
+    add("--muon_learning_rate", type=positive_float, default=2e-3, help="of the matrices with --optimizer muon")
     add("--scale_lr", action="store_true", help="multiply learning_rate by batch size, accumulation and processes")
     add("--lr_scheduler", default="constant", choices=SCHEDULERS)
     add("--lr_warmup_steps", type=int, default=500, help="ignored by the constant scheduler")
     add("--adam_beta1", type=float, default=0.9)
     add("--adam_beta2", type=float, default=0.999)
-    add("--adam_weight_decay", type=float, default=1e-2)
+    add("--adam_weight_decay", type=float, default=1e-2, help="of Muon as well")
     add("--adam_epsilon", type=float, default=1e-8)
     add("--use_8bit_adam", action="store_true", help="AdamW of bitsandbytes")
     add("--max_grad_norm", type=float, default=1.0)

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from utils.processes import on_cpu
 from utils.training import checkpoints
 from utils.training.logs import JsonLog, Means
+from utils.training.muon import Muon, split_groups
 from utils.training.seeding import EpochSampler, SeededDataset
 
 
@@ -63,7 +64,7 @@ def prepare(args, model, dataset, collate_fn, parameters, frozen) -> Run:
     _check_precision(accelerator, parameters)
     _place(args, model, frozen, accelerator.device)
     loader, sampler = _loader(args, dataset, collate_fn)
-    optimizer = _optimizer(args, groups, accelerator.num_processes)
+    optimizer = _optimizer(args, model, groups, accelerator.num_processes)
     prepared, prepared_optimizer, loader = accelerator.prepare(model, optimizer, loader)
     total = args.max_train_steps or args.num_train_epochs * math.ceil(len(loader) / args.gradient_accumulation_steps)
     run = Run(
@@ -163,11 +164,14 @@ def _loader(args, dataset, collate_fn) -> tuple[DataLoader, EpochSampler]:
     return loader, sampler
 
 
-def _optimizer(args, groups: list, processes: int) -> torch.optim.Optimizer:
+def _optimizer(args, model: nn.Module, groups: list, processes: int) -> torch.optim.Optimizer:
     scale = args.gradient_accumulation_steps * args.train_batch_size * processes if args.scale_lr else 1
+    lr = args.learning_rate * scale
+    if args.optimizer == "muon":
+        groups = split_groups(model, groups, lr, args.muon_learning_rate * scale)
     return _optimizer_class(args)(
         groups,
-        lr=args.learning_rate * scale,
+        lr=lr,
         betas=(args.adam_beta1, args.adam_beta2),
         weight_decay=args.adam_weight_decay,
         eps=args.adam_epsilon,
@@ -175,6 +179,10 @@ def _optimizer(args, groups: list, processes: int) -> torch.optim.Optimizer:
 
 
 def _optimizer_class(args):
+    if args.optimizer == "muon":
+        if args.use_8bit_adam:
+            raise ValueError("--use_8bit_adam needs --optimizer adamw: Muon keeps its state in float32; remove one.")
+        return Muon
     if not args.use_8bit_adam:
         return torch.optim.AdamW
     if importlib.util.find_spec("bitsandbytes") is None:
