@@ -202,3 +202,20 @@ def test_a_camera_that_is_asked_for_moves_alone_before_the_same_scene(camera):
 def test_an_unknown_camera_is_refused():
     with pytest.raises(ValueError, match="'zoom'"):
         sample_clip(0, camera="zoom")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_clip_has_as_many_objects_as_asked_for_and_still_depends_on_its_seed(count):
+    clips = [sample_clip(seed, 4, num_objects=count) for seed in (0, 1)]
+    assert [len(clip.scene.objects) for clip in clips] == [count, count]
+    assert clips[0] != clips[1]
+
+
+def test_asking_for_the_number_that_a_seed_draws_changes_nothing():
+    clip = sample_clip(3, 4)
+    assert sample_clip(3, 4, num_objects=len(clip.scene.objects)) == clip
+
+
+def test_other_numbers_of_objects_are_refused():
+    with pytest.raises(ValueError, match="not num_objects=4"):
+        sample_clip(0, num_objects=4)

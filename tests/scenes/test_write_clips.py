@@ -43,6 +43,13 @@ def test_the_first_frames_of_longer_clips_and_one_camera_can_be_asked_for(tmp_pa
     assert (np.asarray(Image.open(frames[1])) == render_clip(clip, 16, num_tracks=2).video[1]).all()
 
 
+def test_clips_take_the_numbers_of_objects_in_turn(tmp_path):
+    options = ["--num_samples", "4", "--seed", "6", "--num_frames", "2", "--resolution", "16", "--num_tracks", "2"]
+    main(["--output_dir", str(tmp_path / "clips"), *options, "--num_objects", "1", "2", "3"])
+    rows = [json.loads(line) for line in (tmp_path / "clips/metadata.jsonl").read_text().splitlines()]
+    assert [len(row["objects"]) for row in rows] == [1, 2, 3, 1]
+
+
 @pytest.mark.parametrize(
     ("flag", "value"),
     [("--seed", "-1"), ("--num_frames", "1"), ("--texture", "2.0"), ("--first_frames", "17"), ("--first_frames", "1")],

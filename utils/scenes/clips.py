@@ -18,6 +18,7 @@ MAX_SPEED = 12 / 64  # picture widths per frame at the object's depth
 MEAN_SPEED = 2.5 / 64
 STILL = 0.25  # share of objects that stay where they are
 TEXTURE = 0.2
+OBJECT_COUNTS = (1, 2, 3)
 NEAREST = 1.5  # metres between the camera and a solid
 DIRECTIONS = {"left": np.pi, "right": 0.0, "away": np.pi / 2, "closer": -np.pi / 2}
 REACHES = {"still": 0.0, "pan": 0.35, "truck": 1.0, "dolly": 0.9}  # radians or metres over a clip
@@ -25,7 +26,13 @@ SHARES = [0.5, 0.2, 0.15, 0.15]
 STREAM = 1  # a second stream of the seed, so that motions do not change what the scene draws
 
 
-def sample_clip(seed: int, num_frames: int = 16, texture: float = TEXTURE, camera: str | None = None) -> Clip:
+def sample_clip(
+    seed: int,
+    num_frames: int = 16,
+    texture: float = TEXTURE,
+    camera: str | None = None,
+    num_objects: int | None = None,
+) -> Clip:
     """The clip of a seed: `sample_scene(seed)` set in motion, with a soft texture that makes motion visible.
 
     Args:
@@ -33,16 +40,19 @@ def sample_clip(seed: int, num_frames: int = 16, texture: float = TEXTURE, camer
         num_frames: Length.
         texture: Strength of the pattern on all surfaces, 0 to 1.
         camera: "still", "pan", "truck" or "dolly" for that move alone; drawn, by default.
+        num_objects: 1, 2 or 3; drawn, by default.
 
     Raises:
-        ValueError: Fewer than two frames, or another camera.
+        ValueError: Fewer than two frames, another camera, or another number of objects.
     """
     if num_frames < 2:
         raise ValueError(f"A clip has at least 2 frames, not num_frames={num_frames}.")
     if camera is not None and camera not in REACHES:
         raise ValueError(f"The camera does {', '.join(REACHES)}, not {camera!r}.")
+    if num_objects not in (None, *OBJECT_COUNTS):
+        raise ValueError(f"A clip has 1, 2 or 3 objects, not num_objects={num_objects}.")
     rng = np.random.default_rng([seed, STREAM])
-    scene = replace(sample_scene(seed), texture=texture)
+    scene = replace(sample_scene(seed, num_objects), texture=texture)
     while True:
         motions = tuple(_draw_motion(rng, scene, solid) for solid in scene.objects)
         clip = Clip(scene, motions, _draw_camera(rng, num_frames, camera), num_frames)

@@ -19,10 +19,11 @@ def check_unseen(first_seed: int) -> None:
         raise ValueError(f"--first_seed {first_seed}: a training may have seen it, take {UNSEEN} or more.")
 
 
-def sample_scene(seed: int) -> Scene:
-    """The scene of a seed: one to three objects, each in view and at most partly hidden."""
+def sample_scene(seed: int, num_objects: int | None = None) -> Scene:
+    """The scene of a seed: so many objects, or one to three, each in view and at most partly hidden."""
     rng = np.random.default_rng(seed)
-    count = int(rng.choice([1, 2, 3], p=[0.25, 0.4, 0.35]))
+    drawn = int(rng.choice([1, 2, 3], p=[0.25, 0.4, 0.35]))
+    count = num_objects or drawn
     while True:
         scene = _draw(rng, count)
         if _stand_apart(scene) and _all_visible(scene):

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from utils.arguments import parse_args, positive_int, run_script
 from utils.files import replacing
 from utils.scenes.captions import clip_caption
-from utils.scenes.clips import REACHES, TEXTURE, sample_clip
+from utils.scenes.clips import OBJECT_COUNTS, REACHES, TEXTURE, sample_clip
 from utils.scenes.motion import Clip, SolidMotion
 from utils.scenes.video import ClipRendering, render_clip
 from utils.scenes.world import Solid
@@ -62,6 +62,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--num_frames", type=positive_int, default=16)
     add("--first_frames", type=positive_int, help="write only so many of the num_frames that a clip is planned for")
     add("--camera", choices=list(REACHES), help="the same move in all clips; drawn, by default")
+    add(
+        "--num_objects",
+        type=int,
+        nargs="+",
+        choices=OBJECT_COUNTS,
+        help="objects of a clip; clips take several numbers in turn (1 2 3: equal shares); drawn, by default",
+    )
     add("--resolution", type=positive_int, default=64)
     add("--texture", type=float, default=TEXTURE, help="strength of the pattern on all surfaces, 0 to 1")
     add("--num_tracks", type=positive_int, default=64, help="points that are followed from frame 0")
@@ -73,7 +80,8 @@ def make_parser() -> argparse.ArgumentParser:
 def write_clip(task: tuple[argparse.Namespace, int]) -> dict:
     """Render the clip of one seed into the folder and return its row of the metadata."""
     args, seed = task
-    clip = sample_clip(seed, args.num_frames, args.texture, args.camera)
+    count = args.num_objects[seed % len(args.num_objects)] if args.num_objects else None
+    clip = sample_clip(seed, args.num_frames, args.texture, args.camera, count)
     clip = replace(clip, num_frames=args.first_frames or args.num_frames)
     rendering = render_clip(clip, args.resolution, num_tracks=args.num_tracks)
     name = f"{seed:07d}"
