@@ -29,6 +29,7 @@ from utils.data.video_arguments import add_video_arguments, read_video_dataset
 from utils.diffusion.edm import EDM, ConditionEncoder, Denoiser, draw_noise_aug_strengths
 from utils.flow import FlowPicture
 from utils.images import to_image
+from utils.motion_helper import MotionBuckets
 from utils.pretrained import loading
 from utils.training.loop import add_training_arguments, check_output_dir, fit
 from utils.video import contact_sheet
@@ -59,7 +60,10 @@ def make_parser() -> argparse.ArgumentParser:
     add("--teacher", default="weights/tiny_sd/vae", help="image autoencoder that --stage vae imitates")
     add("--decoder_only", action="store_true", help="leave the encoder of --init_from as it is")
     add("--vae", help="autoencoder of the latents of --stage unet")
-    add("--init_from", help="what is trained further: an autoencoder, or a pipeline folder for --stage unet")
+    add(
+        "--init_from",
+        help="what is trained further: an autoencoder, or a pipeline folder for --stage unet, whose motion buckets stay",
+    )
     add("--clip_frames", type=positive_int, default=16, help="frames of each clip that stretches are drawn from")
     add("--frame_strides", type=positive_int, nargs="+", default=[1, 2], help="one of them is drawn for each sample")
     add("--sigma_mean", type=float, default=0.5, help="of ln(sigma)")
@@ -102,7 +106,8 @@ def train_unet(args) -> None:
     with loading(args.vae):
         vae = AutoModel.from_pretrained(args.vae, dtype=torch.float32)
     folder = cache_clips(whole_clips(args), vae, args.cache_dir)
-    clips = CachedClips(folder, Stretches(args.num_frames, args.frame_strides, random_reverse=True))
+    buckets = MotionBuckets.load(args.init_from) if args.init_from else None
+    clips = CachedClips(folder, Stretches(args.num_frames, args.frame_strides, random_reverse=True), buckets)
     dataset, shown = torch.utils.data.random_split(clips, [len(clips) - SHOWN, SHOWN], torch.Generator().manual_seed(0))
     model = load_parts(args.init_from) if args.init_from else ImageToVideo(make_image_encoder(), make_unet())
     encoder = ConditionEncoder(vae, model.image_encoder, make_feature_extractor())
@@ -115,7 +120,7 @@ def train_unet(args) -> None:
         for network in (vae, model.unet):
             network.half()
         make_pipeline(vae, model.image_encoder, model.unet).save_pretrained(folder)
-        replace(clips.buckets, data=args.train_data_dir).save(folder)
+        (buckets or replace(clips.buckets, data=args.train_data_dir)).save(folder)
 
     def loss(prepared, batch):
         return unet_loss(prepared, batch, encoder, EDM(args.sigma_mean, args.sigma_std), args)

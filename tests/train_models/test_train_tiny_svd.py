@@ -61,6 +61,12 @@ def test_the_map_of_motion_buckets_lies_beside_the_weights(pipeline, clips):
     assert (buckets.num_clips, buckets.data) == (6, str(clips))
 
 
+def test_training_further_keeps_the_map_of_motion_buckets(pipeline, vae, clips, tmp_path):
+    options = ["--stage", "unet", "--vae", str(vae), "--init_from", str(pipeline), "--max_train_samples", "5"]
+    main([*options, *common(clips, tmp_path / "more"), "--cache_dir", str(tmp_path / "cache")])
+    assert MotionBuckets.load(tmp_path / "more") == MotionBuckets.load(pipeline)
+
+
 def test_stretches_have_the_rate_of_their_step_and_the_motion_of_their_clip(clips, pipeline):
     (folder,) = (pipeline.parent / "cache").glob("clips-*")
     dataset = CachedClips(folder, Stretches(3, [2]))
