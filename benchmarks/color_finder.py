@@ -37,9 +37,17 @@ class Found:
 
 
 def find_objects(video: torch.Tensor, colors: Sequence[str], floor: str, wall: str) -> Found:
-    """Centroids of the solids of K different colours.
+    """Centroids of the solids of K different colours; arguments as of `find_masks`.
 
-    Spots of a colour count together, unless one is much smaller than the largest: an object that was drawn twice is found between.
+    Spots of a colour count together: an object that was drawn twice is found between.
+    """
+    found = [[_centroid(mask) for mask in row] for row in find_masks(video, colors, floor, wall).numpy()]
+    places = torch.tensor([[place for place, _ in row] for row in found], dtype=torch.float32)
+    return Found(places, torch.tensor([[area for _, area in row] for row in found], dtype=torch.float32))
+
+
+def find_masks(video: torch.Tensor, colors: Sequence[str], floor: str, wall: str) -> torch.Tensor:
+    """Masks bool (F, K, H, W) of the solids of K different colours, without spots much smaller than the largest.
 
     Args:
         video: (F, 3, H, W) in [-1, 1].
@@ -50,9 +58,8 @@ def find_objects(video: torch.Tensor, colors: Sequence[str], floor: str, wall: s
     linear = ((video.detach().float().cpu().clamp(-1, 1) + 1) / 2) ** GAMMA
     difference = chromaticity(linear, dim=1)[:, None] - chromaticity(references, dim=1)[None, :, :, None, None]
     nearest = difference.norm(dim=2).argmin(dim=1).masked_fill(linear.sum(dim=1) < DARK, -1)  # (F, H, W)
-    spots = [[_spots((labels == k).numpy()) for k in range(len(colors))] for labels in nearest]
-    places = torch.tensor([[place for place, _ in row] for row in spots], dtype=torch.float32)
-    return Found(places, torch.tensor([[area for _, area in row] for row in spots], dtype=torch.float32))
+    masks = [[_spots((labels == k).numpy()) for k in range(len(colors))] for labels in nearest]
+    return torch.from_numpy(np.array(masks))
 
 
 def chromaticity(linear: torch.Tensor, dim: int) -> torch.Tensor:
@@ -60,8 +67,8 @@ def chromaticity(linear: torch.Tensor, dim: int) -> torch.Tensor:
     return linear.narrow(dim, 0, 2) / linear.sum(dim=dim, keepdim=True).clamp(min=1e-4)
 
 
-def _spots(mask: np.ndarray) -> tuple[tuple[float, float], float]:
-    """Centroid and area of the spots of a mask (H, W) that are large enough, after an opening.
+def _spots(mask: np.ndarray) -> np.ndarray:
+    """The spots of a mask (H, W) that are large enough, after an opening.
 
     It takes away seams: between a purple thing and a beige wall a blurred picture is pink.
     """
@@ -69,8 +76,12 @@ def _spots(mask: np.ndarray) -> tuple[tuple[float, float], float]:
     opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((width, width), np.uint8))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
-    if not len(areas):
+    return np.isin(labels, 1 + np.flatnonzero(areas >= SPECK * areas.max(initial=0)))
+
+
+def _centroid(mask: np.ndarray) -> tuple[tuple[float, float], float]:
+    """Centroid, x then y, and area of a mask (H, W)."""
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
         return (np.nan, np.nan), 0.0
-    kept = np.isin(labels, 1 + np.flatnonzero(areas >= SPECK * areas.max()))
-    rows, columns = np.nonzero(kept)
-    return (float(columns.mean()), float(rows.mean())), float(kept.sum())
+    return (float(columns.mean()), float(rows.mean())), float(len(rows))

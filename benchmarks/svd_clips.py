@@ -1,5 +1,6 @@
 """True clips of an evaluation, rendered once and kept in a cache folder, a few at a time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from tqdm.auto import tqdm
 
 from utils.files import replacing
-from utils.scenes import render, sample_clip
+from utils.scenes import Scene, render, sample_clip, sample_scene
 from utils.video import to_pixels
 
 PLANNED_FRAMES = 16  # clips begin as those of 16 frames that the models have learned from
@@ -39,13 +40,17 @@ class TrueClips:
         name = f"clips-{self.camera or 'any'}-{self.first_seed}-{self.num_frames}x{self.resolution}"
         return Path(self.cache_dir) / name
 
-    def videos(self, indices: range) -> torch.Tensor:
+    def videos(self, indices: Sequence[int]) -> torch.Tensor:
         """Pixels (B, F, 3, H, W) in [-1, 1]."""
         return torch.stack([to_pixels(self._clip(i)[0]) for i in indices])
 
-    def objects(self, indices: range) -> list[torch.Tensor]:
+    def objects(self, indices: Sequence[int]) -> list[torch.Tensor]:
         """What belongs to an object in the first frame of each clip, bool (H, W)."""
         return [torch.from_numpy(self._clip(i)[1] >= 0) for i in indices]
+
+    def scene(self, index: int) -> Scene:
+        """What is seen in the first frame of a clip."""
+        return sample_scene(self.first_seed + index)
 
     def _clip(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         videos, labels = self._file(index // AT_ONCE)

@@ -67,9 +67,20 @@ def summarize(results: Results, before: Results | None = None) -> dict[str, dict
 
 def means(results: Results, task: str) -> dict[str, Estimate]:
     numbers = {name: results.values(task, name) for name in ("motion", "object_motion", "consistency")}
+    numbers |= looks(results, task)
     cameras = results.values(task, "camera")
     numbers |= {f"judged_{name}": cameras == name for name in REACHES}
     return {name: bootstrap_mean(values) for name, values in numbers.items()}
+
+
+def looks(results: Results, task: str) -> dict[str, np.ndarray]:
+    """Shape and colour in the clips that have them; results of earlier evaluations have none."""
+    kept = {}
+    for name in ("shape_kept", "color_drift"):
+        values = np.array([row.get(name, np.nan) for row in results.rows[task]])
+        if not np.isnan(values).all():
+            kept[name] = values[~np.isnan(values)]
+    return kept
 
 
 def distance_to_truth(results: Results, task: str) -> dict[str, Estimate]:

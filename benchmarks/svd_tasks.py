@@ -5,10 +5,15 @@ The i-th clip and the noise of its sample depend on i alone, not on the batch th
     features       of the video judge
     motion         mean length of the flow, pixels per frame
     object_motion  that of the objects against the background (`utils/metrics/object_motion.py`)
+    shape_kept     how much of an object's outline stays what it is in the true clip (`utils/metrics/shape.py`); nan where no
+                   object has a colour of its own
+    color_drift    distance of an object's mean colour from its first one, levels of 0 to 255
     consistency    mean cosine of neighbouring frames in the attribute judge's embedding
     camera         what the video judge takes the camera's move for
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +22,7 @@ import torch
 from PIL import Image
 
 from benchmarks.chunks import SHOWN, Chunk
+from benchmarks.color_finder import find_masks
 from benchmarks.svd_clips import TrueClips
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from utils.flow import flow_estimator
@@ -24,6 +30,7 @@ from utils.judges import load_judge
 from utils.judges.video import CAMERAS
 from utils.lora import load_lora
 from utils.metrics.object_motion import object_motion
+from utils.metrics.shape import color_drift, shape_kept
 from utils.metrics.video import frame_consistency
 from utils.motion_helper import FIXED_BUCKET, MotionBuckets, buckets_file, motion_scores
 from utils.pretrained import loading
@@ -110,8 +117,9 @@ class Bench:
         return out.frames.float().cpu() * 2 - 1
 
     @torch.no_grad()
-    def measure(self, videos: torch.Tensor, objects: list[torch.Tensor]) -> list[dict]:
-        """Rows of videos (B, F, 3, H, W) in [-1, 1]; objects as `TrueClips` gives them, of the same first frames."""
+    def measure(self, videos: torch.Tensor, clips: TrueClips, indices: Sequence[int]) -> list[dict]:
+        """Rows of videos (B, F, 3, H, W) in [-1, 1] whose first frames are those of true clips."""
+        objects = clips.objects(indices)
         # Eight bits, as a file would hold, for all kinds of clips alike.
         videos = videos.clamp(-1, 1).add(1).mul(127.5).round().div(127.5).sub(1)
         shown = videos.to(self.args.device)
@@ -124,34 +132,48 @@ class Bench:
                 "object_motion": object_motion(flows[b], objects[b]),
                 "consistency": frame_consistency(shown[b], self.attribute_judge.embed),
                 "camera": CAMERAS[camera[b]],
+                **measure_looks(videos[b], clips, index),
             }
-            for b in range(len(videos))
+            for b, index in enumerate(indices)
         ]
+
+
+def measure_looks(video: torch.Tensor, clips: TrueClips, index: int) -> dict[str, float]:
+    """Shape and colour of the objects that no other has the colour of, in a video (F, 3, H, W) from the first frame of a clip."""
+    scene = clips.scene(index)
+    counts = Counter(solid.color for solid in scene.objects)
+    colors = [color for color, number in counts.items() if number == 1]
+    if not colors:
+        return {"shape_kept": float("nan"), "color_drift": float("nan")}
+    masks, true_masks = (
+        find_masks(frames, colors, scene.floor, scene.wall) for frames in (video, clips.videos([index])[0])
+    )
+    return {"shape_kept": shape_kept(masks, true_masks), "color_drift": color_drift(video, masks, true_masks)}
 
 
 def truth(bench: Bench, indices: range) -> Chunk:
     """The true clips."""
     videos = bench.clips.videos(indices)
-    return bench.measure(videos, bench.clips.objects(indices)), pictures(videos)
+    return bench.measure(videos, bench.clips, indices), pictures(videos)
 
 
 def other(bench: Bench, indices: range) -> Chunk:
     """True clips of other scenes."""
     videos = bench.other_clips.videos(indices)
-    return bench.measure(videos, bench.other_clips.objects(indices)), pictures(videos)
+    return bench.measure(videos, bench.other_clips, indices), pictures(videos)
 
 
 def frozen(bench: Bench, indices: range) -> Chunk:
     """The first frame and nothing else."""
     videos = bench.clips.videos(indices)
-    return bench.measure(videos[:, :1].expand_as(videos), bench.clips.objects(indices)), []
+    return bench.measure(videos[:, :1].expand_as(videos), bench.clips, indices), []
 
 
 def autoencoder(bench: Bench, indices: range) -> Chunk:
     """The true clips through the model's autoencoder: what it costs alone."""
     videos = bench.clips.videos(indices)
     returned = reconstruct_clips(bench.pipe, videos)
-    return bench.measure(returned, bench.clips.objects(indices)), pictures(videos, returned)
+    return bench.measure(returned, bench.clips, indices), pictures(videos, returned)
 
 
 def samples(bench: Bench, indices: range) -> Chunk:
@@ -171,15 +193,14 @@ def buckets(bench: Bench, indices: range) -> Chunk:
     scenes = [i // len(tried) for i in indices]
     told = torch.tensor([tried[i % len(tried)] for i in indices])
     videos = bench.draw(scenes, told)
-    objects = [bench.clips.objects(range(i, i + 1))[0] for i in scenes]
-    rows = bench.measure(videos, objects)
+    rows = bench.measure(videos, bench.clips, scenes)
     places = [{"scene": scene, "bucket": bucket} for scene, bucket in zip(scenes, told.tolist(), strict=True)]
     return [row | place for row, place in zip(rows, places, strict=True)], pictures(videos)
 
 
 def sampled(bench: Bench, indices: range, told: torch.Tensor) -> Chunk:
     videos = bench.draw(list(indices), told)
-    rows = bench.measure(videos, bench.clips.objects(indices))
+    rows = bench.measure(videos, bench.clips, indices)
     rows = [row | {"bucket": bucket} for row, bucket in zip(rows, told.tolist(), strict=True)]
     return rows, pictures(bench.clips.videos(indices), videos)
 

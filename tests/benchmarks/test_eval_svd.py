@@ -69,7 +69,15 @@ def test_all_tasks_give_a_table_a_json_and_pictures(command, capsys):
     folder = main(command("--buckets", 0, 255))
     results = read(folder)
     assert set(results) == {*TASKS, "fixed - samples"}
-    assert {"fvd", "consistency", "motion_ratio", "object_motion_ratio", "motion_error"} <= set(results["samples"])
+    assert {
+        "fvd",
+        "consistency",
+        "motion_ratio",
+        "object_motion_ratio",
+        "motion_error",
+        "shape_kept",
+        "color_drift",
+    } <= set(results["samples"])
     assert {"object_motion_rank_correlation", "object_motion_rank_correlation_pooled"} <= set(results["buckets"])
     assert all(v["low"] <= v["mean"] <= v["high"] for values in results.values() for v in values.values())
     table = (folder / "results.md").read_text()
@@ -87,6 +95,36 @@ def test_a_frozen_frame_does_not_move_and_is_consistent(command):
     assert results["frozen"]["object_motion"]["mean"] == pytest.approx(0, abs=1e-2)
     assert results["frozen"]["consistency"]["mean"] == pytest.approx(1, abs=1e-5)
     assert results["truth"]["motion"]["mean"] > 0.1
+
+
+def test_objects_of_true_clips_keep_shape_and_color_and_those_turned_gray_do_not(tmp_path):
+    clips = TrueClips(str(tmp_path), 2_000_000)
+    found = [svd_tasks.measure_looks(clips.videos([i])[0], clips, i) for i in range(AT_ONCE)]
+    gray = [svd_tasks.measure_looks(fade(clips.videos([i])[0]), clips, i) for i in range(AT_ONCE)]
+    assert np.nanmean([row["shape_kept"] for row in found]) > 0.8
+    assert np.nanmean([row["color_drift"] for row in found]) < 15
+    assert np.nanmean([row["shape_kept"] for row in gray]) < 0.1
+
+
+def fade(video):
+    """All frames after the first without colour."""
+    return torch.cat([video[:1], video[1:].mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)])
+
+
+def test_clips_without_an_object_of_its_own_color_are_left_out_of_shape_and_color():
+    rows = [
+        {**row, "shape_kept": value, "color_drift": 2 * value}
+        for row, value in zip(plain_rows(3), (0.5, float("nan"), 1.0), strict=True)
+    ]
+    found = summarize(Results({}, {"truth": rows * 2}))["truth"]
+    assert found["shape_kept"].mean == pytest.approx(0.75) and found["color_drift"].mean == pytest.approx(1.5)
+    assert "shape_kept" not in summarize(Results({}, {"truth": plain_rows(6)}))["truth"]
+
+
+def plain_rows(count):
+    numbers = {"motion": 1.0, "object_motion": 1.0, "consistency": 1.0, "camera": "pan"}
+    features = np.random.default_rng(0).normal(size=(count, 2))
+    return [{"features": list(f), **numbers} for f in features]
 
 
 def test_a_run_that_was_stopped_goes_on_and_gives_the_same(command, tmp_path, monkeypatch):
