@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import EulerDiscreteScheduler
-from PIL import Image
 
 from models.tiny_svd import NUM_FRAMES, RESOLUTION, make_scheduler
 from utils.arguments import parse_args, run_script
 from utils.diffusion.edm import EDM
 from utils.files import replacing
+from utils.images import read_image
 
 # Distributions of training: what it is for, and its EDM.
 TRAINED = {
@@ -59,7 +59,7 @@ def read_sheets(folder: Path, steps: list[int] | None, clips: list[int]) -> dict
 
 
 def read_rows(path: Path, clips: list[int]) -> np.ndarray:
-    values = np.asarray(Image.open(path).convert("RGB"))
+    values = np.asarray(read_image(path))
     if values.shape[0] % (2 * RESOLUTION) or values.shape[1] != NUM_FRAMES * RESOLUTION:
         raise ValueError(f"{path} is no sheet of clips of {NUM_FRAMES} frames of {RESOLUTION}x{RESOLUTION}.")
     rows = values.reshape(-1, RESOLUTION, *values.shape[1:])

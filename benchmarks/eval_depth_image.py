@@ -17,6 +17,7 @@ from benchmarks import depth_image_tasks
 from benchmarks.chunks import digest, open_folder, run_in_chunks
 from utils.arguments import parse_args, positive_int, run_script
 from utils.files import replacing
+from utils.images import read_image
 from utils.metrics.statistics import Estimate, bootstrap_mean, paired_difference
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -163,7 +164,7 @@ def write_sheet(folder: Path, tasks: list[str]) -> None:
 def stack_pictures(folder: Path, pictures: dict[str, Path]) -> None:
     """Write those of the pictures that are there, each below its name, as results.png."""
     found = {name: path for name, path in pictures.items() if path.is_file()}
-    strips = [strip for name, path in found.items() for strip in (title(name), Image.open(path).convert("RGB"))]
+    strips = [strip for name, path in found.items() for strip in (title(name), read_image(path))]
     if not strips:
         return
     sheet = Image.new("RGB", (max(s.width for s in strips), sum(s.height for s in strips)), "white")

@@ -29,6 +29,7 @@ from pipelines.video_inputs import add_solver_argument
 from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.files import replacing
 from utils.flow import estimate_flow
+from utils.images import read_image
 from utils.judges import load_judge
 from utils.metrics.drift import color_drift, content_drift, motion_drift, seam_change
 from utils.metrics.statistics import Estimate, bootstrap_mean
@@ -230,7 +231,7 @@ def errors(axis, places, values: list[Estimate], label: str, style: str = "o-") 
 
 def write_sheet(folder: Path, names: list[str]) -> None:
     """The videos of each scene below one another: truth, overlap, restart."""
-    pictures = [np.asarray(Image.open(folder / "partial" / name / "picture.png")) for name in names]
+    pictures = [np.asarray(read_image(folder / "partial" / name / "picture.png")) for name in names]
     count = pictures[0].shape[0]
     side = json.loads((folder / "settings.json").read_text())["resolution"]
     rows = [picture[top : top + side] for top in range(0, count, side) for picture in pictures]

@@ -1,10 +1,12 @@
-"""Depth as metres, as disparity, and as pictures.
+"""Depth as metres, as disparity, and as images.
 
-Metres: distance along the optical axis. On disk a 16-bit PNG of millimetres, 0 where unknown, 65.535 m at most.
-Disparity: 1 / metres, or any affine map of it: larger is nearer. Networks see it *normalised*: mapped per picture onto [-1, 1], nearest 1,
-farthest -1. The map is from minimum to maximum and not from percentiles, so that it is affine for every pixel: nothing saturates,
-and the affine alignment of an evaluation undoes it exactly. Inverse depth, since a far background would otherwise take most of
-the range from the objects, and since depth models that learn from stereo or the web predict it.
+Metres: distance along the optical axis. On disk a 16-bit PNG of millimetres, 0 where unknown, 65.535 m at most; floats
+(TIFF, PFM, HDR) are read as metres themselves.
+Disparity: 1 / metres, or any affine map of it: larger is nearer. Networks see it *normalised*: mapped per image onto
+[-1, 1], nearest 1, farthest -1. The map is from minimum to maximum and not from percentiles, so that it is affine for
+every pixel: nothing saturates, and the affine alignment of an evaluation undoes it exactly. Inverse depth, since a far
+background would otherwise take most of the range from the objects, and since depth models that learn from stereo or the
+web predict it.
 """
 
 from pathlib import Path
@@ -14,9 +16,11 @@ import numpy as np
 from PIL import Image
 
 from utils.files import replacing
+from utils.images import find_turn, image_size, open_image
 
 KINDS = ("metres", "disparity")
 MAX_METRES = 65.535
+EXACT_MODES = ("L", "F", "I;16", "I;16B", "I;16L")  # in which Pillow keeps one channel as it is stored
 
 
 def write_depth(path: str | Path, metres: np.ndarray) -> None:
@@ -26,15 +30,35 @@ def write_depth(path: str | Path, metres: np.ndarray) -> None:
 
 
 def read_depth(path: str | Path) -> np.ndarray:
-    """Read a 16-bit PNG of millimetres as metres: float32 (H, W), 0 where unknown.
+    """Read metres from 16 bits (of millimetres) or from floats (of metres): float32 (H, W), 0 where unknown.
+
+    Unknown floats are those that are not positive or not a number; inf is as far as can be.
 
     Raises:
-        ValueError: The file is no 16-bit picture of one channel.
+        FileNotFoundError: There is no such file.
+        ValueError: It has colours, or whole numbers of other than 16 bits.
     """
     values = _read_gray(path)
+    if values.dtype == np.float32:
+        return np.where(values > 0, values, 0)
     if values.dtype != np.uint16:
-        raise ValueError(f"{path} has 8 bits; metres are stored in 16. If it holds relative disparity, say so.")
+        raise ValueError(
+            f"{path} has 8 bits; metres are stored in 16 (millimetres) or as floats. If it holds disparity, pass that kind."
+        )
     return values.astype(np.float32) / 1000
+
+
+def depth_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of a depth image as it is read, from the header alone where Pillow knows the format.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read.
+    """
+    try:
+        return image_size(path)
+    except ValueError:
+        return _read_gray(path).shape[::-1]
 
 
 def write_disparity(path: str | Path, disparity: np.ndarray) -> None:
@@ -43,18 +67,28 @@ def write_disparity(path: str | Path, disparity: np.ndarray) -> None:
 
 
 def read_disparity(path: str | Path, kind: str) -> np.ndarray:
-    """Read a depth picture of either kind as disparity: float32 (H, W), larger is nearer, defined up to an affine map.
+    """Read a depth image of either kind as disparity: float32 (H, W), larger is nearer, defined up to an affine map.
 
     Args:
-        path: A picture of one channel, or of three equal ones.
-        kind: What it holds: "metres" (16-bit millimetres) or "disparity" (8 or 16 bits, brighter is nearer).
+        path: An image of one channel, or of three equal ones.
+        kind: "metres" (see `read_depth`), or "disparity": 8 or 16 bits or floats, larger is nearer; floats that are
+            not finite are unknown and become as far as the farthest known one.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, is of another kind, or has no known pixel.
     """
     if kind == "metres":
         return metres_to_disparity(read_depth(path))
     if kind != "disparity":
-        raise ValueError(f"A depth picture holds {' or '.join(KINDS)}, not {kind!r}.")
+        raise ValueError(f"A depth image holds {' or '.join(KINDS)}, not {kind!r}.")
     values = _read_gray(path)
-    return values.astype(np.float32) / np.iinfo(values.dtype).max
+    if values.dtype != np.float32:
+        return values.astype(np.float32) / np.iinfo(values.dtype).max
+    known = np.isfinite(values)
+    if not known.any():
+        raise ValueError(f"{path} has no known pixel: none is finite.")
+    return np.where(known, values, values[known].min())
 
 
 def metres_to_disparity(metres: np.ndarray) -> np.ndarray:
@@ -67,7 +101,7 @@ def metres_to_disparity(metres: np.ndarray) -> np.ndarray:
 
 
 def normalize_disparity(disparity: np.ndarray) -> np.ndarray:
-    """Map the values of one picture onto [-1, 1], nearest 1; a flat one becomes 0."""
+    """Map the values of one image onto [-1, 1], nearest 1; a flat one becomes 0."""
     low, high = float(disparity.min()), float(disparity.max())
     if high == low:
         return np.zeros_like(disparity)
@@ -83,7 +117,7 @@ def disparity_to_metres(disparity: np.ndarray, near: float, far: float) -> np.nd
 
 
 def color_disparity(disparity: np.ndarray) -> Image.Image:
-    """Picture of normalised disparity (H, W) in [-1, 1]: from red, near, to blue, far."""
+    """Image of normalised disparity (H, W) in [-1, 1]: from red, near, to blue, far."""
     from matplotlib import colormaps
 
     colors = colormaps["Spectral"]((1 - np.clip(disparity, -1, 1)) / 2, bytes=True)
@@ -99,11 +133,34 @@ def _write_16_bit(path: str | Path, values: np.ndarray) -> None:
 
 
 def _read_gray(path: str | Path) -> np.ndarray:
+    """What a depth image stores, upright: (H, W), uint8, uint16, or float32 for floats."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no depth picture {path}.")
+        raise FileNotFoundError(f"There is no depth image {path}.")
+    values, turn = _decode(path)
+    if values.ndim == 3 and (np.ptp(values[..., :3].astype(np.float64), axis=2) != 0).any():
+        raise ValueError(f"{path} is coloured; a depth image has one channel.")
+    values = values if values.ndim == 2 else values[..., 0]
+    if values.dtype.kind == "f":
+        values = values.astype(np.float32)
+    elif values.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{path} holds {values.dtype}; store depth in 8 or 16 bits without a sign, or as floats.")
+    return values if turn is None else np.asarray(Image.fromarray(values).transpose(turn))
+
+
+def _decode(path: str | Path) -> tuple[np.ndarray, Image.Transpose | None]:
+    """Stored values (H, W), or (H, W, C) of colours, and what turns them upright."""
+    turn = unknown = None
+    try:
+        with open_image(path) as image:
+            image.load()
+            turn = find_turn(image)
+            if image.mode in EXACT_MODES:
+                values = np.asarray(image)
+                return values.astype(values.dtype.newbyteorder("=")), turn
+    except ValueError as error:
+        unknown = error
+    # What Pillow lacks or scales: HDR, doubles, PGM, colours of 16 bits. OpenCV turns a TIFF itself, as Pillow does.
     values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if values is None:
-        raise ValueError(f"{path} cannot be read as a picture.")
-    if values.ndim == 3 and (np.ptp(values[..., :3].astype(np.int32), axis=2) != 0).any():
-        raise ValueError(f"{path} is coloured; a depth picture has one channel.")
-    return values if values.ndim == 2 else values[..., 0]
+        raise ValueError(f"{path} cannot be read as an image.") from unknown
+    return values, turn

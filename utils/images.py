@@ -1,56 +1,90 @@
-"""Images between files, PIL and tensors. Pixels are in [-1, 1] wherever a network sees them."""
+"""Images between files, PIL and tensors. Pixels are in [-1, 1] wherever a network sees them.
 
+`to_rgb` says what an image shows, `read_image` and the pipelines all call it, and `image_size` follows the same metadata.
+"""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 from torch.nn import functional
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = {TURNS[orientation] for orientation in (5, 6, 7, 8)}
+LATE_CHUNKS = {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}  # of a PNG: those that may hold an orientation
+GRAY_STEP = {"L;2": 85, "L;4": 17}  # what Pillow multiplies the values of 2 and 4 bits by
+BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of a TIFF
+WHITE_IS_ZERO, SIGNED = 0, 2
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+BAD_METADATA = (*DAMAGED, IndexError, KeyError, TypeError)
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Read a picture as RGB, turned as its EXIF says; transparent parts become white.
+    """Read an image as RGB, see `to_rgb`.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be read as a picture.
+        ValueError: It cannot be read as an image.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no image {path}.")
-    try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return image.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}.") from error
+    with open_image(path) as image:
+        return to_rgb(image)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Width and height of a picture as `read_image` turns it, from its header alone.
+    """Width and height of an image as `read_image` returns it, from the header alone where that says all.
 
     Raises:
-        ValueError: It cannot be read as a picture.
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read as an image.
     """
-    try:
-        with Image.open(path) as image:
-            # Without the first condition a PNG would be decoded.
-            turned = "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-            return image.size[::-1] if turned else image.size
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}.") from error
+    with open_image(path) as image:
+        if not _header_says_all(image, path):
+            image.load()
+        return image.size[::-1] if find_turn(image) in SIDEWAYS else image.size
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode of Pillow as 8-bit RGB without metadata: upright as they said, transparent parts white.
+
+    White is the largest value of the stored bits (65535 in the modes I;16 and I). Floats (mode F) count as [0, 1], or as
+    [0, 255] where one is above 1.
+
+    Raises:
+        ValueError: Values lie outside of that range, or are not finite.
+        OSError: An image that is still in its file is damaged.
+    """
+    key = _transparent_value(image)  # before loading, while Pillow knows the bits of the file
+    image.load()
+    turn = find_turn(image)
+    image = _with_alpha(image, key)
+    image = image if turn is None else image.transpose(turn)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    image.info.clear()
+    return image
 
 
 def to_pixels(image: Image.Image) -> torch.Tensor:
-    """An RGB picture as a tensor (3, H, W) in [-1, 1]."""
-    values = torch.from_numpy(np.array(image.convert("RGB")))
+    """An image, see `to_rgb`, as a tensor (3, H, W) in [-1, 1]."""
+    values = torch.from_numpy(np.array(to_rgb(image)))
     return values.permute(2, 0, 1).float().div(127.5).sub(1)
 
 
 def to_image(pixels: torch.Tensor) -> Image.Image:
-    """A tensor (3, H, W) in [-1, 1] as a picture; values outside are clipped."""
+    """A tensor (3, H, W) in [-1, 1] as an image; values outside are clipped."""
     values = pixels.detach().float().cpu().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).numpy())
 
@@ -65,3 +99,96 @@ def cover(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     resized = functional.interpolate(pixels[None], covering, mode="bilinear", antialias=True)[0]
     top, left = ((side - due) // 2 for side, due in zip(covering, size, strict=True))
     return resized[:, top : top + size[0], left : left + size[1]].clamp(-1, 1)
+
+
+@contextmanager
+def open_image(path: str | Path) -> Iterator[Image.Image]:
+    """The image of a file, as Pillow opens it; whatever it complains about inside becomes one sentence."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no image {path}.")
+    try:
+        with Image.open(path) as image:
+            yield image
+    except DAMAGED as error:
+        raise ValueError(f"{path} cannot be read as an image: {str(error).rstrip('.')}.") from error
+
+
+def _header_says_all(image: Image.Image, path: str | Path) -> bool:
+    """Whether size and orientation of an image that was only opened are final."""
+    if image.format == "PNG":
+        return not _speaks_late(path)
+    return image.format in ("JPEG", "MPO", "WEBP")  # Pillow turns a TIFF itself, as it loads
+
+
+def _speaks_late(path: str | Path) -> bool:
+    """Whether a PNG has metadata behind its pixels."""
+    with open(path, "rb") as file:
+        file.seek(8)
+        behind = False
+        while len(header := file.read(8)) == 8:
+            length, name = struct.unpack(">I4s", header)
+            if behind and name in LATE_CHUNKS:
+                return True
+            behind = behind or name == b"IDAT"
+            file.seek(length + 4, 1)
+    return False
+
+
+def find_turn(image: Image.Image) -> Image.Transpose | None:
+    """What makes an image upright, by its EXIF or XMP wherever Pillow finds them; unreadable ones say nothing."""
+    try:
+        # Of the base class: PNG's own would decode the pixels.
+        return TURNS.get(Image.Image.getexif(image).get(ExifTags.Base.Orientation))
+    except BAD_METADATA:
+        return None
+
+
+def _transparent_value(image: Image.Image):
+    """The value or colour that an image without alpha calls transparent, scaled as Pillow scales the pixels."""
+    key = image.info.get("transparency")
+    rawmode = image.tile[0][3] if getattr(image, "tile", None) else None
+    if image.mode == "L" and isinstance(key, int):
+        return key * GRAY_STEP.get(rawmode, 1) if isinstance(rawmode, str) else key
+    if image.mode == "RGB" and isinstance(key, tuple) and (rawmode == "RGB;16B" or max(key) > 255):
+        return tuple(value >> 8 for value in key)
+    return key
+
+
+def _with_alpha(image: Image.Image, key) -> Image.Image:
+    """RGB, or RGBA where the image has any transparency."""
+    if image.mode.startswith(("I", "F")):
+        gray = Image.fromarray(_to_8_bits(image))
+        if key is None:
+            return gray.convert("RGB")
+        opaque = Image.fromarray(np.where(np.asarray(image) == key, 0, 255).astype(np.uint8))
+        return Image.merge("LA", (gray, opaque)).convert("RGBA")
+    if image.mode == "La":
+        return image.convert("LA").convert("RGBA")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    if key is not None:
+        image = image.copy()
+        image.info["transparency"] = key
+    return image.convert("RGBA")
+
+
+def _to_8_bits(image: Image.Image) -> np.ndarray:
+    """Gray uint8 (H, W) of an image of more bits."""
+    values, tags = np.asarray(image), getattr(image, "tag_v2", {})
+    white = _white(image, values, tags)
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= white):
+        raise ValueError(
+            f"its values (mode {image.mode}) reach from {low:g} to {high:g} where black is 0 and white {white}; scale "
+            "them to 8 bits"
+        )
+    values = white - values if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else values
+    return np.rint(values * np.float32(255 / white)).astype(np.uint8)
+
+
+def _white(image: Image.Image, values: np.ndarray, tags) -> int:
+    if image.mode == "F":
+        return 1 if values.max() <= 1 else 255
+    bits, signed = tags.get(BITS, (16,))[0], tags.get(SAMPLE_FORMAT, (1,))[0] == SIGNED
+    # The mode I has 32 bits and serves for 16: in Pillow's PGM, its older PNG, and arrays of integers that became images.
+    return 65535 if bits > 16 else 2 ** (bits - signed) - 1

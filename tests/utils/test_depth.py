@@ -1,10 +1,12 @@
+import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from utils.depth import (
     color_disparity,
+    depth_size,
     disparity_to_metres,
     metres_to_disparity,
     normalize_disparity,
@@ -15,7 +17,7 @@ from utils.depth import (
 )
 from utils.edges import canny_edges
 from utils.files import replacing
-from utils.images import read_image, to_image, to_pixels
+from utils.images import image_size, read_image, to_image, to_pixels
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_disparity_survives_a_file(tmp_path):
     np.testing.assert_allclose(read_disparity(tmp_path / "d.png", "disparity") * 2 - 1, disparity, atol=2e-5)
 
 
-def test_a_depth_picture_of_the_wrong_kind_is_refused(tmp_path):
+def test_a_depth_image_of_the_wrong_kind_is_refused(tmp_path):
     Image.new("L", (4, 4), 7).save(tmp_path / "eight.png")
     Image.new("RGB", (4, 4), "red").save(tmp_path / "color.png")
     (tmp_path / "text.png").write_text("no picture")
@@ -65,10 +67,74 @@ def test_a_depth_picture_of_the_wrong_kind_is_refused(tmp_path):
         read_disparity(tmp_path / "color.png", "disparity")
     with pytest.raises(ValueError, match="cannot be read"):
         read_depth(tmp_path / "text.png")
-    with pytest.raises(FileNotFoundError, match="no depth picture"):
+    with pytest.raises(FileNotFoundError, match="no depth image"):
         read_depth(tmp_path / "absent.png")
     with pytest.raises(ValueError, match="metres or disparity, not 'feet'"):
         read_disparity(tmp_path / "eight.png", "feet")
+
+
+def write_pfm(path, values):
+    path.write_bytes(b"Pf\n%d %d\n-0.5\n" % values.shape[::-1] + values[::-1].astype("<f4").tobytes())
+
+
+FLOATS = {
+    "depth.tif": lambda path, values: Image.fromarray(values).save(path),
+    "depth.tiff": lambda path, values: cv2.imwrite(str(path), values.astype(np.float64)),
+    "depth.pfm": write_pfm,
+    "depth.hdr": lambda path, values: cv2.imwrite(str(path), values),
+}
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_floats_are_metres_or_disparity_themselves(tmp_path, metres, name):
+    path = tmp_path / name
+    FLOATS[name](path, metres)
+    tolerance = 0.01 if name == "depth.hdr" else 1e-7  # an HDR has 8 bits of mantissa
+    np.testing.assert_allclose(read_depth(path), metres, tolerance)
+    np.testing.assert_allclose(read_disparity(path, "disparity"), metres, tolerance)
+    np.testing.assert_allclose(read_disparity(path, "metres"), 1 / metres, tolerance)
+    assert depth_size(path) == metres.shape[::-1]
+
+
+def test_unknown_floats_are_as_far_as_the_farthest_known_one(tmp_path):
+    values = np.array([[2, 4, np.nan, -1, 0]], np.float32)
+    Image.fromarray(values).save(tmp_path / "metres.tif")
+    assert read_depth(tmp_path / "metres.tif").tolist() == [[2, 4, 0, 0, 0]]
+    assert read_disparity(tmp_path / "metres.tif", "metres").tolist() == [[0.5, 0.25, 0.25, 0.25, 0.25]]
+    write_pfm(tmp_path / "disparity.pfm", np.array([[2, 4, np.nan, np.inf]], np.float32))
+    assert read_disparity(tmp_path / "disparity.pfm", "disparity").tolist() == [[2, 4, 2, 2]]
+    write_pfm(tmp_path / "none.pfm", np.full((1, 2), np.inf, np.float32))
+    with pytest.raises(ValueError, match=r"none\.pfm has no known pixel"):
+        read_disparity(tmp_path / "none.pfm", "disparity")
+
+
+def test_whole_numbers_of_32_bits_are_refused_in_one_sentence(tmp_path):
+    Image.fromarray(np.array([[1, 70000]], np.int32)).save(tmp_path / "whole.tif")
+    for read in (read_depth, lambda path: read_disparity(path, "disparity")):
+        with pytest.raises(ValueError, match=r"whole\.tif holds int32; store depth in 8 or 16 bits"):
+            read(tmp_path / "whole.tif")
+
+
+def test_a_depth_image_of_three_equal_channels_keeps_its_16_bits(tmp_path, metres):
+    millimetres = np.rint(metres * 1000).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "depth.png"), np.dstack([millimetres] * 3))
+    (tmp_path / "depth.pgm").write_bytes(b"P5\n7 5\n40000\n" + millimetres.astype(">u2").tobytes())
+    for name in ("depth.png", "depth.pgm"):
+        np.testing.assert_allclose(read_depth(tmp_path / name), millimetres / 1000, rtol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_a_depth_image_is_turned_as_an_image_is(tmp_path, suffix):
+    values = np.arange(24, dtype=np.uint16).reshape(4, 6)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[274] = orientation
+        path = tmp_path / f"{orientation}.{suffix}"
+        Image.fromarray(values).save(path, exif=exif)
+        read = read_depth(path)
+        assert read.shape[::-1] == depth_size(path) == image_size(path)
+        shown = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+        np.testing.assert_allclose(read * 1000, shown, rtol=1e-6)
 
 
 def test_near_is_red_and_far_is_blue():

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from utils.arguments import positive_int
 from utils.data.geometry import Geometry
 from utils.data.records import Record, read_records
-from utils.depth import normalize_disparity, read_disparity
+from utils.depth import depth_size, normalize_disparity, read_disparity
 from utils.edges import canny_edges
 from utils.images import image_size, read_image, to_pixels
 
@@ -112,7 +112,7 @@ def check_pictures(records: list[Record], condition: str | None = None) -> None:
     for record in tqdm(records, desc="check pictures"):
         size = image_size(record.image)
         if condition == "depth" and record.depth is not None:
-            _check_size(record, size, image_size(record.depth))
+            _check_size(record, size, depth_size(record.depth))
 
 
 def _check_size(record: Record, size: tuple[int, int], depth_size: tuple[int, int]) -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from utils.data.clip_frames import list_frames
 from utils.data.video_records import METADATA
+from utils.images import read_image
 from utils.judges.damage import damage
 from utils.judges.data import from_bytes
 from utils.judges.video import CAMERAS, DAMAGES
@@ -109,5 +109,5 @@ def reverse_facts(facts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def read_frames(folder: Path) -> torch.Tensor:
     """uint8 (F, 3, H, W)"""
-    frames = np.stack([np.array(Image.open(path).convert("RGB")) for path in list_frames(folder)])
+    frames = np.stack([np.array(read_image(path)) for path in list_frames(folder)])
     return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
