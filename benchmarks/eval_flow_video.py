@@ -21,13 +21,8 @@ from benchmarks.eval_depth_image import write_sheet, write_text
 from benchmarks.svd_report import table_lines
 from benchmarks.svd_tasks import model_files
 from pipelines.flow_adapter import FlowAdapter
-from pipelines.video_inputs import (
-    add_flow_sampling_arguments,
-    add_negative_bucket_argument,
-    add_solver_argument,
-    check_negative_bucket,
-)
-from utils.arguments import parse_args, positive_float, positive_int, run_script
+from utils.arguments import parse_args, positive_int, run_script
+from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
 from utils.flow import backward_flow
 from utils.flow.code import FlowCode
 from utils.lora import lora_file
@@ -51,20 +46,13 @@ def parser() -> argparse.ArgumentParser:
     add("--tasks", nargs="+", choices=TASKS, help="by default all that the weights allow, but for sweep")
     add("--num_clips", type=positive_int, default=100)
     add("--num_swept", type=positive_int, default=25, help="of them that are drawn at each of --joint_guidance_scales")
-    add("--joint_guidance_scale", type=float, default=0.0)
     add("--joint_guidance_scales", type=float, nargs="+", default=[0.0, 1.0, 2.0, 4.0], help="of the task sweep")
     add("--first_seed", type=int, default=UNSEEN, help="of the clips; take others to choose settings by")
     add("--num_frames", type=positive_int, default=8)
     add("--resolution", type=positive_int, default=64)
-    add("--fps", type=positive_float, default=8.0, help="of the true clips, and what the network is told")
     add("--batch_size", type=positive_int, default=5)
-    add("--num_inference_steps", type=positive_int, default=25)
-    add_solver_argument(result)
-    add_flow_sampling_arguments(result)
-    add_negative_bucket_argument(result)
-    add("--min_guidance_scale", type=float, default=1.0)
-    add("--max_guidance_scale", type=float, default=3.0)
-    add("--noise_aug_strength", type=float, default=0.02)
+    add_sampling_arguments(result, leave_out=("motion_bucket_id",), fps=8.0)
+    add_sampling_arguments(result, FlowSampling, leave_out=("flow_first", "flow_strength"))
     add("--seed", type=int, default=0, help="of the noise")
     add("--cache_dir", default="cache", help="folder of all caches; holds the true clips")
     add("--output_dir", required=True)
@@ -105,7 +93,8 @@ def draws_flow_alone(adapter: str) -> bool:
 
 def check(args) -> None:
     """Raises one sentence about what would fail after a long time."""
-    check_negative_bucket(args)
+    VideoSampling.from_args(args)
+    FlowSampling.from_args(args)
     check_device(args.device)
     check_unseen(args.first_seed)
     if OF_ADAPTER & set(args.tasks) and not args.adapter:

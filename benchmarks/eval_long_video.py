@@ -25,8 +25,8 @@ from benchmarks.chunks import digest, open_folder, run_in_chunks
 from benchmarks.svd_tasks import model_files
 from pipelines.long_video import WAYS, LongVideo, count_overlap, sample_long_video, segment_starts
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
-from pipelines.video_inputs import add_solver_argument
-from utils.arguments import parse_args, positive_float, positive_int, run_script
+from utils.arguments import parse_args, positive_int, run_script
+from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
 from utils.files import replacing
 from utils.flow import estimate_flow
 from utils.images import read_image
@@ -55,11 +55,7 @@ def parser() -> argparse.ArgumentParser:
     add("--total_frames", type=positive_int, default=26)
     add("--overlap_frames", type=positive_int, help="by default a quarter of a segment")
     add("--resolution", type=positive_int, default=64)
-    add("--fps", type=positive_float, default=8)
-    add("--motion_bucket_id", type=float, default=127)
-    add("--num_inference_steps", type=positive_int, default=25)
-    add_solver_argument(result)
-    add("--max_guidance_scale", type=float, default=3.0)
+    add_sampling_arguments(result, fps=8.0)
     add("--batch_size", type=positive_int, default=8)
     add("--seed", type=int, default=0, help="of the noise")
     add("--output_dir", required=True)
@@ -72,6 +68,7 @@ def main(argv=None) -> Path:
     """Runs the command and returns the folder of its results."""
     args = parse_args(parser(), argv)
     check_unseen(args.first_seed)
+    VideoSampling.from_args(args)
     bench = Bench(args)
     folder = Path(args.output_dir)
     open_folder(folder, settings(args), args.overwrite)
@@ -130,12 +127,8 @@ class Bench:
             args.total_frames,
             way,
             args.overlap_frames if way == "overlap" else None,
-            fps=args.fps,
-            motion_bucket_id=args.motion_bucket_id,
-            num_inference_steps=args.num_inference_steps,
-            solver_order=args.solver_order,
-            max_guidance_scale=args.max_guidance_scale,
             generator=[torch.Generator().manual_seed(args.seed + seed) for seed in seeds],
+            **VideoSampling.from_args(args).options(),
         )
 
     @torch.no_grad()

@@ -17,8 +17,8 @@ from benchmarks.chunks import digest, open_folder, run_in_chunks
 from benchmarks.eval_depth_image import write_sheet, write_text
 from benchmarks.svd_plots import plot
 from benchmarks.svd_report import Results, summarize, table_lines
-from pipelines.video_inputs import add_negative_bucket_argument, add_solver_argument, check_negative_bucket
-from utils.arguments import parse_args, positive_float, positive_int, run_script
+from utils.arguments import parse_args, positive_int, run_script
+from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
 from utils.lora import lora_file
 from utils.pretrained import check_device
 from utils.scenes import UNSEEN, check_unseen
@@ -52,14 +52,8 @@ def parser() -> argparse.ArgumentParser:
     add("--first_seed", type=int, default=UNSEEN, help="of the clips; take others to choose settings by")
     add("--num_frames", type=positive_int, default=8)
     add("--resolution", type=positive_int, default=64)
-    add("--fps", type=positive_float, default=8.0, help="of the true clips, and what the network is told")
     add("--batch_size", type=positive_int, default=5)
-    add("--num_inference_steps", type=positive_int, default=25)
-    add_solver_argument(result)
-    add_negative_bucket_argument(result)
-    add("--min_guidance_scale", type=float, default=1.0)
-    add("--max_guidance_scale", type=float, default=3.0)
-    add("--noise_aug_strength", type=float, default=0.02)
+    add_sampling_arguments(result, leave_out=("motion_bucket_id",), fps=8.0)
     add("--seed", type=int, default=0, help="of the noise")
     add("--cache_dir", default="cache", help="folder of all caches; holds the true clips")
     add("--output_dir", required=True)
@@ -86,7 +80,7 @@ def main(argv=None) -> Path:
 
 def check(args) -> None:
     """Raises one sentence about what would fail after a long time."""
-    check_negative_bucket(args)
+    VideoSampling.from_args(args)
     check_device(args.device)
     check_unseen(args.first_seed)
     for judge in JUDGES:

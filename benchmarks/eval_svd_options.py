@@ -20,8 +20,8 @@ import torch
 from benchmarks.chunks import SHOWN, digest, open_folder, run_in_chunks
 from pipelines.adjustments import adjust_frames
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
-from pipelines.video_inputs import add_solver_argument
-from utils.arguments import parse_args, positive_float, positive_int, run_script
+from utils.arguments import parse_args, positive_int, run_script
+from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
 from utils.files import replacing
 from utils.flow import estimate_flow
 from utils.images import to_image
@@ -44,11 +44,7 @@ def parser() -> argparse.ArgumentParser:
     add("--num_clips", type=positive_int, default=32)
     add("--first_seed", type=int, default=UNSEEN, help="of the scenes; take others to choose settings by")
     add("--resolution", type=positive_int, default=64)
-    add("--fps", type=positive_float, default=8)
-    add("--motion_bucket_id", type=float, default=127)
-    add("--num_inference_steps", type=positive_int, default=25)
-    add_solver_argument(result)
-    add("--max_guidance_scale", type=float, default=3.0)
+    add_sampling_arguments(result, fps=8.0)
     add("--batch_size", type=positive_int, default=8)
     add("--seed", type=int, default=0, help="of the noise")
     add("--output_dir", required=True)
@@ -61,6 +57,7 @@ def main(argv=None) -> Path:
     """Runs the command and returns the folder of its results."""
     args = parse_args(parser(), argv)
     check_unseen(args.first_seed)
+    VideoSampling.from_args(args)
     options = [(value, 1.0) for value in args.temporal_smoothing] + [(0.0, value) for value in args.motion_scale]
     adjustments = {name_of(*pair): adjust_frames(*pair) for pair in options}
     with loading(args.model_dir):
@@ -90,11 +87,7 @@ def measure(args, pipe, adjust: Callable | None, part: range):
     firsts = to_pixels(np.stack([render_clip(sample_clip(seed, 2), args.resolution).video[0] for seed in seeds]))
     inputs = pipe.prepare(
         firsts,
-        num_inference_steps=args.num_inference_steps,
-        solver_order=args.solver_order,
-        max_guidance_scale=args.max_guidance_scale,
-        fps=args.fps,
-        motion_bucket_id=args.motion_bucket_id,
+        sampling=VideoSampling.from_args(args),
         generator=[torch.Generator().manual_seed(args.seed + seed) for seed in seeds],
     )
     videos = pipe.decode(pipe.denoise(inputs, adjust)).clamp(-1, 1).cpu()

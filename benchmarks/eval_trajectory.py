@@ -24,13 +24,8 @@ from benchmarks.trajectory_methods import METHODS, DragBench
 from benchmarks.trajectory_score import summarize
 from pipelines.pipeline_trajectory import INTERPOLATIONS
 from pipelines.steering import GUIDANCES, Guidance
-from pipelines.video_inputs import (
-    add_flow_sampling_arguments,
-    add_negative_bucket_argument,
-    add_solver_argument,
-    check_negative_bucket,
-)
 from utils.arguments import parse_args, positive_float, positive_int, run_script
+from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
 from utils.flow import backward_flow
 from utils.motion_helper import buckets_file
 from utils.pretrained import check_device
@@ -80,24 +75,15 @@ def parser() -> argparse.ArgumentParser:
     add("--first_seed", type=int, default=UNSEEN, help="of the scenes; take others to choose settings by")
     add("--num_frames", type=positive_int, default=8)
     add("--resolution", type=positive_int, default=64)
-    add("--fps", type=positive_float, default=8.0, help="what the network is told")
     add("--batch_size", type=positive_int, default=5)
-    add("--num_inference_steps", type=positive_int, default=25)
-    add_solver_argument(result)
-    add_flow_sampling_arguments(result)
-    add_negative_bucket_argument(result)
-    add("--min_guidance_scale", type=float, default=1.0)
-    add("--max_guidance_scale", type=float, default=3.0)
-    add("--noise_aug_strength", type=float, default=0.02)
-    add("--joint_guidance_scale", type=float, default=0.0, help="of coarse and guided")
+    add_sampling_arguments(result, leave_out=("motion_bucket_id",), fps=8.0)
+    add_sampling_arguments(result, FlowSampling, flow_strength=0.0)
     add(
         "--reach",
         type=positive_float,
         help="of warp, and of coarse with --interpolation distance: pixels; by default 1/8 of the side",
     )
-    add("--flow_strength", type=float, default=0.0, help="of coarse")
     add("--interpolation", choices=INTERPOLATIONS, default="edge_aware", help="of coarse")
-    add("--flow_first", action=argparse.BooleanOptionalAction, help="of coarse and guided: by default if trained to")
     add("--guidance", choices=GUIDANCES, default=guidance.kind, help="of guided")
     add("--guidance_strength", type=float, default=guidance.strength, help="of guided")
     add("--guidance_steps", type=float, default=guidance.steps, help="of guided")
@@ -130,7 +116,8 @@ def main(argv=None) -> Path:
 
 def check(args) -> None:
     """Raises one sentence about what would fail after a long time."""
-    check_negative_bucket(args)
+    VideoSampling.from_args(args)
+    FlowSampling.from_args(args)
     check_device(args.device)
     check_unseen(args.first_seed)
     if args.name and (len(args.methods) > 1 or Path(args.name).name != args.name):

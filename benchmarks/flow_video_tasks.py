@@ -22,6 +22,7 @@ from benchmarks.svd_clips import AT_ONCE, PLANNED_FRAMES, TrueClips
 from benchmarks.svd_tasks import OTHER_SEEDS, Bench, pictures, reconstruct_clips
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
+from utils.diffusion.sampling import VideoSampling
 from utils.files import replacing
 from utils.flow.code import FlowCode
 from utils.lora import load_lora, read_training
@@ -95,17 +96,13 @@ class FlowBench(Bench):
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
-    def options(self, scenes: list[int]) -> dict:
+    def options(self, scenes: list[int], **changed) -> dict:
         """Arguments of a pipeline's call for the first frames of clips; a clip has one noise, whatever the task."""
         told = [self.true_buckets(range(i, i + 1)) for i in scenes]
         return {
             "num_frames": self.args.num_frames,
-            "num_inference_steps": self.args.num_inference_steps,
-            "solver_order": self.args.solver_order,
-            "fps": self.args.fps,
-            "motion_bucket_id": torch.cat(told),
-            "noise_aug_strength": self.args.noise_aug_strength,
             "generator": [torch.Generator().manual_seed(self.args.seed + i) for i in scenes],
+            **VideoSampling.from_args(self.args, motion_bucket_id=torch.cat(told), **changed).options(),
         }
 
     def first_frames(self, scenes: list[int]) -> torch.Tensor:
@@ -117,11 +114,8 @@ class FlowBench(Bench):
             self.first_frames(scenes),
             **known,
             **self.options(scenes),
-            min_guidance_scale=self.args.min_guidance_scale,
-            max_guidance_scale=self.args.max_guidance_scale,
             joint_guidance_scale=joint_guidance_scale,
             flow_solver_order=self.args.flow_solver_order,
-            negative_motion_bucket_id=self.args.negative_motion_bucket_id,
             output_type="pt",
         )
         return out.frames.float().cpu() * 2 - 1, out.flows.float().cpu()
@@ -129,8 +123,8 @@ class FlowBench(Bench):
     def draw_flows(self, scenes: list[int]) -> torch.Tensor:
         """Flows (B, F - 1, 2, H, W) of the LoRA, without guidance, as it was learned."""
         order = self.args.flow_solver_order
-        options = self.options(scenes) | {"solver_order": order, "max_guidance_scale": 1.0, "output_type": "latent"}
-        latents = self.flow_pipe(self.first_frames(scenes), **options).frames
+        options = self.options(scenes, solver_order=order, max_guidance_scale=1.0, negative_motion_bucket_id=None)
+        latents = self.flow_pipe(self.first_frames(scenes), **options, output_type="latent").frames
         return self.flow_code.to_flow(self.flow_pipe.decode(self.flow_code.scale.denormalize(latents))).cpu()
 
     def estimate(self, videos: torch.Tensor) -> torch.Tensor:

@@ -25,6 +25,7 @@ from benchmarks.chunks import SHOWN, Chunk
 from benchmarks.color_finder import find_masks
 from benchmarks.svd_clips import TrueClips
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
+from utils.diffusion.sampling import VideoSampling
 from utils.flow import flow_estimator
 from utils.judges import load_judge
 from utils.judges.video import CAMERAS
@@ -103,14 +104,7 @@ class Bench:
         out = self.pipe(
             first,
             num_frames=self.args.num_frames,
-            num_inference_steps=self.args.num_inference_steps,
-            solver_order=self.args.solver_order,
-            min_guidance_scale=self.args.min_guidance_scale,
-            max_guidance_scale=self.args.max_guidance_scale,
-            fps=self.args.fps,
-            motion_bucket_id=buckets,
-            negative_motion_bucket_id=self.args.negative_motion_bucket_id,
-            noise_aug_strength=self.args.noise_aug_strength,
+            **VideoSampling.from_args(self.args, motion_bucket_id=buckets).options(),
             generator=[torch.Generator().manual_seed(self.args.seed + i) for i in scenes],
             output_type="pt",
         )

@@ -13,6 +13,7 @@ from benchmarks.drag_scenes import DragScene, DragScenes
 from benchmarks.svd_tasks import Bench, reconstruct_clips
 from benchmarks.trajectory_score import hold, obtained_paths, score
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
+from utils.diffusion.sampling import FlowSampling, VideoSampling
 from utils.flow import flow_estimator
 from utils.flow.warp import warp as look_up
 from utils.motion_helper import MotionBuckets, motion_scores
@@ -66,16 +67,9 @@ class DragBench(Bench):
     def options(self, indices: range, scenes: list[DragScene]) -> dict:
         """Arguments of a pipeline's call."""
         return {
-            "num_inference_steps": self.args.num_inference_steps,
-            "solver_order": self.args.solver_order,
-            "min_guidance_scale": self.args.min_guidance_scale,
-            "max_guidance_scale": self.args.max_guidance_scale,
-            "fps": self.args.fps,
-            "motion_bucket_id": self.told_buckets(scenes),
-            "noise_aug_strength": self.args.noise_aug_strength,
             "generator": [torch.Generator().manual_seed(self.args.seed + i) for i in indices],
             "output_type": "pt",
-            "negative_motion_bucket_id": self.args.negative_motion_bucket_id,
+            **VideoSampling.from_args(self.args, motion_bucket_id=self.told_buckets(scenes)).options(),
         }
 
     def told_buckets(self, scenes: list[DragScene]) -> torch.Tensor:
@@ -168,14 +162,10 @@ def follow(bench: DragBench, indices: range, scenes: list[DragScene], method: st
         torch.stack([scene.pixels[0] for scene in scenes]),
         [scene.tracks for scene in scenes],
         method,
-        flow_strength=args.flow_strength,
         guidance=Guidance(args.guidance, args.guidance_strength, args.guidance_steps, args.guidance_iterations),
         interpolation=args.interpolation,
         reach=args.reach,
-        flow_first=args.flow_first,
-        flow_solver_order=args.flow_solver_order,
-        flow_guidance_scale=args.flow_guidance_scale,
-        joint_guidance_scale=args.joint_guidance_scale,
+        **FlowSampling.from_args(args, flow_strength=args.flow_strength if method == "coarse" else None).options(),
         **bench.options(indices, scenes),
     )
     return out.frames * 2 - 1

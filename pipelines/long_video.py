@@ -13,7 +13,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from pipelines.adjustments import Adjustment, adjust_frames
-from pipelines.pipeline_stable_video_diffusion import Images, StableVideoDiffusionEDMPipeline, VideoInputs
+from pipelines.pipeline_stable_video_diffusion import (
+    Generators,
+    Images,
+    StableVideoDiffusionEDMPipeline,
+    VideoInputs,
+)
+from utils.diffusion.sampling import VideoSampling
 
 WAYS = ("overlap", "restart")
 RELEASE_SIGMA = 1.0  # latents have a deviation near 1: their outlines are settled, details are not
@@ -43,7 +49,8 @@ def sample_long_video(
     temporal_smoothing: float = 0.0,
     motion_scale: float = 1.0,
     release_sigma: float = RELEASE_SIGMA,
-    **arguments,
+    generator: Generators = None,
+    **sampling,
 ) -> LongVideo:
     """Videos of N = total_frames frames; one segment of them is an ordinary video.
 
@@ -56,7 +63,8 @@ def sample_long_video(
         num_frames: Of a segment; by default the model's.
         decode_chunk_size, temporal_smoothing, motion_scale: As in a call of the pipeline.
         release_sigma: Noise level below which shared frames are free; 0 holds them to the end.
-        arguments: Those of `pipe.prepare`. Generators draw on from segment to segment.
+        generator: As in a call of the pipeline; it goes on from segment to segment.
+        sampling: Fields of `VideoSampling`.
 
     Raises:
         ValueError: The frames do not fit together, or an argument is out of its range.
@@ -65,9 +73,10 @@ def sample_long_video(
     overlap = count_overlap(way, overlap_frames, num_frames)
     starts = segment_starts(total_frames, num_frames, overlap)
     adjust = adjust_frames(temporal_smoothing, motion_scale)
+    sampling = VideoSampling(**sampling)
     first, known, video = pipe.check_pixels(image), None, None
     for _ in starts:
-        inputs = pipe.prepare(first, num_frames, **arguments)
+        inputs = pipe.prepare(first, num_frames, sampling, generator)
         latents = denoise_from(pipe, inputs, known, adjust, release_sigma)
         pixels = pipe.decode(latents, decode_chunk_size).clamp(-1, 1).cpu()
         video = pixels if video is None else join(video, pixels, overlap, fade=way == "overlap")

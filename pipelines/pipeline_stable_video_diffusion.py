@@ -20,6 +20,7 @@ from PIL import Image
 
 from pipelines.adjustments import Adjustment, adjust_frames
 from utils.diffusion.edm import EDM, Condition, ConditionEncoder, Denoiser, Solver, guidance_over_frames, guide
+from utils.diffusion.sampling import VideoSampling
 from utils.images import to_pixels
 
 Images = Image.Image | Sequence[Image.Image] | torch.Tensor
@@ -68,50 +69,32 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         self,
         image: Images,
         num_frames: int | None = None,
-        num_inference_steps: int = 25,
-        min_guidance_scale: float = 1.0,
-        max_guidance_scale: float = 3.0,
-        fps: float = 7,
-        motion_bucket_id: float = 127,
-        noise_aug_strength: float = 0.02,
         decode_chunk_size: int | None = None,
         generator: Generators = None,
         latents: torch.Tensor | None = None,
         temporal_smoothing: float = 0.0,
         motion_scale: float = 1.0,
-        solver_order: int = 1,
-        negative_motion_bucket_id: float | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
+        **sampling,
     ):
-        """Videos that begin with pictures.
+        """Videos that begin with images.
 
         Args:
-            image: A picture or a list of them, of one size and of sides that `size_multiple` divides, or pixels (B, 3, H, W) in [-1, 1].
+            image: An image or a list of them, of one size and of sides that `size_multiple` divides, or pixels (B, 3, H, W) in [-1, 1].
             num_frames: F; by default the model's.
-            min_guidance_scale, max_guidance_scale: Guidance at the first and at the last frame, linear in between; none if
-                the latter is at most 1.
-            fps: Frames per second that the network is told, as people count them.
-            motion_bucket_id: How much motion it is told, 0 to 255.
-            noise_aug_strength: Deviation of the noise on the picture that it sees.
             decode_chunk_size: Frames that are decoded at once; by default all of a video.
-            generator: One, or one for each picture, so that a video does not depend on the others of its batch.
+            generator: One, or one for each image, so that a video does not depend on the others of its batch.
             latents: Standard normal noise (B, F, C, h, w) to start from.
             temporal_smoothing, motion_scale: See `pipelines/adjustments.py`.
-            solver_order: 1, Euler's steps, or 2, DPM-Solver++'s (`Solver` of `utils/diffusion/edm.py`).
-            negative_motion_bucket_id: Bucket, 0 to 255, of the prediction without the picture, which guidance leads away from: below
-                motion_bucket_id it makes things move more. By default the same.
             output_type: "pil", "np" (B, F, H, W, 3) in [0, 1], "pt" (B, F, 3, H, W) in [0, 1] or "latent" (B, F, C, h, w).
+            sampling: Fields of `VideoSampling`: num_inference_steps, fps, motion_bucket_id, max_guidance_scale, …
 
         Raises:
             ValueError: An argument is out of its range.
         """
         adjust = adjust_frames(temporal_smoothing, motion_scale)
-        inputs = self.prepare(
-            image, num_frames, num_inference_steps, min_guidance_scale, max_guidance_scale, fps, motion_bucket_id,
-            noise_aug_strength, generator, latents, solver_order=solver_order,
-            negative_motion_bucket_id=negative_motion_bucket_id,
-        )  # fmt: skip
+        inputs = self.prepare(image, num_frames, VideoSampling(**sampling), generator, latents)
         frames = self.denoise(inputs, adjust)
         if output_type != "latent":
             pixels = self.decode(frames, decode_chunk_size).transpose(1, 2)  # (B, 3, F, H, W)
@@ -129,34 +112,29 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         self,
         image: Images,
         num_frames: int | None = None,
-        num_inference_steps: int = 25,
-        min_guidance_scale: float = 1.0,
-        max_guidance_scale: float = 3.0,
-        fps: float = 7,
-        motion_bucket_id: float = 127,
-        noise_aug_strength: float = 0.02,
+        sampling: VideoSampling | None = None,
         generator: Generators = None,
         latents: torch.Tensor | None = None,
         image_frames: torch.Tensor | None = None,
-        solver_order: int = 1,
-        negative_motion_bucket_id: float | None = None,
     ) -> VideoInputs:
         """Condition, noise levels and noise; arguments as in a call, and of `ConditionEncoder`: image_frames are its frames."""
+        sampling = sampling or VideoSampling()
         pixels = self.check_pixels(image).to(self._execution_device)
         num_frames = self.unet.config.num_frames if num_frames is None else num_frames
-        check_numbers(num_frames=num_frames, num_inference_steps=num_inference_steps, fps=fps)
+        check_numbers(num_frames=num_frames)
         noise = randn_tensor(pixels.shape, generator, pixels.device, pixels.dtype)
-        tell = partial(self.tell, pixels, num_frames, fps, motion_bucket_id, noise_aug_strength, noise)
+        numbers = sampling.fps, sampling.motion_bucket_id, sampling.noise_aug_strength
+        tell = partial(self.tell, pixels, num_frames, *numbers, noise)
         condition = tell(image_frames)
-        guided = max_guidance_scale > 1
+        scales = sampling.min_guidance_scale, sampling.max_guidance_scale
         return VideoInputs(
-            x_t=self.draw_noise(pixels, num_frames, condition, num_inference_steps, generator, latents),
+            x_t=self.draw_noise(pixels, num_frames, condition, sampling.num_inference_steps, generator, latents),
             sigmas=self.scheduler.sigmas.to(pixels.device, torch.float32),  # the scheduler keeps them on the CPU
             condition=condition,
-            guidance=guidance_over_frames(num_frames, min_guidance_scale, max_guidance_scale) if guided else None,
-            solver=Solver(solver_order),
+            guidance=guidance_over_frames(num_frames, *scales) if sampling.guided else None,
+            solver=Solver(sampling.solver_order),
             tell=tell,
-            negative_motion_bucket_id=negative_motion_bucket_id,
+            negative_motion_bucket_id=sampling.negative_motion_bucket_id,
         )
 
     def tell(

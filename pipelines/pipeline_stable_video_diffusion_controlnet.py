@@ -18,7 +18,8 @@ from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion 
 
 from models.svd_controlnet import ControlledUNet, ControlNetSVD
 from pipelines.adjustments import Adjustment, adjust_frames
-from pipelines.pipeline_stable_video_diffusion import Images, StableVideoDiffusionEDMPipeline, VideoInputs
+from pipelines.pipeline_stable_video_diffusion import Generators, Images, StableVideoDiffusionEDMPipeline, VideoInputs
+from utils.diffusion.sampling import VideoSampling
 from utils.pretrained import loading
 
 
@@ -89,7 +90,11 @@ class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
         motion_scale: float = 1.0,
         output_type: str = "pil",
         return_dict: bool = True,
-        **options,
+        num_frames: int | None = None,
+        generator: Generators = None,
+        latents: torch.Tensor | None = None,
+        image_frames: torch.Tensor | None = None,
+        **sampling,
     ):
         """Videos that begin with pictures and follow a control; arguments that are not listed are those of the base class.
 
@@ -98,15 +103,17 @@ class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
             conditioning_scale: How strongly the ControlNet acts: 0 leaves the base, told image_frames if there are any; 1 is as trained.
             control_guidance_start, control_guidance_end: Shares of the steps between which it acts.
             guide_control: Whether guidance strengthens the control, too; for ControlNets that were trained with dropped controls.
-            options: Of `prepare`. A ControlNet that was trained on moved pictures (`train_trajectory.py`) is to be given them as `image_frames`,
-                (B, F, 3, H, W) in [-1, 1]: what every frame is told in place of the first picture.
+            image_frames: Conditioning images of all frames in place of the first frame, (B, F, 3, H, W) in [-1, 1]; a ControlNet that was
+                trained on moved images (`train_trajectory.py`) needs them.
+            sampling: Fields of `VideoSampling`.
 
         Raises:
             ValueError: There is no ControlNet, or an argument is out of its range.
         """
         adjust = adjust_frames(temporal_smoothing, motion_scale)
         shares = control_guidance_start, control_guidance_end
-        inputs = self.prepare(image, **self.check_frames(image, options))
+        image_frames = self.check_frames(image, image_frames, num_frames)
+        inputs = self.prepare(image, num_frames, VideoSampling(**sampling), generator, latents, image_frames)
         if control is not None:
             maps = self.check_control(control, inputs)
             control = Control(maps, conditioning_scale, *shares, guide_control)
@@ -132,16 +139,15 @@ class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
             x_t, solver = solver.step(x_t, x_0, sigma, next_sigma)
         return x_t
 
-    def check_frames(self, image: Images, options: dict) -> dict:
-        """Options of `prepare`, image_frames on the device; there is one for each frame of each video."""
-        frames = options.get("image_frames")
+    def check_frames(self, image: Images, frames: torch.Tensor | None, num_frames: int | None) -> torch.Tensor | None:
+        """image_frames of all videos on the device."""
         if frames is None:
-            return options
+            return None
         B, *size = self.check_pixels(image).shape
-        due = (options.get("num_frames") or self.unet.config.num_frames, *size)
+        due = (num_frames or self.unet.config.num_frames, *size)
         if frames.ndim != 5 or frames.shape[0] not in (1, B) or tuple(frames.shape[1:]) != due:
             raise ValueError(f"image_frames are {tuple(frames.shape)} and have to be {(B, *due)}: (B, F, 3, H, W).")
-        return options | {"image_frames": frames.float().to(self._execution_device).expand(B, *due)}
+        return frames.float().to(self._execution_device).expand(B, *due)
 
     def check_control(self, control: torch.Tensor, inputs: VideoInputs) -> torch.Tensor:
         """The control of all videos, on their device and in the ControlNet's type."""

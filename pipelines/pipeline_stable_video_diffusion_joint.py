@@ -27,6 +27,7 @@ from pipelines.pipeline_stable_video_diffusion import (
 from pipelines.rows import FREE, Rows, constant_sides, default_direction, guided, lay_out_rows, paired
 from pipelines.video_sides import VideoSide, check_strength, start_video_side
 from utils.diffusion.edm import ENCODED_TOGETHER, Condition, Denoiser, Solver, guidance_over_frames
+from utils.diffusion.sampling import split_sampling
 from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
 
@@ -75,28 +76,16 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         video: torch.Tensor | None = None,
         flow: torch.Tensor | None = None,
         video_strength: float | None = None,
-        flow_strength: float | None = None,
         num_frames: int | None = None,
-        num_inference_steps: int = 25,
-        min_guidance_scale: float = 1.0,
-        max_guidance_scale: float = 3.0,
-        joint_guidance_scale: float = 0.0,
         direction: str | None = None,
         weight: float = 1.0,
-        fps: float = 7,
-        motion_bucket_id: float = 127,
-        noise_aug_strength: float = 0.02,
         decode_chunk_size: int | None = None,
         generator: Generators = None,
         latents: torch.Tensor | None = None,
         flow_latents: torch.Tensor | None = None,
-        solver_order: int = 1,
-        flow_solver_order: int = 2,
-        negative_motion_bucket_id: float | None = None,
-        flow_guidance_scale: float | None = None,
         output_type: str = "pil",
-        flow_first: bool | None = None,
         steer: Steer | None = None,
+        **sampling,
     ) -> FlowVideoOutput:
         """Videos with their flow that begin with pictures.
 
@@ -104,49 +93,44 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             image: As of `StableVideoDiffusionEDMPipeline`, like all arguments that are not named here.
             video: What is known of the videos: pixels (B, F, 3, H, W) in [-1, 1].
             flow: What is known of the flow: (B, F - 1, 2, H, W) in pixels, x then y, from each frame to the next.
-            video_strength, flow_strength: Share of the steps that a known side takes. 0, the default: it is given, and comes back
-                as it is. Between: coarse control, from a partly noised start. 1: it is drawn anew.
-            joint_guidance_scale: s_c of v_u + s (v_t - v_u) + s_c (v_t^joint - v_t^separate) (UniCon, arXiv 2410.11439):
-                how much more the sides heed each other than two separate models do; 0 is off. For the video it is the inner guidance
-                of VideoJAM (arXiv 2502.02492).
+            video_strength: Share of the steps that a known video takes. 0, the default: it is given, and comes back as it is. Between: coarse
+                control, from a partly noised start. 1: it is sampled anew.
             direction: "both", "x_reads_y" or "y_reads_x", x the video, of sides that are drawn together; by default a given side does not
                 read the other (unless the adapter was never trained so).
             weight: Of what each side reads from the other.
             latents, flow_latents: Standard normal noise (B, F, C, h, w) to start from.
-            flow_solver_order: `solver_order` of the flow: Euler's steps shorten what it is to move.
-            flow_guidance_scale: Guidance of flow that is drawn first, at all frames, away from a prediction that is told neither the image nor
-                any motion (bucket 0); none at 1 or less. It makes up for what few steps and small networks take from the motion. By default the adapter's.
-            flow_first: Whether the flow is drawn first, by the image alone, and then the video that it is given for, in place of both at once. By
-                default where nothing is known of the video and no direction is asked for, if the adapter was trained to.
             steer: Called at each step in which the flow is drawn with what estimates the clean latents, the sides and the iteration; returns the estimates
                 that the step is made with (`pipelines/steering.py`).
+            sampling: Fields of `VideoSampling` and of `FlowSampling`. flow_first is by default where nothing is known of the video and no direction
+                is asked for, if the adapter was trained to.
 
         Raises:
             ValueError: What was passed cannot be drawn.
         """
         adapter = self.check_adapter()
+        sampling, of_flow = split_sampling(sampling)
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type={output_type!r} is unknown: choose one of {', '.join(OUTPUT_TYPES)}.")
-        strengths = [check_strength("video", video, video_strength), check_strength("flow", flow, flow_strength)]
-        flow_first = self.choose_order(flow_first, strengths, direction)
-        if flow_guidance_scale is not None and not flow_first:
-            raise ValueError(f"flow_guidance_scale={flow_guidance_scale} is of flow that is drawn before its video.")
+        strengths = [
+            check_strength("video", video, video_strength),
+            check_strength("flow", flow, of_flow.flow_strength),
+        ]
+        flow_first = self.choose_order(of_flow.flow_first, strengths, direction)
+        if (flow_scale := of_flow.flow_guidance_scale) is not None and not flow_first:
+            raise ValueError(f"flow_guidance_scale={flow_scale:g} is of flow that is drawn before its video.")
         video, flow, num_frames = self.check_known(image, video, flow, num_frames)
         if strengths == [0, 0]:
             raise ValueError("Video and flow are both given and nothing is left to draw: raise a strength above 0.")
-        inputs = self.prepare(
-            image, num_frames, num_inference_steps, min_guidance_scale, max_guidance_scale, fps, motion_bucket_id,
-            noise_aug_strength, generator, latents, solver_order=solver_order,
-            negative_motion_bucket_id=negative_motion_bucket_id,
-        )  # fmt: skip
-        sides = self.prepare_sides(inputs, video, flow, strengths, generator, flow_latents, Solver(flow_solver_order))
+        inputs = self.prepare(image, num_frames, sampling, generator, latents)
+        solver = Solver(of_flow.flow_solver_order)
+        sides = self.prepare_sides(inputs, video, flow, strengths, generator, flow_latents, solver)
         if flow_first:
-            flow_scale = adapter.flow_guidance_scale if flow_guidance_scale is None else flow_guidance_scale
+            flow_scale = adapter.flow_guidance_scale if flow_scale is None else flow_scale
             sides[FLOW] = self.draw_flow(inputs, sides, flow_scale, steer)
             flow, steer = self.decode_flow(sides[FLOW].latents, decode_chunk_size), None
         conditions = [self.tell_video(inputs, image, flow, sides[FLOW]), inputs.condition]
         directions = {adapter.name: direction or self.choose_direction(sides)}
-        scale = joint_guidance_scale
+        scale = of_flow.joint_guidance_scale
         sides = self.denoise_sides(inputs, sides, conditions, directions, {adapter.name: weight}, scale, steer)
         output = self.decode_sides(sides, video, flow, decode_chunk_size, output_type)
         self.maybe_free_model_hooks()

@@ -34,7 +34,6 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
         image: Images,
         tracks: Tracks | Sequence[Tracks],
         method: str = "coarse",
-        flow_strength: float = 0.0,
         interpolation: str = "edge_aware",
         guidance: Guidance | None = None,
         reach: float | None = None,
@@ -47,14 +46,13 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
             image: As of `StableVideoDiffusionEDMPipeline`.
             tracks: For all pictures, or one for each; of the pictures' size. They decide the number of frames.
             method: "coarse" or "guided".
-            flow_strength: Of "coarse": share of the steps that the flow takes. 0 gives the guess, which is then run once and
-                cached and measures best with `weights/flow_video`, 1 forgets it.
             interpolation: Of "coarse": what a point lies on moves as a whole ("edge_aware", `utils/tracks/heuristic_flow.py`), or its
                 motion falls off with the distance alone ("distance", `dense_flow`).
             guidance: Of "guided"; by default `Guidance()`.
             reach: Of "distance" and of "guided" under a camera: pixels over which a track's motion falls off.
             radius: Of the disc around a point, in pixels, in which its motion is known.
-            sampling: Further arguments of `StableVideoDiffusionJointPipeline`, for a video that is drawn from noise.
+            sampling: Further arguments of `StableVideoDiffusionJointPipeline`, for a video that is sampled from noise. flow_strength is of "coarse" alone;
+                with 0, the default, the guess is given: it is run once and cached, and measures best with `weights/flow_video`.
 
         Raises:
             ValueError: What was passed cannot be drawn, or moves faster than the adapter's flow can say.
@@ -70,7 +68,7 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
         if method == "coarse":
             flow = self.guess_flow(image, tracks, interpolation, reach, radius)
             self.check_speed(flow)
-            return super().__call__(image, flow=flow, flow_strength=flow_strength, **sampling)
+            return super().__call__(image, flow=flow, **sampling)
         flow, known = (
             torch.stack(parts) for parts in zip(*(known_flow(t, radius, reach) for t in tracks), strict=True)
         )

@@ -15,18 +15,12 @@ import numpy as np
 import torch
 
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
-from pipelines.video_inputs import (
-    add_flow_sampling_arguments,
-    add_sampling_arguments,
-    check_sampling,
-    check_size,
-    read_pixels,
-    sampling_options,
-)
+from pipelines.sizes import check_num_frames, fit_image
 from utils.arguments import parse_args, positive_int, run_script
+from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
 from utils.flow.files import read_flo
 from utils.flow.results import check_output_folder, color_video, write_flow_results
-from utils.images import image_size
+from utils.images import image_size, read_image
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
 from utils.video import read_video, to_frames, write_video
@@ -55,15 +49,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--dtype", choices=DTYPES, default="float32")
     group = parser.add_argument_group("sampling")
     add_sampling_arguments(group)
-    add_flow_sampling_arguments(group)
+    add_sampling_arguments(group, FlowSampling, flow_strength=0.6)
     add = group.add_argument
-    add("--flow_strength", type=float, default=0.6, help="of the mode coarse: share of the steps that the flow takes")
-    add(
-        "--flow_first",
-        action=argparse.BooleanOptionalAction,
-        help="of the modes joint and coarse: draw the flow and then its video, not both at once; by default if the adapter was trained to",
-    )
-    add("--joint_guidance_scale", type=float, default=0.0, help="how much more the sides heed each other; 0 is off")
     add("--seed", type=int, default=0)
     add("--num_frames", type=positive_int, help="by default the model's, or those of --input_flow")
     add("--height", type=positive_int, help="like --width of the mode joint; flow and video have a size")
@@ -78,17 +65,18 @@ def main(argv=None) -> list[Path]:
     check(args)
     flow = read_flow_folder(Path(args.input_flow)) if args.input_flow else None
     pipe = load_pipeline(args)
-    check_size(args, pipe)
     pixels, known = read_known(args, pipe, flow)
-    options = sampling_options(args, args.seed) | {"joint_guidance_scale": args.joint_guidance_scale}
-    options |= {
-        "flow_first": args.flow_first,
-        "flow_solver_order": args.flow_solver_order,
-        "flow_guidance_scale": args.flow_guidance_scale,
-        "num_frames": args.num_frames,
-        "decode_chunk_size": args.decode_chunk_size,
-    }
-    out = pipe(pixels[None], **known, **options, output_type="pt")
+    strength = None if flow is None else args.flow_strength if args.mode == "coarse" else 0.0
+    out = pipe(
+        pixels[None],
+        **known,
+        **VideoSampling.from_args(args).options(),
+        **FlowSampling.from_args(args, flow_strength=strength).options(),
+        generator=torch.Generator().manual_seed(args.seed),
+        num_frames=args.num_frames,
+        decode_chunk_size=args.decode_chunk_size,
+        output_type="pt",
+    )
     files = write_results(Path(args.output_dir), out.frames[0] * 2 - 1, out.flows[0], pixels, args.fps)
     print(f"Written: video.mp4, pair.mp4 and {len(out.flows[0])} flows in {args.output_dir}")
     return files
@@ -96,7 +84,9 @@ def main(argv=None) -> list[Path]:
 
 def check(args) -> None:
     """One sentence about what would fail after a long time."""
-    check_sampling(args)
+    VideoSampling.from_args(args)
+    FlowSampling.from_args(args)
+    check_num_frames(args.num_frames)
     check_output_folder(args.output_dir, args.overwrite)
     for name in ("input_image", "input_flow", "input_video"):
         if (getattr(args, name) is not None) != (name in MODES[args.mode]):
@@ -141,11 +131,10 @@ def read_known(args, pipe, flow: torch.Tensor | None) -> tuple[torch.Tensor, dic
         frames = read_video(args.input_video, num_frames=args.num_frames or pipe.unet.config.num_frames).pixels
         return frames[0], {"video": frames[None]}
     if flow is None:
-        return read_pixels(args, pipe, Path(args.input_image)), {}
-    # The picture takes the size of the flow, whose vectors are in pixels of it.
-    sized = argparse.Namespace(**vars(args) | {"height": flow.shape[-2], "width": flow.shape[-1]})
-    strength = args.flow_strength if args.mode == "coarse" else 0.0
-    return read_pixels(sized, pipe, Path(args.input_image)), {"flow": flow[None], "flow_strength": strength}
+        return fit_image(pipe, read_image(args.input_image), args.height, args.width, args.input_image), {}
+    # The image takes the size of the flow, whose vectors are in pixels of it.
+    size = tuple(flow.shape[-2:])
+    return fit_image(pipe, read_image(args.input_image), *size, args.input_image), {"flow": flow[None]}
 
 
 def write_results(folder: Path, video: torch.Tensor, flow: torch.Tensor, image: torch.Tensor, fps: float) -> list[Path]:

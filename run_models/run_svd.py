@@ -22,17 +22,12 @@ from tqdm.auto import tqdm
 from pipelines.adjustments import adjust_frames
 from pipelines.long_video import WAYS, count_overlap, sample_long_video, segment_starts
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
-from pipelines.video_inputs import (
-    add_sampling_arguments,
-    check_sampling,
-    check_size,
-    read_pixels,
-    sampling_options,
-)
+from pipelines.sizes import check_num_frames, check_size, fit_image
 from utils.arguments import parse_args, positive_int, run_script
 from utils.data.video_records import FRAME_SUFFIXES
+from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
 from utils.files import replacing
-from utils.images import image_size
+from utils.images import image_size, read_image
 from utils.lora import load_lora
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
@@ -169,7 +164,8 @@ def check_arguments(args, jobs: list[Job]) -> None:
     """One sentence about what would fail after a long time."""
     for job in jobs:
         check_files(job, args.overwrite)
-    check_sampling(args)
+    VideoSampling.from_args(args)
+    check_num_frames(args.num_frames)
     if args.total_frames is None and (args.overlap_frames or args.long_video != "overlap"):
         raise ValueError("--overlap_frames and --long_video are for long videos: pass --total_frames.")
     adjust_frames(args.temporal_smoothing, args.motion_scale)
@@ -195,7 +191,7 @@ def check_frames(args, pipe) -> None:
         num_frames = args.num_frames or pipe.unet.config.num_frames
         overlap = count_overlap(args.long_video, args.overlap_frames, num_frames)
         segment_starts(args.total_frames, num_frames, overlap)
-    check_size(args, pipe)
+    check_size(pipe, args.height, args.width)
 
 
 def load_pipeline(args, device: torch.device) -> StableVideoDiffusionEDMPipeline:
@@ -236,8 +232,7 @@ def place(pipe, offload: str, device: torch.device) -> None:
 
 def run_job(args, pipe, job: Job) -> None:
     started = time.perf_counter()
-    pixels = read_pixels(args, pipe, job.image)
-    options = sampling_options(args, job.seed)
+    pixels = fit_image(pipe, read_image(job.image), args.height, args.width, str(job.image))
     video = sample_long_video(
         pipe,
         pixels[None],
@@ -248,7 +243,8 @@ def run_job(args, pipe, job: Job) -> None:
         args.decode_chunk_size,
         args.temporal_smoothing,
         args.motion_scale,
-        **options,
+        generator=torch.Generator().manual_seed(job.seed),
+        **VideoSampling.from_args(args).options(),
     )
     WRITERS[job.video.suffix.lower()](job.video, video.pixels[0], args.fps)
     write_record(args, job, video, time.perf_counter() - started)

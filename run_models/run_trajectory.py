@@ -16,20 +16,14 @@ import torch
 from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
 from pipelines.pipeline_trajectory import INTERPOLATIONS, StableVideoDiffusionTrajectoryPipeline
 from pipelines.pipeline_trajectory import METHODS as JOINT_METHODS
+from pipelines.sizes import check_num_frames, fit_image
 from pipelines.steering import GUIDANCES, Guidance
-from pipelines.video_inputs import (
-    add_flow_sampling_arguments,
-    add_sampling_arguments,
-    check_sampling,
-    check_size,
-    read_pixels,
-    sampling_options,
-)
 from utils.arguments import parse_args, positive_float, positive_int, run_script
+from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
 from utils.files import replacing
 from utils.flow.estimate import estimate_flow
 from utils.flow.results import check_output_folder, write_flow_results
-from utils.images import image_size
+from utils.images import image_size, read_image
 from utils.metrics.trajectory import follow_flow
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
@@ -57,9 +51,7 @@ READ_BY = {  # options that not every method reads
     "gradient_checkpointing": ("guided",),
     "conditioning_scale": ("controlnet",),
 }
-OF_JOINT = (  # options that are arguments of the pipeline
-    "interpolation", "reach", "radius", "joint_guidance_scale", "flow_first", "flow_solver_order", "flow_guidance_scale",
-)  # fmt: skip
+OF_JOINT = ("interpolation", "reach", "radius")  # options that are arguments of the pipeline
 FOR_DIS = 128  # shorter side that the flow of a small video is estimated at: DIS loses small things in small pictures
 METHODS = {**dict.fromkeys(JOINT_METHODS, "adapter"), "controlnet": "controlnet"}  # whose weights each needs
 DEFAULTS = {"adapter": "weights/flow_video", "controlnet": "weights/trajectory"}
@@ -71,11 +63,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_track_arguments(parser.add_argument_group("how tracks are followed"))
     group = parser.add_argument_group("sampling")
     add_sampling_arguments(group)
-    add_flow_sampling_arguments(group)
+    add_sampling_arguments(group, FlowSampling, flow_strength=0.0)
     add = group.add_argument
-    add(
-        "--joint_guidance_scale", type=float, default=0.0, help="how much more video and flow heed each other; 0 is off"
-    )
     add("--seed", type=int, default=0)
     add(
         "--num_frames", type=positive_int, help="by default the model's; tracks of another length are resampled in time"
@@ -118,11 +107,6 @@ def add_track_arguments(group) -> None:
         help="of coarse: whether what looks alike around a point moves with it, or all that is near",
     )
     add(
-        "--flow_first",
-        action=argparse.BooleanOptionalAction,
-        help="of coarse and guided: draw the flow and then its video, not both at once; by default if the adapter was trained to",
-    )
-    add(
         "--reach",
         type=positive_float,
         help="of --interpolation distance, and of guided under a camera: pixels of the video over which a drag falls off; by default 1/8 of its shorter side",
@@ -131,12 +115,6 @@ def add_track_arguments(group) -> None:
         "--radius",
         type=positive_float,
         help="of coarse and guided: pixels around a point that move as it does; by default 1/16 of the shorter side",
-    )
-    add(
-        "--flow_strength",
-        type=float,
-        default=0.0,
-        help="of coarse: share of the steps that the flow takes; 0 keeps the guess",
     )
     add("--guidance", choices=GUIDANCES, default=guidance.kind, help="of guided: how the flow is led")
     add(
@@ -167,8 +145,7 @@ def main(argv=None) -> list[Path]:
     guidance = check(args)
     file = read_track_file(args.tracks, *image_size(args.input_image), args.tracks_layout)
     pipe = load_pipeline(args)
-    check_size(args, pipe)
-    pixels = read_pixels(args, pipe, Path(args.input_image))
+    pixels = fit_image(pipe, read_image(args.input_image), args.height, args.width, args.input_image)
     H, W = pixels.shape[-2:]
     tracks = file.on_video(args.num_frames or pipe.unet.config.num_frames, W, H)
     video, flow = draw(args, pipe, pixels[None], tracks, guidance)
@@ -178,21 +155,26 @@ def main(argv=None) -> list[Path]:
 
 def draw(args, pipe, image: torch.Tensor, tracks: Tracks, guidance: Guidance) -> tuple[torch.Tensor, torch.Tensor]:
     """The video (F, 3, H, W) in [-1, 1], and its flow (F - 1, 2, H, W), drawn or estimated."""
-    options = sampling_options(args, args.seed) | {"decode_chunk_size": args.decode_chunk_size, "output_type": "pt"}
+    options = VideoSampling.from_args(args).options() | {"generator": torch.Generator().manual_seed(args.seed)}
+    options |= {"decode_chunk_size": args.decode_chunk_size, "output_type": "pt"}
     if args.method == "controlnet":
         options |= {"num_frames": tracks.num_frames, "conditioning_scale": args.conditioning_scale}
         told = {"control": track_control(tracks), "image_frames": track_pictures(tracks, image[0].float().cpu())}
         video = pipe(image, **{name: value[None] for name, value in told.items()}, **options).frames[0] * 2 - 1
         scale = max(1.0, FOR_DIS / min(video.shape[-2:]))
         return video, estimate_flow(video, inference_size=tuple(round(scale * side) for side in video.shape[-2:]))
+    strength = args.flow_strength if args.method == "coarse" else None
+    options |= FlowSampling.from_args(args, flow_strength=strength).options()
     options |= {name: getattr(args, name) for name in OF_JOINT}
-    out = pipe(image, tracks, args.method, args.flow_strength, guidance=guidance, **options)
+    out = pipe(image, tracks, args.method, guidance=guidance, **options)
     return out.frames[0] * 2 - 1, out.flows[0]
 
 
 def check(args) -> Guidance:
     """One sentence about what would fail after a long time; returns how the flow is led."""
-    check_sampling(args)
+    VideoSampling.from_args(args)
+    FlowSampling.from_args(args)
+    check_num_frames(args.num_frames)
     check_output_folder(args.output_dir, args.overwrite)
     image_size(args.input_image)
     if getattr(args, METHODS[args.method]) is None:
@@ -201,8 +183,6 @@ def check(args) -> Guidance:
         if (getattr(args, name) is not None) != (name == METHODS[args.method]):
             raise ValueError(f"--method {args.method} takes weights by --{METHODS[args.method]} and no others.")
     check_options(args)
-    if not 0 <= args.flow_strength <= 1:
-        raise ValueError(f"--flow_strength {args.flow_strength} is not between 0 and 1.")
     if args.device:
         check_device(args.device)
     return Guidance(

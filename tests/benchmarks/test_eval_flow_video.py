@@ -143,7 +143,7 @@ def test_an_error_is_divided_by_the_motion_it_is_of():
         (["--first_seed", 3], "may have seen"),
         (["--num_swept", 9, "--tasks", "sweep"], "lower it"),
         (["--num_frames", 1], "2 frames"),
-        (["--negative_motion_bucket_id", 300], "negative_motion_bucket_id 300 is not between 0 and 255"),
+        (["--negative_motion_bucket_id", 300], "negative_motion_bucket_id 300 is not allowed"),
     ],
 )
 def test_bad_values_are_refused_in_a_sentence(command, flags, message):

@@ -147,7 +147,7 @@ def test_a_sample_does_not_depend_on_its_batch(command, method):
         (["--judges_dir", "nowhere"], FileNotFoundError, "no judge"),
         (["--model_dir", "nowhere"], FileNotFoundError, "no base"),
         (["--methods", "warp", "--name", "truth"], ValueError, "another method"),
-        (["--flow_strength", 2], ValueError, "between 0 and 1"),
+        (["--flow_strength", 2], ValueError, "from 0 to 1"),
         (["--num_frames", 1], ValueError, "2 at least"),
     ],
 )

@@ -7,6 +7,7 @@ from PIL import Image
 
 from pipelines.long_video import count_overlap, denoise_from, join, sample_long_video, segment_starts
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
+from utils.diffusion.sampling import VideoSampling
 
 STEPS = {"num_inference_steps": 2, "fps": 8}
 
@@ -35,15 +36,19 @@ def test_one_segment_is_an_ordinary_video(pipe):
 
 def test_a_restart_is_a_video_from_the_last_frame(pipe):
     generator = seeded(0)
-    first = pipe.decode(pipe.denoise(pipe.prepare(picture(), generator=generator, **STEPS))).clamp(-1, 1)
-    second = pipe.decode(pipe.denoise(pipe.prepare(first[:, -1], generator=generator, **STEPS))).clamp(-1, 1)
+    first = pipe.decode(
+        pipe.denoise(pipe.prepare(picture(), sampling=VideoSampling(**STEPS), generator=generator))
+    ).clamp(-1, 1)
+    second = pipe.decode(
+        pipe.denoise(pipe.prepare(first[:, -1], sampling=VideoSampling(**STEPS), generator=generator))
+    ).clamp(-1, 1)
     video = sample_long_video(pipe, picture(), 7, "restart", generator=seeded(0), **STEPS)
     torch.testing.assert_close(video.pixels, torch.cat([first, second[:, 1:]], dim=1))
     assert video.starts == (0, 4)
 
 
 def test_known_latents_stay_as_they_are_at_every_noise_level(pipe):
-    inputs = pipe.prepare(picture(), generator=seeded(0), **STEPS)
+    inputs = pipe.prepare(picture(), sampling=VideoSampling(**STEPS), generator=seeded(0))
     known = torch.randn(1, 2, 4, 8, 8, generator=seeded(1))
     seen = []
     pipe.unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][-1:, :, :4]))
@@ -56,7 +61,7 @@ def test_known_latents_stay_as_they_are_at_every_noise_level(pipe):
 
 
 def test_known_latents_are_free_below_the_release(pipe):
-    inputs = pipe.prepare(picture(), generator=seeded(0), **STEPS)
+    inputs = pipe.prepare(picture(), sampling=VideoSampling(**STEPS), generator=seeded(0))
     known = torch.randn(1, 2, 4, 8, 8, generator=seeded(1))
     first, second, _ = inputs.sigmas.tolist()
     seen = []
@@ -68,7 +73,7 @@ def test_known_latents_are_free_below_the_release(pipe):
 
 
 def test_adjustments_leave_known_latents_alone_and_reach_the_others(pipe):
-    inputs = pipe.prepare(picture(), generator=seeded(0), **STEPS)
+    inputs = pipe.prepare(picture(), sampling=VideoSampling(**STEPS), generator=seeded(0))
     known = torch.randn(1, 2, 4, 8, 8, generator=seeded(1))
     latents = denoise_from(pipe, inputs, known, adjust=lambda x_0, sigma: torch.zeros_like(x_0))
     assert torch.equal(latents[:, :2], known) and not latents[:, 2:].any()

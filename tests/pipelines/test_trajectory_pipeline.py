@@ -12,6 +12,7 @@ from pipelines.steering import GUIDANCES, FlowSteer, Guidance, equal_shares
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.diffusion.edm import Solver
 from utils.diffusion.pairs import LatentScale
+from utils.diffusion.sampling import VideoSampling
 from utils.flow.code import FlowCode
 from utils.tracks import Tracks, dense_flow, known_flow, point_discs
 from utils.tracks.camera import camera_flow
@@ -117,7 +118,7 @@ def test_more_gradient_steps_bring_it_nearer(pipe):
 
 def test_only_the_gradient_through_the_network_changes_the_estimate_of_the_video(pipe):
     pixels = random_images()
-    inputs = pipe.prepare(pixels, F, 3, generator=torch.Generator().manual_seed(0))
+    inputs = pipe.prepare(pixels, F, VideoSampling(3), generator=torch.Generator().manual_seed(0))
     sides = pipe.prepare_sides(inputs, None, None, [1, 1], torch.Generator().manual_seed(0), None, Solver())
     seen = {}
 
@@ -247,7 +248,7 @@ def test_each_picture_of_a_batch_follows_its_own_tracks(pipe):
         ({"tracks": make_tracks((17.0, 0.0))}, "move 17.0 pixels .* holds 16"),
         ({"tracks": make_tracks().resized(64, 32)}, "64x32 pixels and the picture of 32x32"),
         ({"tracks": [make_tracks(), make_tracks()]}, "tracks for 2 videos and 1 pictures"),
-        ({"flow_strength": 2.0}, "between 0 and 1"),
+        ({"flow_strength": 2.0}, "from 0 to 1"),
         ({"method": "guided", "tracks": Tracks(torch.zeros(F, 0, 2), SIZE, SIZE)}, "Nothing is asked of the flow"),
         ({"tracks": make_tracks(camera=camera_flow("pan_left", 30, F, SIZE, SIZE))}, "slower camera"),
     ],

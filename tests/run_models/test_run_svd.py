@@ -12,8 +12,8 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from PIL import Image
 
-from pipelines.video_inputs import target_size
-from run_models.run_svd import main, parser
+from pipelines.sizes import target_size
+from run_models.run_svd import main
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.lora import add_lora, save_lora
 from utils.video import index_frames, read_video
@@ -101,10 +101,7 @@ def test_the_size_keeps_the_shape_and_the_number_of_pixels_of_the_model(tiny_svd
     from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 
     pipe = StableVideoDiffusionEDMPipeline(**tiny_svd.components)
-    args = parser().parse_args(["--input_image", "a", "--output_video", "b"])
-    for name, side in sides.items():
-        setattr(args, name, side)
-    assert target_size(args, pipe, size) == expected
+    assert target_size(pipe, sides.get("height"), sides.get("width"), size) == expected
 
 
 def test_a_long_video_has_as_many_frames_as_asked_for(run):
@@ -174,10 +171,22 @@ def test_what_exists_is_kept_without_overwrite(run):
         ({"image": ("a.png", "b.png")}, "one file for 2 pictures: name a folder"),
         ({"image": ("a.png", "a.png"), "video": "folder"}, "videos of one name"),
         ({"video": "out.avi"}, "neither a folder nor an .mp4 or .gif"),
-        ({"options": ["--motion_bucket_id", 300]}, "motion_bucket_id 300 is not between 0 and 255"),
-        ({"options": ["--negative_motion_bucket_id", -1]}, "negative_motion_bucket_id -1 is not between 0 and 255"),
-        ({"options": ["--negative_motion_bucket_id", 5, "--max_guidance_scale", 1]}, "--max_guidance_scale above 1"),
-        ({"options": ["--noise_aug_strength", -1]}, "noise_aug_strength -1.0 is negative"),
+        (
+            {"options": ["--motion_bucket_id", 300]},
+            "motion_bucket_id 300 is not allowed: pass a finite number from 0 to 255",
+        ),
+        (
+            {"options": ["--negative_motion_bucket_id", -1]},
+            "negative_motion_bucket_id -1 is not allowed: pass a finite number from 0 to 255",
+        ),
+        (
+            {"options": ["--negative_motion_bucket_id", 5, "--max_guidance_scale", 1]},
+            "pass a max_guidance_scale above 1",
+        ),
+        (
+            {"options": ["--noise_aug_strength", -1]},
+            "noise_aug_strength -1 is not allowed: pass a finite number of 0 or more",
+        ),
         ({"options": ["--num_frames", 1]}, "num_frames 1 is no video"),
         ({"options": ["--overlap_frames", 2]}, "pass --total_frames"),
         ({"options": ["--total_frames", 3]}, "total_frames=3 is less than a segment of 4"),

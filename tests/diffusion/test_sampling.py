@@ -1,0 +1,102 @@
+"""One description of a sampling: its flags, its ranges, its way into a call."""
+
+import argparse
+import math
+from dataclasses import fields
+
+import pytest
+import torch
+
+from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments, split_sampling
+
+NUMBERS = [(kind, one) for kind in (VideoSampling, FlowSampling) for one in fields(kind) if one.name != "flow_first"]
+
+
+def parser(*kinds, **defaults):
+    result = argparse.ArgumentParser()
+    for kind in kinds:
+        add_sampling_arguments(result, kind, **defaults)
+    return result
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("kind", "one"), NUMBERS, ids=[one.name for _, one in NUMBERS])
+def test_no_number_may_be_nan_or_infinite(kind, one, value):
+    with pytest.raises(ValueError, match=f"{one.name} .* is not allowed: pass ") as refused:
+        kind(**{one.name: value})
+    assert "\n" not in str(refused.value)
+    if one.metadata["rule"].per_sample:
+        with pytest.raises(ValueError, match=one.name):
+            kind(**{one.name: torch.tensor([1.0, value])})
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (VideoSampling, {"motion_bucket_id": 256}, "motion_bucket_id 256 is not allowed: .* from 0 to 255"),
+        (VideoSampling, {"motion_bucket_id": (0, 255, -1)}, "motion_bucket_id -1"),
+        (VideoSampling, {"negative_motion_bucket_id": 255.5}, "negative_motion_bucket_id 255.5 .* from 0 to 255"),
+        (VideoSampling, {"negative_motion_bucket_id": 5, "max_guidance_scale": 1}, "needs guidance"),
+        (VideoSampling, {"num_inference_steps": 0}, "num_inference_steps 0 .* a whole number of 1 or more"),
+        (VideoSampling, {"num_inference_steps": 2.5}, "num_inference_steps 2.5"),
+        (VideoSampling, {"solver_order": 3}, "solver_order 3 is not allowed: pass 1 or 2"),
+        (VideoSampling, {"fps": 0}, "fps 0 is not allowed: pass a finite number above 0"),
+        (VideoSampling, {"fps": "fast"}, "fps 'fast'"),
+        (VideoSampling, {"fps": None}, "fps None"),
+        (VideoSampling, {"noise_aug_strength": -0.1}, "noise_aug_strength -0.1"),
+        (VideoSampling, {"max_guidance_scale": -1}, "max_guidance_scale -1"),
+        (FlowSampling, {"flow_strength": 1.5}, "flow_strength 1.5 .* from 0 to 1"),
+        (FlowSampling, {"flow_guidance_scale": 0}, "flow_guidance_scale 0 .* above 0"),
+        (FlowSampling, {"flow_first": "yes"}, "flow_first 'yes' is not allowed: pass True or False"),
+    ],
+)
+def test_what_is_out_of_its_range_is_refused(kind, values, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**values)
+
+
+def test_flags_without_values_are_the_defaults_and_values_arrive():
+    args = parser(VideoSampling, FlowSampling).parse_args([])
+    assert VideoSampling.from_args(args) == VideoSampling()
+    assert FlowSampling.from_args(args) == FlowSampling()
+    flags = [
+        "--fps",
+        "8",
+        "--motion_bucket_id",
+        "60.5",
+        "--solver_order",
+        "2",
+        "--no-flow_first",
+        "--flow_strength",
+        "0.5",
+    ]
+    args = parser(VideoSampling, FlowSampling).parse_args(flags)
+    assert VideoSampling.from_args(args) == VideoSampling(fps=8, motion_bucket_id=60.5, solver_order=2)
+    assert FlowSampling.from_args(args) == FlowSampling(flow_first=False, flow_strength=0.5)
+
+
+def test_other_defaults_and_flags_left_out():
+    args = parser(VideoSampling, fps=8.0, leave_out=("motion_bucket_id",)).parse_args([])
+    assert not hasattr(args, "motion_bucket_id")
+    buckets = torch.tensor([3.0, 200.0])
+    assert VideoSampling.from_args(args, motion_bucket_id=buckets) == VideoSampling(
+        fps=8.0, motion_bucket_id=(3.0, 200.0)
+    )
+    with pytest.raises(TypeError, match="no field speed"):
+        parser(VideoSampling, speed=1)
+
+
+def test_every_help_names_its_default():
+    text = " ".join(parser(VideoSampling).format_help().split())
+    for one in fields(VideoSampling):
+        assert f"--{one.name} " in text
+    assert text.count("(default: ") == len(fields(VideoSampling))
+    assert "(default: --motion_bucket_id)" in text
+    assert "(default: 8.0)" in " ".join(parser(VideoSampling, fps=8.0).format_help().split())
+
+
+def test_options_of_a_joint_call_find_their_class():
+    options = VideoSampling(fps=9).options() | FlowSampling(flow_solver_order=1).options()
+    assert split_sampling(options) == (VideoSampling(fps=9), FlowSampling(flow_solver_order=1))
+    with pytest.raises(TypeError, match="motion_bucket"):
+        split_sampling({"motion_bucket": 3})

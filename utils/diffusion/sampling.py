@@ -1,0 +1,122 @@
+"""Settings of a sampling of videos. Flags, pipelines, validations and benchmarks are made of these fields; a new one is added here.
+
+sampling = VideoSampling.from_args(args)
+pipe(image, **sampling.options(), generator=generator)
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from utils.diffusion.settings import Settings, about, add_settings
+from utils.motion_helper import MAX_BUCKET
+
+PerSample = float | Sequence[float] | torch.Tensor  # one for all samples of a batch, or (B,)
+
+
+@dataclass(frozen=True)
+class VideoSampling(Settings):
+    """How Stable Video Diffusion samples.
+
+    Raises:
+        ValueError: A value is out of its range or not finite, or negative_motion_bucket_id is given and there is no guidance.
+    """
+
+    num_inference_steps: int = field(default=25, metadata=about("denoising steps", int, low=1))
+    solver_order: int = field(
+        default=1, metadata=about("order of the solver: 1 is Euler, 2 is DPM-Solver++", int, choices=(1, 2))
+    )
+    min_guidance_scale: float = field(default=1.0, metadata=about("guidance scale of the first frame", low=0))
+    max_guidance_scale: float = field(
+        default=3.0,
+        metadata=about("guidance scale of the last frame, linear in between; 1 or less: no guidance", low=0),
+    )
+    fps: PerSample = field(
+        default=7, metadata=about("frames per second, a condition of the model", above=0, per_sample=True)
+    )
+    motion_bucket_id: PerSample = field(
+        default=127,
+        metadata=about(
+            f"how much motion, 0 to {MAX_BUCKET}, a condition of the model", low=0, high=MAX_BUCKET, per_sample=True
+        ),
+    )
+    negative_motion_bucket_id: float | None = field(
+        default=None,
+        metadata=about(
+            f"motion bucket of the unconditional prediction, 0 to {MAX_BUCKET}; one below --motion_bucket_id makes things "
+            "move more; flow that is sampled before its video does not read it",
+            unset="--motion_bucket_id",
+            low=0,
+            high=MAX_BUCKET,
+        ),
+    )
+    noise_aug_strength: PerSample = field(
+        default=0.02,
+        metadata=about("standard deviation of the noise added to the conditioning image", low=0, per_sample=True),
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.negative_motion_bucket_id is not None and not self.guided:
+            raise ValueError(
+                f"negative_motion_bucket_id {self.negative_motion_bucket_id:g} needs guidance: "
+                "pass a max_guidance_scale above 1."
+            )
+
+    @property
+    def guided(self) -> bool:
+        """Whether there is classifier-free guidance."""
+        return self.max_guidance_scale > 1
+
+
+@dataclass(frozen=True)
+class FlowSampling(Settings):
+    """How a joint model of video and flow samples the flow, besides `VideoSampling`, which is the video's."""
+
+    flow_solver_order: int = field(
+        default=2,
+        metadata=about(
+            "order of the flow's solver: 1, Euler, underestimates motion; 2 is DPM-Solver++", int, choices=(1, 2)
+        ),
+    )
+    flow_guidance_scale: float | None = field(
+        default=None,
+        metadata=about(
+            "guidance scale of flow that is sampled before its video; 1 or less: no guidance",
+            unset="1.2, or 1 for adapters trained with --fixed_motion_bucket",
+            above=0,
+        ),
+    )
+    flow_first: bool | None = field(
+        default=None,
+        metadata=about(
+            "sample the flow and then the video by it, in place of both at once",
+            bool,
+            unset="whether the adapter was trained to",
+        ),
+    )
+    joint_guidance_scale: float = field(default=0.0, metadata=about("guidance scale of the joint attention; 0: none"))
+    flow_strength: float | None = field(
+        default=None,
+        metadata=about(
+            "share of the steps that a known flow takes: 0 keeps it, 1 forgets it",
+            unset="0 with a known flow, 1 without",
+            low=0,
+            high=1,
+        ),
+    )
+
+
+def add_sampling_arguments(
+    group, kind: type[Settings] = VideoSampling, leave_out: Collection[str] = (), **defaults
+) -> None:
+    """Add a flag for each field of `VideoSampling` or `FlowSampling`; see `add_settings`."""
+    add_settings(group, kind, leave_out, **defaults)
+
+
+def split_sampling(options: dict) -> tuple[VideoSampling, FlowSampling]:
+    """Keyword arguments of a call of a joint pipeline, by the class that they are fields of."""
+    of_flow = {name: value for name, value in options.items() if name in FlowSampling.names()}
+    of_video = {name: value for name, value in options.items() if name not in of_flow}
+    return VideoSampling(**of_video), FlowSampling(**of_flow)
