@@ -19,34 +19,23 @@ from patch.state import lora_name
 from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from utils.arguments import parse_args, positive_int, run_script
-from utils.data.flow_clips import (
-    add_flow_clip_arguments,
-    check_flow_clip_arguments,
-    make_flow_dataset,
-    measure_flow_scale,
-    read_flow_clips,
-    read_held_out,
-)
-from utils.diffusion.edm import EDM, Condition, ConditionEncoder, Denoiser
+from utils.data.flow_images import FlowImages
+from utils.diffusion.edm import EDM, Condition, Denoiser
 from utils.diffusion.pairs import check_share_arguments, draw_direction, draw_given
 from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
 from utils.flow.pictures import FlowPicture
 from utils.training.flow_validation import sample_options, start_flow_validation
-from utils.training.loop import add_training_arguments, check_output_dir, fit
-from utils.training.svd import (
-    add_base_arguments,
-    add_condition_arguments,
-    add_flow_arguments,
-    check_condition_arguments,
+from utils.training.svd import SVDTraining, start_svd
+from utils.training.svd_arguments import add_flow_arguments, svd_parser
+from utils.training.svd_losses import (
     decode_flow,
     draw_condition,
     draw_conditions,
     encode_clips,
     encode_flow,
     flow_loss,
-    load_pipeline,
-    read_buckets,
+    measure_flow_scale,
 )
 
 MODES = {  # of the validation: which sides are denoised
@@ -61,28 +50,17 @@ SHARES = ("one_way_share", "flow_alone_share", "clean_video_share", "clean_flow_
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
-    check_condition_arguments(args)
-    check_flow_clip_arguments(args)
     check_share_arguments(args, SHARES, [("clean_video_share", "clean_flow_share")])
-    check_output_dir(args)
     beginning = read_beginning(args) if args.init_adapter else None
     code = FlowCode.from_training(beginning) if beginning else FlowCode(FlowPicture(args.max_flow, args.flow_power))
-    clips = read_flow_clips(args)
-    buckets = None if args.fixed_motion_bucket else read_buckets(args)
-    held_out = read_held_out(clips, buckets, code, args)
-    torch.manual_seed(args.seed)
-    pipe = load_pipeline(args)
-    unet = pipe.unet
+    svd = start_svd(args, [FlowImages(code)], StableVideoDiffusionJointPipeline)
+    unet = svd.pipe.unet
     start_adapter(unet, args)
-    dataset = make_flow_dataset(clips, pipe.vae, buckets, code, args)
     if not beginning:
-        code = replace(code, scale=measure_flow_scale(dataset, pipe.vae, args.seed))
-    encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
-    edm = EDM(args.sigma_mean, args.sigma_std)
-    validate = make_validation(pipe, held_out, edm, code, args, beginning)
+        code = replace(code, scale=measure_flow_scale(svd.dataset, svd.pipe.vae, args.seed))
 
     def compute_loss(unet_in_use, batch):
-        return pair_loss(unet, unet_in_use, batch, encoder, edm, code, args)
+        return pair_loss(unet, unet_in_use, batch, svd.encoder, svd.edm, code, args)
 
     def save(unet, folder: Path) -> None:
         training = vars(args) | code.to_training() | ({"began_as": beginning} if beginning else {})
@@ -90,8 +68,7 @@ def main(argv=None) -> None:
         patch.save(unet, folder, args.adapter_name, base_model, training, torch.float16, overwrite=True)
 
     parameters = patch.joint_parameters(unet, args.adapter_name)
-    frozen = (pipe.vae, pipe.image_encoder)
-    fit(args, unet, dataset, compute_loss, save=save, validate=validate, parameters=parameters, frozen=frozen)
+    svd.fit(compute_loss, save=save, parameters=parameters, validate=make_validation(svd, code, beginning))
 
 
 def start_adapter(unet, args) -> None:
@@ -124,9 +101,8 @@ def read_beginning(args) -> dict:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = svd_parser(__doc__, steady=True)
     group = parser.add_argument_group("pair")
-    add_base_arguments(group)
     add_flow_arguments(group)
     add = group.add_argument
     add("--adapter_name", default="flow")
@@ -161,9 +137,6 @@ def make_parser() -> argparse.ArgumentParser:
         default=True,
         help="tell a video whose flow is given the first image as that flow moves it, and not as it is",
     )
-    add_condition_arguments(parser.add_argument_group("noise and condition"))
-    add_flow_clip_arguments(parser)
-    add_training_arguments(parser)
     return parser
 
 
@@ -228,27 +201,27 @@ def draw_levels(B: int, direction: str, edm: EDM, args) -> tuple[torch.Tensor, t
     return sigma_x.masked_fill(x_given, 0.0), sigma_y.masked_fill(y_given, 0.0)
 
 
-def make_validation(pipe, held_out: list[dict], edm, code, args, beginning: dict | None = None):
-    """Errors jointly, of each side from the other, and of the flow alone; and pairs drawn as the pipeline does."""
-    drawing = StableVideoDiffusionJointPipeline(**pipe.components)
-    drawing.flow_adapter = FlowAdapter.from_training(args.adapter_name, code, vars(args) | {"began_as": beginning})
+def make_validation(svd: SVDTraining, code: FlowCode, beginning: dict | None = None):
+    """Errors jointly, of each side from the other, and of the flow alone; and pairs sampled as the pipeline does."""
+    args, pipe = svd.args, svd.pipe
+    pipe.flow_adapter = FlowAdapter.from_training(args.adapter_name, code, vars(args) | {"began_as": beginning})
     modes = dict(MODES)
-    if not drawing.flow_adapter.flow_alone:
+    if not pipe.flow_adapter.flow_alone:
         modes.pop("flow_alone")
 
     def errors(unet, mode, clean, noise, sigma, condition):
         direction = DIRECTIONS.get(mode, "x_reads_y") if args.one_way_share else "both"
         pair_up(pipe.unet, [(0, 1, args.adapter_name, 1.0, direction)], args.adapter_name)
-        found = Denoiser(unet, edm).loss(clean, noise, sigma, condition)
+        found = Denoiser(unet, svd.edm).loss(clean, noise, sigma, condition)
         patch.clear_pairs(pipe.unet)
         return found
 
     def draw(sample):
-        out = drawing(sample["image"][None], **sample_options(sample, args), output_type="pt")
+        out = pipe(sample["image"][None], **sample_options(sample, args), output_type="pt")
         return out.frames[0] * 2 - 1, out.flows[0]
 
     options = {"code": code, "errors": errors, "draw": draw, "modes": modes, "moved_picture": args.moved_picture}
-    return start_flow_validation(args, drawing, held_out, edm, **options)
+    return start_flow_validation(args, pipe, svd.held_out, svd.edm, **options)
 
 
 if __name__ == "__main__":

@@ -13,97 +13,49 @@ from pathlib import Path
 
 import torch
 
-from utils.arguments import parse_args, positive_int, run_script
-from utils.data.cache import add_cache_arguments
-from utils.data.clip_latents import CachedClips, Stretches, cache_clips
-from utils.data.svd_clips import SVDClips
-from utils.data.video_arguments import add_video_arguments, read_video_dataset
-from utils.data.videos import VideoDataset, has_flow
-from utils.diffusion.edm import EDM, ConditionEncoder, Denoiser
+from utils.arguments import parse_args, run_script
+from utils.data.svd_clips import VisibleFlow
+from utils.diffusion.edm import Denoiser
 from utils.flow.consistency import flow_consistency
 from utils.lora import add_lora, save_lora
-from utils.motion_helper import PROCEDURAL
 from utils.processes import process_state
 from utils.training.checkpoints import find_checkpoint
-from utils.training.loop import add_training_arguments, check_output_dir, fit
 from utils.training.parameters import choose_parameters
-from utils.training.svd import (
-    add_base_arguments,
-    add_condition_arguments,
-    check_condition_arguments,
-    draw_condition,
-    encode_clips,
-    load_pipeline,
-    read_buckets,
-)
+from utils.training.svd import SVDTraining, start_svd
+from utils.training.svd_arguments import add_lora_arguments, svd_parser
+from utils.training.svd_losses import draw_condition, encode_clips
 from utils.training.validation import Validation
 
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
     check(args)
-    check_output_dir(args)
-    buckets = None if args.fixed_motion_bucket else read_buckets(args)
-    clips, shown = read_clips(args), read_validation(args, buckets)
-    torch.manual_seed(args.seed)
-    pipe = load_pipeline(args)
-    parameters = make_trainable(pipe.unet, args)
-    dataset = make_dataset(clips, pipe.vae, buckets, args)
-    encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
-    edm = EDM(args.sigma_mean, args.sigma_std)
-    validate = make_validation(pipe, shown, edm, args)
+    svd = start_svd(args, [VisibleFlow()] if args.flow_consistency_weight else [])
+    parameters = make_trainable(svd.pipe.unet, args)
+
+    def loss(unet, batch):
+        return svd_loss(unet, batch, svd.encoder, svd.edm, args)
 
     def save(unet, folder):
-        if buckets:
-            buckets.save(folder)
+        if svd.buckets:
+            svd.buckets.save(folder)
         if args.trainable == "lora":
             save_lora(unet, folder, "default", args.pretrained_model_name_or_path, vars(args), torch.float16)
         else:
-            save_pipeline(pipe, folder)
+            save_pipeline(svd.pipe, folder)
 
-    def loss(unet, batch):
-        return svd_loss(unet, batch, encoder, edm, args)
-
-    frozen = (pipe.vae, pipe.image_encoder)
-    fit(args, pipe.unet, dataset, loss, save=save, validate=validate, parameters=parameters, frozen=frozen)
+    svd.fit(loss, save=save, parameters=parameters, validate=make_validation(svd))
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_model_arguments(parser.add_argument_group("model"))
-    condition = parser.add_argument_group("noise and condition")
-    add_condition_arguments(condition)
-    condition.add_argument(
-        "--flow_consistency_weight", type=float, default=0.0, help="of the loss between warped neighbouring frames"
-    )
-    add = parser.add_argument_group("stretches and validation").add_argument
-    add("--frame_strides", type=positive_int, nargs="+", default=[1], help="one is drawn for each sample; fps follows")
-    add("--random_reverse", action="store_true", help="half of the samples run backwards")
-    add("--clip_frames", type=positive_int, help="frames of each clip that --cache_latents keeps; default: one stretch")
-    add("--validation_data_dir", help="as --train_data_dir; loss and videos of clips that are not trained on")
-    add(
-        "--held_out_frames",
-        type=positive_int,
-        help="validate on the last frames of each clip, and do not train on them",
-    )
-    add("--num_validation_samples", type=positive_int, default=4, help="clips to validate on, the first ones")
-    add("--num_inference_steps", type=positive_int, default=25, help="of the validation videos")
-    add_video_arguments(parser, num_frames=8, height=64, width=64)
-    add_cache_arguments(parser)
-    add_training_arguments(parser, gradient_checkpointing=True, learning_rate=3e-5)
-    return parser
-
-
-def add_model_arguments(group) -> None:
-    add_base_arguments(group)
+    parser = svd_parser(__doc__, gradient_checkpointing=True, learning_rate=3e-5)
+    group = parser.add_argument_group("what is trained")
     add = group.add_argument
     add("--trainable", choices=["temporal", "all", "lora", "regex"], default="temporal")
     add("--trainable_pattern", help="regular expression in parameter names, for --trainable regex")
-    add("--rank", type=positive_int, default=16, help="of the LoRA")
-    add("--lora_alpha", type=float, help="by default the rank")
-    add(
-        "--lora_targets", default="temporal", help="temporal, spatial or all attention, or an expression in layer names"
-    )
+    add_lora_arguments(group, rank=16, targets="temporal")
+    add("--flow_consistency_weight", type=float, default=0.0, help="of the loss between warped neighbouring frames")
+    return parser
 
 
 def svd_loss(unet, batch, encoder, edm, args):
@@ -128,56 +80,14 @@ def make_trainable(unet, args) -> list:
     return choose_parameters(unet, args.trainable, args.trainable_pattern)
 
 
-def read_clips(args) -> VideoDataset:
-    """Whole clips to be cached, or stretches of them, with their annotated flow where it is wanted and fits."""
-    held_out = {"held_out_frames": args.held_out_frames or 0}
-    if args.cache_latents:
-        frames = args.clip_frames or longest_stretch(args)
-        whole = argparse.Namespace(**{**vars(args), "num_frames": frames, "first_frames": True})
-        return read_video_dataset(whole, **held_out)
-    strides = tuple(args.frame_strides)
-    clips = read_video_dataset(args, frame_strides=strides, random_reverse=args.random_reverse, **held_out)
-    if args.flow_consistency_weight and has_flow(clips.records, clips.options):
-        return VideoDataset(clips.records, clips.options, ("flow",), args.skip_bad_clips)
-    return clips
-
-
-def longest_stretch(args) -> int:
-    return (args.num_frames - 1) * max(args.frame_strides) + 1
-
-
-def make_dataset(clips: VideoDataset, vae, buckets, args) -> SVDClips:
-    with_flow = args.flow_consistency_weight > 0
-    if args.cache_latents:
-        folder = cache_clips(clips, vae, args.cache_dir, buckets or PROCEDURAL)
-        stretches = Stretches(args.num_frames, args.frame_strides, args.random_reverse)
-        clips = CachedClips(folder, stretches, buckets or PROCEDURAL, with_pixels=with_flow)
-    return SVDClips(clips, buckets, with_flow)
-
-
-def read_validation(args, buckets) -> list:
-    """Samples to validate on: the first stretches of clips of their own, or the frames held out of the training's."""
-    if not (args.validation_data_dir or args.held_out_frames):
-        return []
-    changes = {
-        "train_data_dir": args.validation_data_dir or args.train_data_dir, "flow_dir": None,
-        "max_train_samples": args.num_validation_samples, "center_crop": True, "first_frames": True, "random_flip": False,
-    }  # fmt: skip
-    fields = {"frame_strides": (args.frame_strides[0],), "held_out_frames": args.held_out_frames or 0}
-    clips = read_video_dataset(argparse.Namespace(**{**vars(args), **changes}), **fields)
-    draw = clips.held_out if args.held_out_frames else clips.draw
-    samples = SVDClips([draw(index) for index in range(len(clips))], buckets)
-    return [samples[index] for index in range(len(samples))]
-
-
-def make_validation(pipe, shown, edm, args) -> Validation | None:
-    if not shown:
+def make_validation(svd: SVDTraining) -> Validation | None:
+    if not svd.held_out:
         return None
-    folder = Path(args.output_dir) / "validation"
-    validation = Validation(pipe, shown, edm, folder, args.num_inference_steps, args.seed)
-    if find_checkpoint(args) is None and process_state().is_main_process:
-        pipe.to(process_state().device)
-        validation.measure_start(pipe.unet)
+    folder = Path(svd.args.output_dir) / "validation"
+    validation = Validation(svd.pipe, svd.held_out, svd.edm, folder, svd.args.num_inference_steps, svd.args.seed)
+    if find_checkpoint(svd.args) is None and process_state().is_main_process:
+        svd.pipe.to(process_state().device)
+        validation.measure_start(svd.pipe.unet)
     return validation
 
 
@@ -189,20 +99,10 @@ def save_pipeline(pipe, folder) -> None:
 
 
 def check(args) -> None:
-    check_condition_arguments(args)
     if args.flow_consistency_weight < 0:
-        raise ValueError(f"--flow_consistency_weight {args.flow_consistency_weight} is negative.")
+        raise ValueError(f"--flow_consistency_weight {args.flow_consistency_weight} is negative; choose 0 or more.")
     if (args.trainable == "regex") != (args.trainable_pattern is not None):
-        raise ValueError("--trainable regex and --trainable_pattern belong together.")
-    if args.num_frames < 2 and not (args.fixed_motion_bucket and args.flow_consistency_weight == 0):
-        raise ValueError(f"--num_frames {args.num_frames}: motion needs 2 frames; or pass --fixed_motion_bucket.")
-    if args.held_out_frames and args.validation_data_dir:
-        raise ValueError("--held_out_frames and --validation_data_dir are two ways to validate; choose one.")
-    needed = (longest_stretch(args) - 1) * args.frame_stride + 1
-    if args.held_out_frames and args.held_out_frames < needed:
-        raise ValueError(f"--held_out_frames {args.held_out_frames} has no room for a stretch of {needed}.")
-    if args.clip_frames and not args.cache_latents:
-        raise ValueError("--clip_frames is of --cache_latents; without it stretches come from all frames.")
+        raise ValueError("--trainable regex and --trainable_pattern belong together; pass both or neither.")
 
 
 if __name__ == "__main__":

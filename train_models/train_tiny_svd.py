@@ -192,8 +192,7 @@ def unet_loss(model, batch, encoder, edm, args):
 
 def whole_clips(args):
     """The data set with all frames of its clips, from the first on."""
-    whole = argparse.Namespace(**{**vars(args), "num_frames": args.clip_frames, "first_frames": True})
-    return read_video_dataset(whole)
+    return read_video_dataset(args, num_frames=args.clip_frames, first_frames=True)
 
 
 def load_vae(args, teacher):

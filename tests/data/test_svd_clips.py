@@ -10,7 +10,7 @@ import torch
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.clip_latents import CachedClips, Stretches, cache_clips
-from utils.data.svd_clips import SVDClips
+from utils.data.svd_clips import SVDClips, VisibleFlow
 from utils.data.video_records import read_video_records
 from utils.data.videos import ClipOptions, VideoDataset
 from utils.flow import estimate_flow, flow_estimator
@@ -62,7 +62,7 @@ def test_a_map_of_another_flow_is_refused(records):
 def test_annotated_flow_is_taken_and_missing_flow_is_estimated(records):
     annotated = VideoDataset(records, OPTIONS, ("flow",))
     plain = VideoDataset(records, OPTIONS)
-    exact, estimated = (SVDClips(clips, PROCEDURAL, with_flow=True)[0] for clips in (annotated, plain))
+    exact, estimated = (SVDClips(clips, PROCEDURAL, [VisibleFlow()])[0] for clips in (annotated, plain))
     assert torch.equal(exact["flow"], annotated[0]["flow"])
     assert torch.equal(estimated["flow"], estimate_flow(plain[0]["pixel_values"]))
     assert exact["visible"].shape == (3, 32, 32)
@@ -86,8 +86,9 @@ def test_cached_latents_are_those_of_the_frames(records, vae, cache):
 
 
 def test_a_whole_cached_clip_is_told_the_same_as_one_that_is_read(records, cache):
-    read = SVDClips(VideoDataset(records, WHOLE), PROCEDURAL, with_flow=True)[1]
-    cached = SVDClips(CachedClips(cache[0], Stretches(6), PROCEDURAL, with_pixels=True), PROCEDURAL, with_flow=True)[1]
+    read = SVDClips(VideoDataset(records, WHOLE), PROCEDURAL, [VisibleFlow()])[1]
+    whole = CachedClips(cache[0], Stretches(6), PROCEDURAL, with_pixels=True)
+    cached = SVDClips(whole, PROCEDURAL, [VisibleFlow()])[1]
     assert cached.keys() == read.keys() - {"pixel_values"} | {"latents"}
     for name in ("fps", "motion_bucket_id", "visible"):
         assert torch.equal(cached[name], read[name])

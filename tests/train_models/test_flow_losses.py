@@ -10,7 +10,7 @@ from utils.diffusion.edm import EDM, ConditionEncoder
 from utils.diffusion.pairs import LatentScale
 from utils.flow.code import FlowCode
 from utils.training.flow_validation import FlowValidation
-from utils.training.svd import encode_clips, encode_flow
+from utils.training.svd_losses import encode_clips, encode_flow
 
 B, F, SIZE = 4, 3, 32
 TOGETHER = ("--flow_alone_share", 0)

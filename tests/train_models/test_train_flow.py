@@ -13,7 +13,8 @@ import patch
 from pipelines.flow_adapter import FlowAdapter
 from run_models import run_flow_video, run_svd_flow
 from train_models import train_flow_video, train_svd_flow
-from utils.data.flow_clips import FlowClips, make_flow_dataset, read_flow_clips, read_held_out
+from utils.data.flow_images import FlowImages
+from utils.data.svd_clips import SVDClips
 from utils.diffusion.pairs import LatentScale
 from utils.flow.code import FlowCode
 from utils.flow.files import read_flo
@@ -22,9 +23,11 @@ from utils.images import to_image
 from utils.lora import LORA_FILE, read_training
 from utils.motion_helper import PROCEDURAL
 from utils.scenes.write_clips import main as write_clips
+from utils.training.svd import make_dataset, read_clips, read_held_out
 from utils.video import index_frames
 
 B, F, SIZE = 4, 3, 32
+FLOW = [FlowImages(FlowCode())]
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +94,8 @@ def test_a_code_survives_its_header():
 def test_samples_have_the_exact_flow_of_their_frames_as_pictures(clips):
     flags = ["--train_data_dir", clips, "--num_frames", 4, "--height", SIZE, "--width", SIZE, "--first_frames"]
     args = train_svd_flow.make_parser().parse_args([*map(str, flags), "--output_dir", "o"])
-    dataset = read_flow_clips(args)
-    sample = FlowClips(dataset, PROCEDURAL, FlowCode())[0]
+    dataset = read_clips(args, FLOW)
+    sample = SVDClips(dataset, PROCEDURAL, FLOW)[0]
     assert torch.equal(sample["flow_pixel_values"], FlowCode().to_pictures(dataset[0]["flow"]))
     assert torch.equal(sample["image"], sample["pixel_values"][0])
 
@@ -242,7 +245,7 @@ def read_dataset(script, base, clips, cache_dir, *flags):
         ["--train_data_dir", str(clips), "--output_dir", "o", *map(str, sizes + [*flags])]
     )
     vae = AutoencoderKLTemporalDecoder.from_pretrained(base / "vae")
-    return make_flow_dataset(read_flow_clips(args), vae, PROCEDURAL, FlowCode(), args), vae
+    return make_dataset(read_clips(args, FLOW), vae, PROCEDURAL, FLOW, args), vae
 
 
 def test_cached_stretches_have_the_latents_of_their_own_frames_and_flow(base, clips, tmp_path):
@@ -277,8 +280,8 @@ def test_a_cache_of_other_flow_pictures_is_another(base, clips, tmp_path):
     args = arguments(train_svd_flow, "--cache_latents", "--cache_dir", tmp_path, "--num_frames", F, "--height", SIZE)
     args.train_data_dir, args.width = str(clips), SIZE
     vae = AutoencoderKLTemporalDecoder.from_pretrained(base / "vae")
-    code = FlowCode(FlowPicture(8.0))
-    make_flow_dataset(read_flow_clips(args), vae, PROCEDURAL, code, args)
+    other = [FlowImages(FlowCode(FlowPicture(8.0)))]
+    make_dataset(read_clips(args, other), vae, PROCEDURAL, other, args)
     assert len(list(tmp_path.glob("flow-*"))) == 3
 
 
@@ -303,7 +306,7 @@ def test_clips_held_out_are_not_trained_on(base, clips, tmp_path):
     kept, _ = read_dataset(train_svd_flow, base, clips, tmp_path, *fixed, "--held_out_clips", 1)
     args = arguments(train_svd_flow, "--held_out_clips", 1, "--num_frames", F, "--height", SIZE, "--width", SIZE)
     args.train_data_dir = str(clips)
-    held_out = read_held_out(read_flow_clips(args), PROCEDURAL, FlowCode(), args)
+    held_out = read_held_out(read_clips(args, FLOW), PROCEDURAL, FLOW, args)
     assert (len(every), len(kept), len(held_out)) == (2, 1, 1)
     assert torch.equal(kept[0]["pixel_values"], every[0]["pixel_values"])
     assert torch.equal(held_out[0]["pixel_values"], every[1]["pixel_values"])
@@ -312,7 +315,7 @@ def test_clips_held_out_are_not_trained_on(base, clips, tmp_path):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--clip_frames", 4], "is of --cache_latents"),
+        (["--clip_frames", 4], "clip_frames 4 needs --cache_latents"),
         (["--cache_latents", "--clip_frames", 2], "no room"),
         (["--cache_latents", "--clip_frames", 4, "--first_frames"], "leave --clip_frames"),
         (["--validation_steps", 1], "needs --held_out_clips"),

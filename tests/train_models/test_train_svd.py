@@ -16,12 +16,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import train_models.train_svd as script
-from train_models.train_svd import encode_clips, main, make_parser, svd_loss
+from train_models.train_svd import main, make_parser, svd_loss
 from utils.diffusion.edm import EDM, ConditionEncoder
 from utils.flow.consistency import flow_consistency
 from utils.lora import LORA_FILE, load_lora
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.scenes.write_clips import main as write_clips
+from utils.training.svd import read_clips, read_held_out
+from utils.training.svd_losses import encode_clips
 
 B, F, SIZE = 3, 4, 32
 
@@ -241,14 +243,15 @@ PROCESS = """
 import os, sys
 import torch
 import train_models.train_svd as script
+import utils.training.svd as recipe
 
-fit = script.fit
+fit = recipe.fit
 
 def fit_and_keep(args, *others, parameters, **more):
     fit(args, *others, parameters=parameters, **more)
     torch.save(parameters, os.path.join(sys.argv[1], os.environ["RANK"]))
 
-script.fit = fit_and_keep
+recipe.fit = fit_and_keep
 script.main(sys.argv[2:])
 """
 
@@ -304,7 +307,8 @@ def test_checkpointing_is_on_by_default_and_gives_equal_gradients(tiny_svd):
 def test_frames_that_are_held_out_are_validated_on_and_not_trained_on(clips):
     flags = ["--train_data_dir", clips, "--output_dir", "o", "--num_frames", 2, "--held_out_frames", 3]
     args = make_parser().parse_args([str(flag) for flag in [*flags, "--random_flip", "--num_validation_samples", 2]])
-    shown, whole = script.read_validation(args, PROCEDURAL), script.read_clips(args)
+    whole = read_clips(args)
+    shown = read_held_out(whole, PROCEDURAL, [], args)
     assert len(shown) == 2 and len(whole) == 3
     assert whole.options.held_out_frames == 3
     assert torch.equal(shown[1]["pixel_values"], whole.held_out(1)["pixel_values"])
@@ -320,7 +324,7 @@ def test_frames_that_are_held_out_are_validated_on_and_not_trained_on(clips):
         (["--num_frames", 1], "motion needs 2 frames"),
         (["--held_out_frames", 3], "no room for a stretch of 4"),
         (["--held_out_frames", 4, "--validation_data_dir", "x"], "choose one"),
-        (["--clip_frames", 6], "clip_frames is of --cache_latents"),
+        (["--clip_frames", 6], "clip_frames 6 needs --cache_latents"),
         (["--height", 36], "multiples of 8"),
         (["--trainable", "lora", "--lora_targets", "nowhere"], "No layer is called"),
         (["--trainable", "regex", "--trainable_pattern", "nowhere"], "No parameter"),

@@ -8,17 +8,19 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-import train_models.train_trajectory as script
 from models.svd_controlnet import ControlledUNet, ControlNetSVD
 from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models.train_trajectory import main, make_parser, trajectory_loss
 from utils.data.clip_geometry import ClipGeometry
+from utils.data.points import PointChoice, Points
+from utils.data.videos import VideoDataset
 from utils.diffusion.edm import EDM, ConditionEncoder
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.scenes.write_clips import main as write_clips
 from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
 from utils.tracks.heuristic_flow import move_picture
+from utils.training.svd import make_dataset, read_clips, read_held_out
 
 B, F, K, SIZE = 8, 3, 2, 32
 
@@ -148,11 +150,12 @@ def test_clips_that_are_held_out_are_not_trained_on(clips):
     args = arguments(
         "--train_data_dir", clips, "--num_frames", F, "--height", SIZE, "--width", SIZE, "--held_out_clips", 1
     )
-    whole, choice = script.read_clips(args), script.PointChoice()
-    held_out = script.read_held_out(whole, PROCEDURAL, choice, args)
-    assert len(script.make_dataset(whole, None, PROCEDURAL, choice, args)) == 2
+    extras = [Points(PointChoice())]
+    whole = read_clips(args, extras)
+    held_out = read_held_out(whole, PROCEDURAL, extras, args)
+    assert len(make_dataset(whole, None, PROCEDURAL, extras, args)) == 2
     (sample,) = held_out
-    last = script.VideoDataset(whole.records[2:], whole.options)
+    last = VideoDataset(whole.records[2:], whole.options)
     assert torch.equal(sample["pixel_values"], last.sample(0, ClipGeometry(SIZE, SIZE))["pixel_values"])
 
 
@@ -160,9 +163,10 @@ def test_clips_that_are_held_out_are_not_trained_on(clips):
 def test_clips_are_held_out_at_the_step_of_the_training_where_their_points_have_it(clips, source, step):
     flags = ["--points_from", source, "--cache_latents", "--frame_strides", 2, "--held_out_clips", 1]
     args = arguments("--train_data_dir", clips, "--num_frames", F, "--height", SIZE, "--width", SIZE, *flags)
-    whole = script.read_clips(args)
-    (sample,) = script.read_held_out(whole, PROCEDURAL, script.PointChoice(), args)
-    everything = script.VideoDataset(whole.records[2:], replace(whole.options, num_frames=6, frame_strides=(1,)))
+    extras = [Points(PointChoice(), source)]
+    whole = read_clips(args, extras)
+    (sample,) = read_held_out(whole, PROCEDURAL, extras, args)
+    everything = VideoDataset(whole.records[2:], replace(whole.options, num_frames=6, frame_strides=(1,)))
     frames = everything.sample(0, ClipGeometry(SIZE, SIZE))["pixel_values"]
     assert torch.equal(sample["pixel_values"], frames[: F * step : step])
 
@@ -174,7 +178,7 @@ def test_clips_are_held_out_at_the_step_of_the_training_where_their_points_have_
         (["--moving_share", 2], "moving_share=2.0"),
         (["--num_other_points", -1], "num_other_points=-1"),
         (["--num_frames", 1], "motion needs 2 frames"),
-        (["--clip_frames", 6], "clip_frames is of --cache_latents"),
+        (["--clip_frames", 6], "clip_frames 6 needs --cache_latents"),
         (["--cache_latents", "--clip_frames", 2], "no room for a stretch of 3"),
         (["--validation_steps", 1], "needs --held_out_clips"),
         (["--held_out_clips", 3], "leaves none of the 3 clips"),

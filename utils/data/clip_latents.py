@@ -1,12 +1,13 @@
-"""Clips encoded once and kept on disk, of which a training draws stretches: start, step and direction are new each time.
+"""Clips encoded once and kept on disk, of which a training takes stretches: start, stride and direction are drawn anew each time.
 
 A clip keeps the posterior's mean and deviation of every frame, its frames as bytes (the condition of Stable Video
-Diffusion begins with a picture, to which noise is added), its rate and its motion score. The cut is the middle, since
-a random one has no latents to keep.
+Diffusion begins with an image, to which noise is added), its frame rate and its motion score. What a variant adds
+(`utils.data.extras`) lies in a folder of its own, so that the latents are not encoded again with it. The crop is the
+centre, since a random one has no latents to keep.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from tqdm.auto import tqdm
 
 from utils.data.cache import build_once, cache_key, draw_posterior, posterior_moments, weights_digest
 from utils.data.clip_geometry import ClipGeometry
+from utils.data.extras import Extra
 from utils.data.video_records import VideoRecord
-from utils.data.videos import VideoDataset
+from utils.data.videos import VideoDataset, VideoSample
 from utils.diffusion.edm import ENCODED_TOGETHER
 from utils.flow import flow_estimator
 from utils.motion_helper import PROCEDURAL, MotionBuckets, motion_scores
@@ -29,11 +31,11 @@ from utils.video import to_pixels
 
 @dataclass(frozen=True)
 class Stretches:
-    """What is drawn from a clip.
+    """Which frames of a cached clip make a sample.
 
     Attributes:
         num_frames: F.
-        frame_strides: One of these is drawn: every how many frames of the clip.
+        frame_strides: A stretch takes every n-th frame of the clip; n is drawn from these.
         random_reverse: Half of the stretches run backwards, which is as true where everything moves steadily.
     """
 
@@ -41,40 +43,61 @@ class Stretches:
     frame_strides: Sequence[int] = (1,)
     random_reverse: bool = False
 
+    @property
+    def span(self) -> int:
+        """Frames from the first to the last at the largest stride."""
+        return (self.num_frames - 1) * max(self.frame_strides) + 1
+
+    @property
+    def steady(self) -> bool:
+        """Whether all stretches take every frame and run forwards."""
+        return tuple(self.frame_strides) == (1,) and not self.random_reverse
+
 
 class CachedClips(Dataset):
     """Stretches of cached clips.
 
-    A sample has `latents` (F, C, h, w), float32, a draw of the posterior, not yet scaled; `image` (3, H, W) in
-    [-1, 1], the first frame; `fps` of the stretch; `motion_bucket_id` of the whole clip.
+    A sample has `latents` (F, C, h, w), float32, a sample of the posterior, not yet scaled; `image` (3, H, W) in
+    [-1, 1], the first frame; `fps` of the stretch; `motion_bucket_id` of the whole clip; and what the extras kept of it.
 
     Args:
         folder: What `cache_clips` has written.
-        stretches: What is drawn.
+        stretches: Which frames make a sample.
         buckets: Map of motion scores; fitted to these clips by default.
         with_pixels: Samples also have `pixel_values` (F, 3, H, W).
+        extras: With the folder that `cache_extra` has written for each of them.
 
     Raises:
         ValueError: The clips are too short.
     """
 
     def __init__(
-        self, folder: Path, stretches: Stretches, buckets: MotionBuckets | None = None, with_pixels: bool = False
+        self,
+        folder: Path,
+        stretches: Stretches,
+        buckets: MotionBuckets | None = None,
+        with_pixels: bool = False,
+        extras: Sequence[tuple[Extra, Path]] = (),
     ):
         # (M, frames, mean and std, C, h, w), (M, frames, H, W, 3), (M,), (M,); M is N, or 2 N with the mirrored clips behind
         self.latents, self.frames, self.fps, self.scores = (
             np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("latents", "frames", "fps", "scores")
         )
+        self.kept = [(extra, _open(where)) for extra, where in extras]
         self.stretches = stretches
         self.with_pixels = with_pixels
         self.flips = json.loads((folder / "about.json").read_text())["flips"]
         self.buckets = buckets or MotionBuckets.fit(torch.from_numpy(np.array(self.scores)))
-        needed = (stretches.num_frames - 1) * max(stretches.frame_strides) + 1
-        if self.latents.shape[1] < needed:
+        if self.num_frames < stretches.span:
             raise ValueError(
-                f"The clips have {self.latents.shape[1]} frames and {needed} are needed; "
+                f"The clips have {self.num_frames} frames and {stretches.span} are needed; "
                 "lower num_frames or frame_strides."
             )
+
+    @property
+    def num_frames(self) -> int:
+        """Of a whole clip."""
+        return self.latents.shape[1]
 
     def __len__(self) -> int:
         return len(self.latents) // self.flips
@@ -82,7 +105,11 @@ class CachedClips(Dataset):
     def __getitem__(self, index: int) -> dict:
         stride, numbers = self._draw_frames()
         row = index if self.flips == 1 else index + len(self) * int(torch.randint(self.flips, ()))
-        return self._sample(row, stride, numbers)
+        taken = {}
+        for extra, arrays in self.kept:
+            whole = {name: array[row] for name, array in arrays.items()}
+            taken |= extra.take(whole, numbers, self.num_frames)
+        return {**self._sample(row, stride, numbers), **taken}
 
     def _sample(self, row: int, stride: int, numbers: list[int]) -> dict:
         sample = {
@@ -97,68 +124,126 @@ class CachedClips(Dataset):
         strides, count = self.stretches.frame_strides, self.stretches.num_frames
         stride = strides[int(torch.randint(len(strides), ()))]
         span = (count - 1) * stride + 1
-        start = int(torch.randint(self.latents.shape[1] - span + 1, ()))
+        start = int(torch.randint(self.num_frames - span + 1, ()))
         numbers = list(range(start, start + span, stride))
         backwards = self.stretches.random_reverse and bool(torch.rand(()) < 0.5)
         return stride, numbers[::-1] if backwards else numbers
 
 
+def read_cached_clips(
+    dataset: VideoDataset,
+    vae: nn.Module,
+    cache_dir: str | Path,
+    stretches: Stretches,
+    buckets: MotionBuckets | None = None,
+    extras: Sequence[Extra] = (),
+) -> CachedClips:
+    """Cached clips with all that the extras need of them; what is not in the cache is written first.
+
+    Args:
+        dataset, vae, cache_dir: As of `cache_clips`; the data set reads the annotations of the extras.
+        stretches: Which frames make a sample.
+        buckets: Map of motion scores; by default that of the procedural world.
+        extras: Each gets a folder beside that of the clips.
+
+    Raises:
+        ValueError: Annotated flow and stretches that skip frames or run backwards.
+    """
+    if not stretches.steady and any(extra.steady for extra in extras):
+        raise ValueError("Annotated flow has one step and runs forwards; leave frame_strides and random_reverse out.")
+    dataset = dataset.without_bad_clips() if dataset.skip_bad_clips else dataset
+    buckets = buckets or PROCEDURAL
+    folder = cache_clips(dataset, vae, cache_dir, buckets)
+    folders = [(extra, cache_extra(extra, dataset, vae, cache_dir)) for extra in extras if extra.cached]
+    return CachedClips(folder, stretches, buckets, any(extra.frames for extra in extras), folders)
+
+
+@torch.no_grad()
 def cache_clips(
     dataset: VideoDataset, vae: nn.Module, cache_dir: str | Path, buckets: MotionBuckets = PROCEDURAL
 ) -> Path:
     """Encode whole clips once and return the folder.
 
     Args:
-        dataset: Its `num_frames` first frames of each clip are kept, cut in the middle; mirrored as well where it
+        dataset: Its `num_frames` first frames of each clip are kept, cropped at the centre; mirrored as well where it
             flips.
-        vae: Encodes pictures; moved to the training device.
+        vae: Encodes frames; moved to the training device.
         cache_dir: Folder of all caches.
         buckets: Its settings are those of the motion scores.
     """
-    if dataset.skip_bad_clips:
-        dataset = dataset.without_bad_clips()
-    options = dataset.options
-    settings = [options.num_frames, options.height, options.width, options.frame_stride, options.fps]
+    dataset = dataset.without_bad_clips() if dataset.skip_bad_clips else dataset
     scoring = [buckets.short_side, buckets.time_step, buckets.backend]
-    clips = [clip_identity(record) for record in dataset.records]
-    key = cache_key(clips, settings, options.random_flip, scoring, weights_digest(vae))
-    folder = Path(cache_dir) / f"clips-{key}"
-    build_once(folder, lambda temporary: _write(dataset, vae, temporary, buckets))
-    return folder
-
-
-def clip_identity(record: VideoRecord) -> list:
-    """What tells one state of a clip from another without reading it."""
-    file = record.video if isinstance(record.video, Path) else record.video.archive
-    return [record.key, str(file.resolve()), file.stat().st_mtime_ns, record.fps]
-
-
-@torch.no_grad()
-def _write(dataset: VideoDataset, vae: nn.Module, folder: Path, buckets: MotionBuckets) -> None:
-    vae.to(process_state().device)
     estimate = flow_estimator(buckets.backend)
-    flips = 1 + dataset.options.random_flip
-    (folder / "about.json").write_text(json.dumps({"flips": flips}))
-    arrays: dict[str, np.ndarray] = {}
-    for index in tqdm(range(len(dataset) * flips), desc="encode clips"):
-        flip, clip = divmod(index, len(dataset))
-        sample = dataset.sample(clip, ClipGeometry(dataset.options.height, dataset.options.width, flip=bool(flip)))
+
+    def row(sample: VideoSample) -> dict[str, np.ndarray]:
         pixels, fps = sample["pixel_values"], sample["fps"]
-        row = {
-            "latents": np.concatenate([posterior_moments(vae, part) for part in pixels.split(ENCODED_TOGETHER)]),
+        return {
+            "latents": clip_moments(vae, pixels),
             "frames": pixels.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).numpy(),
             "fps": np.float32(fps),
             "scores": motion_scores(estimate, pixels[None], fps, buckets.short_side, buckets.time_step)[0].numpy(),
         }
-        for name, value in row.items():
-            if name not in arrays:
-                arrays[name] = open_array(folder / f"{name}.npy", len(dataset) * flips, value)
-            arrays[name][index] = value
+
+    return _cache("clips", dataset, vae, cache_dir, scoring, row)
+
+
+@torch.no_grad()
+def cache_extra(extra: Extra, dataset: VideoDataset, vae: nn.Module, cache_dir: str | Path) -> Path:
+    """Keep what an extra needs of whole clips once and return the folder; arguments as of `cache_clips`."""
+    settings = [extra.reads, extra.settings()]
+    return _cache(extra.name, dataset, vae, cache_dir, settings, lambda sample: extra.keep(sample, vae))
+
+
+def clip_moments(vae: nn.Module, images: torch.Tensor) -> np.ndarray:
+    """Mean and deviation (F, 2, C, h, w), float16, of the posterior of images (F, 3, H, W) in [-1, 1]."""
+    parts = [posterior_moments(vae, part) for part in images.split(ENCODED_TOGETHER)]
+    return np.concatenate(parts).astype(np.float16)
+
+
+def clip_identity(record: VideoRecord, annotations: Sequence[str] = ()) -> list:
+    """What tells one state of a clip and its annotations from another without reading them."""
+    file = record.video if isinstance(record.video, Path) else record.video.archive
+    files = [file, *(getattr(record, name) for name in annotations)]
+    states = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    return [record.key, record.fps, states]
+
+
+def _cache(name: str, dataset: VideoDataset, vae, cache_dir: str | Path, settings: list, row: Callable) -> Path:
+    options = dataset.options
+    clips = [clip_identity(record, dataset.extras if name != "clips" else ()) for record in dataset.records]
+    frames = [options.num_frames, options.height, options.width, options.frame_stride, options.fps]
+    key = cache_key(clips, frames, options.random_flip, settings, weights_digest(vae))
+    folder = Path(cache_dir) / f"{name}-{key}"
+    build_once(folder, lambda temporary: _write(dataset, vae, temporary, name, row))
+    return folder
+
+
+def _write(dataset: VideoDataset, vae: nn.Module, folder: Path, name: str, row: Callable) -> None:
+    """The one writer of caches of clips: a row of each array for each clip, then for their mirror images."""
+    vae.to(process_state().device)
+    flips = 1 + dataset.options.random_flip
+    (folder / "about.json").write_text(json.dumps({"flips": flips}))
+    arrays: dict[str, np.ndarray] = {}
+    count = len(dataset) * flips
+    for index in tqdm(range(count), desc=f"cache {name}"):
+        flip, clip = divmod(index, len(dataset))
+        geometry = ClipGeometry(dataset.options.height, dataset.options.width, flip=bool(flip))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(clip)
+            values = row(dataset.sample(clip, geometry))
+        for key, value in values.items():
+            if key not in arrays:
+                path = folder / f"{key}.npy"
+                arrays[key] = np.lib.format.open_memmap(path, "w+", value.dtype, (count, *value.shape))
+            if arrays[key].shape[1:] != value.shape:
+                raise ValueError(
+                    f"{dataset.records[clip].key} has {key} of {value.shape} and the clips before it of "
+                    f"{arrays[key].shape[1:]}; leave --cache_latents out."
+                )
+            arrays[key][index] = value
     for array in arrays.values():
         array.flush()
 
 
-def open_array(path: Path, count: int, value: np.ndarray) -> np.ndarray:
-    """A file of `count` values like this one, to be filled; moments of latents in half precision."""
-    kind = np.float16 if value.ndim == 5 else value.dtype
-    return np.lib.format.open_memmap(path, "w+", kind, (count, *value.shape))
+def _open(folder: Path) -> dict[str, np.ndarray]:
+    return {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}

@@ -1,6 +1,7 @@
 """The flags that describe a data set of clips."""
 
 import argparse
+from collections.abc import Sequence
 
 from utils.arguments import positive_float, positive_int
 from utils.data.flow_folder import attach_flow
@@ -40,28 +41,19 @@ def add_reading_arguments(container: argparse._ActionsContainer) -> None:
     add("--skip_bad_clips", action="store_true", help="pass over damaged and too short clips, and count them")
 
 
-def read_video_dataset(args: argparse.Namespace, extras: tuple[str, ...] = (), **others) -> VideoDataset:
+def read_video_dataset(args: argparse.Namespace, extras: Sequence[str] = (), **others) -> VideoDataset:
     """The data set that the flags of `add_video_arguments` describe.
 
     Args:
         args: Parsed flags.
         extras: What of "flow", "backward_flow" and "tracks" belongs to a sample.
-        others: Fields of `ClipOptions` for which there is no flag.
+        others: Fields of `ClipOptions` that have no flag, or another value than their flag's.
     """
     records = read_video_records(args.train_data_dir, args.frame_folder_fps)[: args.max_train_samples]
     if args.flow_dir:
         records = attach_flow(records, args.flow_dir)
-    options = ClipOptions(
-        num_frames=args.num_frames,
-        height=args.height,
-        width=args.width,
-        frame_stride=args.frame_stride,
-        fps=args.fps,
-        center_crop=args.center_crop,
-        random_flip=args.random_flip,
-        first_frames=args.first_frames,
-        **others,
-    )
+    names = ("num_frames", "height", "width", "frame_stride", "fps", "center_crop", "random_flip", "first_frames")
+    options = ClipOptions(**{**{name: getattr(args, name) for name in names}, **others})
     dataset = VideoDataset(records, options, extras, args.skip_bad_clips)
     if args.check_clips:
         dataset.check()

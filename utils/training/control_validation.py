@@ -21,7 +21,7 @@ class ControlValidation(Validation):
 
     Args:
         pipe, edm, folder, seed: As of `Validation`.
-        samples: Of `TrackClips`, with pixels.
+        samples: Of `SVDTraining.held_out`.
         draw: From a sample, its control (1, F, C, H, W) and its moved pictures (1, F, 3, H, W) to a video (F, 3, H, W) in [-1, 1].
     """
 

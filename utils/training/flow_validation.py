@@ -26,7 +26,7 @@ class FlowValidation(Validation):
 
     Args:
         pipe, edm, folder, seed: As of `Validation`.
-        samples: Of `FlowClips`, with pictures.
+        samples: Of `SVDTraining.held_out`.
         code: Of the training, with its scale.
         errors: (unet, mode, clean, noise, sigma, condition) -> squared errors of v (S,), of clean latents (S, F, C, h, w) of one
             clip; S is 1, the flow, or 2, video and flow. sigma (S,) is 0 for a side that is given.

@@ -1,115 +1,165 @@
-"""What all trainings on Stable Video Diffusion share: the base, what the network is told, latents of clips."""
+"""The recipe of all trainings on Stable Video Diffusion; a train script is its arguments, its loss and its save.
 
-from collections.abc import Sequence
+    args = parse_args(make_parser(), argv)              # svd_parser(__doc__), and flags of its own
+    svd = start_svd(args, [LastFrame()])                # base, clips, held-out clips
+    parameters = add_lora(svd.pipe.unet, args.rank)     # what is trained
+
+    def loss(unet, batch):                              # batch has pixel_values or latents, image, fps, motion_bucket_id, last_frame
+        x_0 = encode_clips(batch, svd.pipe.vae)
+        ...
+
+    svd.fit(loss, save=save, parameters=parameters)
+
+What a variant's samples have besides is an extra, a function from a clip to entries of the sample (`utils/data/extras.py`), which
+needs no line about caches:
+
+    class LastFrame(Extra):
+        def __call__(self, clip):
+            return {"last_frame": clip["pixel_values"][-1]}
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import StableVideoDiffusionPipeline
+from torch.utils.data import Dataset, Subset
 
-from utils.diffusion.edm import EDM, ENCODED_TOGETHER, Condition, ConditionEncoder, Denoiser, draw_noise_aug_strengths
-from utils.flow.code import FlowCode
+from utils.data.clip_latents import Stretches, read_cached_clips
+from utils.data.extras import Extra, annotations
+from utils.data.svd_clips import SVDClips
+from utils.data.video_arguments import read_video_dataset
+from utils.data.video_records import read_video_records
+from utils.data.videos import VideoDataset, has_flow
+from utils.diffusion.edm import EDM, ConditionEncoder
 from utils.motion_helper import MotionBuckets
 from utils.pretrained import loading
+from utils.training.loop import check_output_dir, fit
+from utils.training.seeding import SeededDataset
+from utils.training.svd_arguments import check_svd_arguments, longest_stretch
 
 
-def add_base_arguments(group) -> None:
-    add = group.add_argument
-    add(
-        "--pretrained_model_name_or_path",
-        "--pretrained_model_name",
-        default="weights/tiny_svd",
-        help="folder or hub name of the base",
+@dataclass(frozen=True)
+class SVDTraining:
+    """What a training on Stable Video Diffusion starts from.
+
+    Attributes:
+        args: Parsed flags of `svd_parser`.
+        pipe: The base in float32.
+        dataset: Samples of `SVDClips`, those that are trained on.
+        held_out: Samples with pixels, of clips or frames that are not trained on; empty where there is no validation.
+        encoder: Of conditions.
+        edm: Noise levels of the training.
+        buckets: Map of motion scores; None with `--fixed_motion_bucket`.
+    """
+
+    args: argparse.Namespace
+    pipe: StableVideoDiffusionPipeline
+    dataset: Dataset
+    held_out: list[dict]
+    encoder: ConditionEncoder
+    edm: EDM
+    buckets: MotionBuckets | None
+
+    def fit(self, loss: Callable, *, save: Callable, parameters: list, model=None, validate=None) -> None:
+        """Train `parameters` of `model`, by default of the UNet; arguments as of `utils.training.loop.fit`."""
+        model = self.pipe.unet if model is None else model
+        frozen = (self.pipe.vae, self.pipe.image_encoder)
+        fit(self.args, model, self.dataset, loss, save=save, validate=validate, parameters=parameters, frozen=frozen)
+
+
+def start_svd(
+    args: argparse.Namespace, extras: Sequence[Extra] = (), pipeline: type = StableVideoDiffusionPipeline
+) -> SVDTraining:
+    """Check the flags, read clips and base; the random state is that of `--seed` when it returns.
+
+    Args:
+        args: Parsed flags of `svd_parser`.
+        extras: What the samples have besides those of `SVDClips`.
+        pipeline: Class of the base.
+
+    Raises:
+        FileExistsError: `--output_dir` has content.
+        FileNotFoundError: There is no base, or it has no map of motion buckets.
+        ValueError: Flags contradict each other, the clips do not have what is asked for, or the base does not take their size.
+    """
+    check_svd_arguments(args, extras)
+    check_output_dir(args)
+    clips = read_clips(args, extras)
+    buckets = None if args.fixed_motion_bucket else read_buckets(args)
+    held_out = read_held_out(clips, buckets, extras, args)
+    torch.manual_seed(args.seed)
+    pipe = load_pipeline(args, pipeline)
+    return SVDTraining(
+        args=args,
+        pipe=pipe,
+        dataset=make_dataset(clips, pipe.vae, buckets, extras, args),
+        held_out=held_out,
+        encoder=ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor),
+        edm=EDM(args.sigma_mean, args.sigma_std),
+        buckets=buckets,
     )
-    add("--revision", help="of the base on the hub")
-    add("--variant", help="of the base's files, such as fp16")
 
 
-def add_condition_arguments(group) -> None:
-    add = group.add_argument
-    add("--sigma_mean", type=float, default=0.7, help="of ln(sigma); 1.0 for the released weights at 576x1024")
-    add("--sigma_std", type=float, default=1.6)
-    add("--conditioning_dropout_prob", type=float, default=0.1, help="share of samples without the image")
-    add("--noise_aug_mean", type=float, default=-3.0, help="of ln(strength) of the noise on the image")
-    add("--noise_aug_std", type=float, default=0.5)
-    add("--motion_buckets", help="map of motion scores, as fit_motion_buckets writes it; default: the base's own")
-    add("--fixed_motion_bucket", action="store_true", help="tell 7 fps and bucket 127 for every clip")
+def read_clips(args: argparse.Namespace, extras: Sequence[Extra] = ()) -> VideoDataset:
+    """Stretches of the clips of `--train_data_dir`, or whole clips to be cached, with the annotations of the extras."""
+    held_out = {"held_out_frames": args.held_out_frames or 0}
+    if args.cache_latents:
+        frames = args.clip_frames or longest_stretch(args)
+        clips = read_video_dataset(args, annotations(extras), num_frames=frames, first_frames=True, **held_out)
+    else:
+        strides = {"frame_strides": tuple(args.frame_strides), "random_reverse": args.random_reverse}
+        clips = read_video_dataset(args, annotations(extras), **strides, **held_out)
+        clips = _with_wanted_flow(clips, extras)
+    if args.skip_bad_clips and (args.cache_latents or args.held_out_clips):
+        clips = clips.without_bad_clips()
+    if (args.held_out_clips or 0) >= len(clips):
+        raise ValueError(f"--held_out_clips {args.held_out_clips} leaves none of the {len(clips)} clips to train on.")
+    return clips
 
 
-def add_flow_arguments(group) -> None:
-    add = group.add_argument
-    add("--max_flow", type=float, default=16.0, help="pixels that a flow picture holds; what is faster is clipped")
-    add("--flow_power", type=float, default=0.5, help="of the flow picture's values; 1 is linear")
+def _with_wanted_flow(clips: VideoDataset, extras: Sequence[Extra]) -> VideoDataset:
+    wanted = any("flow" in extra.wants for extra in extras) and "flow" not in clips.extras
+    if not (wanted and has_flow(clips.records, clips.options)):
+        return clips
+    return VideoDataset(clips.records, clips.options, (*clips.extras, "flow"), clips.skip_bad_clips)
 
 
-def check_condition_arguments(args) -> None:
-    """Raises ValueError for a value that is out of its range."""
-    if not 0 <= args.conditioning_dropout_prob <= 1:
-        raise ValueError(f"--conditioning_dropout_prob {args.conditioning_dropout_prob}: a share lies in 0 to 1.")
-    for name in ("sigma_std", "noise_aug_std"):
-        if getattr(args, name) < 0:
-            raise ValueError(f"--{name} {getattr(args, name)} is negative.")
+def make_dataset(clips: VideoDataset, vae, buckets, extras: Sequence[Extra], args: argparse.Namespace) -> Dataset:
+    """What is trained on: all clips but those held out, cached with `--cache_latents`."""
+    if args.cache_latents:
+        stretches = Stretches(args.num_frames, args.frame_strides, args.random_reverse)
+        clips = read_cached_clips(clips, vae, args.cache_dir, stretches, buckets, extras)
+    return Subset(SVDClips(clips, buckets, extras), range(len(clips) - (args.held_out_clips or 0)))
 
 
-def draw_condition(
-    batch: dict, num_frames: int, encoder: ConditionEncoder, args, frames: torch.Tensor | None = None
-) -> Condition:
-    """What the network is told of a batch, with noise on the image, and without the image for some samples; frames as of the encoder."""
-    return draw_conditions(batch, num_frames, encoder, args, [frames])[0]
+def read_held_out(clips: VideoDataset, buckets, extras: Sequence[Extra], args: argparse.Namespace) -> list[dict]:
+    """Samples with pixels to validate on, always the same: the first stretches of clips, or of the frames that are held out."""
+    records, needed = _held_out_records(clips, args), annotations(extras)
+    stride = 1 if "flow" in needed else args.frame_strides[0]  # annotated flow is between neighbours
+    options = replace(
+        clips.options, num_frames=args.num_frames, center_crop=True, first_frames=True, random_flip=False,
+        frame_strides=(stride,), random_reverse=False,
+    )  # fmt: skip
+    shown = VideoDataset(records, options, needed) if records else []
+    if args.held_out_frames:
+        shown = [shown.held_out(index) for index in range(len(records))]
+    samples = SeededDataset(SVDClips(shown, buckets, extras), args.seed)
+    return [samples[0, index] for index in range(len(records))]
 
 
-def draw_conditions(
-    batch: dict, num_frames: int, encoder: ConditionEncoder, args, told: Sequence[torch.Tensor | None]
-) -> list[Condition]:
-    """`draw_condition` for each of several frames, with the same noise on all, and without the image for the same samples."""
-    B = len(batch["image"])
-    strengths = draw_noise_aug_strengths(B, args.noise_aug_mean, args.noise_aug_std)
-    noise = torch.randn_like(batch["image"])
-    dropped = torch.rand(B) < args.conditioning_dropout_prob
-    known = batch["image"], num_frames, batch["fps"], batch["motion_bucket_id"], strengths, noise
-    return [encoder(*known, frames=frames).drop(dropped) for frames in told]
+def _held_out_records(clips: VideoDataset, args) -> list:
+    if args.held_out_clips:
+        return clips.records[-args.held_out_clips :]
+    if args.held_out_frames:
+        return clips.records[: args.num_validation_samples]
+    if args.validation_data_dir:
+        return read_video_records(args.validation_data_dir, args.frame_folder_fps)[: args.num_validation_samples]
+    return []
 
 
-def flow_loss(unet, batch: dict, encoder: ConditionEncoder, edm: EDM, code: FlowCode, args) -> torch.Tensor:
-    """||F - v||² of flow from the image, at one noise level a clip: p(flow | image)."""
-    y_0 = code.scale.normalize(encode_flow(batch, encoder.vae))
-    B, F = y_0.shape[:2]
-    condition = draw_condition(batch, F, encoder, args)
-    sigma = edm.draw_sigmas(B).to(y_0.device)
-    return Denoiser(unet, edm).loss(y_0, torch.randn_like(y_0), sigma, condition).mean()
-
-
-@torch.no_grad()
-def encode_clips(batch, vae) -> torch.Tensor:
-    """Scaled latents (B, F, C, h, w), a draw of the posterior, from pixels or from cached latents."""
-    if "latents" in batch:
-        return batch["latents"].float() * vae.config.scaling_factor
-    return encode_frames(batch["pixel_values"], vae)
-
-
-@torch.no_grad()
-def encode_frames(frames, vae) -> torch.Tensor:
-    """Scaled latents (B, F, C, h, w), a draw of the posterior, of pictures (B, F, 3, H, W) in [-1, 1]."""
-    parts = frames.flatten(0, 1).split(ENCODED_TOGETHER)
-    latents = torch.cat([vae.encode(part.to(vae.dtype)).latent_dist.sample() for part in parts])
-    return latents.float().unflatten(0, frames.shape[:2]) * vae.config.scaling_factor
-
-
-@torch.no_grad()
-def encode_flow(batch, vae) -> torch.Tensor:
-    """Scaled latents (B, F, C, h, w), a draw of the posterior, of the flow's pictures or from cached latents."""
-    if "flow_latents" in batch:
-        return batch["flow_latents"].float() * vae.config.scaling_factor
-    return encode_frames(batch["flow_pixel_values"], vae)
-
-
-@torch.no_grad()
-def decode_flow(y_0: torch.Tensor, vae, code: FlowCode) -> torch.Tensor:
-    """Flow (B, F - 1, 2, H, W), pixels, of clean latents (B, F, C, h, w) as they are denoised."""
-    latents = code.scale.denormalize(y_0).flatten(0, 1) / vae.config.scaling_factor
-    pictures = vae.decode(latents.to(vae.dtype), num_frames=y_0.shape[1]).sample.float()
-    return code.to_flow(pictures.unflatten(0, y_0.shape[:2]))
-
-
-def read_buckets(args) -> MotionBuckets:
+def read_buckets(args: argparse.Namespace) -> MotionBuckets:
     """The map of `--motion_buckets`, or of the base."""
     if args.motion_buckets:
         return MotionBuckets.load(args.motion_buckets)
@@ -119,7 +169,7 @@ def read_buckets(args) -> MotionBuckets:
         raise FileNotFoundError(f"{error} Or pass --motion_buckets, or --fixed_motion_bucket.") from error
 
 
-def load_pipeline(args) -> StableVideoDiffusionPipeline:
+def load_pipeline(args: argparse.Namespace, pipeline: type = StableVideoDiffusionPipeline):
     """The base in float32.
 
     Raises:
@@ -127,9 +177,7 @@ def load_pipeline(args) -> StableVideoDiffusionPipeline:
     """
     name = args.pretrained_model_name_or_path
     with loading(name):
-        pipe = StableVideoDiffusionPipeline.from_pretrained(
-            name, revision=args.revision, variant=args.variant, dtype=torch.float32
-        )
+        pipe = pipeline.from_pretrained(name, revision=args.revision, variant=args.variant, dtype=torch.float32)
     multiple = pipe.vae_scale_factor * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
     if args.height % multiple or args.width % multiple:
         raise ValueError(f"--height {args.height} and --width {args.width} have to be multiples of {multiple}.")

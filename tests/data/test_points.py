@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from tests.tiny_video_pipeline import tiny_video_pipeline
-from utils.data.clip_latents import Stretches
-from utils.data.track_clips import PointChoice, TrackClips, cache_track_clips, find_tracks
+from utils.data.clip_latents import Stretches, read_cached_clips
+from utils.data.points import PointChoice, Points, find_tracks
+from utils.data.svd_clips import SVDClips
 from utils.data.video_records import read_video_records
 from utils.data.videos import ClipOptions, VideoDataset
 from utils.training.seeding import SeededDataset
@@ -47,7 +48,7 @@ def read(folder, **options):
 
 def samples_of(clips, count=24):
     """Samples of many epochs; `image` is there, too."""
-    seeded = SeededDataset(TrackClips(clips, None, ALL), 0)
+    seeded = SeededDataset(SVDClips(clips, None, [Points(ALL)]), 0)
     return [seeded[epoch, index] for epoch in range(count) for index in range(len(clips))]
 
 
@@ -82,7 +83,7 @@ def test_points_of_cached_clips_follow_them(dots, tmp_path):
     clips = read(dots, num_frames=COUNT, first_frames=True)
     vae = tiny_video_pipeline().vae
     stretches = Stretches(4, (1, 2), random_reverse=True)
-    cached = cache_track_clips(clips, vae, tmp_path, stretches, None)
+    cached = read_cached_clips(clips, vae, tmp_path, stretches, None, [Points(ALL)])
     seen = 0
     for sample in samples_of(cached):
         assert sample["latents"].shape == (4, 4, H // 4, H // 4)
@@ -93,7 +94,7 @@ def test_points_of_cached_clips_follow_them(dots, tmp_path):
     ways = {tuple(sample["points"].diff(dim=0)[0, 0].tolist()) for sample in samples_of(cached)}
     assert ways >= {(s * x * k, s * y * k) for s in (-1, 1) for k in (1, 2) for x, y in [(1, 2), (-1, 2)]}
     before = sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy"))
-    cache_track_clips(clips, vae, tmp_path, stretches, None)
+    read_cached_clips(clips, vae, tmp_path, stretches, None, [Points(ALL)])
     assert sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")) == before
 
 
@@ -102,8 +103,8 @@ def test_clips_with_other_numbers_of_tracks_cannot_be_cached(dots, tmp_path):
     path = tmp_path / "more.npz"
     np.savez(path, tracks=np.zeros((COUNT, 5, 2), np.float32), visible=np.ones((COUNT, 5), bool))
     object.__setattr__(clips.records[1], "tracks", path)
-    with pytest.raises(ValueError, match="has 5 points and the clips before it 2"):
-        cache_track_clips(clips, tiny_video_pipeline().vae, tmp_path, Stretches(4), None)
+    with pytest.raises(ValueError, match=r"has tracks of \(9, 5, 2\) and the clips before it of \(9, 2, 2\)"):
+        read_cached_clips(clips, tiny_video_pipeline().vae, tmp_path, Stretches(4), None, [Points(ALL)])
 
 
 def test_points_of_flow_are_carried_along_while_they_are_seen():
@@ -196,7 +197,8 @@ def test_values_out_of_range_are_refused(values, message):
 
 def test_a_cached_clip_has_the_frames_of_its_points(dots, tmp_path):
     clips = read(dots, num_frames=COUNT, first_frames=True)
-    cached = cache_track_clips(clips, tiny_video_pipeline().vae, tmp_path, Stretches(4, (2,), True), None)
+    stretches = Stretches(4, (2,), True)
+    cached = read_cached_clips(clips, tiny_video_pipeline().vae, tmp_path, stretches, None, [Points(ALL)])
     cached.with_pixels = True
     checked = 0
     for index in range(len(cached)):

@@ -4,24 +4,15 @@ The points are the exact tracks of a data set that has them. In any other they a
 its flow, as long as they are seen.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 
-from utils.data.cache import build_once, cache_key
-from utils.data.clip_geometry import ClipGeometry
-from utils.data.clip_latents import CachedClips, Stretches, cache_clips, clip_identity, open_array
-from utils.data.svd_clips import SVDClips
-from utils.data.videos import VideoDataset
+from utils.data.extras import Extra
 from utils.flow.consistency import visible_in_next
 from utils.metrics.trajectory import follow_flow
-from utils.motion_helper import PROCEDURAL, MotionBuckets
 
 FOLLOWED = 64  # points that are carried along by flow
 MOVING_SHARE_OF_SIDE = 1 / 32  # of the shorter side: who comes that far from the start moves
@@ -82,23 +73,28 @@ class PointChoice:
         return points, shown
 
 
-class TrackClips(SVDClips):
-    """Samples of `SVDClips` that also have `points` (F, K, 2), pixels, and `shown`, bool (F, K).
+class Points(Extra):
+    """`points` (F, K, 2), pixels, and `shown`, bool (F, K), of tracks that the clip has or that its flow gives.
 
     Args:
-        clips: A `VideoDataset` with tracks or with flow, or `CachedTrackClips`.
-        buckets: As of `SVDClips`.
-        choice: Of the points.
+        choice: Which of them are drawn.
+        source: "tracks" or "flow": the annotation that is followed.
     """
 
-    def __init__(self, clips: Dataset | Sequence[dict], buckets: MotionBuckets | None, choice: PointChoice):
-        super().__init__(clips, buckets, with_flow=True)
-        self.choice = choice
+    name = "tracks"
+    frames = False
+    steady = False  # a whole clip is followed frame by frame before a stretch is taken
 
-    def _extras(self, clip: dict) -> dict[str, torch.Tensor]:
+    def __init__(self, choice: PointChoice, source: str = "tracks"):
+        self.choice, self.reads = choice, (source,)
+
+    def __call__(self, clip: dict) -> dict[str, torch.Tensor]:
         size = (clip["image"] if "image" in clip else clip["pixel_values"]).shape[-2:]
         points, shown = self.choice.draw(*find_tracks(clip), min(size))
         return {"points": points, "shown": shown}
+
+    def keep(self, clip: dict, vae: nn.Module) -> dict[str, np.ndarray]:
+        return dict(zip(("tracks", "visible"), map(np.asarray, find_tracks(clip)), strict=True))
 
 
 def find_tracks(clip: dict) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,77 +107,6 @@ def find_tracks(clip: dict) -> tuple[torch.Tensor, torch.Tensor]:
     x, y = tracks[:-1].round().long().unbind(-1)
     seen = visible_in_next(frames, flow)[torch.arange(len(flow))[:, None], y.clamp(0, H - 1), x.clamp(0, W - 1)]
     return tracks, torch.cat([torch.ones(1, FOLLOWED, dtype=torch.bool), seen.cumprod(dim=0).bool()])
-
-
-class CachedTrackClips(CachedClips):
-    """Stretches of cached clips with `tracks` (F, N, 2) and `visible` (F, N).
-
-    Args:
-        folder: What `cache_clips` has written.
-        track_folder: What `cache_tracks` has written of the same clips.
-        stretches, buckets: As of `CachedClips`.
-    """
-
-    def __init__(self, folder: Path, track_folder: Path, stretches: Stretches, buckets: MotionBuckets | None = None):
-        super().__init__(folder, stretches, buckets)
-        self.tracks, self.visible = (
-            np.load(track_folder / f"{name}.npy", mmap_mode="r") for name in ("tracks", "visible")
-        )  # (M, frames, N, 2), (M, frames, N)
-
-    def _sample(self, row: int, stride: int, numbers: list[int]) -> dict:
-        followed = {name: torch.from_numpy(getattr(self, name)[row, numbers]) for name in ("tracks", "visible")}
-        return {**super()._sample(row, stride, numbers), **followed}
-
-
-def cache_track_clips(
-    dataset: VideoDataset, vae: nn.Module, cache_dir: str | Path, stretches: Stretches, buckets: MotionBuckets | None
-) -> CachedTrackClips:
-    """Latents and tracks of whole clips, written once; arguments as of `cache_clips`."""
-    dataset = dataset.without_bad_clips() if dataset.skip_bad_clips else dataset
-    scoring = buckets or PROCEDURAL
-    folders = cache_clips(dataset, vae, cache_dir, scoring), cache_tracks(dataset, cache_dir)
-    return CachedTrackClips(*folders, stretches, scoring)
-
-
-def cache_tracks(dataset: VideoDataset, cache_dir: str | Path) -> Path:
-    """Read the tracks of whole clips once, cut as their latents are, and return the folder.
-
-    Raises:
-        ValueError: Clips have different numbers of tracks.
-    """
-    options = dataset.options
-    settings = [options.num_frames, options.height, options.width, options.frame_stride, options.fps, dataset.extras]
-    files = [record.tracks if "tracks" in dataset.extras else record.flow for record in dataset.records]
-    clips = [
-        [*clip_identity(record), str(file.resolve()), file.stat().st_mtime_ns]
-        for record, file in zip(dataset.records, files, strict=True)
-    ]
-    folder = Path(cache_dir) / f"tracks-{cache_key(clips, settings, options.random_flip)}"
-    build_once(folder, lambda temporary: _write(dataset, temporary))
-    return folder
-
-
-def _write(dataset: VideoDataset, folder: Path) -> None:
-    arrays: dict[str, np.ndarray] = {}
-    count = len(dataset) * (1 + dataset.options.random_flip)
-    for index in tqdm(range(count), desc="read tracks"):
-        flip, clip = divmod(index, len(dataset))
-        geometry = ClipGeometry(dataset.options.height, dataset.options.width, flip=bool(flip))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(clip)
-            found = find_tracks(dataset.sample(clip, geometry))
-        row = dict(zip(("tracks", "visible"), map(np.asarray, found), strict=True))
-        for name, value in row.items():
-            if name not in arrays:
-                arrays[name] = open_array(folder / f"{name}.npy", count, value)
-            if arrays[name].shape[1:] != value.shape:
-                raise ValueError(
-                    f"{dataset.records[clip].tracks} has {value.shape[1]} points and the clips before it "
-                    f"{arrays[name].shape[2]}: leave --cache_latents out."
-                )
-            arrays[name][index] = value
-    for array in arrays.values():
-        array.flush()
 
 
 def _shuffle(chosen: torch.Tensor) -> torch.Tensor:
