@@ -53,8 +53,8 @@ COMMANDS = {
     f"--num_inference_steps 2 --output_dir {{out}} {THREE_STEPS}",
     "train_trajectory": f"train_models/train_trajectory.py {ON_CLIPS} {CACHED} --held_out_clips 1 --num_inference_steps 2 "
     f"--output_dir {{out}} {THREE_STEPS}",
-    "train_tiny_sd": f"train_models/train_tiny_sd.py --stage unet --train_data_dir {SCENES} --vae weights/tiny_sd/vae "
-    f"--output_dir {{out}} {THREE_STEPS}",
+    "train_tiny_sd": f"train_models/train_tiny_sd.py --stage unet --init_from weights/tiny_sd --train_data_dir {SCENES} "
+    f"--vae weights/tiny_sd/vae --output_dir {{out}} {THREE_STEPS}",
     "train_tiny_svd": f"train_models/train_tiny_svd.py --stage unet --train_data_dir {CLIPS} --vae weights/tiny_sd/vae "
     f"--cache_dir {{data}}/cache --output_dir {{out}} {THREE_STEPS}",
     "train_judges": f"train_models/train_judges.py --judges depth --train_data_dir {SCENES} --vae weights/tiny_sd/vae "
