@@ -2,12 +2,14 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from io import BytesIO
+from itertools import chain, islice, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -16,9 +18,11 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image
 
 from utils.files import replacing
+from utils.frames import choose_stream, pixel_aspect, show_frame
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif"}
 BT709, LIMITED_RANGE = 1, 1  # ITU-T H.273; players guess at the colours of a file without them
+PROBED_FRAMES = 250  # the usual distance of key frames: a stream that reorders frames does it before
 Source = str | Path | BytesIO  # a BytesIO may have a `name` for error messages
 
 
@@ -32,10 +36,18 @@ class Video:
 
 @dataclass(frozen=True)
 class FrameIndex:
-    """When each frame of a file is shown: ascending `stamps` that count units of `unit` seconds."""
+    """When each frame of a file is shown, and how.
+
+    Attributes:
+        stamps: Ascending, in units of `unit` seconds.
+        aspect: Width of a stored pixel in units of its height.
+        counted: Whether the file does not tell when frames are shown: they are then found by counting from the first one.
+    """
 
     stamps: tuple[int, ...]
     unit: Fraction
+    aspect: Fraction = Fraction(1)
+    counted: bool = False
 
     def __len__(self) -> int:
         return len(self.stamps)
@@ -49,6 +61,11 @@ class FrameIndex:
     def fps(self) -> float:
         """Mean rate over the file; a still of one frame counts as one per second."""
         return float((len(self) - 1) / self.times[-1]) if len(self) > 1 else 1.0
+
+    @cached_property
+    def numbers(self) -> dict[int, int]:
+        """Number of the frame of each stamp."""
+        return {stamp: number for number, stamp in enumerate(self.stamps)}
 
     def resample(self, fps: float | None, start: int = 0) -> list[int]:
         """Numbers of the frames that are nearest to k / fps seconds after frame `start`; all from there, by default."""
@@ -64,6 +81,14 @@ class FrameIndex:
         after = min(bisect_right(self.times, time), len(self) - 1)
         before = max(after - 1, 0)
         return before if time - self.times[before] <= self.times[after] - time else after
+
+
+class Times(NamedTuple):
+    """Of one packet: when its frame is shown and decoded, where the file tells, and whether nothing of it is shown."""
+
+    shown: int | None
+    decoded: int | None
+    hidden: bool
 
 
 def read_video(source: Source, start: int = 0, num_frames: int | None = None, fps: float | None = None) -> Video:
@@ -92,26 +117,35 @@ def read_video(source: Source, start: int = 0, num_frames: int | None = None, fp
 
 
 def index_frames(source: Source) -> FrameIndex:
-    """When the frames are shown, without decoding them.
+    """When the frames are shown, without decoding them; a few are decoded where it is not clear what the file tells.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read, or is cut short.
     """
     with _opened(source) as (container, stream):
-        packets = [packet for packet in container.demux(stream) if packet.pts is not None]
+        packets = [_times(packet) for packet in container.demux(stream) if packet.pts is not None or packet.size]
         announced = stream.frames if "mp4" in container.format.name else 0
-        if len(packets) < announced:
-            raise ValueError(f"{name_of(source)} is cut short: it has {len(packets)} of its {announced} frames.")
-        # An MP4 may keep frames for decoding alone, in front of the part that is shown.
-        stamps = sorted({packet.pts for packet in packets if not packet.is_discard})
-        if not stamps:
-            raise ValueError(f"{name_of(source)} has no frame.")
-        return FrameIndex(tuple(stamps), stream.time_base)
+        unit, rate, aspect = stream.time_base, stream.guessed_rate or 25, pixel_aspect(stream, name_of(source))
+        reorders = stream.codec_context.has_b_frames
+    if len(packets) < announced:
+        raise ValueError(f"{name_of(source)} is cut short: it has {len(packets)} of its {announced} frames.")
+    packets = [packet for packet in packets if not packet.hidden]
+    if not packets:
+        raise ValueError(f"{name_of(source)} has no frame.")
+    shown, decoded = [packet.shown for packet in packets], [packet.decoded for packet in packets]
+    # Where a container has no times of showing, FFmpeg takes those of decoding, which rise although frames are reordered.
+    if None not in shown and not (reorders and rises(shown) and not _shown_in_order(source)):
+        return FrameIndex(tuple(sorted(set(shown))), unit, aspect)
+    if None not in decoded and len(set(decoded)) == len(decoded):
+        return FrameIndex(tuple(sorted(decoded)), unit, aspect, counted=True)
+    return FrameIndex(tuple(range(len(packets))), 1 / Fraction(rate), aspect, counted=True)
 
 
 def decode(source: Source, numbers: Sequence[int], index: FrameIndex) -> Iterator[np.ndarray]:
     """Frames uint8 (H, W, 3) of ascending numbers, which may repeat; only what lies between them is decoded too.
+
+    They are as players show them: upright, in square pixels, transparent parts white.
 
     Raises:
         ValueError: A frame on the way is damaged.
@@ -119,13 +153,12 @@ def decode(source: Source, numbers: Sequence[int], index: FrameIndex) -> Iterato
     places = iter(numbers)
     number = next(places)
     reformatter = VideoReformatter()
-    for frame in _frames_from(source, index.stamps[number]):
+    for found, frame in _frames_from(source, index, number):
         if frame.is_corrupt:
             break
-        if frame.pts != index.stamps[number]:
+        if found != number:
             continue
-        rgb = reformatter.reformat(frame, format="rgb24").to_ndarray()
-        picture = np.ascontiguousarray(np.rot90(rgb, frame.rotation // 90))
+        picture = show_frame(frame, index.aspect, reformatter)
         following = number
         while following == number:
             yield picture
@@ -217,19 +250,37 @@ def name_of(source: Source) -> str:
     return str(getattr(source, "name", "The video")) if isinstance(source, BytesIO) else str(source)
 
 
-def _frames_from(source: Source, stamp: int) -> Iterator[av.VideoFrame]:
-    """Decoded frames, beginning with the one of `stamp` or before."""
-    with _opened(source) as (container, stream):
-        container.seek(stamp, stream=stream)
-        frames = container.decode(stream)
-        first = next(frames, None)
-        if first is not None and first.pts <= stamp:
-            yield first
-            yield from frames
-            return
+def _frames_from(source: Source, index: FrameIndex, number: int) -> Iterator[tuple[int | None, av.VideoFrame]]:
+    """Decoded frames with their numbers, beginning with the one of `number` or before."""
+    if not index.counted:
+        with _opened(source) as (container, stream):
+            container.seek(index.stamps[number], stream=stream)
+            frames = container.decode(stream)
+            first = next(frames, None)
+            if first is not None and first.pts is not None and first.pts <= index.stamps[number]:
+                yield from ((index.numbers.get(frame.pts), frame) for frame in chain([first], frames))
+                return
     # Some files seek to the key frame after the stamp.
     with _opened(source) as (container, stream):
-        yield from container.decode(stream)
+        for count, frame in enumerate(container.decode(stream)):
+            yield (count if index.counted else index.numbers.get(frame.pts)), frame
+
+
+def _times(packet: av.Packet) -> Times:
+    # An MP4 may keep frames for decoding alone, in front of the part that is shown; an empty packet has no frame.
+    return Times(packet.pts, packet.dts, packet.is_discard or not packet.size)
+
+
+def rises(stamps: Sequence[int]) -> bool:
+    return all(before < after for before, after in pairwise(stamps))
+
+
+def _shown_in_order(source: Source) -> bool:
+    """Whether the first decoded frames, which come in the order of showing, bear rising times."""
+    stamps = []
+    with _opened(source) as (container, stream), suppress(av.FFmpegError):
+        stamps.extend(frame.pts for frame in islice(container.decode(stream), PROBED_FRAMES))
+    return None not in stamps and rises(stamps)
 
 
 @contextmanager
@@ -241,9 +292,7 @@ def _opened(source: Source) -> Iterator:
         raise FileNotFoundError(f"There is no video {source}.")
     try:
         with av.open(source) as container:
-            if not container.streams.video:
-                raise ValueError(f"{name_of(source)} has no picture, only sound or data.")
-            yield container, container.streams.video[0]
+            yield container, choose_stream(container.streams.video, name_of(source))
     except (av.FFmpegError, EOFError) as error:
         reason = getattr(error, "strerror", None) or "it ends early"
         raise ValueError(f"{name_of(source)} cannot be read as a video: {reason}.") from error

@@ -177,7 +177,7 @@ def test_files_that_are_no_video_are_named(tmp_path):
         sound.sample_rate = 44100
         container.mux(stream.encode(sound))
         container.mux(stream.encode())
-    with pytest.raises(ValueError, match=r"sound.mp4 has no picture"):
+    with pytest.raises(ValueError, match=r"sound.mp4 has no video, only sound, data or a cover"):
         read_video(tmp_path / "sound.mp4")
 
 
