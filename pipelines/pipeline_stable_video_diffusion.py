@@ -19,8 +19,11 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 from pipelines.adjustments import Adjustment, adjust_frames
-from utils.diffusion.edm import EDM, Condition, ConditionEncoder, Denoiser, Solver, guidance_over_frames, guide
+from utils.diffusion.condition import Condition, ConditionEncoder
+from utils.diffusion.edm import EDM, Denoiser
+from utils.diffusion.guidance import guidance_over_frames, guide
 from utils.diffusion.sampling import VideoSampling
+from utils.diffusion.solver import Solver
 from utils.images import to_pixels
 
 Images = Image.Image | Sequence[Image.Image] | torch.Tensor

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from utils.diffusion.edm import EDM, Solver
+from utils.diffusion.edm import EDM
+from utils.diffusion.solver import Solver
 
 
 @dataclass(frozen=True, eq=False)

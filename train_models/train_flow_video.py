@@ -20,7 +20,8 @@ from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from utils.arguments import parse_args, positive_int, run_script
 from utils.data.flow_images import FlowImages
-from utils.diffusion.edm import EDM, Condition, Denoiser
+from utils.diffusion.condition import Condition
+from utils.diffusion.edm import EDM, Denoiser
 from utils.diffusion.pairs import check_share_arguments, draw_direction, draw_given
 from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode

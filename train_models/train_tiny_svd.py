@@ -26,7 +26,8 @@ from models.tiny_svd import (
 from utils.arguments import parse_args, positive_int, run_script
 from utils.data.clip_latents import CachedClips, Stretches, cache_clips
 from utils.data.video_arguments import add_video_arguments, read_video_dataset
-from utils.diffusion.edm import EDM, ConditionEncoder, Denoiser, draw_noise_aug_strengths
+from utils.diffusion.condition import ConditionEncoder, draw_noise_aug_strengths
+from utils.diffusion.edm import EDM, Denoiser
 from utils.flow import FlowPicture
 from utils.images import to_image
 from utils.motion_helper import MotionBuckets

@@ -6,18 +6,10 @@ import torch
 from diffusers import EDMDPMSolverMultistepScheduler, EulerDiscreteScheduler
 from PIL import Image
 
-from utils.diffusion.edm import (
-    EDM,
-    Condition,
-    ConditionEncoder,
-    Denoiser,
-    Solver,
-    draw_noise_aug_strengths,
-    euler_step,
-    guidance_over_frames,
-    guide,
-    time_ids,
-)
+from utils.diffusion.condition import Condition, ConditionEncoder, draw_noise_aug_strengths, time_ids
+from utils.diffusion.edm import EDM, Denoiser
+from utils.diffusion.guidance import guidance_over_frames, guide
+from utils.diffusion.solver import Solver, euler_step
 
 SHAPE = (3, 4, 4, 8, 8)
 

@@ -9,7 +9,7 @@ import torch
 
 from models.onnx_parts import Part, gather_weights, largest_error
 from run_models.export_onnx import RANDOM_SIZES, main, random_networks
-from utils.diffusion.edm import ConditionEncoder
+from utils.diffusion.condition import ConditionEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")

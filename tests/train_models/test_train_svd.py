@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 import train_models.train_svd as script
 from train_models.train_svd import main, make_parser, svd_loss
-from utils.diffusion.edm import EDM, ConditionEncoder
+from utils.diffusion.condition import ConditionEncoder
+from utils.diffusion.edm import EDM
 from utils.flow.consistency import flow_consistency
 from utils.lora import LORA_FILE, load_lora
 from utils.motion_helper import PROCEDURAL, MotionBuckets

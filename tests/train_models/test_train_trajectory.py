@@ -15,7 +15,8 @@ from train_models.train_trajectory import main, make_parser, trajectory_loss
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.points import PointChoice, Points
 from utils.data.videos import VideoDataset
-from utils.diffusion.edm import EDM, ConditionEncoder
+from utils.diffusion.condition import ConditionEncoder
+from utils.diffusion.edm import EDM
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.scenes.write_clips import main as write_clips
 from utils.tracks.control_map import CONTROL_CHANNELS, draw_control

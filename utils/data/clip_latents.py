@@ -22,7 +22,7 @@ from utils.data.clip_geometry import ClipGeometry
 from utils.data.extras import Extra
 from utils.data.video_records import VideoRecord
 from utils.data.videos import VideoDataset, VideoSample
-from utils.diffusion.edm import ENCODED_TOGETHER
+from utils.diffusion.autoencoder import ENCODED_TOGETHER
 from utils.flow import flow_estimator
 from utils.motion_helper import PROCEDURAL, MotionBuckets, motion_scores
 from utils.processes import process_state

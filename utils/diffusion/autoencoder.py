@@ -1,7 +1,16 @@
-"""Pictures through an autoencoder."""
+"""Images through an autoencoder."""
 
 import torch
 from torch import nn
+
+ENCODED_TOGETHER = 8  # images, for the autoencoder's memory
+
+
+@torch.no_grad()
+def encode_mode(vae: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """Mode of the posterior, latents (B, C, h, w) that are not scaled, of pixels (B, 3, H, W) in [-1, 1]; in the autoencoder's type."""
+    parts = pixels.to(vae.dtype).split(ENCODED_TOGETHER)
+    return torch.cat([vae.encode(part).latent_dist.mode() for part in parts])
 
 
 @torch.no_grad()

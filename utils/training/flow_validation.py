@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from utils.diffusion.edm import EDM, ENCODED_TOGETHER, Condition
+from utils.diffusion.autoencoder import ENCODED_TOGETHER
+from utils.diffusion.condition import Condition
+from utils.diffusion.edm import EDM
 from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
 from utils.flow.pictures import color_flow

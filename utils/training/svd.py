@@ -32,7 +32,8 @@ from utils.data.svd_clips import SVDClips
 from utils.data.video_arguments import read_video_dataset
 from utils.data.video_records import read_video_records
 from utils.data.videos import VideoDataset, has_flow
-from utils.diffusion.edm import EDM, ConditionEncoder
+from utils.diffusion.condition import ConditionEncoder
+from utils.diffusion.edm import EDM
 from utils.motion_helper import MotionBuckets
 from utils.pretrained import loading
 from utils.training.loop import check_output_dir, fit

@@ -6,7 +6,9 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from utils.diffusion.edm import EDM, ENCODED_TOGETHER, Condition, ConditionEncoder, Denoiser, draw_noise_aug_strengths
+from utils.diffusion.autoencoder import ENCODED_TOGETHER
+from utils.diffusion.condition import Condition, ConditionEncoder, draw_noise_aug_strengths
+from utils.diffusion.edm import EDM, Denoiser
 from utils.diffusion.pairs import LatentScale
 from utils.flow.code import FlowCode
 from utils.processes import process_state
@@ -31,7 +33,7 @@ def draw_conditions(
     noise = torch.randn_like(batch["image"])
     dropped = torch.rand(B) < args.conditioning_dropout_prob
     known = batch["image"], num_frames, batch["fps"], batch["motion_bucket_id"], strengths, noise
-    return [encoder(*known, frames=frames).drop(dropped) for frames in images]
+    return [encoder(*known, image_frames=frames).drop(dropped) for frames in images]
 
 
 def flow_loss(unet, batch: dict, encoder: ConditionEncoder, edm: EDM, code: FlowCode, args) -> torch.Tensor:
