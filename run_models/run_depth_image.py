@@ -20,7 +20,7 @@ import patch
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from pipelines.request import default_size
 from utils.arguments import parse_args, run_script
-from utils.depth import color_disparity, normalize_disparity, read_disparity, write_disparity
+from utils.depth import KINDS, color_disparity, normalize_disparity, read_disparity, settle_kind, write_disparity
 from utils.files import replacing
 from utils.images import cover, read_image, to_image, to_pixels
 from utils.pretrained import DTYPES, check_device, loading
@@ -39,7 +39,11 @@ def parser() -> argparse.ArgumentParser:
     add("--image", help="what image_to_depth reads and coarse starts from; transparent parts become white")
     add("--depth", help="16 or 8 bits, nearest brightest; the same as --condition depth=FILE")
     add("--condition", nargs="+", default=[], metavar="NAME=FILE", help="pictures for several adapters")
-    add("--depth_kind", choices=("disparity", "metres"), default="disparity", help="metres: 16 bits of millimetres")
+    add(
+        "--depth_kind",
+        choices=KINDS,
+        help="metres: 16 bits of millimetres; default: what the file says, else disparity",
+    )
     add("--strength", type=float, default=0.7, help="coarse: share of the noise at which the pictures start")
     add("--output_dir", required=True)
     add("--overwrite", action="store_true", help="accept an output_dir with content")
@@ -169,7 +173,13 @@ def read_inputs(args) -> tuple[Image.Image | None, dict[str, np.ndarray]]:
     if unknown := sorted(set(files) - set(loaded)):
         raise ValueError(f"There is no adapter {unknown[0]!r} for the condition: --adapter has {', '.join(loaded)}.")
     image = read_image(args.image) if args.image else None
-    return image, {name: normalize_disparity(read_disparity(path, args.depth_kind)) for name, path in files.items()}
+    return image, {name: read_condition(path, args.depth_kind) for name, path in files.items()}
+
+
+def read_condition(path: str, kind: str | None) -> np.ndarray:
+    """Normalised disparity, float32 (H, W) in [-1, 1]."""
+    kind = settle_kind(path, kind, "disparity", "if it holds millimetres, pass --depth_kind metres")
+    return normalize_disparity(read_disparity(path, kind))
 
 
 def condition_files(args) -> dict[str, str]:

@@ -20,6 +20,7 @@ from utils.arguments import parse_args, positive_int, run_script
 from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
 from utils.flow.files import read_flo
 from utils.flow.results import check_output_folder, color_video, write_flow_results
+from utils.folders import list_files
 from utils.images import image_size, read_image
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
@@ -115,7 +116,7 @@ def load_pipeline(args) -> StableVideoDiffusionJointPipeline:
 
 def read_flow_folder(folder: Path) -> torch.Tensor:
     """Flow (F - 1, 2, H, W) in pixels."""
-    paths = sorted(folder.glob("*.flo"))
+    paths = list_files(folder, {".flo"})
     if not paths:
         raise FileNotFoundError(f"There is no .flo file in --input_flow {folder}.")
     flows = [read_flo(path) for path in paths]

@@ -24,9 +24,9 @@ from pipelines.long_video import WAYS, count_overlap, sample_long_video, segment
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.sizes import check_num_frames, check_size, fit_image
 from utils.arguments import parse_args, positive_int, run_script
-from utils.data.video_records import FRAME_SUFFIXES
 from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
-from utils.files import replacing
+from utils.files import check_name, replacing
+from utils.folders import IMAGE_SUFFIXES, list_files
 from utils.images import image_size, read_image
 from utils.lora import load_lora
 from utils.pretrained import DTYPES, check_device, loading
@@ -154,7 +154,7 @@ def list_jobs(args) -> list[Job]:
 def list_images(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    images = sorted(file for file in path.iterdir() if file.suffix.lower() in FRAME_SUFFIXES)
+    images = list_files(path, IMAGE_SUFFIXES)
     if not images:
         raise FileNotFoundError(f"There is no picture in --input_image {path}.")
     return images
@@ -181,6 +181,7 @@ def check_files(job: Job, overwrite: bool) -> None:
     if not folder.is_dir():
         raise FileExistsError(f"{folder} is a file: choose another --output_video.")
     for path in (job.video, job.record):
+        check_name(path)
         if path.is_dir() or (path.exists() and not overwrite):
             remedy = "choose another --output_video" if path.is_dir() else "choose another or pass --overwrite"
             raise FileExistsError(f"{path} exists: {remedy}.")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from utils.text import read_text
+
 
 def parse_args(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
     """Parse `argv`; `--config file.yaml` gives values for flags that the command line leaves out.
@@ -43,9 +45,11 @@ def run_script(main: Callable[[], object]) -> None:
 def config_arguments(parser: argparse.ArgumentParser, path: str | Path) -> list[str]:
     """The mapping in a YAML file as command line arguments of `parser`."""
     try:
-        values = yaml.safe_load(Path(path).read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.safe_load(read_text(Path(path))) or {}
+    except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} has lists or mappings nested too deep; write flags and their values.") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a mapping from flag names to values, found a {type(values).__name__}.")
     flags = {option.lstrip("-"): action for action in parser._actions for option in action.option_strings}

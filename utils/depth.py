@@ -7,18 +7,22 @@ Disparity: 1 / metres, or any affine map of it: larger is nearer. Networks see i
 every pixel: nothing saturates, and the affine alignment of an evaluation undoes it exactly. Inverse depth, since a far
 background would otherwise take most of the range from the objects, and since depth models that learn from stereo or the
 web predict it.
+Files that are written here say in a text chunk, "Depth kind", which of the two they hold, and readers believe it.
 """
 
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from utils.files import replacing
-from utils.images import find_turn, image_size, open_image
+from utils.images import find_turn, image_size, open_image, speaks_late
+from utils.notices import notice
 
 KINDS = ("metres", "disparity")
+KIND_KEY = "Depth kind"
+SAID = {"metres": "millimetres", "disparity": "disparity"}  # what files say for each kind
 MAX_METRES = 65.535
 EXACT_MODES = ("L", "F", "I;16", "I;16B", "I;16L")  # in which Pillow keeps one channel as it is stored
 
@@ -26,7 +30,7 @@ EXACT_MODES = ("L", "F", "I;16", "I;16B", "I;16L")  # in which Pillow keeps one 
 def write_depth(path: str | Path, metres: np.ndarray) -> None:
     """Write metres (H, W) as a 16-bit PNG of millimetres; farther than 65.535 m becomes that, unknown (0, nan) becomes 0."""
     known = np.nan_to_num(metres, nan=0.0, posinf=MAX_METRES, neginf=0.0)
-    _write_16_bit(path, np.clip(known, 0, MAX_METRES) * 1000)
+    _write_16_bit(path, np.clip(known, 0, MAX_METRES) * 1000, {KIND_KEY: SAID["metres"]})
 
 
 def read_depth(path: str | Path) -> np.ndarray:
@@ -36,8 +40,10 @@ def read_depth(path: str | Path) -> np.ndarray:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It has colours, or whole numbers of other than 16 bits.
+        ValueError: It has colours, whole numbers of other than 16 bits, or says that it holds disparity.
     """
+    if stored_kind(path) == "disparity":
+        raise ValueError(f"{path} says that it holds disparity, not metres; read it with read_disparity.")
     values = _read_gray(path)
     if values.dtype == np.float32:
         return np.where(values > 0, values, 0)
@@ -61,9 +67,12 @@ def depth_size(path: str | Path) -> tuple[int, int]:
         return _read_gray(path).shape[::-1]
 
 
-def write_disparity(path: str | Path, disparity: np.ndarray) -> None:
-    """Write normalised disparity (H, W) in [-1, 1] as a 16-bit PNG: -1 becomes 0, 1 becomes 65535."""
-    _write_16_bit(path, (np.clip(disparity, -1, 1) + 1) / 2 * 65535)
+def write_disparity(path: str | Path, disparity: np.ndarray, about: dict[str, str] | None = None) -> None:
+    """Write normalised disparity (H, W) in [-1, 1] as a 16-bit PNG: -1 becomes 0, 1 becomes 65535.
+
+    `about` becomes further text chunks.
+    """
+    _write_16_bit(path, (np.clip(disparity, -1, 1) + 1) / 2 * 65535, {KIND_KEY: SAID["disparity"], **(about or {})})
 
 
 def read_disparity(path: str | Path, kind: str) -> np.ndarray:
@@ -71,17 +80,17 @@ def read_disparity(path: str | Path, kind: str) -> np.ndarray:
 
     Args:
         path: An image of one channel, or of three equal ones.
-        kind: "metres" (see `read_depth`), or "disparity": 8 or 16 bits or floats, larger is nearer; floats that are
-            not finite are unknown and become as far as the farthest known one.
+        kind: What it holds unless it says so itself: "metres" (see `read_depth`), or "disparity": 8 or 16 bits or floats,
+            larger is nearer; floats that are not finite are unknown and become as far as the farthest known one.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read, is of another kind, or has no known pixel.
     """
-    if kind == "metres":
-        return metres_to_disparity(read_depth(path))
-    if kind != "disparity":
+    if kind not in KINDS:
         raise ValueError(f"A depth image holds {' or '.join(KINDS)}, not {kind!r}.")
+    if (stored_kind(path) or kind) == "metres":
+        return metres_to_disparity(read_depth(path))
     values = _read_gray(path)
     if values.dtype != np.float32:
         return values.astype(np.float32) / np.iinfo(values.dtype).max
@@ -89,6 +98,34 @@ def read_disparity(path: str | Path, kind: str) -> np.ndarray:
     if not known.any():
         raise ValueError(f"{path} has no known pixel: none is finite.")
     return np.where(known, values, values[known].min())
+
+
+def stored_kind(path: str | Path) -> str | None:
+    """The kind that a depth image says it holds; None where it says nothing, or cannot be read."""
+    said = read_about(path).get(KIND_KEY)
+    return next((kind for kind, word in SAID.items() if word == said), None)
+
+
+def read_about(path: str | Path) -> dict[str, str]:
+    """The text chunks of a PNG; for other images what their format keeps as text."""
+    return {key: value for key, value in _header(path)[1].items() if isinstance(value, str)}
+
+
+def settle_kind(path: str | Path, named: str | None, assumed: str, remedy: str) -> str:
+    """What a depth image holds: what it says itself, else what was named, else what is assumed, and that is said on stderr.
+
+    Args:
+        path: The image.
+        named: Kind by a flag or the metadata, or None.
+        assumed: Kind where neither says it.
+        remedy: How to name it, for the line on stderr.
+    """
+    stored = stored_kind(path)
+    if stored and named and stored != named:
+        notice(f"{path} says that it holds {SAID[stored]}, and is read as that although {named} is named.")
+    if not stored and not named and _header(path)[0].startswith(("I", "F")):
+        notice(f"{path} does not say what it holds and is read as {SAID[assumed]}; {remedy}.", f"{assumed}: {remedy}")
+    return stored or named or assumed
 
 
 def metres_to_disparity(metres: np.ndarray) -> np.ndarray:
@@ -124,12 +161,25 @@ def color_disparity(disparity: np.ndarray) -> Image.Image:
     return Image.fromarray(colors[..., :3])
 
 
-def _write_16_bit(path: str | Path, values: np.ndarray) -> None:
+def _write_16_bit(path: str | Path, values: np.ndarray, about: dict[str, str]) -> None:
     if values.ndim != 2:
         raise ValueError(f"Depth has the shape (H, W), not {values.shape}.")
-    _, data = cv2.imencode(".png", np.rint(values).astype(np.uint16))
+    chunks = PngImagePlugin.PngInfo()
+    for key, text in about.items():
+        chunks.add_text(key, text)
     with replacing(path) as temporary:
-        temporary.write_bytes(data)
+        Image.fromarray(np.rint(values).astype(np.uint16)).save(temporary, format="PNG", pnginfo=chunks)
+
+
+def _header(path: str | Path) -> tuple[str, dict]:
+    """Mode and info of an image, from its header where that says all; empty where there is none, which its reader says."""
+    try:
+        with open_image(path) as image:
+            if image.format == "PNG" and speaks_late(path):
+                image.load()
+            return image.mode, image.info
+    except (OSError, ValueError):
+        return "", {}
 
 
 def _read_gray(path: str | Path) -> np.ndarray:

@@ -1,10 +1,17 @@
-"""Writing files so that a reader never meets half of one."""
+"""Writing files so that a reader never meets half of one, and nothing that is read is replaced."""
 
 import contextlib
+import errno
+import glob
+import hashlib
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+NAME_BYTES = 255  # of file systems that do not say how long a name may be
+LONGEST_SUFFIX = 16  # bytes; writers tell formats by suffixes, and none of these is longer
 
 
 @contextlib.contextmanager
@@ -12,10 +19,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`, of the same suffix, renamed to it when the block ends well; works for files and for folders.
 
     Parent folders are made. What the block leaves is removed when it fails.
+
+    Raises:
+        ValueError: The name is longer than the folder takes.
     """
     path = Path(path)
+    check_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".tmp-{os.getpid()}-{_temporary_end(path)}")
     try:
         yield temporary
         if path.is_dir():
@@ -25,3 +36,78 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what an interruption left of `path` while it was written within `replacing`."""
+    # Names may hold dashes, so what another file is being written to can end like this one's.
+    end = _temporary_end(path)
+    ours = re.compile(rf"\.tmp-\d+-{re.escape(end)}")
+    for leftover in path.parent.glob(f".tmp-*-{glob.escape(end)}"):
+        if not ours.fullmatch(leftover.name):
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
+
+
+def check_name(path: str | Path) -> None:
+    """Raise a ValueError where the name of a file that is to be written is longer than its folder takes."""
+    path = Path(path)
+    for part, folder in ((place.name, place.parent) for place in (path, *path.parents)):
+        length, most = len(os.fsencode(part)), _name_bytes(folder)
+        if length > most:
+            shown = part if len(part) <= 40 else f"{part[:40]}…"
+            raise ValueError(
+                f"{shown} has {length} bytes and names in {folder} {most}: shorten the name that it comes from."
+            )
+
+
+def check_not_read(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise a ValueError where something that is to be written is, or lies in, something that is read; links are followed."""
+    outputs, read = list(outputs), set(real_paths(inputs))
+    for output, real in zip(outputs, map(Path, real_paths(outputs)), strict=True):
+        if hit := next((place for place in (real, *real.parents) if str(place) in read), None):
+            raise ValueError(
+                f"{output} is to be written and would replace {hit}, which is read; choose another output."
+            )
+
+
+def real_paths(paths: Iterable[Path]) -> Iterator[str]:
+    """Absolute paths with links followed; folders are looked at once, since data sets have many files in few of them."""
+    folders: dict[Path, str] = {}
+    for path in paths:
+        if path.is_symlink():
+            yield os.path.realpath(path)
+            continue
+        if path.parent not in folders:
+            folders[path.parent] = os.path.realpath(path.parent)
+        yield os.path.normpath(os.path.join(folders[path.parent], path.name))
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; also for names that no folder takes."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
+
+
+def _temporary_end(path: Path) -> str:
+    """The name of the file, or where that would be too long, a digest of it with its suffix."""
+    longest_head = len(f".tmp-{2**22}-")  # process ids end there
+    if longest_head + len(os.fsencode(path.name)) <= _name_bytes(path.parent):
+        return path.name
+    suffix = path.suffix if len(os.fsencode(path.suffix)) <= LONGEST_SUFFIX else ""
+    return hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16] + suffix
+
+
+def _name_bytes(folder: Path) -> int:
+    """How many bytes a name in a folder may have, as far as its file system says; of its first parent where it is yet to be made."""
+    for place in (folder, *folder.parents):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            return os.pathconf(place, "PC_NAME_MAX")
+    return NAME_BYTES

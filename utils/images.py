@@ -116,11 +116,11 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
 def _header_says_all(image: Image.Image, path: str | Path) -> bool:
     """Whether size and orientation of an image that was only opened are final."""
     if image.format == "PNG":
-        return not _speaks_late(path)
+        return not speaks_late(path)
     return image.format in ("JPEG", "MPO", "WEBP")  # Pillow turns a TIFF itself, as it loads
 
 
-def _speaks_late(path: str | Path) -> bool:
+def speaks_late(path: str | Path) -> bool:
     """Whether a PNG has metadata behind its pixels."""
     with open(path, "rb") as file:
         file.seek(8)

@@ -11,6 +11,7 @@ that were trained with them and lie beside those as `motion_buckets.json`.
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from unimatch import UniMatch
 from utils.data.clip_geometry import resize_shorter
 from utils.files import replacing
 from utils.flow.estimate import FlowEstimator, check_video, match_frames
+from utils.text import read_json
 
 BUCKETS_FILE = "motion_buckets.json"
 MAX_BUCKET = 255
@@ -83,12 +85,14 @@ class MotionBuckets:
         """
         path = buckets_file(path)
         if not path.is_file():
-            raise FileNotFoundError(f"There is no {path}; fit one with python -m utils.fit_motion_buckets.")
+            raise FileNotFoundError(f"There is no {path}; fit one with python -m utils.data.fit_motion_buckets.")
         try:
-            content = json.loads(path.read_text())
+            content = read_json(path)
             numbers = {name: float(content[name]) for name in ("scale", "offset", "time_step")}
+            if not all(map(math.isfinite, numbers.values())):
+                raise ValueError(f"{numbers} are not all finite")
             return cls(**{**content, **numbers, "percentiles": tuple(content["percentiles"])})
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise ValueError(f"{path} holds no motion buckets: {error}.") from error
 
 

@@ -4,12 +4,12 @@
 
 PascalVOC gets `Depth/*.png`. Any other folder gets `depth/*.png` and, at the end, the columns `depth_file_name` and `depth_kind` in its
 `metadata.jsonl`, which is written (with empty captions) where it is missing. Files are 16-bit disparity, normalised per image (`utils.depth`);
-metric models are inverted. Depth that exists is kept, so an interrupted run continues when it is started again.
+metric models are inverted. Depth that exists is kept, so an interrupted run continues when it is started again; images, and depth that somebody
+else has made, are never replaced (`utils.data.depth_places`).
 """
 
 import argparse
-import json
-from collections import Counter
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -19,15 +19,25 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from utils.arguments import positive_int, run_script
-from utils.data.json_lines import read_json_lines
-from utils.data.records import METADATA, read_image_folder
+from utils.data.depth_places import (
+    SOURCE_KEY,
+    DepthPlace,
+    is_pascal_voc,
+    list_rows,
+    plan_folder,
+    plan_voc,
+    source_of,
+    with_depth,
+)
+from utils.data.records import METADATA
 from utils.depth import metres_to_disparity, normalize_disparity, write_disparity
 from utils.files import replacing
+from utils.folders import natural_key
 from utils.images import image_size, read_image
 from utils.pretrained import loading
 from utils.processes import process_state
+from utils.text import json_line
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 METRIC_MODELS = {"zoedepth", "depth_pro", "glpn", "prompt_depth_anything"}
 
 
@@ -36,15 +46,15 @@ def main(argv: list[str] | None = None) -> None:
     folder = Path(args.train_data_dir)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no data folder {folder}.")
-    rows = list_rows(folder)
-    jobs = [(folder / row["file_name"], folder / row["depth_file_name"]) for row in rows]
-    todo = [(image, depth) for image, depth in jobs if args.overwrite or not depth.is_file()]
+    rows = None if is_pascal_voc(folder) else list_rows(folder)
+    places = plan_voc(folder, args.overwrite) if rows is None else plan_folder(folder, rows, args.overwrite)
+    todo = list({place.file: place for place in places if not place.is_done}.values())
     if todo:
-        estimator = DepthEstimator(args.pretrained_model_name_or_path)
-        annotate(estimator, todo, args.batch_size)
-    if not (folder / "JPEGImages").is_dir() or (folder / METADATA).is_file():
-        write_metadata(folder, rows)
-    print(f"{len(todo)} depth pictures made, {len(jobs) - len(todo)} were there: {jobs[0][1].parent}")
+        annotate(DepthEstimator(args.pretrained_model_name_or_path), todo, args.batch_size)
+    if rows is not None:
+        write_metadata(folder, rows, [with_depth(folder, *pair) for pair in zip(rows, places, strict=True)])
+    count = len({place.file for place in places})
+    print(f"{len(todo)} depth pictures made, {count - len(todo)} were there: {places[0].file.parent}")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -54,37 +64,20 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--pretrained_model_name_or_path", required=True, help="folder or hub name of a depth model")
     parser.add_argument("--batch_size", type=positive_int, default=8)
-    parser.add_argument("--overwrite", action="store_true", help="make depth anew where it exists")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="make depth anew where it exists; depth of others in a folder with metadata stays, under its own name",
+    )
     return parser
 
 
-def list_rows(folder: Path) -> list[dict]:
-    """The metadata of a folder, with a place for the depth of each image.
-
-    Raises:
-        ValueError: There is no image, or two would share a depth picture.
-    """
-    if (folder / METADATA).is_file():
-        read_image_folder(folder)
-        rows = [row for _, row in read_json_lines(folder / METADATA)]
-    else:
-        where = folder / "JPEGImages" if (folder / "JPEGImages").is_dir() else folder
-        images = sorted(path for path in where.iterdir() if path.suffix.lower() in SUFFIXES)
-        rows = [{"file_name": str(path.relative_to(folder)), "text": ""} for path in images]
-    if not rows:
-        raise ValueError(f"{folder} has no image.")
-    rows = [row if row.get("depth_file_name") else {**row, **_depth_columns(row["file_name"])} for row in rows]
-    repeated, count = Counter(row["depth_file_name"] for row in rows).most_common(1)[0]
-    if count > 1:
-        raise ValueError(f"{count} images of {folder} would share {repeated}; give them different names.")
-    return rows
-
-
-def write_metadata(folder: Path, rows: list[dict]) -> None:
-    """Write `metadata.jsonl` in place of the one that is there."""
+def write_metadata(folder: Path, before: list[dict], rows: list[dict]) -> None:
+    """Write `metadata.jsonl` in place of the one that is there, if something has changed."""
+    if rows == before:
+        return
     with replacing(folder / METADATA) as temporary:
-        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.write_text("".join(map(json_line, rows)), encoding="utf-8")
 
 
 class DepthEstimator:
@@ -110,28 +103,20 @@ class DepthEstimator:
         return [normalize_disparity(metres_to_disparity(depth) if self.metric else depth) for depth in depths]
 
 
-def annotate(estimator: DepthEstimator, jobs: list[tuple[Path, Path]], batch_size: int) -> None:
-    """Write the depth of each (image, depth) pair of files; images of one size share a batch."""
-    sized = sorted((image_size(image), image, depth) for image, depth in jobs)
+def annotate(estimator: DepthEstimator, places: Sequence[DepthPlace], batch_size: int) -> None:
+    """Write the depth of each image; images of one size share a batch."""
+    sized = sorted(
+        ((image_size(place.image), place) for place in places), key=lambda job: (job[0], natural_key(job[1].image))
+    )
     with tqdm(total=len(sized), desc="depth") as bar:
         for _, group in groupby(sized, key=lambda job: job[0]):
-            same = list(group)
+            same = [place for _, place in group]
             for start in range(0, len(same), batch_size):
                 batch = same[start : start + batch_size]
-                for (_, _, depth), disparity in zip(
-                    batch, estimator([read_image(job[1]) for job in batch]), strict=True
-                ):
-                    write_disparity(depth, disparity)
+                disparities = estimator([read_image(place.image) for place in batch])
+                for place, disparity in zip(batch, disparities, strict=True):
+                    write_disparity(place.file, disparity, {SOURCE_KEY: source_of(place.image)})
                 bar.update(len(batch))
-
-
-def _depth_columns(file_name: str) -> dict:
-    path = Path(file_name)
-    if path.parts[0] == "JPEGImages":
-        depth = Path("Depth", *path.parts[1:])
-    else:
-        depth = Path("depth") / path
-    return {"depth_file_name": str(depth.with_suffix(".png")), "depth_kind": "disparity"}
 
 
 if __name__ == "__main__":

@@ -25,16 +25,18 @@ from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.data.clip_frames import ClipFrames, list_frames
 from utils.data.clip_geometry import resize_shorter
 from utils.data.flow_folder import MANIFEST, read_finished, read_manifest
-from utils.data.journal import Journal, append_row, check_same, remove_leftovers
+from utils.data.journal import Journal, append_row, check_same
 from utils.data.video_arguments import add_reading_arguments
-from utils.data.video_records import VideoRecord, read_video_records
-from utils.files import replacing
+from utils.data.video_records import VideoRecord, read_video_records, unique_clips
+from utils.files import check_name, check_not_read, is_file, remove_leftovers, replacing
 from utils.flow import both_flows_estimator, flow_estimator
 from utils.flow.estimate import DIS_PRESETS
 from utils.flow.options import add_backend_arguments, backend_options
+from utils.folders import walk_files
 from utils.video import to_pixels
 
 TOOL = "utils.data.annotate_flow"
+ROW_KEYS = ("key", "made_at", "shape", "source", "source_sha256", "sha256")
 PairEstimator = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
 FP16_MAX = float(np.finfo(np.float16).max)
@@ -50,10 +52,12 @@ def main(argv: list[str] | None = None) -> None:
     folder = Path(args.output_dir)
     records = list_clips(args)[args.shard_index :: args.num_shards]
     estimate = make_estimator(args, options)
-    begin(folder, make_manifest(args, options))
+    manifest = make_manifest(args, options)
+    check_folder(folder, manifest)
+    check_places(records, folder, args)
     finished = read_finished(folder)
     todo = [record for record in records if not is_finished(folder, finished.get(record.key), record, args.verify)]
-    skipped = annotate(todo, folder, estimate, args)
+    skipped = annotate(todo, folder, manifest, estimate, args)
     print(
         f"{len(todo) - skipped} clips annotated, {len(records) - len(todo)} were there, "
         f"{skipped} bad ones left out: {folder}"
@@ -86,9 +90,7 @@ def list_clips(args: argparse.Namespace) -> list[VideoRecord]:
     Raises:
         ValueError: Two clips would share a file.
     """
-    records = list(
-        {record.video: record for record in read_video_records(args.train_data_dir, args.frame_folder_fps)}.values()
-    )
+    records = unique_clips(read_video_records(args.train_data_dir, args.frame_folder_fps))
     key, count = Counter(record.key for record in records).most_common(1)[0]
     if count > 1:
         raise ValueError(f"{count} clips of {args.train_data_dir} are called {key}; give them different names.")
@@ -104,22 +106,44 @@ def make_estimator(args: argparse.Namespace, options: dict) -> PairEstimator:
     return lambda pair: (estimate(pair),)
 
 
-def begin(folder: Path, manifest: dict) -> None:
-    """Write the manifest, or compare with the one that is there.
+def check_folder(folder: Path, manifest: dict) -> None:
+    """Look whether the annotations may go there.
 
     Raises:
-        FileExistsError: The folder holds something else.
+        FileExistsError: The folder is a file, or holds something else.
         ValueError: It was begun with other settings.
     """
-    names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    if MANIFEST in names:
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; choose another --output_dir.")
+    if (folder / MANIFEST).is_file():
         check_same(folder, read_manifest(folder), manifest)
     # Shards that start together may each find what another one is still writing.
-    elif any(not name.startswith(".tmp-") for name in names):
+    elif folder.is_dir() and walk_files(folder) and not (folder / MANIFEST).is_file():
         raise FileExistsError(f"{folder} has content and no {MANIFEST}; choose another --output_dir.")
-    else:
-        with replacing(folder / MANIFEST) as temporary:
-            temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def check_places(records: list[VideoRecord], folder: Path, args: argparse.Namespace) -> None:
+    """Raise a ValueError where an array would get a name that is too long, or lie on what is read; bad clips are left out later."""
+    paths = [path for record in records for path in array_paths(record, folder, args).values()]
+    if not args.skip_bad_clips:
+        for path in paths:
+            check_name(path)
+    check_not_read([*paths, folder / MANIFEST], (file for record in records for file in record.files))
+
+
+def array_paths(record: VideoRecord, folder: Path, args: argparse.Namespace) -> dict[str, Path]:
+    """Where the arrays of a clip lie."""
+    names = ("flow", "backward_flow") if args.backward else ("flow",)
+    return {name: folder / name / f"{record.key}.npy" for name in names}
+
+
+def begin(folder: Path, manifest: dict) -> None:
+    """Write the manifest as the first clip is finished, or compare with that of a shard which was faster."""
+    if (folder / MANIFEST).is_file():
+        check_same(folder, read_manifest(folder), manifest)
+        return
+    with replacing(folder / MANIFEST) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def make_manifest(args: argparse.Namespace, options: dict) -> dict:
@@ -149,20 +173,22 @@ def is_finished(folder: Path, row: dict | None, record: VideoRecord, verify: boo
     if row is None:
         return False
     files = {folder / name / f"{row['key']}.npy": checksum for name, checksum in row["sha256"].items()}
-    if not all(path.is_file() for path in files):
+    if not all(map(is_file, files)):
         return False
     if not verify:
         return True
     return sha256_of_clip(record) == row["source_sha256"] and all(sha256(path) == sum_ for path, sum_ in files.items())
 
 
-def annotate(records: list[VideoRecord], folder: Path, estimate: PairEstimator, args: argparse.Namespace) -> int:
+def annotate(
+    records: list[VideoRecord], folder: Path, manifest: dict, estimate: PairEstimator, args: argparse.Namespace
+) -> int:
     """Write the flow of clips; returns how many bad ones were left out."""
-    journal = Journal(folder / f"files-{args.shard_index:05d}-of-{args.num_shards:05d}.jsonl")
+    journal = Journal(folder / f"files-{args.shard_index:05d}-of-{args.num_shards:05d}.jsonl", ROW_KEYS)
     skipped = 0
     for record in tqdm(records, desc="flow"):
         try:
-            row = annotate_clip(record, folder, estimate, args)
+            row = annotate_clip(record, folder, manifest, estimate, args)
         except (ValueError, FileNotFoundError) as error:
             if not args.skip_bad_clips:
                 raise
@@ -173,8 +199,10 @@ def annotate(records: list[VideoRecord], folder: Path, estimate: PairEstimator, 
     return skipped
 
 
-def annotate_clip(record: VideoRecord, folder: Path, estimate: PairEstimator, args: argparse.Namespace) -> dict:
-    """Write the arrays of one clip and return its line."""
+def annotate_clip(
+    record: VideoRecord, folder: Path, manifest: dict, estimate: PairEstimator, args: argparse.Namespace
+) -> dict:
+    """Write the arrays of one clip, before the first one the manifest, and return its line."""
     frames = ClipFrames(record, args.fps)
     count = min(len(frames), args.max_frames or len(frames)) - args.frame_stride
     if count < 1:
@@ -182,14 +210,14 @@ def annotate_clip(record: VideoRecord, folder: Path, estimate: PairEstimator, ar
         raise ValueError(
             f"{frames.name} has {len(frames)} frames{limit}; flow at --frame_stride {args.frame_stride} needs more."
         )
-    names = ("flow", "backward_flow") if args.backward else ("flow",)
-    paths = {name: folder / name / f"{record.key}.npy" for name in names}
+    paths = array_paths(record, folder, args)
     for path in paths.values():
         remove_leftovers(path)
     with ExitStack() as stack:
         temporary = {name: stack.enter_context(replacing(path)) for name, path in paths.items()}
         shape = write_flow(temporary, count, frame_pairs(frames, count, args), estimate)
         checksums = {name: sha256(path) for name, path in temporary.items()}
+        begin(folder, manifest)
     return {
         "key": record.key,
         "made_at": time.time(),

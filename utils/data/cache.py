@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from utils.data.geometry import Geometry
 from utils.data.pairs import PairDataset
 from utils.files import replacing
+from utils.folders import IMAGE_SUFFIXES, list_files
 from utils.processes import process_state
 
 SIDES = {"pixel_values": "latents", "conditioning_pixel_values": "conditioning_latents"}
@@ -41,7 +42,7 @@ class CachedPairs(Dataset):
     def __init__(self, folder: Path, captions: list[str]):
         self.captions = captions
         # (N, flips, mean and std, C, h, w)
-        self.arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+        self.arrays = {path.stem: np.load(path, mmap_mode="r") for path in list_files(folder, {".npy"})}
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -182,8 +183,19 @@ def cache_key(*parts) -> str:
 
 def _files(dataset: PairDataset) -> list:
     """What tells one state of a data set from another without reading its pictures."""
-    paths = [path for record in dataset.records for path in (record.image, record.depth) if path]
-    return [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+    return [file_state(path) for record in dataset.records for path in (record.image, record.depth) if path]
+
+
+def file_state(path: Path) -> list:
+    """What tells one state of a file from another without reading it: its place, size and time, and for a folder those of all frames in it."""
+    if path.is_dir():
+        return [str(path.resolve()), [[file.name, *_size_and_time(file)] for file in list_files(path, IMAGE_SUFFIXES)]]
+    return [str(path.resolve()), *_size_and_time(path)]
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -1,6 +1,7 @@
 """The frames of a record, whether they lie in a video file, in a tar or in a folder of pictures."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from io import BytesIO
@@ -9,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from utils.data.files import Member
-from utils.data.video_records import FRAME_SUFFIXES, VideoRecord
+from utils.data.rows import check_rate
+from utils.data.video_records import VideoRecord
+from utils.folders import IMAGE_SUFFIXES, list_files
 from utils.images import read_image
 from utils.video import FrameIndex, decode, index_frames
 
@@ -61,27 +64,24 @@ class ClipFrames:
 
 
 def list_frames(folder: Path) -> list[Path]:
-    """Pictures of a folder in the order of the last number in their names.
+    """Frames of a folder in natural order (`utils.folders`).
 
     Raises:
         ValueError: There is none, or one without a number.
     """
-    pictures = [path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES]
-    if not pictures:
+    frames = list_files(folder, IMAGE_SUFFIXES)
+    if not frames:
         raise ValueError(f"{folder} has no frame.")
-    return sorted(pictures, key=lambda path: (_number(path), path.name))
-
-
-def _number(path: Path) -> int:
-    numbers = re.findall(r"\d+", path.stem)
-    if not numbers:
-        raise ValueError(f"{path} has no number in its name; frames are named like 00000.png.")
-    return int(numbers[-1])
+    for path in frames:
+        if not re.search(r"\d", unicodedata.normalize("NFKC", path.stem)):
+            raise ValueError(f"{path} has no number in its name; frames are named like 00000.png.")
+    return frames
 
 
 def _index(record: VideoRecord, count: int) -> FrameIndex:
-    if not record.fps or record.fps <= 0:
-        raise ValueError(f"{record.video} is a folder of frames with fps={record.fps}; its list has to give a rate.")
+    if record.fps is None:
+        raise ValueError(f"{record.video} is a folder of frames without fps; its list has to give a rate.")
+    check_rate(str(record.video), record.fps)
     return FrameIndex(tuple(range(count)), 1 / Fraction(record.fps).limit_denominator(1001))
 
 

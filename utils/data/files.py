@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from utils.folders import is_leftover
+
 BLOCK = 512  # tar pads to it
 
 
@@ -22,9 +24,6 @@ class Member:
             file.seek(self.offset)
             return file.read(self.size)
 
-    def read_text(self, encoding: str = "utf-8") -> str:
-        return self.read_bytes().decode(encoding)
-
     @property
     def suffix(self) -> str:
         return Path(self.file_name).suffix
@@ -37,7 +36,7 @@ File = Path | Member
 
 
 def list_members(archive: Path) -> Iterator[Member]:
-    """The files in a tar, in its order; only their headers are read.
+    """The files in a tar, in its order, without what systems left; only their headers are read.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -52,7 +51,7 @@ def list_members(archive: Path) -> Iterator[Member]:
                 end = info.offset_data + -(-info.size // BLOCK) * BLOCK
                 if end > size:
                     raise ValueError(f"{archive} is cut short in {info.name}.")
-                if info.isfile():
+                if info.isfile() and not any(map(is_leftover, info.name.split("/"))):
                     yield Member(archive, info.name.removeprefix("./"), info.offset_data, info.size)
     except tarfile.TarError as error:
         raise ValueError(f"{archive} cannot be read as an uncompressed tar: {error}.") from error

@@ -14,7 +14,7 @@ from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import resize_shorter
 from utils.data.video_arguments import add_reading_arguments
-from utils.data.video_records import VideoRecord, read_video_records
+from utils.data.video_records import VideoRecord, read_video_records, unique_clips
 from utils.flow import flow_estimator
 from utils.flow.estimate import FlowEstimator
 from utils.flow.options import add_backend_arguments, backend_options
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     path = buckets_file(args.output_path)
     if path.exists() and not args.overwrite:
         raise FileExistsError(f"{path} exists; pass --overwrite to replace it.")
-    records = read_video_records(args.train_data_dir, args.frame_folder_fps)[: args.max_train_samples]
+    records = unique_clips(read_video_records(args.train_data_dir, args.frame_folder_fps))[: args.max_train_samples]
     scores = torch.tensor(list(read_scores(records, flow_estimator(args.backend, **options), args)))
     if len(scores) < 2:
         raise ValueError(f"{args.train_data_dir} has {len(scores)} usable clips; a map needs at least 2.")

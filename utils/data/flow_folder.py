@@ -6,7 +6,6 @@ flow/<key>.npy                  fp16 (F - frame_stride, 2, H, W), pixels, x then
 backward_flow/<key>.npy         and back
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 
 from utils.data.journal import read_rows
 from utils.data.video_records import VideoRecord
+from utils.text import read_json
 
 MANIFEST = "manifest.json"
 
@@ -29,7 +29,7 @@ def read_manifest(folder: Path) -> dict:
     path = folder / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {MANIFEST}; make it with python -m utils.data.annotate_flow.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)
 
 
 def read_finished(folder: Path) -> dict[str, dict]:

@@ -1,21 +1,30 @@
 """What a long command has finished, so that it can be interrupted and started again."""
 
-import glob
 import json
-import re
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from utils.files import replacing
+from utils.text import decode, json_line, parse_json_lines
 
 
 class Journal:
-    """A file with one JSON object a line, appended as work gets done; a line that an interruption cut off is dropped."""
+    """A file with one JSON object a line, appended as work gets done; a line that an interruption cut off is dropped.
 
-    def __init__(self, path: Path):
+    Args:
+        path: The file, there or not.
+        keys: Those that each line has.
+
+    Raises:
+        FileExistsError: The file is something else.
+    """
+
+    def __init__(self, path: Path, keys: Sequence[str]):
         self.path = path
-        self.rows = read_rows(path)
+        self.rows, cut = _read(path)
+        begin = f'{{"{keys[0]}": '.encode()
+        if not all(row.keys() >= set(keys) for row in self.rows) or cut[: len(begin)] != begin[: len(cut)]:
+            raise FileExistsError(f"{path} is not from an earlier run; choose another --output_dir.")
         self.keep(lambda row: True)
 
     def keep(self, condition: Callable[[dict], bool]) -> None:
@@ -23,36 +32,33 @@ class Journal:
         self.rows = [row for row in self.rows if condition(row)]
         if self.path.is_file():
             with replacing(self.path) as temporary:
-                temporary.write_text("".join(map(_line, self.rows)), encoding="utf-8")
+                temporary.write_text("".join(map(json_line, self.rows)), encoding="utf-8")
 
 
 def append_row(path: Path, row: dict) -> None:
     """Append to a journal, in one write, so that several processes may."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab", buffering=0) as file:
-        file.write(_line(row).encode())
+        file.write(json_line(row).encode())
 
 
 def read_rows(path: Path) -> list[dict]:
     """The complete lines of a journal; none where there is no file."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[dict], bytes]:
+    """The complete lines, and what an interruption has left behind them."""
     if not path.is_file():
-        return []
-    # Not splitlines: a caption may hold other separators, such as U+2028, which JSON leaves as they are.
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines]
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove what an interruption left of `path` while it was written within `utils.files.replacing`."""
-    # Names may hold dashes, so what another clip is being written to can end like this one's.
-    ours = re.compile(rf"\.tmp-\d+-{re.escape(path.name)}")
-    for leftover in path.parent.glob(f".tmp-*-{glob.escape(path.name)}"):
-        if not ours.fullmatch(leftover.name):
-            continue
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        else:
-            leftover.unlink()
+        return [], b""
+    whole, end, tail = path.read_bytes().rpartition(b"\n")
+    try:
+        json.loads(tail)
+    except (ValueError, RecursionError):
+        data, cut = whole + end, tail
+    else:
+        data, cut = whole + end + tail, b""  # an editor leaves out the last end of line
+    return [row for _, row in parse_json_lines(decode(data, str(path)), str(path))], cut
 
 
 def check_same(path: Path, made_with: dict, asked_for: dict) -> None:
@@ -63,7 +69,3 @@ def check_same(path: Path, made_with: dict, asked_for: dict) -> None:
                 f"{path} was begun with {name}={made_with.get(name)!r} and not {value!r}; "
                 "use that again, or choose another --output_dir."
             )
-
-
-def _line(row: dict) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"

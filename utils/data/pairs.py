@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from utils.arguments import positive_int
 from utils.data.geometry import Geometry
 from utils.data.records import Record, read_records
-from utils.depth import depth_size, normalize_disparity, read_disparity
+from utils.depth import depth_size, normalize_disparity, read_disparity, settle_kind
 from utils.edges import canny_edges
 from utils.images import image_size, read_image, to_pixels
 
@@ -113,6 +113,10 @@ def check_pictures(records: list[Record], condition: str | None = None) -> None:
         size = image_size(record.image)
         if condition == "depth" and record.depth is not None:
             _check_size(record, size, depth_size(record.depth))
+            named = record.depth_kind if record.kind_is_named else None
+            settle_kind(
+                record.depth, named, record.depth_kind, 'if it holds disparity, write "depth_kind": "disparity"'
+            )
 
 
 def _check_size(record: Record, size: tuple[int, int], depth_size: tuple[int, int]) -> None:

@@ -22,14 +22,16 @@ from tqdm.auto import tqdm
 from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import ClipGeometry, resize_shorter
-from utils.data.journal import Journal, append_row, check_same, remove_leftovers
+from utils.data.journal import Journal, append_row, check_same
 from utils.data.video_arguments import add_reading_arguments
-from utils.data.video_records import VideoRecord, read_video_records
-from utils.files import replacing
+from utils.data.video_records import VideoRecord, find_lists, read_video_records, unique_clips
+from utils.files import check_name, check_not_read, remove_leftovers, replacing
+from utils.folders import is_leftover
 from utils.video import to_frames, to_pixels
 from utils.workers import map_in_order
 
 SETTINGS = ("fps", "frame_stride", "max_frames", "resolution", "height", "width")
+ROW_KEYS = ("video_folder", "text", "fps", "num_frames", "source", "settings")
 
 Job = tuple[VideoRecord, Path]
 
@@ -86,13 +88,17 @@ def list_jobs(args: argparse.Namespace) -> list[Job]:
     """Each video with its folder; one that is listed several times, as with several captions, once.
 
     Raises:
-        ValueError: Two videos would share a folder.
+        ValueError: Two videos would share a folder, a name would be too long, or something would lie on what is read.
     """
-    records = {record.video: record for record in read_video_records(args.video_dir, args.frame_folder_fps)}.values()
+    records = unique_clips(read_video_records(args.video_dir, args.frame_folder_fps))
     jobs = [(record, args.folder / record.key.replace("/", "_")) for record in records]
     place, count = Counter(place for _, place in jobs).most_common(1)[0]
     if count > 1:
         raise ValueError(f"{count} videos of {args.video_dir} would share {place}; give them different names.")
+    for place in [args.journal, *(place for _, place in jobs if not args.skip_bad_clips)]:
+        check_name(place)
+    read = [*find_lists(args.video_dir), *(file for record, _ in jobs for file in record.files)]
+    check_not_read([args.journal, *(place for _, place in jobs)], read)
     return jobs
 
 
@@ -101,22 +107,22 @@ def find_todo(jobs: list[Job], args: argparse.Namespace) -> list[Job]:
 
     Raises:
         ValueError: Earlier videos were prepared with other settings.
-        FileExistsError: A folder is in the way that is not from an earlier run.
+        FileExistsError: A folder or list is in the way that is not from an earlier run.
     """
-    journal = Journal(args.journal)
+    journal = Journal(args.journal, ROW_KEYS)
     for row in journal.rows[:1]:
         check_same(args.folder, row.get("settings", {}), settings_of(args))
     # The line is written before the folder appears, so a line without one was interrupted there.
     journal.keep(lambda row: (args.folder.parent / row["video_folder"]).is_dir())
     finished = {args.folder.parent / row["video_folder"] for row in journal.rows}
     todo = [(record, place) for record, place in jobs if place not in finished]
-    foreign = [place for _, place in todo if place.exists()]
+    foreign = [place for _, place in todo if os.path.lexists(place)]
     if foreign:
         raise FileExistsError(
             f"{len(foreign)} folders, the first {foreign[0]}, exist and are not in {args.journal.name}; "
             "choose another --output_dir or remove them."
         )
-    if not finished and args.folder.is_dir() and any(not p.name.startswith(".tmp-") for p in args.folder.iterdir()):
+    if not finished and args.folder.is_dir() and not all(map(is_leftover, os.listdir(args.folder))):
         raise FileExistsError(f"{args.folder} has content, and none from an earlier run; choose another --output_dir.")
     for _, place in todo:
         remove_leftovers(place)

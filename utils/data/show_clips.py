@@ -17,7 +17,7 @@ from PIL import Image
 from utils.arguments import parse_args, positive_int, run_script
 from utils.data.video_arguments import add_video_arguments, read_video_dataset
 from utils.data.videos import VideoSample
-from utils.files import replacing
+from utils.files import check_name, replacing
 from utils.flow import color_flow, draw_arrows
 from utils.video import contact_sheet, to_frames
 
@@ -30,6 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     if count > 1:
         raise ValueError(f"{count} clips would share {place}; give them different names, or lower --max_train_samples.")
     for place in places:
+        check_name(place)
         if place.exists():
             raise FileExistsError(f"{place} exists; choose another --output_dir or remove it.")
     for index, place in enumerate(places):

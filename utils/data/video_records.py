@@ -1,19 +1,19 @@
 """What a data set of clips lists before a frame is read. One function for each layout on disk; `read_video_records` finds out which."""
 
-import csv
-import json
-import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.data.files import File, list_members
-from utils.data.json_lines import read_json_lines
+from utils.data.rows import CAPTION_KEYS, check_rate, read_path, read_rate, read_row_caption, say_captions
+from utils.files import is_file, real_paths
+from utils.folders import IMAGE_SUFFIXES, list_files, natural_key, walk_files
+from utils.text import read_csv, read_json, read_json_lines, read_text
 from utils.video import VIDEO_SUFFIXES
 
 METADATA = "metadata.jsonl"
-FRAME_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+CAPTION_SUFFIXES = (".txt", ".json")  # of files beside a clip, in the order of preference
 FRAME_FOLDER_FPS = 7.0  # of folders that come without a rate: what Stable Video Diffusion is conditioned on by default
 
 
@@ -24,13 +24,14 @@ class VideoRecord:
     Attributes:
         key: Its name, unique within a data set; may have slashes.
         video: A video file, on its own or in a tar, or a folder of numbered frames.
-        caption: Text, or the file that holds it (.txt, or .json with "caption" or "text").
+        caption: Text, or the file that holds it (.txt, or .json with one of `utils.data.rows.CAPTION_KEYS`).
         fps: Rate of a folder of frames; a video file knows its own.
         flow, backward_flow: Arrays (F - flow_stride, 2, H, W) in pixels, x then y: row t is the flow from frame t to frame
             t + flow_stride, and back. None where there is no annotation.
         flow_stride: Frames between the two that a flow connects.
         flow_fps: Rate at which the frames were counted; None is that of the file.
         tracks: Arrays tracks (F, N, 2) in pixels and visible (F, N), in one .npz.
+        caption_source: Key, column or suffix of the file that the caption comes from; "" without one.
     """
 
     key: str
@@ -42,6 +43,14 @@ class VideoRecord:
     flow_stride: int = 1
     flow_fps: float | None = None
     tracks: Path | None = None
+    caption_source: str = ""
+
+    @property
+    def files(self) -> list[Path]:
+        """What is read of this clip: files, and its folder of frames."""
+        video = self.video if isinstance(self.video, Path) else self.video.archive
+        caption = [self.caption] if isinstance(self.caption, Path) else []
+        return [video, *caption, *(path for path in (self.flow, self.backward_flow, self.tracks) if path)]
 
     def read_caption(self) -> str:
         """The text.
@@ -49,19 +58,7 @@ class VideoRecord:
         Raises:
             FileNotFoundError, ValueError: Its file is missing, or holds none.
         """
-        if isinstance(self.caption, str):
-            return self.caption
-        text = self.caption.read_text(encoding="utf-8")
-        if self.caption.suffix != ".json":
-            return text.strip()
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{self.caption} is not JSON ({error}).") from error
-        text = content.get("caption", content.get("text")) if isinstance(content, dict) else None
-        if not isinstance(text, str):
-            raise ValueError(f'{self.caption} has no "caption".')
-        return text
+        return self.caption if isinstance(self.caption, str) else read_caption_file(self.caption)
 
 
 def read_video_records(path: str | Path, frame_folder_fps: float = FRAME_FOLDER_FPS) -> list[VideoRecord]:
@@ -82,13 +79,47 @@ def read_video_records(path: str | Path, frame_folder_fps: float = FRAME_FOLDER_
     records = _read_folder(path, frame_folder_fps) if path.is_dir() else _read_list(path)
     if not records:
         raise ValueError(f"{path} lists no clip.")
+    say_captions(path, (record.caption_source for record in records))
     return records
+
+
+def find_lists(path: str | Path) -> list[Path]:
+    """The files that list the clips of a data set, where it has some: itself, or in a folder or beside it."""
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    whole = path.resolve()
+    metadata = [path / METADATA, whole.parent / f"{whole.name}.jsonl"]
+    return [file for file in metadata if is_file(file)][:1] or list_files(path, {".csv"})
+
+
+def unique_clips(records: Iterable[VideoRecord]) -> list[VideoRecord]:
+    """One record of each clip, where some are listed several times, as with several captions: its last, at the place of its first."""
+    records = list(records)
+    places = real_paths(record.files[0] for record in records)
+    members = (None if isinstance(record.video, Path) else record.video for record in records)
+    return list(dict(zip(zip(places, members, strict=True), records, strict=True)).values())
+
+
+def read_caption_file(file: File) -> str:
+    """The text of a .txt, or the caption of a .json.
+
+    Raises:
+        FileNotFoundError, ValueError: The file is missing, or holds none.
+    """
+    if file.suffix.lower() != ".json":
+        return read_text(file).strip()
+    content = read_json(file)
+    caption, key = read_row_caption(str(file), content) if isinstance(content, dict) else ("", "")
+    if not key:
+        raise ValueError(f'{file} has no "caption" (or {", ".join(CAPTION_KEYS)}); write {{"caption": "a red cube"}}.')
+    return caption
 
 
 def read_metadata(path: Path) -> list[VideoRecord]:
     """Read lines of JSON with paths relative to the file.
 
-    Each has `video_folder` with `fps`, or `file_name` of a video; `text`, `flow_file_name` and `tracks_file_name` may be missing.
+    Each has `video_folder` with `fps`, or `file_name` of a video; a caption, `flow_file_name` and `tracks_file_name` may be missing.
     """
     return [_metadata_record(path, place, row) for place, row in read_json_lines(path)]
 
@@ -99,44 +130,41 @@ def read_webvid(path: Path, video_folder: Path | None = None) -> list[VideoRecor
     Videos lie at `videos/<page_dir>/<videoid>.mp4` or at `<videoid>.mp4` in the folder of the csv, or in `video_folder`, with or
     without the `videos`.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, restval="")
-        missing = {"videoid", "page_dir", "name"} - set(reader.fieldnames or ())
-        if missing:
-            raise ValueError(f"{path} is no csv of WebVid: the column {min(missing)} is missing.")
-        rows = list(reader)
+    columns, rows = read_csv(path)
+    missing = {"videoid", "page_dir", "name"} - set(columns)
+    if missing:
+        has = ", ".join(columns) or "none"
+        raise ValueError(f"{path} is no csv of WebVid: the column {min(missing)} is missing; it has {has}.")
     if not rows:
         return []
     root = video_folder or path.parent
     nested = [Path("videos", row["page_dir"], f"{row['videoid']}.mp4") for row in rows]
     trees = [nested, [Path(*name.parts[1:]) for name in nested], [Path(name.name) for name in nested]]
     # A tree is chosen by the first of its files that is there, since a download is seldom complete.
-    found = next((tree for tree in trees if any((root / name).is_file() for name in tree)), None)
+    found = next((tree for tree in trees if any(is_file(root / name) for name in tree)), None)
     if found is None:
         raise ValueError(f"None of the videos of {path} is in {root}, neither as {nested[0]} nor as {nested[0].name}.")
-    return [VideoRecord(name.stem, root / name, row["name"]) for name, row in zip(found, rows, strict=True)]
+    return [
+        VideoRecord(name.stem, root / name, row["name"], caption_source="name" if row["name"] else "")
+        for name, row in zip(found, rows, strict=True)
+    ]
 
 
 def read_video_files(folder: Path, files: Iterable[Path]) -> list[VideoRecord]:
     """Videos with the caption in a .txt or else a .json beside, if there is one, as Panda-70M comes."""
-    return [VideoRecord(_key(file.relative_to(folder)), file, _caption_beside(file)) for file in sorted(files)]
+    files = sorted(files, key=natural_key)
+    captions = _captions_beside({file.parent for file in files})
+    return [
+        _with_caption(_key(file.relative_to(folder)), file, captions.get(file.with_suffix(""), "")) for file in files
+    ]
 
 
 def read_json_list(path: Path) -> list[VideoRecord]:
     """Read a list of {"video_path", "text"}, with paths relative to the file or absolute; a folder of frames also needs "fps"."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}).") from error
+    rows = read_json(path)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "video_path" in row for row in rows):
         raise ValueError(f'{path} is no list of {{"video_path": …, "text": …}}.')
-    for number, row in enumerate(rows, 1):
-        _check_types(f"{path}, clip {number}", row, "video_path")
-    return [
-        VideoRecord(_key(Path(name)), path.parent / name, row.get("text") or "", row.get("fps"))
-        for row in rows
-        for name in [row["video_path"]]
-    ]
+    return [_list_record(path, f"{path}, clip {number}", row) for number, row in enumerate(rows, 1)]
 
 
 def read_shards(paths: Iterable[Path]) -> list[VideoRecord]:
@@ -151,70 +179,76 @@ def read_shards(paths: Iterable[Path]) -> list[VideoRecord]:
         for key, files in samples.items():
             video = next((file for suffix, file in files.items() if suffix in VIDEO_SUFFIXES), None)
             if video is not None:
-                records.append(
-                    VideoRecord(f"{path.stem}/{_key(Path(key))}", video, files.get(".txt", files.get(".json", "")))
-                )
+                caption = next((files[suffix] for suffix in CAPTION_SUFFIXES if suffix in files), "")
+                records.append(_with_caption(f"{path.stem}/{_key(Path(key))}", video, caption))
     return records
 
 
 def read_frame_folders(root: Path, folders: Iterable[Path], fps: float) -> list[VideoRecord]:
     """Folders of numbered frames at any depth of `root`, without captions."""
-    return [VideoRecord(_key(folder.relative_to(root.parent)), folder, fps=fps) for folder in sorted(folders)]
+    check_rate(str(root), fps)
+    folders = sorted(folders, key=natural_key)
+    return [VideoRecord(_key(folder.relative_to(root.parent)), folder, fps=fps) for folder in folders]
 
 
 def _read_list(path: Path) -> list[VideoRecord]:
     readers = {".csv": read_webvid, ".json": read_json_list, ".jsonl": read_metadata}
-    if path.suffix == ".tar":
+    suffix = path.suffix.lower()
+    if suffix == ".tar":
         return read_shards([path])
-    if path.suffix.lower() in VIDEO_SUFFIXES:
+    if suffix in VIDEO_SUFFIXES:
         return read_video_files(path.parent, [path])
-    if path.suffix not in readers:
+    if suffix not in readers:
         raise ValueError(f"{path} is no list of clips: that is a folder, .csv, .json, .jsonl, .tar or a video.")
-    return readers[path.suffix](path)
+    return readers[suffix](path)
 
 
 def _read_folder(folder: Path, frame_folder_fps: float) -> list[VideoRecord]:
-    for metadata in (folder / METADATA, folder.resolve().with_name(f"{folder.resolve().name}.jsonl")):
-        if metadata.is_file():
-            return read_metadata(metadata)
-    lists = sorted(folder.glob("*.csv"))
+    lists = find_lists(folder)
     if len(lists) > 1:
         raise ValueError(f"{folder} has {len(lists)} csv files; name one of them, such as {lists[0]}.")
     if lists:
-        return read_webvid(lists[0])
-    if shards := sorted(folder.glob("*.tar")):
+        return _read_list(lists[0])
+    if shards := list_files(folder, {".tar"}):
         return read_shards(shards)
-    files = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
-    if videos := [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]:
+    if videos := walk_files(folder, VIDEO_SUFFIXES):
         return read_video_files(folder, videos)
-    folders = {file.parent for file in files if file.suffix.lower() in FRAME_SUFFIXES}
+    folders = {file.parent for file in walk_files(folder, IMAGE_SUFFIXES)}
     return read_frame_folders(folder, folders, frame_folder_fps)
 
 
 def _metadata_record(path: Path, place: str, row: dict) -> VideoRecord:
-    name = row.get("video_folder") or row.get("file_name")
-    if not name:
+    keys = ("video_folder", "file_name", "flow_file_name", "tracks_file_name")
+    frames, video, flow, tracks = (read_path(place, row, key) for key in keys)
+    caption, source = read_row_caption(place, row)
+    fps, name = read_rate(place, row), frames or video
+    if name is None:
         raise ValueError(f"{place}: neither video_folder nor file_name.")
-    _check_types(place, row, "video_folder", "file_name", "flow_file_name", "tracks_file_name")
-    if "video_folder" in row and not row.get("fps"):
-        raise ValueError(f"{place}: no fps for the frames in {name}.")
-    files = {
-        field: path.parent / row[f"{field}_file_name"] for field in ("flow", "tracks") if row.get(f"{field}_file_name")
-    }
-    return VideoRecord(_key(Path(name)), path.parent / name, row.get("text") or "", row.get("fps"), **files)
+    if frames and fps is None:
+        raise ValueError(f"{place}: no fps for the frames in {frames}.")
+    files = {key: path.parent / file for key, file in (("flow", flow), ("tracks", tracks)) if file}
+    return VideoRecord(_key(Path(name)), path.parent / name, caption, fps, **files, caption_source=source)
 
 
-def _check_types(place: str, row: dict, *paths: str) -> None:
-    """Raise a ValueError unless paths and caption are text, and the rate a number, as far as they are given."""
-    for name in (*paths, "text", "fps"):
-        value, kind = row.get(name), (int, float) if name == "fps" else str
-        if value is not None and not isinstance(value, kind):
-            raise ValueError(f"{place}: {name}={value!r} is no {'number' if name == 'fps' else 'text'}.")
+def _list_record(path: Path, place: str, row: dict) -> VideoRecord:
+    name, fps = read_path(place, row, "video_path"), read_rate(place, row)
+    caption, source = read_row_caption(place, row)
+    if name is None:
+        raise ValueError(f"{place}: no video_path.")
+    return VideoRecord(_key(Path(name)), path.parent / name, caption, fps, caption_source=source)
 
 
-def _caption_beside(video: Path) -> str | Path:
-    beside = (video.with_suffix(suffix) for suffix in (".txt", ".json"))
-    return next((file for file in beside if file.is_file()), "")
+def _captions_beside(folders: Iterable[Path]) -> dict[Path, Path]:
+    """From the path of a clip without its suffix to the file that holds its caption."""
+    found = {}
+    for suffix in reversed(CAPTION_SUFFIXES):
+        found |= {file.with_suffix(""): file for folder in folders for file in list_files(folder, {suffix})}
+    return found
+
+
+def _with_caption(key: str, video: File, caption: str | File) -> VideoRecord:
+    source = f"{caption.suffix.lower()} beside" if caption else ""
+    return VideoRecord(key, video, caption, caption_source=source)
 
 
 def _key(name: Path) -> str:

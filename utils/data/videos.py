@@ -199,6 +199,7 @@ class VideoDataset(Dataset):
         for index, record in enumerate(tqdm(self.records, desc="check clips")):
             try:
                 self._count(record, ClipFrames(record, self.options.fps))
+                record.read_caption()
             except (ValueError, FileNotFoundError) as error:
                 if not self.skip_bad_clips:
                     raise

@@ -1,6 +1,5 @@
 """What the judge of clips learns from: clips with their facts, some of them damaged."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from utils.judges.data import from_bytes
 from utils.judges.video import CAMERAS, DAMAGES
 from utils.scenes import COLORS
 from utils.scenes.clips import REACHES
+from utils.text import read_json_lines
 
 DAMAGED = 0.3  # share of the samples
 REACH_FRAMES = 15  # frame steps in which a camera goes its whole way: clips are planned for 16 frames
@@ -37,7 +37,7 @@ class Clips:
         folder = Path(folder)
         if not (folder / METADATA).is_file():
             raise FileNotFoundError(f"There are no clips in {folder}; write some with utils.scenes.write_clips.")
-        rows = [json.loads(line) for line in (folder / METADATA).read_text().splitlines()][:count]
+        rows = [row for _, row in read_json_lines(folder / METADATA)][:count]
         if any(not {"camera", "objects"} <= row.keys() for row in rows):
             raise ValueError(f"{folder} does not say how things move; write it with utils.scenes.write_clips.")
         self.videos = torch.stack([read_frames(folder / row["video_folder"]) for row in tqdm(rows, desc="read clips")])

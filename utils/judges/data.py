@@ -8,12 +8,12 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from utils.data.json_lines import read_json_lines
 from utils.data.records import METADATA, read_records
 from utils.depth import normalize_disparity, read_disparity
 from utils.diffusion.autoencoder import reconstruct
 from utils.images import read_image, to_pixels
 from utils.scenes import COLORS, SHAPES
+from utils.text import read_json_lines
 
 NOTHING = -100  # label of a column without an object, which cross_entropy leaves out
 SPREAD = 1.0  # standard deviation, in columns, of the target around the middle of an object

@@ -1,0 +1,80 @@
+"""What a row of a data set may hold: paths, numbers and captions, checked before any work, each error with the row's place.
+
+A caption is the first of `CAPTION_KEYS` that a row has and that is neither null nor empty, in metadata.jsonl, in JSON lists and in a .json beside a clip alike.
+"""
+
+import reprlib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from utils.notices import notice
+
+CAPTION_KEYS = ("text", "caption", "prompt", "description")
+MIN_FPS, MAX_FPS = 1e-3, 1e5
+
+
+def read_path(place: str, row: dict, key: str) -> str | None:
+    """The path under a key; None where the row has none.
+
+    Raises:
+        ValueError: It is no text.
+    """
+    value = row.get(key)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"{place}: {key}={reprlib.repr(value)} is no text; write the path of a file.")
+    return value
+
+
+def read_rate(place: str, row: dict) -> float | None:
+    """Frames per second under "fps"; None where the row has none.
+
+    Raises:
+        ValueError: It is no number, or none that a clip can have.
+    """
+    value = row.get("fps")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{place}: fps={reprlib.repr(value)} is no number.")
+    check_rate(place, value)
+    return value
+
+
+def check_rate(place: str, fps: float) -> None:
+    """Raise a ValueError for a rate that no clip has."""
+    if not MIN_FPS <= fps <= MAX_FPS:  # also refuses nan
+        raise ValueError(f"{place}: fps={reprlib.repr(fps)} is not in {MIN_FPS:g} to {MAX_FPS:g} frames per second.")
+
+
+def read_row_caption(place: str, row: dict) -> tuple[str, str]:
+    """The caption of a row and the key that it stands under; both empty where the row has none.
+
+    Raises:
+        ValueError: It is no text.
+    """
+    key = next((key for key in CAPTION_KEYS if row.get(key) not in (None, "")), "")
+    caption = row[key] if key else ""
+    if not isinstance(caption, str):
+        raise ValueError(f"{place}: {key}={reprlib.repr(caption)} is no text; write one caption.")
+    try:
+        caption.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{place}: {key}={caption!a} holds half a letter (a lone surrogate).") from error
+    return caption, key
+
+
+def say_captions(path: Path, sources: Iterable[str]) -> None:
+    """Say on stderr where the captions of a data set come from, or that there are none; `sources` are keys, "" for none."""
+    counts = Counter(sources)
+    total, none = counts.total(), counts.pop("", 0)
+    if none == total:
+        keys = ", ".join(CAPTION_KEYS)
+        notice(
+            f"{path}: none of {total} has a caption; rows have it under one of {keys}, clips in a .txt or .json beside."
+        )
+        return
+    found = ", ".join(f"{count} from {source}" for source, count in counts.items())
+    notice(f"{path}: captions of {total - none} of {total}, {found}.")
