@@ -17,10 +17,10 @@ from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeli
 from pipelines.request import default_size
 from utils.data.records import read_records
 from utils.depth import color_disparity, disparity_to_metres, metres_to_disparity, normalize_disparity
-from utils.diffusion.autoencoder import reconstruct
 from utils.edges import canny_edges
 from utils.images import to_image, to_pixels
 from utils.judges import load_judge
+from utils.latents import reconstruct
 from utils.metrics.attributes import score_objects
 from utils.metrics.depth import autoencoder_floor, depth_errors, disparity_picture
 from utils.metrics.edges import edge_f1

@@ -13,9 +13,9 @@ from tqdm.auto import tqdm
 
 import unimatch
 from benchmarks.seeded_unimatch import make_model
-from utils.diffusion.autoencoder import reconstruct
 from utils.flow import FlowPicture, flow_estimator
 from utils.flow.estimate import FlowEstimator
+from utils.latents import reconstruct
 from utils.metrics.flow import end_point_error, outliers
 from utils.scenes import ClipRendering, render_clip, sample_clip
 from utils.video import to_pixels

@@ -19,7 +19,8 @@ from pipelines.inputs import latent_mask
 from pipelines.request import TENSORS, Known, Request, check_adapters, check_options, gather_known, make_request
 from pipelines.rows import ALONE, FREE, TEXT, Rows, constant_sides, default_direction, guided, lay_out_rows, paired
 from pipelines.sides import Side, start_side
-from utils.diffusion.pairs import LatentScale, with_trigger
+from utils.diffusion.pairs import with_trigger
+from utils.latents import LatentScale
 
 
 @dataclass

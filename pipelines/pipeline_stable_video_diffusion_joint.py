@@ -26,7 +26,6 @@ from pipelines.pipeline_stable_video_diffusion import (
 )
 from pipelines.rows import FREE, Rows, constant_sides, default_direction, guided, lay_out_rows, paired
 from pipelines.video_sides import VideoSide, check_strength, start_video_side
-from utils.diffusion.autoencoder import ENCODED_TOGETHER
 from utils.diffusion.condition import Condition
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.guidance import guidance_over_frames
@@ -34,6 +33,7 @@ from utils.diffusion.sampling import split_sampling
 from utils.diffusion.solver import Solver
 from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
+from utils.latents import ENCODED_TOGETHER
 
 VIDEO, FLOW = 0, 1  # numbers of the sides
 STANDSTILL = 0  # motion bucket

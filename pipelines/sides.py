@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from diffusers import PNDMScheduler
 
-from utils.diffusion.pairs import GIVEN_TIMESTEP, LatentScale
+from utils.diffusion.pairs import GIVEN_TIMESTEP
+from utils.latents import LatentScale
 
 
 @dataclass(frozen=True, eq=False)

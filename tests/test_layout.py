@@ -110,3 +110,20 @@ def test_the_files_of_a_variant_exist(variant):
 def test_a_variant_has_a_row_in_the_readme(variant):
     rows = [line for line in (REPOSITORY / "README.md").read_text().splitlines() if line.startswith("|")]
     assert [row for row in rows if f"`{variant.name}`" in row.split("|")[1]]
+
+
+# Floors of the rooms of utils, the lowest first; what stands at its root serves all.
+UTILS_FLOORS = [{"scenes", "metrics", "flow"}, {"tracks"}, {"data"}, {"diffusion"}, {"training"}]
+
+
+def rooms_of_utils(tree):
+    modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 0]
+    return {module.split(".")[1] for module in modules if module.startswith("utils.")}
+
+
+@pytest.mark.parametrize("floor", range(len(UTILS_FLOORS)))
+def test_a_lower_room_of_utils_imports_no_higher_one(floor):
+    higher = set().union(*UTILS_FLOORS[floor + 1 :])
+    for room in UTILS_FLOORS[floor]:
+        for path in sorted((REPOSITORY / "utils" / room).rglob("*.py")):
+            assert not rooms_of_utils(ast.parse(path.read_text())) & higher, path

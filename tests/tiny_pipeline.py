@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 import patch
-from utils.diffusion.pairs import LatentScale
+from utils.latents import LatentScale
 
 SIDE = 32
 SCALE = LatentScale(mean=0.1, std=1.5)

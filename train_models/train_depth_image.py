@@ -20,15 +20,9 @@ from utils.data.cache import add_cache_arguments, cache_latents, cache_texts, en
 from utils.data.pairs import CONDITIONS, PairDataset, add_data_arguments
 from utils.data.records import read_records
 from utils.diffusion.noise import min_snr_weight
-from utils.diffusion.pairs import (
-    GIVEN_TIMESTEP,
-    LatentScale,
-    check_share_arguments,
-    draw_direction,
-    draw_given,
-    with_trigger,
-)
+from utils.diffusion.pairs import GIVEN_TIMESTEP, check_share_arguments, draw_direction, draw_given, with_trigger
 from utils.images import to_image
+from utils.latents import LatentScale
 from utils.pretrained import loading
 from utils.processes import process_state
 from utils.training.loop import add_training_arguments, check_output_dir, fit

@@ -11,8 +11,8 @@ from benchmarks import flow_video_tasks
 from benchmarks.eval_flow_video import TASKS, default_tasks, main, parser, summarize
 from benchmarks.flow_video_tasks import FlowBench, TrueFlowClips
 from tests.tiny_video_pipeline import tiny_video_pipeline
-from utils.diffusion.pairs import LatentScale
 from utils.flow.code import FlowCode
+from utils.latents import LatentScale
 from utils.lora import add_lora, save_lora
 from utils.motion_helper import PROCEDURAL
 from utils.scenes import render_clip, sample_clip

@@ -4,7 +4,8 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from utils.diffusion.pairs import LatentScale, with_trigger
+from utils.diffusion.pairs import with_trigger
+from utils.latents import LatentScale
 
 
 def test_the_measured_scale_brings_latents_to_mean_0_and_deviation_1_and_back():

@@ -11,10 +11,10 @@ from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from tests.tiny_video_pipeline import tiny_video_pipeline
-from utils.diffusion.pairs import LatentScale
 from utils.diffusion.sampling import VideoSampling
 from utils.diffusion.solver import Solver
 from utils.flow.code import FlowCode
+from utils.latents import LatentScale
 
 B, F, SIZE = 2, 4, 32
 CODE = FlowCode(scale=LatentScale(0.1, 0.7))

@@ -7,7 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from pipelines.sides import start_side
-from utils.diffusion.pairs import LatentScale
+from utils.latents import LatentScale
 
 SCHEDULERS = (
     "DDIMScheduler",

@@ -10,10 +10,10 @@ from pipelines.pipeline_stable_video_diffusion_joint import FLOW, StableVideoDif
 from pipelines.pipeline_trajectory import INTERPOLATIONS, StableVideoDiffusionTrajectoryPipeline
 from pipelines.steering import GUIDANCES, FlowSteer, Guidance, equal_shares
 from tests.tiny_video_pipeline import tiny_video_pipeline
-from utils.diffusion.pairs import LatentScale
 from utils.diffusion.sampling import VideoSampling
 from utils.diffusion.solver import Solver
 from utils.flow.code import FlowCode
+from utils.latents import LatentScale
 from utils.tracks import Tracks, dense_flow, known_flow, point_discs
 from utils.tracks.camera import camera_flow
 from utils.tracks.guess import track_flow

@@ -8,8 +8,8 @@ from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models import train_flow_video, train_svd_flow
 from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
-from utils.diffusion.pairs import LatentScale
 from utils.flow.code import FlowCode
+from utils.latents import LatentScale
 from utils.training.flow_validation import FlowValidation
 from utils.training.svd_losses import encode_clips, encode_flow
 

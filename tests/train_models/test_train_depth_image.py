@@ -27,7 +27,7 @@ from train_models.train_depth_image import (
     make_parser,
 )
 from utils.depth import write_depth
-from utils.diffusion.pairs import LatentScale
+from utils.latents import LatentScale
 
 SIZE = 16
 B = 6

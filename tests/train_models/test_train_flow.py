@@ -15,11 +15,11 @@ from run_models import run_flow_video, run_svd_flow
 from train_models import train_flow_video, train_svd_flow
 from utils.data.flow_images import FlowImages
 from utils.data.svd_clips import SVDClips
-from utils.diffusion.pairs import LatentScale
 from utils.flow.code import FlowCode
 from utils.flow.files import read_flo
 from utils.flow.pictures import FlowPicture
 from utils.images import to_image
+from utils.latents import LatentScale
 from utils.lora import LORA_FILE, read_training
 from utils.motion_helper import PROCEDURAL
 from utils.scenes.write_clips import main as write_clips

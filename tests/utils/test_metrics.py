@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
-from utils.diffusion.autoencoder import reconstruct
+from utils.latents import reconstruct
 from utils.metrics.attributes import score_objects
 from utils.metrics.depth import align_disparity, autoencoder_floor, depth_errors, disparity_picture
 from utils.metrics.edges import edge_f1

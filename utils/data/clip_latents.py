@@ -17,13 +17,14 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from utils.data.cache import build_once, cache_key, draw_posterior, posterior_moments, weights_digest
+from utils.data.cache import build_once, cache_key, draw_posterior, file_state, posterior_moments, weights_digest
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.extras import Extra
 from utils.data.video_records import VideoRecord
 from utils.data.videos import VideoDataset, VideoSample
-from utils.diffusion.autoencoder import ENCODED_TOGETHER
 from utils.flow import flow_estimator
+from utils.folders import list_files
+from utils.latents import ENCODED_TOGETHER
 from utils.motion_helper import PROCEDURAL, MotionBuckets, motion_scores
 from utils.processes import process_state
 from utils.video import to_pixels
@@ -202,10 +203,9 @@ def clip_moments(vae: nn.Module, images: torch.Tensor) -> np.ndarray:
 
 def clip_identity(record: VideoRecord, annotations: Sequence[str] = ()) -> list:
     """What tells one state of a clip and its annotations from another without reading them."""
-    file = record.video if isinstance(record.video, Path) else record.video.archive
-    files = [file, *(getattr(record, name) for name in annotations)]
-    states = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-    return [record.key, record.fps, states]
+    inside = [] if isinstance(record.video, Path) else [record.video.offset, record.video.size]
+    files = [record.files[0], *(getattr(record, name) for name in annotations)]
+    return [record.key, record.fps, *inside, [file_state(path) for path in files]]
 
 
 def _cache(name: str, dataset: VideoDataset, vae, cache_dir: str | Path, settings: list, row: Callable) -> Path:
@@ -246,4 +246,4 @@ def _write(dataset: VideoDataset, vae: nn.Module, folder: Path, name: str, row: 
 
 
 def _open(folder: Path) -> dict[str, np.ndarray]:
-    return {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+    return {path.stem: np.load(path, mmap_mode="r") for path in list_files(folder, {".npy"})}

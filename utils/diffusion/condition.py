@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from utils.diffusion.autoencoder import encode_mode
+from utils.latents import encode_mode
 
 BUCKET = 1  # column of the time ids
 

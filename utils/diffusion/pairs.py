@@ -1,52 +1,12 @@
 """What training and sampling of a pair share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
+from utils.latents import LatentScale  # noqa: F401  # part of what a pair shares
+
 GIVEN_TIMESTEP = 0  # of a side that is clean
-
-
-@dataclass(frozen=True)
-class LatentScale:
-    """Brings the latents (…, C, h, w) of one side, already multiplied by the autoencoder's scaling factor, to mean 0 and deviation 1.
-
-    Depth pictures have wider latents than images; without this the same noise level would leave more signal in them.
-
-    Attributes:
-        mean, std: Of all channels together, or one for each.
-    """
-
-    mean: float | tuple[float, ...] = 0.0
-    std: float | tuple[float, ...] = 1.0
-
-    @classmethod
-    def measure(cls, latents: torch.Tensor) -> "LatentScale":
-        """The scale under which `latents` have mean 0 and deviation 1."""
-        return cls(mean=float(latents.mean()), std=float(latents.std()))
-
-    @classmethod
-    def measure_channels(cls, latents: torch.Tensor) -> "LatentScale":
-        """The scale under which each channel of `latents` has."""
-        channels = latents.movedim(-3, 0).flatten(1)
-        return cls(mean=tuple(channels.mean(dim=1).tolist()), std=tuple(channels.std(dim=1).tolist()))
-
-    @classmethod
-    def read(cls, scale: dict) -> "LatentScale":
-        """What `dataclasses.asdict` made of it, out of JSON, which knows lists alone."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in scale.items()})
-
-    def normalize(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents as the network sees them."""
-        return (latents - self._spread(self.mean, latents)) / self._spread(self.std, latents)
-
-    def denormalize(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents as the autoencoder knows them."""
-        return latents * self._spread(self.std, latents) + self._spread(self.mean, latents)
-
-    def _spread(self, values: float | tuple[float, ...], like: torch.Tensor) -> torch.Tensor:
-        return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
 
 
 def with_trigger(trigger: str, caption: str) -> str:

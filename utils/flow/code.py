@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 
-from utils.diffusion.pairs import LatentScale
 from utils.flow.pictures import FlowPicture
+from utils.latents import LatentScale
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 
 from utils.data.records import METADATA, read_records
 from utils.depth import normalize_disparity, read_disparity
-from utils.diffusion.autoencoder import reconstruct
 from utils.images import read_image, to_pixels
+from utils.latents import reconstruct
 from utils.scenes import COLORS, SHAPES
 from utils.text import read_json_lines
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from utils.depth import metres_to_disparity, normalize_disparity
-from utils.diffusion.autoencoder import reconstruct
+from utils.latents import reconstruct
 
 FARTHEST = 2.0  # a fitted depth reaches at most this many times as far as the truth, since disparity may fall below 0
 

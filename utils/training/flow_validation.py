@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from utils.diffusion.autoencoder import ENCODED_TOGETHER
 from utils.diffusion.condition import Condition
 from utils.diffusion.edm import EDM
 from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
 from utils.flow.pictures import color_flow
+from utils.latents import ENCODED_TOGETHER
 from utils.processes import process_state
 from utils.training.checkpoints import find_checkpoint
 from utils.training.validation import Validation

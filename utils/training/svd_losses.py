@@ -6,11 +6,10 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from utils.diffusion.autoencoder import ENCODED_TOGETHER
 from utils.diffusion.condition import Condition, ConditionEncoder, draw_noise_aug_strengths
 from utils.diffusion.edm import EDM, Denoiser
-from utils.diffusion.pairs import LatentScale
 from utils.flow.code import FlowCode
+from utils.latents import ENCODED_TOGETHER, LatentScale
 from utils.processes import process_state
 from utils.training.seeding import SeededDataset
 

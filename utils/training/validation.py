@@ -8,10 +8,10 @@ from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 from tqdm.auto import tqdm
 
-from utils.diffusion.autoencoder import ENCODED_TOGETHER
 from utils.diffusion.condition import Condition, ConditionEncoder
 from utils.diffusion.edm import EDM, Denoiser
 from utils.images import to_image
+from utils.latents import ENCODED_TOGETHER
 from utils.training.logs import JsonLog
 from utils.video import contact_sheet, write_video
 

@@ -1,0 +1,63 @@
+"""Latents of an autoencoder: how many images are encoded at once, the scale of one side's latents, images there and back."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+ENCODED_TOGETHER = 8  # images, which bounds the memory of the autoencoder
+
+
+@dataclass(frozen=True)
+class LatentScale:
+    """Brings the latents (…, C, h, w) of one side, already multiplied by the autoencoder's scaling factor, to mean 0 and deviation 1.
+
+    Depth pictures have wider latents than images; without this the same noise level would leave more signal in them.
+
+    Attributes:
+        mean, std: Of all channels together, or one for each.
+    """
+
+    mean: float | tuple[float, ...] = 0.0
+    std: float | tuple[float, ...] = 1.0
+
+    @classmethod
+    def measure(cls, latents: torch.Tensor) -> "LatentScale":
+        """The scale under which `latents` have mean 0 and deviation 1."""
+        return cls(mean=float(latents.mean()), std=float(latents.std()))
+
+    @classmethod
+    def measure_channels(cls, latents: torch.Tensor) -> "LatentScale":
+        """The scale under which each channel of `latents` has."""
+        channels = latents.movedim(-3, 0).flatten(1)
+        return cls(mean=tuple(channels.mean(dim=1).tolist()), std=tuple(channels.std(dim=1).tolist()))
+
+    @classmethod
+    def read(cls, scale: dict) -> "LatentScale":
+        """What `dataclasses.asdict` made of it, out of JSON, which knows lists alone."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in scale.items()})
+
+    def normalize(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents as the network sees them."""
+        return (latents - self._spread(self.mean, latents)) / self._spread(self.std, latents)
+
+    def denormalize(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents as the autoencoder knows them."""
+        return latents * self._spread(self.std, latents) + self._spread(self.mean, latents)
+
+    def _spread(self, values: float | tuple[float, ...], like: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+
+
+@torch.no_grad()
+def encode_mode(vae: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """Mode of the posterior, latents (B, C, h, w) that are not scaled, of pixels (B, 3, H, W) in [-1, 1]; in the autoencoder's type."""
+    parts = pixels.to(vae.dtype).split(ENCODED_TOGETHER)
+    return torch.cat([vae.encode(part).latent_dist.mode() for part in parts])
+
+
+@torch.no_grad()
+def reconstruct(vae: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """Encode (mode of the posterior) and decode pixels (B, 3, H, W) in [-1, 1]; float32, clipped, on the CPU."""
+    posterior = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
+    return vae.decode(posterior.mode()).sample.float().clamp(-1, 1).cpu()
