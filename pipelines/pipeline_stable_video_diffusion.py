@@ -21,7 +21,7 @@ from PIL import Image
 from pipelines.adjustments import Adjustment, adjust_frames
 from utils.diffusion.condition import Condition, ConditionEncoder
 from utils.diffusion.edm import EDM, Denoiser
-from utils.diffusion.guidance import guidance_over_frames, guide
+from utils.diffusion.guidance import FrameGuidance
 from utils.diffusion.sampling import VideoSampling
 from utils.diffusion.solver import Solver
 from utils.images import to_pixels
@@ -38,7 +38,7 @@ class VideoInputs:
         x_t: Noise at the largest level, float32 (B, F, C, h, w).
         sigmas: Levels (steps + 1,), falling to 0, float32.
         condition: Of the B samples.
-        guidance: Scales (1, F, 1, 1, 1), or None to sample without guidance.
+        guidance: None to sample without.
         solver: Makes the steps.
         tell: From pictures (B, F, 3, H, W) to the condition that has them beside the frames in place of the image, with the same noise.
         negative_motion_bucket_id: What the prediction that guidance leads away from is told; None for the bucket of the other.
@@ -47,7 +47,7 @@ class VideoInputs:
     x_t: torch.Tensor
     sigmas: torch.Tensor
     condition: Condition
-    guidance: torch.Tensor | None
+    guidance: FrameGuidance | None
     solver: Solver
     tell: Callable[[torch.Tensor | None], Condition]
     negative_motion_bucket_id: float | None = None
@@ -129,12 +129,11 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         numbers = sampling.fps, sampling.motion_bucket_id, sampling.noise_aug_strength
         tell = partial(self.tell, pixels, num_frames, *numbers, noise)
         condition = tell(image_frames)
-        scales = sampling.min_guidance_scale, sampling.max_guidance_scale
         return VideoInputs(
             x_t=self.draw_noise(pixels, num_frames, condition, sampling.num_inference_steps, generator, latents),
             sigmas=self.scheduler.sigmas.to(pixels.device, torch.float32),  # the scheduler keeps them on the CPU
             condition=condition,
-            guidance=guidance_over_frames(num_frames, *scales) if sampling.guided else None,
+            guidance=sampling.guidance(num_frames),
             solver=Solver(sampling.solver_order),
             tell=tell,
             negative_motion_bucket_id=sampling.negative_motion_bucket_id,
@@ -175,7 +174,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         return x_t
 
     def estimate(
-        self, x_t: torch.Tensor, sigma: torch.Tensor, condition: Condition, guidance, unet=None
+        self, x_t: torch.Tensor, sigma: torch.Tensor, condition: Condition, guidance: FrameGuidance | None, unet=None
     ) -> torch.Tensor:
         """Guided estimate of the clean latents; the condition is of 2 B samples where there is guidance.
 
@@ -184,8 +183,9 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         denoiser, levels = Denoiser(self.unet if unet is None else unet, EDM()), sigma.expand(len(x_t))
         if guidance is None:
             return denoiser.denoise(x_t, levels, condition)
-        predictions = denoiser.predict(torch.cat([x_t, x_t]), levels.repeat(2), condition)
-        return denoiser.edm.denoised(x_t, guide(predictions, guidance.to(x_t)), levels)
+        free, told = denoiser.predict(torch.cat([x_t, x_t]), levels.repeat(2), condition).chunk(2)
+        v = guidance(free, told, denoiser.edm.denoised(x_t, told, levels), sigma)
+        return denoiser.edm.denoised(x_t, v, levels)
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor, decode_chunk_size: int | None = None) -> torch.Tensor:

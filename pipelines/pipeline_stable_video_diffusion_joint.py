@@ -24,11 +24,11 @@ from pipelines.pipeline_stable_video_diffusion import (
     VideoInputs,
     check_numbers,
 )
-from pipelines.rows import FREE, Rows, constant_sides, default_direction, guided, lay_out_rows, paired
+from pipelines.rows import FREE, Rows, constant_sides, default_direction, lay_out_rows, paired
 from pipelines.video_sides import VideoSide, check_strength, start_video_side
 from utils.diffusion.condition import Condition
 from utils.diffusion.edm import Denoiser
-from utils.diffusion.guidance import guidance_over_frames
+from utils.diffusion.guidance import FrameGuidance, guidance_over_frames
 from utils.diffusion.sampling import split_sampling
 from utils.diffusion.solver import Solver
 from utils.flow.backward_flow import move_along
@@ -184,7 +184,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         name = self.flow_adapter.name
         conditions = [inputs.condition, inputs.condition]
         num_frames = inputs.x_t.shape[1]
-        guidance = guidance_over_frames(num_frames, guidance_scale, guidance_scale) if guidance_scale > 1 else None
+        scales = guidance_over_frames(num_frames, guidance_scale, guidance_scale)
+        guidance = FrameGuidance(scales) if guidance_scale > 1 else None
         inputs = replace(inputs, guidance=guidance, negative_motion_bucket_id=STANDSTILL)
         drawn = self.denoise_sides(inputs, unread, conditions, {name: "x_reads_y"}, {name: 1.0}, steer=steer)
         return replace(drawn[FLOW], given=True)
@@ -239,7 +240,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         steer: Steer | None = None,
     ) -> list[VideoSide]:
         """The sides after all steps, each under its condition; one that is given and reads nothing is run once."""
-        scales = (1.0 if inputs.guidance is None else inputs.guidance.to(inputs.x_t), joint_guidance_scale)
+        scales = inputs.guidance, joint_guidance_scale
         guides = inputs.guidance is not None, joint_guidance_scale != 0
         rows = lay_out_rows(sides, len(inputs.x_t), *guides, directions)
         condition = lay_out_conditions(conditions, rows, inputs.negative_motion_bucket_id)
@@ -259,7 +260,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
     def estimate_sides(self, sides, rows: Rows, condition: Condition, i: int, scales) -> dict[int, torch.Tensor]:
         """Guided estimates of the clean latents of the sides that have rows, by their numbers."""
         terms = rows.split(self.predict(sides, rows, condition, i))
-        return {number: sides[number].denoised(guided(parts, *scales), i) for number, parts in terms.items()}
+        return {number: sides[number].estimate(parts, i, *scales) for number, parts in terms.items()}
 
     def run_constant(self, sides, rows: Rows, condition: Condition, directions) -> tuple[Rows, Condition]:
         """Runs once what is the same at every step, and returns the rows and the condition of what is not."""

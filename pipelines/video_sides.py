@@ -4,7 +4,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from pipelines.rows import ALONE, FREE, TEXT
 from utils.diffusion.edm import EDM
+from utils.diffusion.guidance import FrameGuidance
 from utils.diffusion.solver import Solver
 
 
@@ -36,6 +38,16 @@ class VideoSide:
     def denoised(self, v: torch.Tensor, i: int) -> torch.Tensor:
         """The estimate of the clean latents in iteration i. v: (B, F, C, h, w), what the network predicts."""
         return EDM().denoised(self.latents, v, self.level(i))
+
+    def estimate(
+        self, terms: dict[str, torch.Tensor], i: int, guidance: FrameGuidance | None, joint_guidance_scale: float
+    ) -> torch.Tensor:
+        """The guided estimate of the clean latents in iteration i, of the predictions of v by the terms of `pipelines/rows.py`."""
+        told = terms[TEXT]
+        v = told if FREE not in terms else guidance(terms[FREE], told, self.denoised(told, i), self.level(i))
+        if ALONE in terms:
+            v = v + joint_guidance_scale * (told - terms[ALONE])
+        return self.denoised(v, i)
 
     def step(self, x_0: torch.Tensor, i: int, next_sigma: torch.Tensor) -> "VideoSide":
         """The side after iteration i, made towards an estimate of the clean latents."""

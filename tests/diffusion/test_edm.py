@@ -8,7 +8,7 @@ from PIL import Image
 
 from utils.diffusion.condition import Condition, ConditionEncoder, draw_noise_aug_strengths, time_ids
 from utils.diffusion.edm import EDM, Denoiser
-from utils.diffusion.guidance import guidance_over_frames, guide
+from utils.diffusion.guidance import FrameGuidance, guidance_over_frames
 from utils.diffusion.solver import Solver, euler_step
 
 SHAPE = (3, 4, 4, 8, 8)
@@ -144,15 +144,6 @@ def test_noise_of_the_image_has_the_stated_logarithm():
     assert strengths.std() == pytest.approx(0.5, abs=0.02)
 
 
-def test_guidance_grows_from_the_first_frame_to_the_last():
-    scale = guidance_over_frames(5, 1.0, 3.0)
-    assert scale.flatten().tolist() == [1.0, 1.5, 2.0, 2.5, 3.0]
-    without, given = torch.randn(2, 1, 5, 4, 2, 2)
-    guided = guide(torch.cat([without, given]), scale)
-    torch.testing.assert_close(guided[:, 0], given[:, 0])
-    torch.testing.assert_close(guided[:, 4], without[:, 4] + 3 * (given[:, 4] - without[:, 4]))
-
-
 def test_ids_are_ordered_as_the_pipeline_orders_them(tiny_svd):
     theirs = tiny_svd._get_add_time_ids(7 - 1, 127, 0.02, torch.float32, 2, 1, False)
     assert torch.equal(time_ids(2, 7, 127, 0.02), theirs)
@@ -220,7 +211,8 @@ def test_sampling_with_the_denoiser_is_sampling_with_the_pipeline(tiny_svd):
         condition = encoder(pixels, 4, 7, 127, 0.0).with_unconditional()
         x_t = start * scheduler.init_noise_sigma
         for sigma, next_sigma in zip(scheduler.sigmas[:-1], scheduler.sigmas[1:], strict=True):
-            v = denoiser.predict(torch.cat([x_t, x_t]), sigma.expand(2), condition)
-            x_0 = denoiser.edm.denoised(x_t, guide(v, guidance_over_frames(4)), sigma[None])
+            free, told = denoiser.predict(torch.cat([x_t, x_t]), sigma.expand(2), condition).chunk(2)
+            v = FrameGuidance(guidance_over_frames(4))(free, told, x_t, sigma)
+            x_0 = denoiser.edm.denoised(x_t, v, sigma[None])
             x_t = euler_step(x_t, x_0, sigma[None], next_sigma[None])
     torch.testing.assert_close(x_t, theirs, rtol=1e-3, atol=1e-3)

@@ -37,6 +37,12 @@ def test_no_number_may_be_nan_or_infinite(kind, one, value):
         (VideoSampling, {"motion_bucket_id": (0, 255, -1)}, "motion_bucket_id -1"),
         (VideoSampling, {"negative_motion_bucket_id": 255.5}, "negative_motion_bucket_id 255.5 .* from 0 to 255"),
         (VideoSampling, {"negative_motion_bucket_id": 5, "max_guidance_scale": 1}, "needs guidance"),
+        (
+            VideoSampling,
+            {"guidance_min_sigma": 3, "guidance_max_sigma": 2},
+            "guidance_max_sigma 2 is below guidance_min_sigma 3",
+        ),
+        (VideoSampling, {"guidance_parallel": 1.5}, "guidance_parallel 1.5 .* from 0 to 1"),
         (VideoSampling, {"num_inference_steps": 0}, "num_inference_steps 0 .* a whole number of 1 or more"),
         (VideoSampling, {"num_inference_steps": 2.5}, "num_inference_steps 2.5"),
         (VideoSampling, {"solver_order": 3}, "solver_order 3 is not allowed: pass 1 or 2"),

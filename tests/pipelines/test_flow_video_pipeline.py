@@ -253,6 +253,15 @@ def test_both_sides_are_stepped_by_the_solver_asked_for(pipe):
             draw(pipe, **{name: 3})
 
 
+def test_guidance_of_both_sides_acts_in_its_interval_and_without_its_parallel_part(pipe):
+    plain, none = draw(pipe), draw(pipe, max_guidance_scale=1.0)
+    nowhere = draw(pipe, guidance_min_sigma=1000)
+    torch.testing.assert_close(nowhere.frames, none.frames, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(nowhere.flows, none.flows, atol=1e-3, rtol=1e-3)
+    projected = draw(pipe, guidance_parallel=0.0)
+    assert not torch.allclose(projected.frames, plain.frames, atol=1e-4)
+
+
 @pytest.mark.parametrize("scale", [1.0, 1.2])
 def test_a_flow_drawn_first_is_the_one_that_does_not_read(leading, scale):
     same = {"min_guidance_scale": scale, "max_guidance_scale": scale}

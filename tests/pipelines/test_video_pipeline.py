@@ -72,6 +72,19 @@ def test_guidance_leads_away_from_the_negative_bucket(pipe):
     assert buckets == [[60, 60]] * 2 + [[5, 60]] * 2 + [[60]] * 2
 
 
+def test_guidance_acts_in_its_interval_and_without_its_parallel_part(pipe):
+    def sample(**options):
+        return pipe(picture(), generator=seeded(1)[0], output_type="latent", **STEPS, **options).frames
+
+    plain, none = sample(), sample(max_guidance_scale=1.0)
+    assert not torch.allclose(plain, none, atol=1e-3)
+    assert torch.equal(sample(guidance_max_sigma=100), plain)
+    torch.testing.assert_close(sample(guidance_min_sigma=100), none, atol=1e-5, rtol=1e-5)
+    for option in ({"guidance_max_sigma": 10}, {"guidance_parallel": 0}):
+        found = sample(**option)
+        assert not torch.allclose(found, plain, atol=1e-4) and not torch.allclose(found, none, atol=1e-4)
+
+
 def test_a_batch_is_what_its_pictures_give_alone(pipe):
     both = pipe([picture(0), picture(1)], generator=seeded(5, 6), output_type="pt", **STEPS).frames
     for index, video in enumerate(both):

@@ -4,11 +4,13 @@ sampling = VideoSampling.from_args(args)
 pipe(image, **sampling.options(), generator=generator)
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
+from utils.diffusion.guidance import FrameGuidance, guidance_over_frames
 from utils.diffusion.settings import Settings, about, add_settings
 from utils.motion_helper import MAX_BUCKET
 
@@ -20,7 +22,8 @@ class VideoSampling(Settings):
     """How Stable Video Diffusion samples.
 
     Raises:
-        ValueError: A value is out of its range or not finite, or negative_motion_bucket_id is given and there is no guidance.
+        ValueError: A value is out of its range or not finite, the interval of guidance is empty, or negative_motion_bucket_id is given and
+            there is no guidance.
     """
 
     num_inference_steps: int = field(default=25, metadata=about("denoising steps", int, low=1))
@@ -31,6 +34,21 @@ class VideoSampling(Settings):
     max_guidance_scale: float = field(
         default=3.0,
         metadata=about("guidance scale of the last frame, linear in between; 1 or less: no guidance", low=0),
+    )
+    guidance_min_sigma: float = field(
+        default=0.0,
+        metadata=about("lowest noise level with guidance, for guidance in an interval (arXiv 2404.07724)", low=0),
+    )
+    guidance_max_sigma: float | None = field(
+        default=None, metadata=about("highest noise level with guidance", unset="no limit", above=0)
+    )
+    guidance_parallel: float = field(
+        default=1.0,
+        metadata=about(
+            "share of the guidance parallel to the estimate that is kept, 0 to 1: projected guidance (arXiv 2410.02416) at 0",
+            low=0,
+            high=1,
+        ),
     )
     fps: PerSample = field(
         default=7, metadata=about("frames per second, a condition of the model", above=0, per_sample=True)
@@ -58,6 +76,11 @@ class VideoSampling(Settings):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.guidance_max_sigma is not None and self.guidance_max_sigma < self.guidance_min_sigma:
+            raise ValueError(
+                f"guidance_max_sigma {self.guidance_max_sigma:g} is below guidance_min_sigma "
+                f"{self.guidance_min_sigma:g}: raise the one or lower the other."
+            )
         if self.negative_motion_bucket_id is not None and not self.guided:
             raise ValueError(
                 f"negative_motion_bucket_id {self.negative_motion_bucket_id:g} needs guidance: "
@@ -68,6 +91,14 @@ class VideoSampling(Settings):
     def guided(self) -> bool:
         """Whether there is classifier-free guidance."""
         return self.max_guidance_scale > 1
+
+    def guidance(self, num_frames: int) -> FrameGuidance | None:
+        """The guidance of videos of F frames; None for none."""
+        if not self.guided:
+            return None
+        scales = guidance_over_frames(num_frames, self.min_guidance_scale, self.max_guidance_scale)
+        highest = math.inf if self.guidance_max_sigma is None else self.guidance_max_sigma
+        return FrameGuidance(scales, (self.guidance_min_sigma, highest), self.guidance_parallel)
 
 
 @dataclass(frozen=True)
