@@ -17,8 +17,8 @@ from benchmarks.chunks import digest, open_folder, run_in_chunks
 from benchmarks.eval_depth_image import write_sheet, write_text
 from benchmarks.svd_plots import plot
 from benchmarks.svd_report import Results, summarize, table_lines
-from utils.arguments import parse_args, positive_int, run_script
-from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
+from utils.arguments import positive_int, run_script
+from utils.diffusion.sampling import VideoSampling, add_sampling_arguments, parse_sampling_args
 from utils.lora import lora_file
 from utils.pretrained import check_device
 from utils.scenes import UNSEEN, check_unseen
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv=None) -> Path:
     """Runs the command and returns the folder of its results."""
-    args = parse_args(parser(), argv)
+    args = parse_sampling_args(parser(), argv)
     check(args)
     folder = Path(args.output_dir)
     open_folder(folder, settings(args), args.overwrite)

@@ -23,8 +23,8 @@ from pipelines.adjustments import adjust_frames
 from pipelines.long_video import WAYS, count_overlap, sample_long_video, segment_starts
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.sizes import check_num_frames, check_size, fit_image
-from utils.arguments import parse_args, positive_int, run_script
-from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
+from utils.arguments import positive_int, run_script
+from utils.diffusion.sampling import VideoSampling, add_sampling_arguments, parse_sampling_args
 from utils.files import check_name, replacing
 from utils.folders import IMAGE_SUFFIXES, list_files
 from utils.images import image_size, read_image
@@ -114,7 +114,7 @@ def _add_machine(group) -> None:
 
 def main(argv=None) -> list[Path]:
     """Runs the script and returns the videos that this process wrote."""
-    args = parse_args(parser(), argv)
+    args = parse_sampling_args(parser(), argv)
     jobs = list_jobs(args)
     check_arguments(args, jobs)
     state = process_state()

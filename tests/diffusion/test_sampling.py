@@ -1,13 +1,22 @@
 """One description of a sampling: its flags, its ranges, its way into a call."""
 
 import argparse
+import json
 import math
 from dataclasses import fields
 
 import pytest
 import torch
 
-from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments, split_sampling
+from utils.diffusion.sampling import (
+    SAMPLING_FILE,
+    FlowSampling,
+    VideoSampling,
+    add_sampling_arguments,
+    model_sampling,
+    parse_sampling_args,
+    split_sampling,
+)
 
 NUMBERS = [(kind, one) for kind in (VideoSampling, FlowSampling) for one in fields(kind) if one.name != "flow_first"]
 
@@ -99,6 +108,30 @@ def test_every_help_names_its_default():
     assert text.count("(default: ") == len(fields(VideoSampling))
     assert "(default: --motion_bucket_id)" in text
     assert "(default: 8.0)" in " ".join(parser(VideoSampling, fps=8.0).format_help().split())
+
+
+def parse_for(folder, *flags):
+    wanted = parser(VideoSampling)
+    wanted.add_argument("--model_dir", default=str(folder))
+    return VideoSampling.from_args(parse_sampling_args(wanted, list(flags)))
+
+
+def test_a_model_has_defaults_of_its_own_which_flags_replace(tmp_path):
+    assert parse_for(tmp_path) == VideoSampling()
+    own = {"guidance_min_sigma": 0.3, "negative_motion_bucket_id": 0}
+    (tmp_path / SAMPLING_FILE).write_text(json.dumps(own))
+    assert model_sampling(tmp_path) == own
+    assert parse_for(tmp_path) == VideoSampling(**own)
+    assert parse_for(tmp_path, "--guidance_min_sigma", "0", "--fps", "9").guidance_min_sigma == 0
+    assert parse_for(tmp_path, "--max_guidance_scale", "1").negative_motion_bucket_id is None
+    assert parse_for(tmp_path, "--model_dir", "some/model-on-the-hub") == VideoSampling()
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '{"speed": 1}', '{"solver_order": 3}'])
+def test_a_file_of_defaults_that_holds_something_else_is_refused(tmp_path, text):
+    (tmp_path / SAMPLING_FILE).write_text(text)
+    with pytest.raises(ValueError, match=r"sampling.json is no object of settings of a sampling: "):
+        parse_for(tmp_path)
 
 
 def test_options_of_a_joint_call_find_their_class():

@@ -4,15 +4,21 @@ sampling = VideoSampling.from_args(args)
 pipe(image, **sampling.options(), generator=generator)
 """
 
+import argparse
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
+from utils.arguments import parse_args
 from utils.diffusion.guidance import FrameGuidance, guidance_over_frames
 from utils.diffusion.settings import Settings, about, add_settings
 from utils.motion_helper import MAX_BUCKET
+from utils.text import read_json
+
+SAMPLING_FILE = "sampling.json"
 
 PerSample = float | Sequence[float] | torch.Tensor  # one for all samples of a batch, or (B,)
 
@@ -144,6 +150,35 @@ def add_sampling_arguments(
 ) -> None:
     """Add a flag for each field of `VideoSampling` or `FlowSampling`; see `add_settings`."""
     add_settings(group, kind, leave_out, **defaults)
+
+
+def model_sampling(folder: str | Path) -> dict:
+    """Values that a model's own `sampling.json` has in place of the defaults of `VideoSampling`; none without that file.
+
+    Raises:
+        ValueError: The file is no JSON object of fields, or a value is out of its range.
+    """
+    path = Path(folder, SAMPLING_FILE)
+    if not path.is_file():
+        return {}
+    try:
+        values = read_json(path)
+        VideoSampling(**values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no object of settings of a sampling: {error}") from error
+    return values
+
+
+def parse_sampling_args(
+    parser: argparse.ArgumentParser, argv: list[str] | None = None, model: str = "model_dir"
+) -> argparse.Namespace:
+    """`parse_args` with the defaults of the model that the argument `model` names."""
+    args = parse_args(parser, argv)
+    own = model_sampling(getattr(args, model))
+    if not VideoSampling.from_args(args, negative_motion_bucket_id=None).guided:
+        own.pop("negative_motion_bucket_id", None)
+    parser.set_defaults(**{name: value for name, value in own.items() if hasattr(args, name)})
+    return parse_args(parser, argv)
 
 
 def split_sampling(options: dict) -> tuple[VideoSampling, FlowSampling]:
