@@ -1,61 +1,76 @@
-"""What users pass to a pipeline as pictures, masks and values per condition, brought to one form and checked."""
+"""What users pass to a pipeline as images, masks and values per condition, brought to one form and checked."""
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional
 
-from utils.images import to_pixels
+from utils.images import to_pixels, to_rgb
 
-DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L")
+DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+SLACK = 1e-3  # of a range, for rounding
 
 
-def picture_batch(value, what: str, latent_channels: int) -> torch.Tensor:
-    """Pictures as a tensor (n, 3, H, W) in [-1, 1], or latents (n, latent_channels, h, w) as they are.
+def image_batch(
+    value,
+    what: str,
+    latent_channels: int | None = None,
+    latent_size: tuple[int, int] | None = None,
+    deep: bool = True,
+) -> torch.Tensor:
+    """Images as a tensor (n, 3, H, W) in [-1, 1], or latents (n, latent_channels, h, w) as they are, float32.
 
-    value: A PIL picture or a list of them, or an array or tensor of floats in [-1, 1] of the shape (H, W), (C, H, W)
-    or (n, C, H, W), where one channel counts for three. what: Its name in messages.
+    Args:
+        value: A PIL image (turned upright, transparent parts white: `utils.images.to_rgb`), or an array or tensor of
+            floats in [-1, 1] of the shape (H, W), (C, H, W) or (n, C, H, W), where one channel counts for three, or a
+            list of these.
+        what: Its name in messages.
+        latent_channels: Of latents, where they may be passed, too.
+        latent_size: (h, w) that the call asks for. Values of that size are latents; of others only those that no RGBA
+            image has, which are below 0 and beyond [-1, 1].
+        deep: Whether PIL images may have more than 8 bits; in a condition those may be metres.
+
+    Raises:
+        ValueError: It is none of this.
     """
     if isinstance(value, Image.Image):
-        value = [value]
+        if not deep and value.mode in DEEP_MODES:
+            raise ValueError(
+                f"{what} is an image of mode {value.mode}: read it with utils.depth.read_disparity and bring it to "
+                "[-1, 1] with normalize_disparity."
+            )
+        return to_pixels(_rgb(value, what))[None]
     if isinstance(value, list | tuple):
-        return _stack(
-            [picture_batch(v, what, latent_channels) if not _is_pil(v) else _pil(v, what) for v in value], what
-        )
-    if not isinstance(value, np.ndarray | torch.Tensor):
-        raise ValueError(f"{what} is a {type(value).__name__}: give a PIL picture, an array or a tensor.")
-    pictures = torch.as_tensor(value)
-    if not pictures.is_floating_point():
-        raise ValueError(f"{what} has the type {pictures.dtype}: give floats in [-1, 1], or a PIL picture.")
-    pictures = pictures[(None,) * (4 - pictures.ndim)] if 2 <= pictures.ndim <= 4 else pictures
-    if pictures.ndim != 4 or pictures.shape[1] not in (1, 3, latent_channels):
+        options = what, latent_channels, latent_size, deep
+        return _stack([image_batch(one, *options) for one in value], what)
+    images = _floats(value, what)
+    if is_latent(images, latent_channels):
+        _check_latents(images, what, latent_size)
+        return images.float()
+    if images.shape[1] not in (1, 3):
+        rgba = "; pass RGBA as a PIL image" if images.shape[1] == 4 else ""
         raise ValueError(
-            f"{what} has the shape {tuple(value.shape)}: give (H, W), (C, H, W) or (n, C, H, W), C 1 or 3."
+            f"{what} has the shape {tuple(value.shape)}: give (H, W), (C, H, W) or (n, C, H, W), C 1 or 3{rgba}."
         )
-    if not pictures.numel():
-        raise ValueError(f"{what} has the shape {tuple(value.shape)} and no pixel.")
-    if not pictures.isfinite().all():
-        raise ValueError(f"{what} has values that are not finite: replace them, unknown depth by the farthest, say.")
-    if is_latent(pictures, latent_channels):
-        return pictures.float()
-    if pictures.abs().max() > 1.001:
-        raise ValueError(f"{what} reaches from {pictures.min():.3g} to {pictures.max():.3g}: bring it to [-1, 1].")
-    return pictures.float().expand(-1, 3, -1, -1)
+    if images.abs().max() > 1 + SLACK:
+        raise ValueError(f"{what} reaches from {images.min():.3g} to {images.max():.3g}: bring it to [-1, 1].")
+    return images.float().expand(-1, 3, -1, -1)
 
 
-def is_latent(pictures: torch.Tensor, latent_channels: int) -> bool:
-    return pictures.shape[1] == latent_channels and latent_channels not in (1, 3)
+def is_latent(images: torch.Tensor, latent_channels: int | None) -> bool:
+    return images.shape[1] == latent_channels and latent_channels not in (1, 3)
 
 
 def mask_batch(value, what: str) -> torch.Tensor:
     """Masks as (n, 1, H, W): 1 where to generate (white), 0 where to keep (black).
 
-    value: A PIL picture, or an array or tensor (H, W), (1, H, W) or (n, 1, H, W) of booleans or of numbers 0 and 1.
+    value: A PIL image (as `utils.images.to_rgb` shows it), or an array or tensor (H, W), (1, H, W) or (n, 1, H, W) of
+    booleans or of numbers 0 and 1.
     """
     if isinstance(value, Image.Image):
-        value = np.asarray(value.convert("L")) > 127
+        value = np.asarray(_rgb(value, what).convert("L")) > 127
     if not isinstance(value, np.ndarray | torch.Tensor):
-        raise ValueError(f"{what} is a {type(value).__name__}: give a PIL picture, an array or a tensor.")
+        raise ValueError(f"{what} is a {type(value).__name__}: give a PIL image, an array or a tensor.")
     mask = torch.as_tensor(value).float()
     mask = mask[(None,) * (4 - mask.ndim)] if 2 <= mask.ndim <= 4 else mask
     if mask.ndim != 4 or mask.shape[1] != 1:
@@ -85,9 +100,9 @@ def check_strength(strength: float | None, known, mask, what: str) -> float:
     """The share of the noise at which a side starts: by default 1 where it is generated and 0 where it is given."""
     if known is None:
         if mask is not None:
-            raise ValueError(f"{what}: there is a mask but nothing to keep: give the picture too.")
+            raise ValueError(f"{what}: there is a mask but nothing to keep: give the image too.")
         if strength not in (None, 1):
-            raise ValueError(f"{what}: a strength of {strength} needs a picture to start from.")
+            raise ValueError(f"{what}: a strength of {strength} needs an image to start from.")
         return 1.0
     if strength is None:
         return 0.0 if mask is None else 1.0
@@ -105,21 +120,43 @@ def repeat_to(batch: torch.Tensor, prompts: int, copies: int, what: str) -> torc
     return batch.repeat_interleave(prompts * copies // len(batch), dim=0)
 
 
-def _is_pil(value) -> bool:
-    return isinstance(value, Image.Image)
+def _rgb(image: Image.Image, what: str) -> Image.Image:
+    try:
+        return to_rgb(image)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{what} cannot be read: {str(error).rstrip('.')}.") from error
 
 
-def _pil(picture: Image.Image, what: str) -> torch.Tensor:
-    if picture.mode in DEEP_MODES:
+def _floats(value, what: str) -> torch.Tensor:
+    """(n, C, H, W) of finite floats."""
+    if not isinstance(value, np.ndarray | torch.Tensor):
+        raise ValueError(f"{what} is a {type(value).__name__}: give a PIL image, an array or a tensor.")
+    images = torch.as_tensor(value)
+    if not images.is_floating_point():
+        raise ValueError(f"{what} has the type {images.dtype}: give floats in [-1, 1], or a PIL image.")
+    if not 2 <= images.ndim <= 4:
         raise ValueError(
-            f"{what} is a picture of mode {picture.mode}: read it with utils.depth.read_disparity and bring it to "
-            "[-1, 1] with normalize_disparity."
+            f"{what} has the shape {tuple(value.shape)}: give (H, W), (C, H, W) or (n, C, H, W), C 1 or 3."
         )
-    return to_pixels(picture)[None]
+    if not images.numel():
+        raise ValueError(f"{what} has the shape {tuple(value.shape)} and no pixel.")
+    if not images.isfinite().all():
+        raise ValueError(f"{what} has values that are not finite: replace them, unknown depth by the farthest, say.")
+    return images[(None,) * (4 - images.ndim)]
 
 
-def _stack(pictures: list[torch.Tensor], what: str) -> torch.Tensor:
-    shapes = sorted({tuple(picture.shape[1:]) for picture in pictures})
+def _check_latents(latents: torch.Tensor, what: str, latent_size: tuple[int, int] | None) -> None:
+    """Raises ValueError where they may as well be an RGBA image, whose values are in [0, 1], [0, 255] or [-1, 1]."""
+    low, high = latents.min(), latents.max()
+    if tuple(latents.shape[-2:]) != latent_size and (low >= 0 or (low >= -1 - SLACK and high <= 1 + SLACK)):
+        raise ValueError(
+            f"{what} has {latents.shape[1]} channels from {low:.3g} to {high:.3g}, which may be RGBA or latents: pass RGBA "
+            "as a PIL image, or latents together with the height and width of their image in pixels."
+        )
+
+
+def _stack(images: list[torch.Tensor], what: str) -> torch.Tensor:
+    shapes = sorted({tuple(image.shape[1:]) for image in images})
     if len(shapes) != 1:
-        raise ValueError(f"{what}: pictures of one call have one size, not {', '.join(map(str, shapes)) or 'none'}.")
-    return torch.cat(pictures)
+        raise ValueError(f"{what}: images of one call have one size, not {', '.join(map(str, shapes)) or 'none'}.")
+    return torch.cat(images)

@@ -132,7 +132,7 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
 
         Args:
             prompt: May be left out where a side is known. Conditions get it with their trigger word in front.
-            image, condition: What is known of a side: pictures, or floats in [-1, 1] (`pipelines.inputs.picture_batch`),
+            image, condition: What is known of a side: images, or floats in [-1, 1] (`pipelines.inputs.image_batch`),
                 or latents of an earlier call. With several conditions a dict by adapter name, as all `condition_*`.
             strength, condition_strength: Share of the noise at which a known side starts. 0, the default: it is given,
                 and comes back as it is. Between: coarse control. 1: it is drawn anew.

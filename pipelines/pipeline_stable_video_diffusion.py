@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
 import torch
 from diffusers import StableVideoDiffusionPipeline
 from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import (
@@ -19,14 +20,14 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 from pipelines.adjustments import Adjustment, adjust_frames
+from pipelines.inputs import image_batch
 from utils.diffusion.condition import Condition, ConditionEncoder
 from utils.diffusion.edm import EDM, Denoiser
 from utils.diffusion.guidance import FrameGuidance
 from utils.diffusion.sampling import VideoSampling
 from utils.diffusion.solver import Solver
-from utils.images import to_pixels
 
-Images = Image.Image | Sequence[Image.Image] | torch.Tensor
+Images = Image.Image | Sequence[Image.Image] | np.ndarray | torch.Tensor
 Generators = torch.Generator | list[torch.Generator] | None
 
 
@@ -84,7 +85,8 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         """Videos that begin with images.
 
         Args:
-            image: An image or a list of them, of one size and of sides that `size_multiple` divides, or pixels (B, 3, H, W) in [-1, 1].
+            image: An image or a list of them, of one size and of sides that `size_multiple` divides, or floats in [-1, 1]
+                (`pipelines.inputs.image_batch`).
             num_frames: F; by default the model's.
             decode_chunk_size: Frames that are decoded at once; by default all of a video.
             generator: One, or one for each image, so that a video does not depend on the others of its batch.
@@ -197,19 +199,12 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         return torch.cat(videos).transpose(1, 2)
 
     def check_pixels(self, image: Images) -> torch.Tensor:
-        """Pictures as pixels (B, 3, H, W) in [-1, 1], float32."""
-        if isinstance(image, Image.Image):
-            image = [image]
-        if not isinstance(image, torch.Tensor):
-            if len(sizes := {picture.size for picture in image}) != 1:
-                raise ValueError(f"The pictures are of {len(sizes)} sizes: bring them to one, or call once for each.")
-            image = torch.stack([to_pixels(picture) for picture in image])
-        if image.ndim != 4 or image.shape[1] != 3:
-            raise ValueError(f"Pictures are pixels (B, 3, H, W) in [-1, 1], not {tuple(image.shape)}.")
+        """Images as pixels (B, 3, H, W) in [-1, 1], float32 (`pipelines.inputs.image_batch`)."""
+        image = image_batch(image, "The image")
         H, W = image.shape[-2:]
         if H % self.size_multiple or W % self.size_multiple:
-            raise ValueError(f"A picture of {W}x{H} pixels: resize it to multiples of {self.size_multiple}.")
-        return image.float()
+            raise ValueError(f"The image has {W}x{H} pixels: resize it to multiples of {self.size_multiple}.")
+        return image
 
     @contextmanager
     def upcast_vae(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from patch.state import DIRECTIONS
-from pipelines.inputs import check_strength, is_latent, mask_batch, per_condition, picture_batch, repeat_to
+from pipelines.inputs import check_strength, image_batch, is_latent, mask_batch, per_condition, repeat_to
 from pipelines.sides import check_scheduler
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -55,7 +55,9 @@ def make_request(
 ) -> Request:
     """known: for the image (under None) and each adapter (pictures, strength, mask, noise), as users pass them."""
     check_models(pipe)
-    sides = {name: read_side(pipe, name, *values) for name, values in known.items()}
+    factor = pipe.vae_scale_factor
+    latent_size = (height // factor, width // factor) if height and width else None
+    sides = {name: read_side(pipe, name, *values, latent_size) for name, values in known.items()}
     if all(side.strength == 0 for side in sides.values()):
         raise ValueError("All sides are given, so there is nothing to draw: leave one out, or raise a strength.")
     prompts = check_prompts(prompt, sides)
@@ -70,13 +72,13 @@ def make_request(
     return Request(prompts, negatives, sides, weights, height, width, copies, generator)
 
 
-def read_side(pipe, name: str | None, pictures, strength, mask, noise) -> Known:
+def read_side(pipe, name: str | None, pictures, strength, mask, noise, latent_size) -> Known:
     what, channels = label(name), pipe.vae.config.latent_channels
     mask = None if mask is None else mask_batch(mask, f"{what} mask")
     strength = check_strength(strength, pictures, mask, what)
     if pictures is None:
         return Known(None, None, strength, noise)
-    pictures = picture_batch(pictures, what, channels)
+    pictures = image_batch(pictures, what, channels, latent_size, deep=name is None)
     return Known(pictures, mask, strength, noise, is_latent(pictures, channels))
 
 

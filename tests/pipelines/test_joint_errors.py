@@ -26,7 +26,7 @@ WRONG = {
     "mask of a given side": ({"image": PICTURE, "mask_image": MASK, "strength": 0.0}, "a mask has no use"),
     "strength too large": ({"image": PICTURE, "strength": 1.5}, "from 0 to 1, not 1.5"),
     "strength negative": ({"condition": PICTURE, "condition_strength": -0.1}, "from 0 to 1, not -0.1"),
-    "strength of nothing": ({"prompt": "a", "strength": 0.5}, "needs a picture to start from"),
+    "strength of nothing": ({"prompt": "a", "strength": 0.5}, "needs an image to start from"),
     "adapter unknown": ({"prompt": "a", "adapters": "normal"}, "no adapter 'normal': loaded are depth"),
     "no adapter named": ({"prompt": "a", "adapters": []}, "adapters is empty"),
     "condition unknown": ({"condition": {"edge": PICTURE}}, "names 'edge', but the adapters in use are depth"),

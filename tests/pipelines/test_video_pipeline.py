@@ -141,7 +141,7 @@ def test_offloading_changes_nothing(pipe, offload):
     ("changes", "message"),
     [
         ({"image": picture(size=(33, 32))}, "33x32 pixels: resize it to multiples of 8"),
-        ({"image": [picture(), picture(size=(40, 32))]}, "2 sizes"),
+        ({"image": [picture(), picture(size=(40, 32))]}, "images of one call have one size"),
         ({"num_inference_steps": 0}, "num_inference_steps 0 is not allowed"),
         ({"num_frames": 0}, "num_frames=0 is not positive"),
         ({"decode_chunk_size": 0}, "decode_chunk_size=0 is not positive"),
