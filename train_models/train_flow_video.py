@@ -26,7 +26,7 @@ from utils.diffusion.pairs import check_share_arguments, draw_direction, draw_gi
 from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
 from utils.flow.pictures import FlowPicture
-from utils.training.flow_validation import sample_options, start_flow_validation
+from utils.training.flow_validation import flow_errors, show_flow
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import add_flow_arguments, svd_parser
 from utils.training.svd_losses import (
@@ -38,6 +38,7 @@ from utils.training.svd_losses import (
     flow_loss,
     measure_flow_scale,
 )
+from utils.training.validation import Measure, Show, sample_options
 
 MODES = {  # of the validation: which sides are denoised
     "joint": (True, True),
@@ -63,13 +64,14 @@ def main(argv=None) -> None:
     def compute_loss(unet_in_use, batch):
         return pair_loss(unet, unet_in_use, batch, svd.encoder, svd.edm, code, args)
 
-    def save(unet, folder: Path) -> None:
+    def save(unet, folder: Path) -> Path:
         training = vars(args) | code.to_training() | ({"began_as": beginning} if beginning else {})
         base_model = args.pretrained_model_name_or_path
-        patch.save(unet, folder, args.adapter_name, base_model, training, torch.float16, overwrite=True)
+        return patch.save(unet, folder, args.adapter_name, base_model, training, torch.float16, overwrite=True)
 
     parameters = patch.joint_parameters(unet, args.adapter_name)
-    svd.fit(compute_loss, save=save, parameters=parameters, validate=make_validation(svd, code, beginning))
+    measure, show = make_validation(svd, code, beginning)
+    svd.fit(compute_loss, save=save, parameters=parameters, measure=measure, show=show)
 
 
 def start_adapter(unet, args) -> None:
@@ -202,7 +204,7 @@ def draw_levels(B: int, direction: str, edm: EDM, args) -> tuple[torch.Tensor, t
     return sigma_x.masked_fill(x_given, 0.0), sigma_y.masked_fill(y_given, 0.0)
 
 
-def make_validation(svd: SVDTraining, code: FlowCode, beginning: dict | None = None):
+def make_validation(svd: SVDTraining, code: FlowCode, beginning: dict | None = None) -> tuple[Measure, Show]:
     """Errors jointly, of each side from the other, and of the flow alone; and pairs sampled as the pipeline does."""
     args, pipe = svd.args, svd.pipe
     pipe.flow_adapter = FlowAdapter.from_training(args.adapter_name, code, vars(args) | {"began_as": beginning})
@@ -217,12 +219,11 @@ def make_validation(svd: SVDTraining, code: FlowCode, beginning: dict | None = N
         patch.clear_pairs(pipe.unet)
         return found
 
-    def draw(sample):
+    def sample_pair(sample):
         out = pipe(sample["image"][None], **sample_options(sample, args), output_type="pt")
         return out.frames[0] * 2 - 1, out.flows[0]
 
-    options = {"code": code, "errors": errors, "draw": draw, "modes": modes, "moved_picture": args.moved_picture}
-    return start_flow_validation(args, pipe, svd.held_out, svd.edm, **options)
+    return flow_errors(code, errors, modes, args.moved_picture), show_flow(code, sample_pair)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ flow, where that is visible. It is latents that are compared, not decoded frames
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,14 +18,15 @@ from utils.arguments import parse_args, run_script
 from utils.data.svd_clips import VisibleFlow
 from utils.diffusion.edm import Denoiser
 from utils.flow.consistency import flow_consistency
+from utils.images import to_image
+from utils.latents import ENCODED_TOGETHER
 from utils.lora import add_lora, save_lora
-from utils.processes import process_state
-from utils.training.checkpoints import find_checkpoint
 from utils.training.parameters import choose_parameters
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import add_lora_arguments, svd_parser
 from utils.training.svd_losses import draw_condition, encode_clips
-from utils.training.validation import Validation
+from utils.training.validation import video_errors
+from utils.video import write_video
 
 
 def main(argv=None) -> None:
@@ -40,11 +42,11 @@ def main(argv=None) -> None:
         if svd.buckets:
             svd.buckets.save(folder)
         if args.trainable == "lora":
-            save_lora(unet, folder, "default", args.pretrained_model_name_or_path, vars(args), torch.float16)
-        else:
-            save_pipeline(svd.pipe, folder)
+            return save_lora(unet, folder, "default", args.pretrained_model_name_or_path, vars(args), torch.float16)
+        return save_pipeline(svd.pipe, folder)
 
-    svd.fit(loss, save=save, parameters=parameters, validate=make_validation(svd))
+    show = partial(show_video, svd)
+    svd.fit(loss, save=save, parameters=parameters, measure=video_errors, show=show)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -80,15 +82,24 @@ def make_trainable(unet, args) -> list:
     return choose_parameters(unet, args.trainable, args.trainable_pattern)
 
 
-def make_validation(svd: SVDTraining) -> Validation | None:
-    if not svd.held_out:
-        return None
-    folder = Path(svd.args.output_dir) / "validation"
-    validation = Validation(svd.pipe, svd.held_out, svd.edm, folder, svd.args.num_inference_steps, svd.args.seed)
-    if find_checkpoint(svd.args) is None and process_state().is_main_process:
-        svd.pipe.to(process_state().device)
-        validation.measure_start(svd.pipe.unet)
-    return validation
+def show_video(svd: SVDTraining, sample: dict, path: Path) -> list[torch.Tensor]:
+    """The true frames (F, 3, H, W) and those sampled from the first of them, which are also written as a video side by side."""
+    F, _, H, W = sample["pixel_values"].shape
+    video = svd.pipe(
+        to_image(sample["image"]),
+        height=H,
+        width=W,
+        num_frames=F,
+        num_inference_steps=svd.args.num_inference_steps,
+        fps=float(sample["fps"]),
+        motion_bucket_id=int(sample["motion_bucket_id"]),
+        decode_chunk_size=ENCODED_TOGETHER,
+        generator=torch.Generator().manual_seed(svd.args.seed),
+        output_type="pt",
+    ).frames[0]
+    rows = [sample["pixel_values"], video.cpu().float() * 2 - 1]
+    write_video(path.with_name(f"{path.name}.mp4"), torch.cat(rows, dim=-1), float(sample["fps"]))
+    return rows
 
 
 def save_pipeline(pipe, folder) -> None:

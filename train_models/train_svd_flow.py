@@ -19,10 +19,11 @@ from utils.diffusion.edm import Denoiser
 from utils.flow.code import FlowCode
 from utils.flow.pictures import FlowPicture
 from utils.lora import add_lora, save_lora
-from utils.training.flow_validation import sample_options, start_flow_validation
-from utils.training.svd import SVDTraining, start_svd
+from utils.training.flow_validation import flow_errors, show_flow
+from utils.training.svd import start_svd
 from utils.training.svd_arguments import add_flow_arguments, add_lora_arguments, svd_parser
 from utils.training.svd_losses import flow_loss, measure_flow_scale
+from utils.training.validation import sample_options
 
 
 def main(argv=None) -> None:
@@ -35,11 +36,20 @@ def main(argv=None) -> None:
     def loss(unet, batch):
         return flow_loss(unet, batch, svd.encoder, svd.edm, code, args)
 
-    def save(unet, folder: Path) -> None:
+    def save(unet, folder: Path) -> Path:
         training = vars(args) | code.to_training()
-        save_lora(unet, folder, "default", args.pretrained_model_name_or_path, training, torch.float16)
+        return save_lora(unet, folder, "default", args.pretrained_model_name_or_path, training, torch.float16)
 
-    svd.fit(loss, save=save, parameters=parameters, validate=make_validation(svd, code))
+    def errors(unet, mode, clean, noise, sigma, condition):
+        return Denoiser(unet, svd.edm).loss(clean, noise, sigma, condition)
+
+    def sample_flow(sample: dict):
+        options = sample_options(sample, args) | FLOW_SAMPLING | {"output_type": "latent"}
+        latents = code.scale.denormalize(svd.pipe(sample["image"][None], **options).frames)
+        return None, code.to_flow(svd.pipe.decode(latents, options["decode_chunk_size"]))[0]
+
+    measure, show = flow_errors(code, errors, {"flow": (True,)}), show_flow(code, sample_flow)
+    svd.fit(loss, save=save, parameters=parameters, measure=measure, show=show)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -48,21 +58,6 @@ def make_parser() -> argparse.ArgumentParser:
     add_lora_arguments(group, rank=32, targets="all")
     add_flow_arguments(group)
     return parser
-
-
-def make_validation(svd: SVDTraining, code: FlowCode):
-    """Errors of the flow, and flow sampled without guidance."""
-
-    def errors(unet, mode, clean, noise, sigma, condition):
-        return Denoiser(unet, svd.edm).loss(clean, noise, sigma, condition)
-
-    def draw(sample):
-        options = sample_options(sample, svd.args) | FLOW_SAMPLING | {"output_type": "latent"}
-        latents = code.scale.denormalize(svd.pipe(sample["image"][None], **options).frames)
-        return None, code.to_flow(svd.pipe.decode(latents, options["decode_chunk_size"]))[0]
-
-    options = {"code": code, "errors": errors, "draw": draw, "modes": {"flow": (True,)}}
-    return start_flow_validation(svd.args, svd.pipe, svd.held_out, svd.edm, **options)
 
 
 if __name__ == "__main__":

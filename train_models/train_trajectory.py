@@ -10,6 +10,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from models.svd_controlnet import ControlledUNet, ControlNetSVD
@@ -17,15 +18,14 @@ from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiff
 from utils.arguments import parse_args, positive_int, run_script
 from utils.data.points import PointChoice, Points
 from utils.diffusion.edm import Denoiser
-from utils.processes import process_state
 from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
+from utils.tracks.drawing import SMALLEST_SIDE, draw_paths
 from utils.tracks.heuristic_flow import move_picture
-from utils.training.checkpoints import find_checkpoint
-from utils.training.control_validation import ControlValidation
-from utils.training.flow_validation import sample_options
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import svd_parser
 from utils.training.svd_losses import draw_condition, encode_clips
+from utils.training.validation import HeldOut, sample_options
+from utils.video import to_frames
 
 
 def main(argv=None) -> None:
@@ -46,7 +46,8 @@ def main(argv=None) -> None:
         return trajectory_loss(model, batch, svd.encoder, svd.edm, args)
 
     parameters = list(svd.pipe.controlnet.parameters())
-    svd.fit(loss, save=save, parameters=parameters, model=model, validate=make_validation(svd, model))
+    show = partial(show_paths, svd)
+    svd.fit(loss, save=save, parameters=parameters, model=model, measure=control_errors, show=show)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -109,20 +110,36 @@ def add_controlnet(pipe: StableVideoDiffusionControlNetPipeline, name: str | Non
         raise ValueError(f"The ControlNet reads {channels} channels, and tracks have {CONTROL_CHANNELS}.")
 
 
-def make_validation(svd: SVDTraining, model: ControlledUNet) -> ControlValidation | None:
-    if not svd.held_out:
-        return None
+def control_errors(model, clip: HeldOut) -> dict[str, torch.Tensor]:
+    """Mean errors of v: `loss` with the control, and `base` without it, its conditioning image standing still."""
+    control, moved = control_of(clip.sample)
+    x_0 = clip.encode(clip.sample["pixel_values"])[None]
+    conditions = clip.conditions(None, moved)
+    found = {"loss": [], "base": []}
+    for sigma, noise in clip.levels(x_0):
+        for name, scale, condition in zip(("base", "loss"), (0.0, 1.0), conditions, strict=True):
+            controlled = partial(model, control=control.to(x_0), conditioning_scale=scale)
+            found[name].append(Denoiser(controlled, clip.svd.edm).loss(x_0, noise, sigma[None], condition))
+    return {name: torch.cat(errors).mean() for name, errors in found.items()}
 
-    def draw(sample: dict, control: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
-        options = sample_options(sample, svd.args) | {"control": control, "image_frames": pictures, "output_type": "pt"}
-        return svd.pipe(sample["image"][None], **options).frames[0] * 2 - 1
 
-    folder = Path(svd.args.output_dir) / "validation"
-    validation = ControlValidation(svd.pipe, svd.held_out, svd.edm, folder, svd.args.seed, draw)
-    if find_checkpoint(svd.args) is None and process_state().is_main_process:
-        svd.pipe.to(process_state().device)
-        validation.measure_start(model)
-    return validation
+def show_paths(svd: SVDTraining, sample: dict, path: Path) -> list[np.ndarray]:
+    """The true frames above those that follow the control, with the paths of the points up to each frame."""
+    control, moved = control_of(sample)
+    options = sample_options(sample, svd.args) | {"control": control, "image_frames": moved, "output_type": "pt"}
+    video = svd.pipe(sample["image"][None], **options).frames[0] * 2 - 1
+    paths = sample["points"][:, sample["shown"][0]]
+    scale = max(1, round(SMALLEST_SIDE / min(video.shape[-2:])))
+    return [
+        np.stack([draw_paths(frame, paths[: k + 1], scale=scale) for k, frame in enumerate(to_frames(frames))])
+        for frames in (sample["pixel_values"], video.cpu().float())
+    ]
+
+
+def control_of(sample: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The control (1, F, C, H, W) of a held-out sample, and its image moved with the points (1, F, 3, H, W)."""
+    points, shown, image = sample["points"], sample["shown"], sample["image"]
+    return draw_control(points, shown, image.shape[-2:])[None], move_picture(points, shown, image)[None]
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
 from utils.flow.code import FlowCode
 from utils.latents import LatentScale
-from utils.training.flow_validation import FlowValidation
+from utils.training.flow_validation import flow_errors
+from utils.training.svd import SVDTraining
 from utils.training.svd_losses import encode_clips, encode_flow
+from utils.training.validation import Validation
 
 B, F, SIZE = 4, 3, 32
 TOGETHER = ("--flow_alone_share", 0)
@@ -88,6 +90,14 @@ def test_flow_is_learned_at_the_scale_that_the_code_states(script):
     assert torch.allclose(unet.inputs[:, :, :4], wanted, atol=1e-3)
 
 
+def validate(pipe, sample, errors, folder, moved_image=False):
+    """Losses of the modes of flow and video."""
+    args = arguments(train_flow_video, "--output_dir", folder)
+    encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
+    svd = SVDTraining(args, pipe, dataset=[], held_out=[sample], encoder=encoder, edm=EDM(), buckets=None)
+    return Validation(svd, flow_errors(FlowCode(), errors, train_flow_video.MODES, moved_image)).losses(pipe.unet)
+
+
 def test_validation_counts_the_sides_that_are_denoised_and_gives_the_others_level_0(tmp_path):
     told = []
 
@@ -95,11 +105,8 @@ def test_validation_counts_the_sides_that_are_denoised_and_gives_the_others_leve
         told.append((sigma > 0).tolist())
         return torch.tensor([1.0, 3.0])
 
-    pipe = tiny_video_pipeline()
-    batch = make_batch()
-    samples = [{name: value[0] for name, value in batch.items()}]
-    options = {"code": FlowCode(), "errors": errors, "draw": None, "modes": train_flow_video.MODES}
-    losses = FlowValidation(pipe, samples, EDM(), tmp_path, 0, **options).losses(pipe.unet)
+    sample = {name: value[0] for name, value in make_batch().items()}
+    losses = validate(tiny_video_pipeline(), sample, errors, tmp_path)
     assert losses == pytest.approx(
         {"loss": 2.25, "joint": 2.0, "flow_to_video": 1.0, "video_to_flow": 3.0, "flow_alone": 3.0}
     )
@@ -114,9 +121,8 @@ def test_validation_tells_a_video_the_moved_picture_where_its_flow_is_given(tmp_
         return torch.ones(2)
 
     sample = {name: value[0] for name, value in make_batch().items()}
-    options = {"code": FlowCode(), "errors": errors, "draw": None, "modes": train_flow_video.MODES}
     for moved in (True, False):
-        FlowValidation(tiny_video_pipeline(), [sample], EDM(), tmp_path, 0, **options, moved_picture=moved).losses(None)
+        validate(tiny_video_pipeline(), sample, errors, tmp_path, moved)
         for mode, (video, flow) in told.items():
             assert torch.equal(flow, flow[:1].expand_as(flow))
             assert torch.allclose(video, flow, atol=1e-5) == (mode != "flow_to_video" or not moved)

@@ -43,9 +43,18 @@ class JsonLog:
             file.write(json.dumps(line) + "\n")
 
     def read(self) -> list[dict]:
-        """The complete lines of the file."""
-        text = self.path.read_text() if self.path.exists() else ""
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        """The lines of the file that are whole; a crash may leave others."""
+        text = self.path.read_text(errors="replace") if self.path.exists() else ""
+        lines = [_parse(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return [line for line in lines if line is not None]
+
+
+def _parse(text: str) -> dict | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
 
 
 def plot_loss(lines: list[dict], path: Path) -> None:

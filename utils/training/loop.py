@@ -19,8 +19,8 @@ from tqdm.auto import tqdm
 
 from utils.training import checkpoints
 from utils.training.arguments import add_training_arguments
-from utils.training.checkpoints import check_output_dir
 from utils.training.logs import JsonLog, plot_loss
+from utils.training.resume import Hyperparameters, changed_flags, check_output_dir, load_checkpoint
 from utils.training.run import Run, prepare
 from utils.training.seeding import seed_batch
 
@@ -34,7 +34,8 @@ def fit(
     compute_loss: Callable,
     *,
     collate_fn: Callable | None = None,
-    save: Callable[[nn.Module, Path], None] | None = None,
+    save: Callable[[nn.Module, Path], Path | None] | None = None,
+    start: Callable[[nn.Module, int, int], None] | None = None,
     validate: Callable[[nn.Module, int], dict[str, Image.Image]] | None = None,
     parameters: list | None = None,
     frozen: tuple[nn.Module, ...] = (),
@@ -49,9 +50,12 @@ def fit(
         compute_loss: `(model, batch) -> loss` or `(loss, {name: scalar})`, the scalars being logged under the same names in every
             step. `model` is the prepared one to call; attributes are read from the caller's own.
         collate_fn: Makes a batch of samples; it may not draw random numbers.
-        save: `(model, folder)`, called once at the end, by one process, with averaged weights where `--use_ema` is set.
-        validate: `(model, step) -> {name: picture}`, called every `--validation_steps` and at the end in the same way.
-            Pictures go to `output_dir/validation/{step}_{name}.png` and to the tracker.
+        save: `(model, folder)`, called once at the end, by one process, with averaged weights where `--use_ema` is set; it
+            returns what it wrote where that is not the folder as a whole. The last line that is printed names it.
+        start: `(model, step, kept_step)`, called once before the first step in the same way: the run is at `step`, and what
+            earlier runs logged in `output_dir` is kept up to `kept_step`.
+        validate: `(model, step) -> {name: image}`, called every `--validation_steps` and at the end in the same way.
+            Images go to `output_dir/validation/{step}_{name}.png` and to the tracker.
         parameters: Parameters of `model`, or optimizer groups of them with a learning rate of their own; every other parameter is
             frozen. Default: all that require a gradient.
         frozen: Modules that `compute_loss` uses (autoencoder, text encoder): moved to the training device, without gradients.
@@ -64,13 +68,14 @@ def fit(
     check_output_dir(args)
     run = prepare(args, model, dataset, collate_fn, parameters, frozen)
     try:
-        _start(run)
+        _start(run, start)
         _loop(run, compute_loss, validate)
     finally:
         _release(run)
     if save and run.accelerator.is_main_process:
         with _averaged(run):
-            save(model, run.folder)
+            written = save(model, run.folder)
+        print(f"Written: {written or run.folder}")
     run.accelerator.end_training()
 
 
@@ -87,28 +92,55 @@ def _loop(run: Run, compute_loss, validate) -> None:
             _validate(run, validate)
 
 
-def _start(run: Run) -> None:
+def _start(run: Run, start) -> None:
     """Resume where asked; then open log, tracker and progress bar."""
     checkpoint = checkpoints.find_checkpoint(run.args)
     if checkpoint:
-        run.step = checkpoints.load_checkpoint(run.accelerator, checkpoint, run.layout)
-        run.accelerator.print(f"Resuming from {checkpoint}.")
-    elif run.args.resume_from_checkpoint:
-        run.accelerator.print(f"{run.folder} has no checkpoint yet; starting from the first step.")
+        _resume(run, checkpoint)
+    _say_where(run, checkpoint)
     if run.ema:
         run.ema.to(run.accelerator.device)
     if run.accelerator.is_main_process:
         continues = checkpoint is not None and checkpoint.resolve().parent == run.folder.resolve()
-        _open_output_dir(run, run.step if continues else 0)
+        _open_output_dir(run, run.step if continues else 0, start)
     run.accelerator.wait_for_everyone()
     _open_displays(run)
 
 
-def _open_output_dir(run: Run, kept_step: int) -> None:
+def _resume(run: Run, checkpoint: Path) -> None:
+    """Take the state of a checkpoint, and all that is no state from the command line."""
+    changed = changed_flags(run.args, checkpoint)
+    known = Hyperparameters.of(run.optimizer, run.scheduler)
+    run.step = load_checkpoint(run.accelerator, checkpoint, run.layout)
+    known.put_back(run.optimizer, run.scheduler)
+    if run.ema:
+        run.ema.decay = run.args.ema_decay
+    earlier = checkpoints.read_progress(checkpoint).get("args", {}).get("resumed", [])
+    run.resumed = earlier + ([{"step": run.step, "changed": changed}] if changed else [])
+
+
+def _say_where(run: Run, checkpoint: Path | None) -> None:
+    """Say from where the run goes on, with which other flags, and which checkpoints cannot be resumed."""
+    if run.args.resume_from_checkpoint == "latest":
+        for path in checkpoints.list_checkpoints(run.folder):
+            if (checkpoint is None or checkpoints.named_step(path) > run.step) and (wrong := checkpoints.damage(path)):
+                run.accelerator.print(f"{path} is passed over: {wrong}.")
+    if checkpoint:
+        last = run.resumed[-1] if run.resumed and run.resumed[-1]["step"] == run.step else {"changed": {}}
+        changes = [f"--{name} {now} in place of {then}" for name, (then, now) in last["changed"].items()]
+        run.accelerator.print(f"Resuming from {checkpoint}{' with ' if changes else ''}{', '.join(changes)}.")
+    elif run.args.resume_from_checkpoint:
+        run.accelerator.print(f"{run.folder} has no whole checkpoint; starting from the first step.")
+
+
+def _open_output_dir(run: Run, kept_step: int, start) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     checkpoints.drop_later(run.folder, kept_step)
     run.log = JsonLog(run.folder / "log.jsonl", kept_step)
-    (run.folder / "args.json").write_text(json.dumps(vars(run.args), indent=2, default=str))
+    (run.folder / "args.json").write_text(json.dumps(run.flags, indent=2, default=str))
+    if start:
+        with _averaged(run), torch.no_grad():
+            start(run.model, run.step, kept_step)
 
 
 def _open_displays(run: Run) -> None:
@@ -166,7 +198,8 @@ def _report(run: Run) -> None:
 
 
 def _checkpoint(run: Run) -> None:
-    checkpoints.save_checkpoint(run.accelerator, run.folder, run.step, run.layout, run.args.checkpoints_total_limit)
+    about, limit = {"layout": run.layout, "args": run.flags}, run.args.checkpoints_total_limit
+    checkpoints.save_checkpoint(run.accelerator, run.folder, run.step, about, limit)
     if run.log:
         plot_loss(run.log.read(), run.folder / "loss.png")
 

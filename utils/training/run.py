@@ -38,6 +38,7 @@ class Run:
     layout: dict
     total: int
     step: int = 0
+    resumed: list[dict] = field(default_factory=list)
     means: Means = field(default_factory=Means)
     log: JsonLog | None = None
     bar: tqdm | None = None
@@ -50,6 +51,11 @@ class Run:
     @property
     def steps_per_epoch(self) -> int:
         return math.ceil(len(self.loader) / self.args.gradient_accumulation_steps)
+
+    @property
+    def flags(self) -> dict:
+        """The flags in use, and what changed where the run was resumed."""
+        return vars(self.args) | ({"resumed": self.resumed} if self.resumed else {})
 
     def due(self, steps: str) -> bool:
         """Whether the work that the argument `steps` spaces out is due now; at the last step all of it is."""
@@ -78,7 +84,7 @@ def prepare(args, model, dataset, collate_fn, parameters, frozen) -> Run:
         loader=loader,
         sampler=sampler,
         ema=_ema(args, parameters),
-        layout=_layout(args, dataset, accelerator),
+        layout=_layout(args, dataset, optimizer, accelerator),
         total=total,
     )
     _register(run)
@@ -209,12 +215,14 @@ def _ema(args, parameters: list[nn.Parameter]):
     return EMAModel(parameters, decay=args.ema_decay, foreach=True)
 
 
-def _layout(args, dataset, accelerator) -> dict:
-    """How the data is divided into batches: a checkpoint's place in the data means nothing under another division."""
+def _layout(args, dataset, optimizer, accelerator) -> dict:
+    """What a checkpoint's state depends on: how the data is divided into batches, and what keeps a state."""
     return {
         "seed": args.seed,
         "samples": len(dataset),
         "train_batch_size": args.train_batch_size,
         "gradient_accumulation_steps": args.gradient_accumulation_steps,
         "num_processes": accelerator.num_processes,
+        "optimizer": type(optimizer).__name__,
+        "use_ema": args.use_ema,
     }

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from diffusers import StableVideoDiffusionPipeline
+from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from utils.data.clip_latents import Stretches, read_cached_clips
@@ -39,6 +40,7 @@ from utils.pretrained import loading
 from utils.training.loop import check_output_dir, fit
 from utils.training.seeding import SeededDataset
 from utils.training.svd_arguments import check_svd_arguments, longest_stretch
+from utils.training.validation import Measure, Show, Validation, training_errors
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,35 @@ class SVDTraining:
     edm: EDM
     buckets: MotionBuckets | None
 
-    def fit(self, loss: Callable, *, save: Callable, parameters: list, model=None, validate=None) -> None:
-        """Train `parameters` of `model`, by default of the UNet; arguments as of `utils.training.loop.fit`."""
-        model = self.pipe.unet if model is None else model
-        frozen = (self.pipe.vae, self.pipe.image_encoder)
-        fit(self.args, model, self.dataset, loss, save=save, validate=validate, parameters=parameters, frozen=frozen)
+    def fit(
+        self,
+        loss: Callable,
+        *,
+        save: Callable,
+        parameters: list,
+        model: nn.Module | None = None,
+        measure: Measure | None = None,
+        show: Show | None = None,
+    ) -> None:
+        """Train, and validate where clips are held out.
+
+        Args:
+            loss, save, parameters: As of `utils.training.loop.fit`.
+            model: What the loss calls; by default the UNet.
+            measure, show: As of `Validation`; by default the loss is measured, and nothing is sampled.
+        """
+        validation = Validation(self, measure or training_errors(loss), show) if self.held_out else None
+        fit(
+            self.args,
+            self.pipe.unet if model is None else model,
+            self.dataset,
+            loss,
+            save=save,
+            start=validation.start if validation else None,
+            validate=validation,
+            parameters=parameters,
+            frozen=(self.pipe.vae, self.pipe.image_encoder),
+        )
 
 
 def start_svd(

@@ -1,132 +1,149 @@
-"""Validation of a training of Stable Video Diffusion: loss on clips that it does not see, videos of their first frames."""
+"""Validation of trainings on Stable Video Diffusion: losses on clips that are not trained on, and samples beside them.
 
-from collections.abc import Sequence
+There is one `Validation`. What a variant measures and what it shows are two functions: `measure` from the network and a `HeldOut` clip
+to losses by name, `show` from a sample to rows of frames. Without them the loss of the training itself is measured.
+"""
+
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
-from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
+from torch import nn
+from torch.utils.data import default_collate
 from tqdm.auto import tqdm
 
-from utils.diffusion.condition import Condition, ConditionEncoder
-from utils.diffusion.edm import EDM, Denoiser
-from utils.images import to_image
+from utils.diffusion.condition import Condition
+from utils.diffusion.edm import Denoiser
+from utils.diffusion.sampling import VideoSampling
 from utils.latents import ENCODED_TOGETHER
 from utils.training.logs import JsonLog
-from utils.video import contact_sheet, write_video
+from utils.video import contact_sheet, to_frames
 
 LEVELS = 8  # noise levels of the held-out loss: evenly spread quantiles of those of the training
 NOISE_AUG_STRENGTH = 0.05  # exp(-3), the median of those in training
 
 
-class Validation:
-    """What `utils.training.loop.fit` calls as `validate`.
+class HeldOut:
+    """A clip that is not trained on, while it is measured; all noise comes from one generator.
 
     Args:
-        pipe: With the UNet that is trained.
-        samples: Of `SVDClips`, with pixels.
-        edm: Of the training.
-        folder: Gets `loss.jsonl` and videos, truth at the left and sample at the right.
-        num_inference_steps: Of the videos.
-        seed: Of all noise, the same in each validation, so that losses of two steps may be compared.
+        svd: The training (`utils.training.svd.SVDTraining`).
+        sample: One of its `held_out`.
+        generator: The same in each validation, so that losses of two steps may be compared.
     """
 
-    def __init__(
-        self,
-        pipe: StableVideoDiffusionPipeline,
-        samples: Sequence[dict[str, torch.Tensor]],
-        edm: EDM,
-        folder: Path,
-        num_inference_steps: int = 25,
-        seed: int = 0,
-    ):
-        pipe.set_progress_bar_config(disable=True)
-        self.pipe, self.samples, self.edm, self.folder = pipe, list(samples), edm, folder
-        self.num_inference_steps, self.seed = num_inference_steps, seed
-        self.first_losses: dict[str, float] | None = None
+    def __init__(self, svd, sample: dict[str, torch.Tensor], generator: torch.Generator):
+        self.svd, self.sample, self.generator = svd, sample, generator
 
-    def __call__(self, unet: torch.nn.Module, step: int) -> dict[str, Image.Image]:
-        """Log the loss, write the videos, and return a sheet: rows of truth, each above its sample."""
-        self._log(step, self.losses(unet))
-        drawn = [self._draw(sample) for sample in self.samples]
-        rows = []
-        for index, (sample, video) in enumerate(zip(self.samples, drawn, strict=True)):
-            pair = [sample["pixel_values"], video]
-            rows += pair
-            path = self.folder / f"{step:06d}_{index}.mp4"
-            write_video(path, torch.cat(pair, dim=-1), float(sample["fps"]))
-        return {"samples": contact_sheet(torch.cat(rows), columns=len(drawn[0]))}
-
-    def measure_start(self, unet: torch.nn.Module) -> None:
-        """Take the loss before the training, which the log then begins with."""
-        training = unet.training
-        self.first_losses = self.losses(unet.eval())
-        unet.train(training)
-
-    @torch.no_grad()
-    def losses(self, unet: torch.nn.Module) -> dict[str, float]:
-        """Mean errors of v over the clips and over fixed levels and noise, by name; `loss` is that of all."""
-        generator = torch.Generator().manual_seed(self.seed)
-        found = [self._errors(unet, sample, generator) for sample in self.samples]
-        return {name: torch.stack([errors[name] for errors in found]).mean().item() for name in found[0]}
-
-    def _errors(self, unet, sample: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Mean error of v of one clip, by name."""
-        x_0, condition = self._encode(sample["pixel_values"])[None], self._condition(sample, generator)
-        errors = []
-        for sigma in self._levels():
-            noise = torch.randn(x_0.shape, generator=generator).to(x_0)
-            errors.append(Denoiser(unet, self.edm).loss(x_0, noise, sigma[None].to(x_0), condition))
-        return {"loss": torch.cat(errors).mean()}
-
-    def _levels(self) -> torch.Tensor:
-        quantiles = (torch.arange(LEVELS) + 0.5) / LEVELS
-        return (self.edm.sigma_mean + self.edm.sigma_std * torch.special.ndtri(quantiles)).exp()
-
-    def _encode(self, frames: torch.Tensor) -> torch.Tensor:
-        """Scaled latents (F, C, h, w): the mode of the posterior."""
-        vae, encoder = self.pipe.vae, self._encoder()
-        parts = [encoder.encode_latents(part.to(vae.device)) for part in frames.split(ENCODED_TOGETHER)]
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """Scaled latents (F, C, h, w) of frames (F, 3, H, W): the mode of the posterior."""
+        vae = self.svd.pipe.vae
+        parts = [self.svd.encoder.encode_latents(part.to(vae.device)) for part in frames.split(ENCODED_TOGETHER)]
         return torch.cat(parts).float() * vae.config.scaling_factor
 
-    def _condition(self, sample: dict, generator: torch.Generator) -> Condition:
-        return self._conditions(sample, generator, None)[0]
+    def condition(self) -> Condition:
+        """With the first frame as the conditioning image of all frames."""
+        return self.conditions(None)[0]
 
-    def _conditions(self, sample: dict, generator: torch.Generator, *told: torch.Tensor | None) -> list[Condition]:
-        """For each of several pictures (1, F, 3, H, W), or None for the image alone, with the same noise."""
-        image = sample["image"][None].to(self.pipe.vae.device)
-        noise = torch.randn(image.shape, generator=generator).to(image)
-        numbers = sample["fps"], sample["motion_bucket_id"], NOISE_AUG_STRENGTH
-        known = image, len(sample["pixel_values"]), *numbers, noise
-        return [self._encoder()(*known, None if frames is None else frames.to(image)) for frames in told]
+    def conditions(self, *images: torch.Tensor | None) -> list[Condition]:
+        """For each of several conditioning images (1, F, 3, H, W), None for the first frame alone, with the same noise."""
+        image = self.sample["image"][None].to(self.svd.pipe.vae.device)
+        noise = torch.randn(image.shape, generator=self.generator).to(image)
+        numbers = self.sample["fps"], self.sample["motion_bucket_id"], NOISE_AUG_STRENGTH
+        known = image, len(self.sample["pixel_values"]), *numbers, noise
+        return [self.svd.encoder(*known, None if frames is None else frames.to(image)) for frames in images]
 
-    def _encoder(self) -> ConditionEncoder:
-        return ConditionEncoder(self.pipe.vae, self.pipe.image_encoder, self.pipe.feature_extractor)
+    def levels(self, clean: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Noise levels (), and noise like clean latents for each."""
+        quantiles = (torch.arange(LEVELS) + 0.5) / LEVELS
+        edm = self.svd.edm
+        for sigma in (edm.sigma_mean + edm.sigma_std * torch.special.ndtri(quantiles)).exp():
+            yield sigma.to(clean), torch.randn(clean.shape, generator=self.generator).to(clean)
 
-    def _log(self, step: int, losses: dict[str, float]) -> None:
-        path = self.folder / "loss.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        log = JsonLog(path, step - 1)
-        if self.first_losses is not None:
-            log = JsonLog(path, 0)
-            log.write({"step": 0, **self.first_losses})
-            self.first_losses = None
-        log.write({"step": step, **losses})
+
+Measure = Callable[[nn.Module, HeldOut], dict[str, torch.Tensor]]
+Show = Callable[[dict, Path], list[torch.Tensor | np.ndarray]]
+
+
+class Validation:
+    """What `utils.training.loop.fit` calls before the first step (`start`) and as `validate`.
+
+    `validation/loss.jsonl` in the output folder gets a line before the training and one for each validation.
+
+    Args:
+        svd: The training; its `held_out` samples are measured.
+        measure: From the network and a clip to losses by name, of which `loss` is the one to look at.
+        show: From a sample, and a path without suffix for files of its own, to rows of frames: (F, 3, H, W) in [-1, 1] or uint8
+            (F, H, W, 3). The sheet has those of the first `--num_validation_samples` clips. None: no sheet.
+    """
+
+    def __init__(self, svd, measure: Measure, show: Show | None = None):
+        svd.pipe.set_progress_bar_config(disable=True)
+        self.svd, self.measure, self.show = svd, measure, show
+        self.folder = Path(svd.args.output_dir) / "validation"
+        self.log: JsonLog | None = None
+
+    def start(self, network: nn.Module, step: int, kept_step: int) -> None:
+        """Open the log, and begin it with the losses before the training."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.log = JsonLog(self.folder / "loss.jsonl", kept_step)
+        if step == 0:
+            self.log.write({"step": 0, **self.losses(network)})
+
+    def __call__(self, network: nn.Module, step: int) -> dict[str, Image.Image]:
+        """Log the losses, and return the sheet."""
+        losses = self.losses(network)
+        self.log.write({"step": step, **losses})
         tqdm.write(f"step {step}: loss {losses['loss']:.4f} on clips held out")
+        return {"samples": self._sheet(step)} if self.show else {}
 
-    def _draw(self, sample: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Frames (F, 3, H, W) in [-1, 1], with guidance as the pipeline has it."""
-        F, _, H, W = sample["pixel_values"].shape
-        video = self.pipe(
-            to_image(sample["image"]),
-            height=H,
-            width=W,
-            num_frames=F,
-            num_inference_steps=self.num_inference_steps,
-            fps=float(sample["fps"]),
-            motion_bucket_id=int(sample["motion_bucket_id"]),
-            decode_chunk_size=ENCODED_TOGETHER,
-            generator=torch.Generator().manual_seed(self.seed),
-            output_type="pt",
-        ).frames[0]
-        return video.cpu().float() * 2 - 1
+    @torch.no_grad()
+    def losses(self, network: nn.Module) -> dict[str, float]:
+        """Means over the clips, by name."""
+        generator = torch.Generator().manual_seed(self.svd.args.seed)
+        found = [self.measure(network, HeldOut(self.svd, sample, generator)) for sample in self.svd.held_out]
+        return {name: torch.stack([losses[name] for losses in found]).mean().item() for name in found[0]}
+
+    def _sheet(self, step: int) -> Image.Image:
+        samples = self.svd.held_out[: self.svd.args.num_validation_samples]
+        rows = []
+        for index, sample in enumerate(samples):
+            rows += [to_frames(row) for row in self.show(sample, self.folder / f"{step:06d}_{index}")]
+        return contact_sheet(np.concatenate(rows), columns=len(rows[0]))
+
+
+def video_errors(network: nn.Module, clip: HeldOut) -> dict[str, torch.Tensor]:
+    """Mean error of v of a video from its first frame."""
+    x_0, condition = clip.encode(clip.sample["pixel_values"])[None], clip.condition()
+    denoiser = Denoiser(network, clip.svd.edm)
+    errors = [denoiser.loss(x_0, noise, sigma[None], condition) for sigma, noise in clip.levels(x_0)]
+    return {"loss": torch.cat(errors).mean()}
+
+
+def training_errors(loss: Callable) -> Measure:
+    """The training's own loss, with the same random numbers in each validation: for variants that measure nothing else."""
+
+    def measure(network: nn.Module, clip: HeldOut) -> dict[str, torch.Tensor]:
+        batch = {name: value.to(clip.svd.pipe.vae.device) for name, value in default_collate([clip.sample]).items()}
+        torch.manual_seed(clip.generator.initial_seed())
+        found = [loss(network, batch) for _ in range(LEVELS)]
+        found = [result if isinstance(result, tuple) else (result, {}) for result in found]
+        named = [{"loss": total, **scalars} for total, scalars in found]
+        return {name: torch.stack([losses[name].float().cpu() for losses in named]).mean() for name in named[0]}
+
+    return measure
+
+
+def sample_options(sample: dict, args) -> dict:
+    """Arguments of a pipeline's call for a sample that is held out."""
+    sampling = VideoSampling(
+        num_inference_steps=args.num_inference_steps, fps=sample["fps"], motion_bucket_id=sample["motion_bucket_id"]
+    )
+    return {
+        **sampling.options(),
+        "num_frames": len(sample["pixel_values"]),
+        "decode_chunk_size": ENCODED_TOGETHER,
+        "generator": torch.Generator().manual_seed(args.seed),
+    }

@@ -1,0 +1,147 @@
+"""What a resumed run takes from its checkpoint, and what from its command line.
+
+The checkpoint gives the state: trained weights, the optimizer's moments, the average of the weights, the place in the data. Flags
+that this state depends on have to be the same, or the run is refused. All other flags are those of the command line from the first
+resumed step on: learning rate, schedule, betas, weight decay and the rest. `args.json` has the flags in use, and under `resumed`
+what changed at which step.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from utils.training.checkpoints import damage, find_checkpoint, last_whole, list_checkpoints, named_step, read_progress
+
+# Flags that say what the trained weights are or begin with; the rest of the state is in `layout`, which the loop knows.
+WEIGHTS_ARE = ("stage", "post", "init_from", "init_adapter", "controlnet_model_name_or_path")
+OF_THE_RUN = {"output_dir", "overwrite", "resume_from_checkpoint", "config"}
+
+
+def check_output_dir(args: argparse.Namespace) -> None:
+    """Refuse to write into a folder with content unless `--overwrite` or `--resume_from_checkpoint` says so.
+
+    Raises:
+        FileExistsError: `args.output_dir` is not empty.
+        FileNotFoundError: `args.resume_from_checkpoint` names a folder that is no checkpoint.
+        ValueError: The checkpoint is not whole, or was made with other flags than it can be resumed with.
+    """
+    folder = Path(args.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"--output_dir {folder} is a file; give a folder.")
+    if args.resume_from_checkpoint not in (None, "latest"):
+        _check_explicit(Path(args.resume_from_checkpoint), folder, args.overwrite)
+    elif folder.exists() and any(folder.iterdir()) and not (args.overwrite or args.resume_from_checkpoint):
+        raise FileExistsError(
+            f"--output_dir {folder} is not empty; pass --overwrite or --resume_from_checkpoint latest."
+        )
+    if checkpoint := find_checkpoint(args):
+        check_flags(args, checkpoint)
+
+
+def _check_explicit(checkpoint: Path, folder: Path, overwrite: bool) -> None:
+    if wrong := damage(checkpoint):
+        whole = last_whole(checkpoint.parent)
+        remedy = f"take {whole}, which is whole" if whole else "take another"
+        kind = FileNotFoundError if not (checkpoint / "progress.json").exists() else ValueError
+        raise kind(f"--resume_from_checkpoint {checkpoint} is not a checkpoint to resume: {wrong}; {remedy}.")
+    if overwrite:
+        return
+    if checkpoint.resolve().parent != folder.resolve():
+        if folder.exists() and any(folder.iterdir()):
+            raise FileExistsError(
+                f"--output_dir {folder} is not empty and not the run of {checkpoint}; pass --overwrite."
+            )
+        return
+    step = read_progress(checkpoint)["step"]
+    later = [path for path in list_checkpoints(folder) if named_step(path) > step and damage(path) is None]
+    if later:
+        raise FileExistsError(
+            f"{later[0]} is later than {checkpoint}; pass --overwrite to drop it, or another --output_dir."
+        )
+
+
+def check_flags(args: argparse.Namespace, checkpoint: Path) -> None:
+    """Raises ValueError where the weights of a checkpoint are not those that a flag says."""
+    changed = changed_flags(args, checkpoint)
+    for name in WEIGHTS_ARE:
+        if name in changed:
+            then, now = changed[name]
+            raise ValueError(
+                f"{checkpoint} was made with --{name} {then}, not {now}; resume with the same, or start anew in another "
+                "--output_dir."
+            )
+    if args.mixed_precision == "fp16" and "mixed_precision" in changed:
+        raise ValueError(
+            f"{checkpoint} was made with --mixed_precision {changed['mixed_precision'][0]} and has no loss scale for fp16; "
+            "resume with the same, or with bf16."
+        )
+
+
+def changed_flags(args: argparse.Namespace, checkpoint: Path) -> dict[str, tuple]:
+    """Flags with another value than in the run that wrote a checkpoint: name to (then, now). Older checkpoints say of none."""
+    then = read_progress(checkpoint).get("args", {})
+    now = {name: _as_json(value) for name, value in vars(args).items()}
+    names = [name for name in now if name in then and name not in OF_THE_RUN]
+    return {name: (then[name], now[name]) for name in names if not _same(then[name], now[name])}
+
+
+def _as_json(value):
+    """The value as `progress.json` gives it back."""
+    if isinstance(value, list | tuple):
+        return [_as_json(one) for one in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _same(then, now) -> bool:
+    """Equal, or names of one file."""
+    if then == now:
+        return True
+    if not (isinstance(then, str) and isinstance(now, str)):
+        return False
+    return Path(then).exists() and Path(then).resolve() == Path(now).resolve()
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What the command line says of optimizer and schedule, to be put back after a checkpoint's state was loaded.
+
+    Attributes:
+        groups: Of each optimizer group all but its parameters.
+        base_lrs: Learning rates that the schedule scales.
+    """
+
+    groups: list[dict]
+    base_lrs: list[float]
+
+    @classmethod
+    def of(cls, optimizer: torch.optim.Optimizer, scheduler) -> "Hyperparameters":
+        groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+        return cls(groups, list(scheduler.base_lrs))
+
+    def put_back(self, optimizer: torch.optim.Optimizer, scheduler) -> None:
+        """The learning rate becomes that of the schedule at the step where the checkpoint was."""
+        scheduler.base_lrs = list(self.base_lrs)
+        factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
+        rates = [rate * factor for rate, factor in zip(self.base_lrs, factors, strict=True)]
+        for group, known, rate in zip(optimizer.param_groups, self.groups, rates, strict=True):
+            group.update(known | {"lr": rate})
+        scheduler._last_lr = rates
+
+
+def load_checkpoint(accelerator: Accelerator, path: Path, layout: dict) -> int:
+    """Restore the state of a run and return its step.
+
+    Raises:
+        ValueError: The state is of a run that divides its data in another way or has another optimizer.
+    """
+    progress = read_progress(path)
+    for name, value in layout.items():
+        if name in progress["layout"] and progress["layout"][name] != value:
+            raise ValueError(
+                f"{path} was made with {name} {progress['layout'][name]}, not {value}; resume with the same."
+            )
+    accelerator.load_state(str(path))
+    return progress["step"]
