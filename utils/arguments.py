@@ -11,6 +11,9 @@ import yaml
 
 from utils.text import read_text
 
+REPOSITORY = Path(__file__).resolve().parent.parent
+DTYPES = ("float32", "float16", "bfloat16")
+
 
 def parse_args(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
     """Parse `argv`; `--config file.yaml` gives values for flags that the command line leaves out.
@@ -27,9 +30,33 @@ def parse_args(parser: argparse.ArgumentParser, argv: list[str] | None = None) -
     config, rest = finder.parse_known_args(argv)
     if not any("--config" in action.option_strings for action in parser._actions):
         parser.add_argument("--config", help="YAML file with values for these flags; the command line wins")
+    name_defaults(parser)
     if config.config is None:
         return parser.parse_args(rest)
     return parser.parse_args(["--config", config.config, *config_arguments(parser, config.config), *rest])
+
+
+def make_parser(doc: str) -> argparse.ArgumentParser:
+    """A parser that shows the docstring of its script as it is."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def name_defaults(parser: argparse.ArgumentParser) -> None:
+    """Add its default to each help text that does not name it; where the default is None the text has to say what happens."""
+    for action in parser._actions:
+        said = action.help or ""
+        if action.required or not action.option_strings or said == argparse.SUPPRESS or "default" in said:
+            continue
+        if action.default in (None, argparse.SUPPRESS):
+            continue
+        shown = "off" if action.default is False and action.nargs == 0 else _shown(action.default)
+        action.help = f"{said} (default: {shown})".strip()
+
+
+def _shown(value) -> str:
+    """A default as a user would type it; paths in this repository relative to it."""
+    text = " ".join(map(_shown, value)) if isinstance(value, list | tuple) else str(value)
+    return text.removeprefix(f"{REPOSITORY}/").replace("%", "%%")
 
 
 def run_script(main: Callable[[], object]) -> None:
@@ -100,3 +127,49 @@ def positive_float(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not positive")
     return value
+
+
+def add_output_arguments(group) -> None:
+    """--output_dir and --overwrite."""
+    group.add_argument(
+        "--output_dir", required=True, help="folder of the results and of run.json, which says how they were made"
+    )
+    group.add_argument("--overwrite", action="store_true", help="accept an output_dir with content")
+
+
+def add_device_argument(group) -> None:
+    """--device, which `utils.pretrained.choose_device` reads."""
+    group.add_argument(
+        "--device",
+        help="device to compute on, such as cpu (default: the accelerator, or the CPU where there is none; with several "
+        "processes the one that Accelerate gives to each)",
+    )
+
+
+def add_machine_arguments(group) -> None:
+    """--device and --dtype."""
+    add_device_argument(group)
+    group.add_argument("--dtype", choices=DTYPES, default="float32", help="type of the networks' weights")
+
+
+def add_size_arguments(group) -> None:
+    """--height and --width of a video."""
+    add = group.add_argument
+    add("--height", type=positive_int, help="pixels (default: as --width says)")
+    add(
+        "--width",
+        type=positive_int,
+        help="pixels; what is given is resized, shape kept, and its middle cut out (default: the shape of what is given, at "
+        "the model's own number of pixels)",
+    )
+
+
+def add_video_arguments(group) -> None:
+    """--seed, --num_frames, --height, --width and --decode_chunk_size."""
+    add = group.add_argument
+    add("--seed", type=int, default=0, help="noise seed")
+    add("--num_frames", type=positive_int, help="frames of the video (default: the model's own number)")
+    add_size_arguments(group)
+    add(
+        "--decode_chunk_size", type=positive_int, help="frames to decode at once, fewer take less memory (default: all)"
+    )

@@ -3,27 +3,83 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+from utils.arguments import DTYPES as DTYPE_NAMES
+from utils.arguments import REPOSITORY
+from utils.model_kinds import check_network, check_pipeline, describe
+from utils.processes import process_state
+
+DTYPES = {name: getattr(torch, name) for name in DTYPE_NAMES}
+Pipeline = TypeVar("Pipeline")
 
 
 @contextlib.contextmanager
-def loading(name: str | Path) -> Iterator[None]:
+def loading(name: str | Path, needed: type | None = None, flag: str = "") -> Iterator[None]:
     """Within it a model is loaded from the folder or hub name.
 
+    Args:
+        needed: The class of the network or pipeline that is loaded from it; another kind of folder is refused first.
+        flag: What the user passed the name by, for the sentence.
+
     Raises:
-        FileNotFoundError: There is none; in one sentence in place of the libraries' many.
+        FileNotFoundError: There is no such folder and no such name on the hub; in one sentence in place of the libraries' many.
+        ValueError: The folder holds another kind of model, or files that cannot be read.
     """
+    if needed is not None:
+        check_kind(name, needed, flag)
     missing = f"{name} is neither a model folder nor one on the hub that can be reached."
-    if not Path(name).is_dir() and str(name).count("/") != 1:
+    if not Path(name).exists() and str(name).count("/") != 1:
         raise FileNotFoundError(missing)
     try:
         yield
-    except (OSError, HFValidationError) as error:
-        raise FileNotFoundError(missing) from error
+    except (OSError, HFValidationError, SafetensorError, EOFError) as error:
+        if not Path(name).exists():
+            raise FileNotFoundError(missing) from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"{name} is {describe(name)} and cannot be loaded here: {reason}.") from error
+
+
+def check_kind(name: str | Path, needed: type, flag: str = "") -> None:
+    """Raises ValueError where `name` holds something else than a model of this class of networks or pipelines."""
+    from diffusers import DiffusionPipeline
+
+    check = check_pipeline if issubclass(needed, DiffusionPipeline) else check_network
+    check(name, needed, flag)
+
+
+def load_pipeline(
+    cls: type[Pipeline], name: str | Path, dtype: str | torch.dtype = "float32", flag: str = "", **options
+) -> Pipeline:
+    """A pipeline of a folder or hub name, on the CPU; `pipe.to(choose_device())` is left to the caller, who may load adapters first.
+
+    Args:
+        cls: A subclass of `StableDiffusionPipeline` or `StableVideoDiffusionPipeline`.
+        dtype: Of the weights: a key of `DTYPES`, or the type itself.
+        flag: What the user passed the name by, for the sentence.
+        options: Further ones of `from_pretrained`.
+
+    Raises:
+        FileNotFoundError, ValueError: As `loading`.
+    """
+    with loading(name, cls, flag):
+        return cls.from_pretrained(name, dtype=DTYPES.get(dtype, dtype), **options)
+
+
+def choose_device(device: str | None = None) -> torch.device:
+    """The device of `--device`: the named one, by default that which Accelerate gives to this process.
+
+    Raises:
+        ValueError: Tensors cannot be made on it.
+    """
+    if device is None:
+        return process_state().device
+    check_device(device)
+    return torch.device(device)
 
 
 def check_device(device: str) -> None:
@@ -32,3 +88,8 @@ def check_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {device} is not available here: take cpu, say.") from error
+
+
+def shipped(name: str) -> str:
+    """The folder or file of weights that come with the project, wherever a command is run from."""
+    return str(REPOSITORY / "weights" / name)
