@@ -1,18 +1,16 @@
 """Time the loaders of clips and the flow backends.
 
-    python -m benchmarks.bench_loaders --output_dir outputs/bench_loaders
+python -m benchmarks.bench_loaders --output_dir outputs/bench_loaders
 
-Brings one video into every form that the loaders read and prints the seconds for one clip of each, as a table; results.json holds the same. Loaders are
-timed with random stretches, in this process and without data workers; backends on the first clip, after one that is not counted.
+Brings one video into every form that the loaders read, prints the seconds for one clip of each as a table, and writes
+results.json. Loaders are timed with random stretches, in this process and without data workers; backends on the first clip, after
+one that is not counted.
 """
 
 import argparse
 import json
-import os
-import platform
 import random
 import statistics
-import sys
 import tarfile
 import tempfile
 import time
@@ -20,18 +18,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
 import unimatch
+from benchmarks.protocol import check_file, make_parser, make_run, write_results
 from utils.arguments import parse_args, positive_int, run_script
 from utils.data import annotate_flow, prepare_dataset
 from utils.data.flow_folder import attach_flow
 from utils.data.video_records import read_video_records
 from utils.data.videos import ClipOptions, VideoDataset
-from utils.files import replacing
 from utils.flow import flow_estimator
 from utils.processes import process_state
 from utils.scenes import write_clips
@@ -42,48 +39,53 @@ CAPTION = "a picture that moves"
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_args(make_parser(), argv)
+    args = parse_args(parser(), argv)
     place = Path(args.output_dir) / "results.json"
+    check(args, place)
+    command = make_run("bench_loaders", argv, str(process_state().device))
+    with tempfile.TemporaryDirectory() as folder:
+        results = dict([*loader_rows(Path(folder), args), *backend_rows(Path(folder), args)])
+    write_results(place, "bench_loaders", [command], vars(args), results)
+    print(make_table(results, args))
+
+
+def parser() -> argparse.ArgumentParser:
+    result = make_parser(__doc__)
+    add = result.add_argument
+    add("--output_dir", required=True, help="folder of results.json")
+    add("--video", help="video to time with (default: one of 64 frames, 640x360, is made)")
+    add("--num_frames", type=positive_int, default=14, help="frames of a clip (default: 14)")
+    add("--height", type=positive_int, default=320, help="of a clip, in pixels (default: 320)")
+    add("--width", type=positive_int, default=512, help="of a clip, in pixels (default: 512)")
+    add("--repeats", type=positive_int, default=5, help="clips that are timed, whose median counts (default: 5)")
+    add("--checkpoint", help="weights of UniMatch (default: random ones of its smallest configuration)")
+    return result
+
+
+def check(args: argparse.Namespace, place: Path) -> None:
+    """Raises one sentence about what would fail after a long time."""
     if place.exists():
         raise FileExistsError(f"{place} exists; choose another --output_dir or remove it.")
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [*loader_rows(Path(folder), args), *backend_rows(Path(folder), args)]
-    results = {"machine": describe_machine(), "settings": vars(args), "rows": rows}
-    with replacing(place) as temporary:
-        temporary.write_text(json.dumps(results, indent=2) + "\n")
-    print(make_table(rows, args))
+    for path in (args.video, args.checkpoint):
+        if path:
+            check_file(path, "file", "name another")
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    add = parser.add_argument
-    add("--output_dir", required=True, help="folder of results.json")
-    add("--video", help="a video to time with; by default one of 64 frames, 640x360, is made")
-    add("--num_frames", type=positive_int, default=14)
-    add("--height", type=positive_int, default=320)
-    add("--width", type=positive_int, default=512)
-    add("--repeats", type=positive_int, default=5, help="clips that are timed; the median counts")
-    add("--checkpoint", help="weights of unimatch; by default random ones of its smallest configuration")
-    return parser
-
-
-def loader_rows(folder: Path, args: argparse.Namespace) -> Iterator[dict]:
+def loader_rows(folder: Path, args: argparse.Namespace) -> Iterator[tuple[str, dict]]:
     """Seconds per clip of each loader."""
     video = Path(args.video) if args.video else make_video(folder / "made.mp4")
     options = ClipOptions(args.num_frames, args.height, args.width)
     for name, dataset in make_datasets(video, folder, options).items():
         random.seed(SEED)
-        yield {"kind": "loader", "name": name, **median_seconds(lambda d=dataset: d[0], args.repeats)}
+        yield f"loader: {name}", median_seconds(lambda d=dataset: d[0], args.repeats)
 
 
-def backend_rows(folder: Path, args: argparse.Namespace) -> Iterator[dict]:
+def backend_rows(folder: Path, args: argparse.Namespace) -> Iterator[tuple[str, dict]]:
     """Seconds for the flow of a clip with each backend that this machine has."""
     options = ClipOptions(args.num_frames, args.height, args.width, center_crop=True, first_frames=True)
     pixels = VideoDataset(read_video_records(args.video or folder / "made.mp4"), options)[0]["pixel_values"]
     for name, estimate in make_backends(folder, args.checkpoint).items():
-        yield {"kind": "backend", "name": name, **median_seconds(lambda e=estimate: e(pixels), args.repeats)}
+        yield f"backend: {name}", median_seconds(lambda e=estimate: e(pixels), args.repeats)
 
 
 def make_video(path: Path) -> Path:
@@ -149,35 +151,22 @@ def make_backends(folder: Path, checkpoint: str | None) -> dict[str, Callable[[t
 
 
 def median_seconds(work: Callable[[], object], repeats: int) -> dict[str, float]:
-    """Medians of the time on the wall and of the processor's time, which other programs disturb less."""
+    """Medians of the time on the clock and of the processor's time, which other programs disturb less."""
     work()
     seconds = []
     for _ in range(repeats):
         begin = time.perf_counter(), time.process_time()
         work()
         seconds.append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
-    wall, processor = (statistics.median(values) for values in zip(*seconds, strict=True))
-    return {"seconds": wall, "processor_seconds": processor}
+    clock, processor = (statistics.median(values) for values in zip(*seconds, strict=True))
+    return {"seconds": clock, "processor_seconds": processor}
 
 
-def make_table(rows: list[dict], args: argparse.Namespace) -> str:
-    head = f"| {args.num_frames} frames of {args.width}x{args.height} | seconds per clip | processor seconds |\n|---|---:|---:|"
-    lines = [
-        f"| {row['kind']}: {row['name']} | {row['seconds']:.3f} | {row['processor_seconds']:.3f} |" for row in rows
-    ]
-    return "\n".join([head, *lines])
-
-
-def describe_machine() -> dict:
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "load": os.getloadavg()[0],
-        "threads": torch.get_num_threads(),
-        "device": str(process_state().device),
-        "python": sys.version.split()[0],
-        "torch": torch.__version__,
-        "opencv": cv2.__version__,
-    }
+def make_table(results: dict[str, dict], args: argparse.Namespace) -> str:
+    size = f"{args.num_frames} frames of {args.width}x{args.height}"
+    lines = [f"| {size} | seconds per clip | processor seconds |", "|---|---:|---:|"]
+    lines += [f"| {name} | {row['seconds']:.3f} | {row['processor_seconds']:.3f} |" for name, row in results.items()]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

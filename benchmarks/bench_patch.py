@@ -1,17 +1,16 @@
-"""What the joint attention costs: time of each form as a ratio to the base UNet on the same rows, and memory.
+"""Measure what the joint attention costs: time of each form as a ratio to the base UNet on the same rows, and memory.
 
 python -m benchmarks.bench_patch --output outputs/bench_patch.json
 python -m benchmarks.bench_patch --models sd15 --parts training --output outputs/bench_patch.json
 
 The forms of a part run in turns in one process; the table has the median of their ratios and its quartiles. A part that
---output holds already is printed and not measured again, so that a long run may be split or go on after an end. On a
-machine that does other work take OMP_NUM_THREADS=1 and read the ratio of processor time. docs/performance.md explains
-the forms.
+--output holds is printed and not measured again, so that a long run may be split, or go on after a stop. On a machine that does
+other work set OMP_NUM_THREADS=1 and read the ratio of processor time. docs/performance.md explains the forms.
 """
 
 import argparse
+import itertools
 import json
-import platform
 from pathlib import Path
 
 import torch
@@ -27,12 +26,12 @@ from benchmarks.patch_forms import (
     sampling_forms,
     training_forms,
 )
+from benchmarks.protocol import describe_machine, make_parser, make_run, write_results
 from benchmarks.timing import CLOCKS, Form, compare, time_in_turns, whole_runs
 from utils.arguments import parse_args, positive_int, run_script
-from utils.files import replacing
+from utils.pretrained import DTYPES, check_device
 
 PARTS = ("inference", "conditions", "sampling", "training")
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 OF_ALL_PARTS = ("device", "dtype", "latent_size", "compile")
 OF_PART = {
     "conditions": ("conditions", "repeats"),
@@ -45,58 +44,77 @@ COUNTS = ("trained", "stored", "kept")
 
 
 def main(argv=None) -> None:
-    args = parse_args(make_parser(), argv)
+    args = parse_args(parser(), argv)
     output = Path(args.output)
-    results = {} if args.overwrite or not output.exists() else json.loads(output.read_text())
-    for model in args.models:
-        for part in args.parts:
-            check_same(results, model, part, args)
+    results = read_output(output, args.overwrite)
+    check_device(args.device)
+    parts = list(itertools.product(args.models, args.parts))
+    for model, part in parts:
+        check_same(results["settings"], model, part, args)
     if args.compile:
         torch._dynamo.config.recompile_limit = 64  # PyTorch counts all networks of a class together
-    for model in args.models:
-        for part in args.parts:
-            measured = results.setdefault(model, {})
-            if part not in measured:
-                measured[part] = {"setting": settings(model, part, args), "rows": measure_part(model, part, args)}
-                with replacing(output) as path:
-                    path.write_text(json.dumps(results, indent=2))
-            print_part(model, part, measured[part]["rows"])
+    results["runs"].append(make_run("bench_patch", argv, args.device))
+    for model, part in parts:
+        name = f"{model}, {part}"
+        if name not in results["settings"]:
+            rows, references = measure_part(model, part, args)
+            results["settings"][name] = settings(model, part, args) | {"references": references}
+            results["results"] |= {f"{name}: {form}": row for form, row in rows.items()}
+            write_results(output, "bench_patch", results["runs"], results["settings"], results["results"])
+        print_part(name, results["results"])
     print(f"Written: {output.resolve()}")
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--models", nargs="+", default=["tiny_sd", "sd15"], help="sd15, tiny_sd (random weights), folders of pipelines")
-    add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    add("--latent_size", type=positive_int, help="by default the model's own, at most 32")
-    add("--device", default="cpu")
-    add("--dtype", choices=DTYPES, default="float32")
-    add("--rank", type=positive_int, help="of the LoRAs; by default 64, for tiny_sd 16")
-    add("--conditions", type=int, choices=range(1, len(NAMES) + 1), default=8, help="given at once")
-    add("--repeats", type=positive_int, default=5, help="rounds of single calls")
-    add("--training_repeats", type=positive_int, default=3, help="rounds of training steps")
-    add("--num_inference_steps", type=positive_int, default=10, help="rounds of steps that make a whole run")
+def parser() -> argparse.ArgumentParser:
+    result = make_parser(__doc__)
+    add = result.add_argument
+    add(
+        "--models",
+        nargs="+",
+        default=["tiny_sd", "sd15"],
+        help="sd15, tiny_sd (random weights), folders of pipelines (default: tiny_sd sd15)",
+    )
+    add("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure (default: all)")
+    add("--latent_size", type=positive_int, help="side of the latents (default: the model's own, at most 32)")
+    add("--device", default="cpu", help="device of PyTorch (default: cpu)")
+    add("--dtype", choices=DTYPES, default="float32", help="number format of the models (default: float32)")
+    add("--rank", type=positive_int, help="rank of the LoRAs (default: 64, for tiny_sd 16)")
+    add(
+        "--conditions",
+        type=int,
+        choices=range(1, len(NAMES) + 1),
+        default=8,
+        help="conditions of the part conditions (default: 8)",
+    )
+    add("--repeats", type=positive_int, default=5, help="rounds of single calls (default: 5)")
+    add("--training_repeats", type=positive_int, default=3, help="rounds of training steps (default: 3)")
+    add("--num_inference_steps", type=positive_int, default=10, help="steps of a whole run (default: 10)")
     add("--compile", action="store_true", help="compile all forms but those of training")
-    add("--output", required=True, help="JSON file; what it lacks is measured and added")
+    add("--output", required=True, help="JSON file; parts that it lacks are measured and added")
     add("--overwrite", action="store_true", help="start a new file")
-    return parser
+    return result
+
+
+def read_output(path: Path, overwrite: bool) -> dict:
+    """What a file of this benchmark holds, in the shape of `results.json`; empty if there is none."""
+    if overwrite or not path.exists():
+        return {"runs": [], "settings": {}, "results": {}}
+    content = json.loads(path.read_text())
+    if content.get("evaluation") != "bench_patch":
+        raise ValueError(f"{path} is no results file of this version: choose another --output, or pass --overwrite.")
+    return content
 
 
 def settings(model: str, part: str, args) -> dict:
     """What the figures of a part depend on."""
-    device = torch.device(args.device)
-    name = platform.processor() or platform.machine()
-    if device.type != "cpu":
-        name = torch.get_device_module(device).get_device_name(device)
-    machine = {"machine": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    machine = {key: describe_machine(args.device)[key] for key in ("processor", "threads", "torch")}
     asked = {key: getattr(args, key) for key in (*OF_ALL_PARTS, *OF_PART.get(part, ("repeats",)))}
     return machine | asked | {"rank": args.rank or default_rank(model)}
 
 
-def check_same(results: dict, model: str, part: str, args) -> None:
-    """Raises where a part was measured with other settings."""
-    before, now = results.get(model, {}).get(part, {}).get("setting"), settings(model, part, args)
+def check_same(held: dict[str, dict], model: str, part: str, args) -> None:
+    """Raises ValueError where a part was measured with other settings."""
+    before, now = held.get(f"{model}, {part}"), settings(model, part, args)
     different = [] if before is None else [key for key in now if now[key] != before.get(key)]
     if different:
         key = different[0]
@@ -106,8 +124,8 @@ def check_same(results: dict, model: str, part: str, args) -> None:
         )
 
 
-def measure_part(model: str, part: str, args) -> dict[str, dict]:
-    """Rows of the table, by the form's name."""
+def measure_part(model: str, part: str, args) -> tuple[dict[str, dict], dict[str, str]]:
+    """Figures of each form of a part, and the form that each is compared with."""
     base = make_base(model, args.device, DTYPES[args.dtype])
     latent_size = args.latent_size or min(base.config.sample_size, 32)
     setting = Setting(base, latent_size, args.rank or default_rank(model), args.compile)
@@ -116,8 +134,12 @@ def measure_part(model: str, part: str, args) -> dict[str, dict]:
     samples = time_in_turns(forms, repeats, torch.device(args.device), f"{model}, {part}", counting)
     rows = compare(forms, samples)
     for form in forms:
-        rows[form.name]["parameters"] = parameter_counts(form.net)
-    return rows | whole_runs(forms, samples) if part == "sampling" else rows
+        rows[form.name] |= {f"{what}_parameters": count for what, count in parameter_counts(form.net).items()}
+    references = {form.name: form.reference for form in forms}
+    if part == "sampling":
+        whole = whole_runs(forms, samples)
+        return rows | whole, references | {name: references[name.removesuffix(", whole run")] for name in whole}
+    return rows, references
 
 
 def make_forms(part: str, setting: Setting, args) -> tuple[list[Form], int]:
@@ -131,18 +153,23 @@ def make_forms(part: str, setting: Setting, args) -> tuple[list[Form], int]:
     return training_forms(setting), args.training_repeats
 
 
-def print_part(model: str, part: str, rows: dict[str, dict]) -> None:
-    print("\n" + COLUMNS.format(f"{model}, {part}", *TITLES, *(f"{what} M" for what in COUNTS)))
-    for name, row in rows.items():
-        times = [text for clock in CLOCKS for text in (f"{row[f'{clock}_ratio']:.3f}", spread(row, clock))]
+def print_part(part: str, results: dict[str, dict]) -> None:
+    print("\n" + COLUMNS.format(part, *TITLES, *(f"{what} M" for what in COUNTS)))
+    for name, row in results.items():
+        if not name.startswith(f"{part}: "):
+            continue
+        times = [text for clock in CLOCKS for text in describe_ratio(row[f"{clock}_ratio"])]
         counted = f"{row['counted_ratio']:.3f}" if "counted_ratio" in row else ""
-        counts = [f"{row['parameters'][what] / 1e6:.2f}" if "parameters" in row else "" for what in COUNTS]
-        print(COLUMNS.format(name, f"{row['wall_seconds']:.4f}", *times, counted, mebibytes(row), *counts))
+        counts = [f"{row[key] / 1e6:.2f}" if (key := f"{what}_parameters") in row else "" for what in COUNTS]
+        form = name.removeprefix(f"{part}: ")
+        print(COLUMNS.format(form, f"{row['wall_seconds']:.4f}", *times, counted, mebibytes(row), *counts))
 
 
-def spread(row: dict, clock: str) -> str:
-    key = f"{clock}_quartiles"
-    return "{:.3f} to {:.3f}".format(*row[key]) if key in row else ""
+def describe_ratio(ratio: float | dict) -> tuple[str, str]:
+    """A ratio, and its quartiles where it has some."""
+    if isinstance(ratio, float):
+        return f"{ratio:.3f}", ""
+    return f"{ratio['median']:.3f}", f"{ratio['low']:.3f} to {ratio['high']:.3f}"
 
 
 def mebibytes(row: dict) -> str:

@@ -1,17 +1,16 @@
-"""Seconds for the optical flow of a pair of images by our UniMatch, and by a checkout of the published code beside it.
+"""Time the optical flow of a pair of images by our UniMatch, and by a checkout of the published code.
 
 python -m benchmarks.bench_unimatch --size 256 384
 python -m benchmarks.bench_unimatch --size 256 384 --reference_repo ../unimatch
 
-Both networks get the same images and the same seeded weights, which magnify rounding far more than trained ones would. Their runs take turns,
-so that a busy machine slows both; medians are printed.
-The published code is imported from PATH/unimatch; its `forward` takes the settings as keyword arguments.
+Both networks get the same images and the same seeded weights, which magnify rounding far more than trained ones would. Their runs
+take turns, so that a busy machine slows both; medians are printed. The published code is imported from PATH/unimatch; its
+`forward` takes the settings as keyword arguments.
 """
 
 import argparse
 import importlib
 import itertools
-import json
 import math
 import statistics
 import sys
@@ -24,53 +23,67 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.protocol import make_parser, make_run, write_results
 from benchmarks.seeded_unimatch import make_model
 from unimatch import CONFIGURATIONS, UniMatch
 from utils.arguments import parse_args, positive_int, run_script
-from utils.files import replacing
+from utils.pretrained import DTYPES, check_device
 
 REFERENCE = "reference_unimatch"  # the name that the published package gets beside ours
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_args(make_parser(), argv)
+    args = parse_args(parser(), argv)
     check_size(args)
     reference = reference_class(args.reference_repo) if args.reference_repo else None
     if args.threads:
         torch.set_num_threads(args.threads)
-    rows = []
+    results = {}
     for name, ways in itertools.product(args.configurations, (1, 2)):
-        rows.append(bench(name, ways, reference, args))
-        print(describe(rows[-1]), flush=True)
+        row = bench(name, ways, reference, args)
+        results[f"{name}, {'both ways' if ways == 2 else 'one way'}"] = row
+        print(describe(name, ways, row), flush=True)
     if args.output_path:
-        with replacing(args.output_path) as temporary:
-            temporary.write_text(json.dumps({"settings": vars(args), "rows": rows}, indent=2) + "\n")
+        command = make_run("bench_unimatch", argv, args.device)
+        write_results(Path(args.output_path), "bench_unimatch", [command], vars(args), results)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--reference_repo", help="checkout of the published code, to time beside ours")
-    add("--configurations", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS))
-    add("--size", type=positive_int, nargs=2, default=(256, 384), metavar=("HEIGHT", "WIDTH"))
-    add("--repeats", type=positive_int, default=5, help="runs of each, after one that does not count")
-    add("--device", default="cpu")
-    add("--dtype", choices=DTYPES, default="float32", help="of our weights; the published code runs in float32")
-    add("--threads", type=positive_int, help="of PyTorch on the CPU")
-    add("--output_path", help="a .json for the results")
-    return parser
+def parser() -> argparse.ArgumentParser:
+    result = make_parser(__doc__)
+    add = result.add_argument
+    add("--reference_repo", help="checkout of the published code, to time as well (default: none)")
+    add("--configurations", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS), help="default: all")
+    add(
+        "--size",
+        type=positive_int,
+        nargs=2,
+        default=(256, 384),
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the images (default: 256 384)",
+    )
+    add("--repeats", type=positive_int, default=5, help="runs of each, after one that does not count (default: 5)")
+    add("--device", default="cpu", help="device of PyTorch (default: cpu)")
+    add(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="of our weights; the published code runs in float32 (default: float32)",
+    )
+    add("--threads", type=positive_int, help="threads of PyTorch on the CPU (default: PyTorch's own)")
+    add("--output_path", help="JSON file of the results (default: none)")
+    return result
 
 
 def check_size(args: argparse.Namespace) -> None:
-    """Raise a ValueError for a size that one of the configurations does not take, before the others are timed."""
+    """Raises ValueError for a size that one of the configurations does not take, before the others are timed."""
+    check_device(args.device)
     factor = math.lcm(*(CONFIGURATIONS[name].padding_factor for name in args.configurations))
     if any(side % factor for side in args.size):
         raise ValueError(f"--size {args.size[0]} {args.size[1]}: both have to be multiples of {factor}.")
 
 
 def reference_class(repository: str) -> type[nn.Module]:
-    """The published network. Its package is called like ours, so it is imported under another name.
+    """The published network; its package is called like ours and is imported under another name.
 
     Raises:
         FileNotFoundError: It is not there.
@@ -94,7 +107,7 @@ def bench(name: str, ways: int, reference: type[nn.Module] | None, args: argpars
     for _ in range(args.repeats):
         for who, one in run.items():
             times[who].append(timed(one))
-    row = {"configuration": name, "ways": ways, **{f"{who}_s": statistics.median(t) for who, t in times.items()}}
+    row = {f"{who}_s": statistics.median(t) for who, t in times.items()}
     if reference is not None:
         difference = (flows["ours"] - flows["reference"]).norm(dim=1)
         row |= {"mean_difference_px": difference.mean().item(), "worst_difference_px": difference.max().item()}
@@ -119,10 +132,10 @@ def prepare(network: type[nn.Module], name: str, ways: int, args: argparse.Names
 
 
 def make_images(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two pictures (1, 3, height, width) in [0, 255]: soft noise, in the second 8 pixels further to the right."""
+    """Two images (1, 3, height, width) in [0, 255]: soft noise, in the second 8 pixels further to the right."""
     coarse = torch.rand(1, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(0)) * 255
-    picture = functional.interpolate(coarse, (height, width + 8), mode="bicubic").clamp(0, 255)
-    return picture[..., 8:], picture[..., :-8]
+    image = functional.interpolate(coarse, (height, width + 8), mode="bicubic").clamp(0, 255)
+    return image[..., 8:], image[..., :-8]
 
 
 def timed(run: Callable) -> float:
@@ -132,8 +145,8 @@ def timed(run: Callable) -> float:
     return time.perf_counter() - start
 
 
-def describe(row: dict) -> str:
-    text = f"{row['configuration']:18} {'both ways' if row['ways'] == 2 else 'one way':9} {row['ours_s']:8.3f} s"
+def describe(name: str, ways: int, row: dict) -> str:
+    text = f"{name:18} {'both ways' if ways == 2 else 'one way':9} {row['ours_s']:8.3f} s"
     if "reference_s" not in row:
         return text
     return (

@@ -12,7 +12,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from PIL import Image
 
-from benchmarks.chunks import SHOWN, Chunk
+from benchmarks.protocol import SHOWN, Chunk
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from pipelines.request import default_size
 from utils.data.records import read_records

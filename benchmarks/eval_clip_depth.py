@@ -1,11 +1,12 @@
-"""Depth of the last frames of a real clip, by an adapter that was trained on its first frames.
+"""Measure the depth of the last frames of a real clip, by an adapter that was trained on its first frames.
 
-python benchmarks/eval_clip_depth.py prepare --frames_dir clip --output_dir data/clip
+python -m benchmarks.eval_clip_depth prepare --frames_dir clip --output_dir data/clip
 python train_models/train_depth_image.py --train_data_dir data/clip --resolution 64 --output_dir outputs/clip ...
-python benchmarks/eval_clip_depth.py evaluate --frames_dir clip --adapter outputs/clip/depth.safetensors --output_dir outputs/clip_eval
+python -m benchmarks.eval_clip_depth evaluate --frames_dir clip --adapter outputs/clip/depth.safetensors --output_dir outputs/clip_eval
 
-The true depth is relative (8 bits, brighter is nearer), so errors are taken of disparity: mean |a d + b - truth| as a share of the range of the
-truth, with a and b fitted by least squares. Beside it stand the best constant, and the depth of the last training frame.
+The true depth is relative (8 bits, brighter is nearer), so errors are those of disparity: mean |a d + b - truth| as a share of the
+range of the truth, with a and b fitted by least squares. It is compared with the best constant, and with the depth of the last
+training frame. Writes results.json, and frames.png: rows of images, truth, adapter, and last training frame.
 """
 
 import argparse
@@ -17,8 +18,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.protocol import check_empty, check_file, make_parser, make_run, write_results
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.data.geometry import Geometry
 from utils.data.records import METADATA
 from utils.depth import color_disparity, normalize_disparity, read_disparity
@@ -27,35 +29,47 @@ from utils.images import read_image, to_image, to_pixels
 from utils.metrics.depth import align_disparity
 from utils.pretrained import loading
 
+PATTERNS = {"image": "depthvid_rgb_{}.png", "depth": "depthvid_depth_{}.png"}
+
 
 def main(argv=None) -> None:
-    args = parse_args(make_parser(), argv)
+    args = parse_args(parser(), argv)
     folder = Path(args.output_dir)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} has content: choose another --output_dir.")
+    check(args, folder)
     if args.command == "prepare":
         prepare(args, folder)
     else:
-        evaluate(args, folder)
+        evaluate(args, folder, make_run("eval_clip_depth", argv))
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["prepare", "evaluate"])
-    add = parser.add_argument
+def parser() -> argparse.ArgumentParser:
+    result = make_parser(__doc__)
+    add = result.add_argument
+    add("command", choices=["prepare", "evaluate"])
     add("--frames_dir", required=True, help="folder of the clip")
-    add("--image_pattern", default="depthvid_rgb_{}.png", help="file of a frame, {} is its number")
-    add("--depth_pattern", default="depthvid_depth_{}.png")
-    add("--train_frames", type=frames, default="0-5", help="first and last")
-    add("--test_frames", type=frames, default="10-15")
-    add("--output_dir", required=True)
-    add("--pretrained_model_name_or_path", default="weights/tiny_sd")
-    add("--adapter", default="outputs/clip/depth.safetensors")
-    add("--resolution", type=int, default=64)
-    add("--num_samples", type=int, default=4, help="depths drawn for a frame, of which the mean is taken")
-    add("--num_inference_steps", type=int, default=30)
-    add("--seed", type=int, default=0)
-    return parser
+    for name, pattern in PATTERNS.items():
+        add(f"--{name}_pattern", default=pattern, help=f"file of the {name} of frame {{}} (default: {pattern})")
+    add("--train_frames", type=frames, default="0-5", help="first and last frame of the training (default: 0-5)")
+    add("--test_frames", type=frames, default="10-15", help="first and last frame of the test (default: 10-15)")
+    add("--output_dir", required=True, help="new folder of the data set, or of the results")
+    add("--pretrained_model_name_or_path", default="weights/tiny_sd", help="base (default: weights/tiny_sd)")
+    add("--adapter", default="outputs/clip/depth.safetensors", help="default: outputs/clip/depth.safetensors")
+    add("--resolution", type=positive_int, default=64, help="side of an image in pixels (default: 64)")
+    add("--num_samples", type=positive_int, default=4, help="samples of a frame, whose mean counts (default: 4)")
+    add("--num_inference_steps", type=positive_int, default=30, help="denoising steps (default: 30)")
+    add("--seed", type=int, default=0, help="noise seed (default: 0)")
+    return result
+
+
+def check(args: argparse.Namespace, folder: Path) -> None:
+    """Raises one sentence about what would fail after a model is loaded."""
+    check_empty(folder)
+    numbers = args.train_frames if args.command == "prepare" else [*args.train_frames[-1:], *args.test_frames]
+    for number in numbers:
+        for pattern in (args.image_pattern, args.depth_pattern):
+            check_file(Path(args.frames_dir, pattern.format(number)), "frame", "change --frames_dir or the patterns")
+    if args.command == "evaluate":
+        check_file(args.adapter, "--adapter", "name a file of train_depth_image.py")
 
 
 def frames(text: str) -> range:
@@ -78,12 +92,12 @@ def prepare(args, folder: Path) -> None:
     print(f"{len(lines)} frames in {folder.resolve()}")
 
 
-def evaluate(args, folder: Path) -> None:
+def evaluate(args, folder: Path, command: dict) -> None:
     images, truths = zip(*(read_frame(args, number) for number in args.test_frames), strict=True)
     _, repeated = read_frame(args, args.train_frames[-1])
-    drawn = draw(args, images)
+    sampled = sample(args, images)
     methods = {
-        "adapter": drawn,
+        "adapter": sampled,
         "constant": [np.zeros_like(truth) for truth in truths],
         f"depth of frame {args.train_frames[-1]}": [repeated] * len(truths),
     }
@@ -95,14 +109,22 @@ def evaluate(args, folder: Path) -> None:
         print(f"{name:18} {np.mean(values):.4f}   per frame: {' '.join(f'{value:.4f}' for value in values)}")
     rows = [
         [to_image(image) for image in images],
-        *([show(d) for d in row] for row in (truths, drawn, [repeated] * len(truths))),
+        *([show(d) for d in row] for row in (truths, sampled, [repeated] * len(truths))),
     ]
     with replacing(folder) as temporary:
         temporary.mkdir(parents=True)
-        (temporary / "errors.json").write_text(json.dumps(errors, indent=2) + "\n")
-        sheet = np.concatenate([np.concatenate([np.asarray(picture) for picture in row], axis=1) for row in rows])
+        counts = dict.fromkeys(errors, len(truths))
+        results = {name: by_frame(values, args.test_frames) for name, values in errors.items()}
+        settings = vars(args) | {name: list(getattr(args, name)) for name in ("train_frames", "test_frames")}
+        write_results(temporary / "results.json", "eval_clip_depth", [command], settings, results, counts)
+        sheet = np.concatenate([np.concatenate([np.asarray(image) for image in row], axis=1) for row in rows])
         Image.fromarray(sheet).resize((sheet.shape[1] * 3, sheet.shape[0] * 3)).save(temporary / "frames.png")
     print(f"Rows: image, truth, adapter, last training frame: {folder.resolve() / 'frames.png'}")
+
+
+def by_frame(errors: list[float], numbers: range) -> dict[str, float]:
+    """The mean error, and that of each frame."""
+    return {"error": float(np.mean(errors))} | {f"frame_{k}": error for k, error in zip(numbers, errors, strict=True)}
 
 
 def read_frame(args, number: int) -> tuple[torch.Tensor, np.ndarray]:
@@ -114,8 +136,8 @@ def read_frame(args, number: int) -> tuple[torch.Tensor, np.ndarray]:
     return middle.apply(to_pixels(read_image(folder / args.image_pattern.format(number)))), normalize_disparity(depth)
 
 
-def draw(args, images) -> np.ndarray:
-    """Mean of the depths drawn for each image, (N, H, W)."""
+def sample(args, images) -> np.ndarray:
+    """Mean of the depths sampled for each image, (N, H, W)."""
     with loading(args.pretrained_model_name_or_path):
         pipe = StableDiffusionJointPipeline.from_pretrained(args.pretrained_model_name_or_path)
     name = pipe.load_adapter_pair(args.adapter)

@@ -1,130 +1,110 @@
-"""Measure joint depth-image on scenes and captions that no training has seen.
+"""Measure joint depth and image on scenes and captions that no training has seen.
 
 python -m benchmarks.eval_depth_image --output_dir outputs/eval_depth_image
 
-Prints a table and writes it as results.md, results.json and results.png. A run that was stopped goes on when it is started again.
+Prints a table and writes results.md, results.json and results.png. A run that was stopped goes on when it is started again.
+docs/evaluation.md has the protocol.
 """
 
 import argparse
-import json
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageDraw
-
 from benchmarks import depth_image_tasks
-from benchmarks.chunks import digest, open_folder, run_in_chunks
-from utils.arguments import parse_args, positive_int, run_script
-from utils.files import replacing
-from utils.images import read_image
-from utils.metrics.statistics import Estimate, bootstrap_mean, paired_difference
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-TASKS = (
-    "judges",
-    "floor",
-    "image_to_depth",
-    "depth_to_image",
-    "joint",
-    "depth_edge_to_image",
-    "obedience_base",
-    "obedience_joint",
+from benchmarks.protocol import (
+    REPOSITORY,
+    Estimates,
+    Evaluation,
+    Results,
+    add_choice_argument,
+    add_run_arguments,
+    add_seed_argument,
+    check_file,
+    check_judges,
+    make_parser,
+    run,
 )
+from utils.arguments import positive_int, run_script
+from utils.metrics.statistics import Estimate, bootstrap_mean, paired_difference
+from utils.pretrained import check_device
+
+TASKS = {
+    name: getattr(depth_image_tasks, name)
+    for name in (
+        "judges",
+        "floor",
+        "image_to_depth",
+        "depth_to_image",
+        "joint",
+        "depth_edge_to_image",
+        "obedience_base",
+        "obedience_joint",
+    )
+}
+NEEDS = {  # files that tasks need
+    "depth": {"image_to_depth", "depth_to_image", "joint", "depth_edge_to_image", "obedience_joint"},
+    "edge": {"depth_edge_to_image"},
+}
 JUDGED = {
     "depth": {"judges", "depth_to_image", "joint", "depth_edge_to_image"},
     "attributes": {"judges", "obedience_base", "obedience_joint"},
 }
-PER_OBJECT = ("color", "shape")  # the others are means over pictures
-UNSETTLED = ("tasks", "device", "output_dir", "overwrite", "config")  # arguments that do not decide a result
+PER_OBJECT = ("color", "shape")  # the others are means over images
 WEIGHTS = ("pretrained_model_name_or_path", "depth_adapter", "edge_adapter", "judges_dir")
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = result.add_argument
-    add("--pretrained_model_name_or_path", default=str(REPOSITORY / "weights/tiny_sd"))
-    add("--depth_adapter", default=str(REPOSITORY / "weights/depth_image/depth.safetensors"))
-    add("--edge_adapter", default=str(REPOSITORY / "weights/depth_image/edge.safetensors"))
-    add("--judges_dir", default=str(REPOSITORY / "weights/judges"))
-    add("--train_data_dir", help="data set of the trainings: its captions are left out of the obedience tasks")
-    add("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    add("--num_scenes", type=positive_int, default=200)
-    add("--num_captions", type=positive_int, default=1000)
-    add("--first_seed", type=int, default=2_000_000, help="of the scenes; take others to choose settings by")
-    add("--batch_size", type=positive_int, default=32)
-    add("--num_inference_steps", type=positive_int, default=15, help="of DPM-Solver++ multistep")
-    add("--guidance_scale", type=float, default=7.5)
-    add("--seed", type=int, default=0, help="of the noise")
-    add("--output_dir", required=True)
-    add("--overwrite", action="store_true", help="drop what output_dir holds of other settings")
-    add("--device", default="cpu")
-    add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
+    result = make_parser(__doc__)
+    add, weights = result.add_argument, REPOSITORY / "weights"
+    add("--pretrained_model_name_or_path", default=str(weights / "tiny_sd"), help="base (default: weights/tiny_sd)")
+    for name in NEEDS:
+        place = f"depth_image/{name}.safetensors"
+        add(f"--{name}_adapter", default=str(weights / place), help=f"{name} adapter (default: weights/{place})")
+    add("--judges_dir", default=str(weights / "judges"), help="folder of the judges (default: weights/judges)")
+    add(
+        "--train_data_dir",
+        help="data set of the trainings, whose captions the obedience tasks leave out (default: none)",
+    )
+    add_choice_argument(result, TASKS)
+    add("--num_scenes", type=positive_int, default=200, help="scenes of all tasks but obedience (default: 200)")
+    add("--num_captions", type=positive_int, default=1000, help="captions of the obedience tasks (default: 1000)")
+    add_seed_argument(result, "scenes")
+    add_run_arguments(result, batch_size=32)
+    add("--num_inference_steps", type=positive_int, default=15, help="steps of DPM-Solver++ multistep (default: 15)")
+    add("--guidance_scale", type=float, default=7.5, help="guidance scale of the prompt (default: 7.5)")
     return result
 
 
-def main(argv=None) -> Path:
-    """Runs the command and returns the folder of its results."""
-    args = parse_args(parser(), argv)
-    check_files(args)
-    folder = Path(args.output_dir)
-    open_folder(folder, settings(args), args.overwrite)
-    bench = depth_image_tasks.Bench(args)
-    for task in args.tasks:
-        compute = getattr(depth_image_tasks, task)
-        samples = args.num_captions if task.startswith("obedience") else args.num_scenes
-        run_in_chunks(folder, task, samples, args.batch_size, lambda indices, f=compute: f(bench, indices))
-    report(folder)
-    return folder
+def check(args: argparse.Namespace) -> None:
+    """Raises one sentence about what would fail after models are loaded."""
+    check_device(args.device)
+    tasks = set(args.tasks or TASKS)
+    for name, users in NEEDS.items():
+        if tasks & users:
+            check_file(getattr(args, f"{name}_adapter"), f"--{name}_adapter", "name another, or choose other --tasks")
+    check_judges(args.judges_dir, [judge for judge, users in JUDGED.items() if tasks & users])
+    if args.train_data_dir:
+        check_file(args.train_data_dir, "--train_data_dir", "name the folder of a data set")
 
 
-def check_files(args) -> None:
-    """Raises FileNotFoundError before any work if a file of the tasks is missing."""
-    tasks = set(args.tasks)
-    needed = [args.depth_adapter] if tasks - {"judges", "floor", "obedience_base"} else []
-    needed += [args.edge_adapter] if "depth_edge_to_image" in tasks else []
-    needed += [Path(args.judges_dir) / f"{judge}.safetensors" for judge, users in JUDGED.items() if tasks & users]
-    for path in needed:
-        if not Path(path).exists():
-            raise FileNotFoundError(f"There is no file {path}: name another, or choose --tasks that do without it.")
-
-
-def settings(args) -> dict:
-    """The arguments that decide the results, and hashes of the weights in local folders."""
-    return {key: value for key, value in vars(args).items() if key not in UNSETTLED} | {
-        f"{name}_hash": digest(weight_files(Path(getattr(args, name)))) for name in WEIGHTS
+def files(args: argparse.Namespace) -> dict[str, list[Path]]:
+    paths = {name: Path(getattr(args, name)) for name in WEIGHTS}
+    return {
+        f"{name}_hash": [path] if path.is_file() else list(path.rglob("*.safetensors")) for name, path in paths.items()
     }
 
 
-def weight_files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else list(path.rglob("*.safetensors"))
+def summarize(results: Results, args: argparse.Namespace) -> Estimates:
+    """Means over images or objects, and the difference of the two obedience tasks."""
+    estimates = {task: means(rows) for task, rows in results.rows.items()}
+    if {"obedience_base", "obedience_joint"} <= results.rows.keys():
+        difference = compare(results.rows["obedience_joint"], results.rows["obedience_base"])
+        estimates["obedience_joint - obedience_base"] = difference
+    return estimates
 
 
-def report(folder: Path) -> None:
-    """Table, JSON and picture of all tasks that are complete in a folder."""
-    arguments = json.loads((folder / "settings.json").read_text())
-    rows = {task: found for task in TASKS if (found := complete_rows(folder, task, arguments))}
-    estimates = {task: summarize(found) for task, found in rows.items()}
-    if {"obedience_base", "obedience_joint"} <= rows.keys():
-        estimates["obedience_joint - obedience_base"] = compare(rows["obedience_joint"], rows["obedience_base"])
-    table = "\n".join(table_lines(estimates, {task: len(found) for task, found in rows.items()}))
-    results = {name: {key: asdict(value) for key, value in values.items()} for name, values in estimates.items()}
-    write_text(folder / "results.json", json.dumps({"settings": arguments, "results": results}, indent=2) + "\n")
-    write_text(folder / "results.md", table + "\n")
-    write_sheet(folder, list(rows))
-    print(f"{table}\n\n{folder.resolve()}")
-
-
-def complete_rows(folder: Path, task: str, arguments: dict) -> list[dict]:
-    """The rows of a task, none if some are missing."""
-    due = arguments["num_captions" if task.startswith("obedience") else "num_scenes"]
-    parts = sorted((folder / "partial" / task).glob("*.json"))
-    rows = [row for part in parts for row in json.loads(part.read_text())]
-    return rows if len(rows) == due else []
-
-
-def summarize(rows: list[dict]) -> dict[str, Estimate]:
-    """Mean and 95% interval of each number, over objects or over pictures; pictures are what is resampled."""
+def means(rows: list[dict]) -> dict[str, Estimate]:
+    """Mean and 95% interval of each figure, over objects or over images; images are what is resampled."""
     return {key: bootstrap_mean([row[key] for row in rows], units(rows, key)) for key in rows[0] if key != "objects"}
 
 
@@ -140,45 +120,18 @@ def units(rows: list[dict], key: str) -> list[int] | None:
     return [row["objects"] for row in rows] if key.rpartition("_")[2] in PER_OBJECT else None
 
 
-def table_lines(estimates: dict, counts: dict[str, int]) -> list[str]:
-    lines = ["| task | measure | mean | 95% interval | pictures |", "|---|---|---|---|---|"]
-    for task, values in estimates.items():
-        pictures = counts.get(task, counts.get("obedience_base"))
-        lines += [
-            f"| {task} | {key} | {value.mean:.4f} | {value.low:.4f} to {value.high:.4f} | {pictures} |"
-            for key, value in values.items()
-        ]
-    return lines
-
-
-def write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text)
-
-
-def write_sheet(folder: Path, tasks: list[str]) -> None:
-    """One picture of the first samples of each task, below its name."""
-    stack_pictures(folder, {task: folder / "partial" / task / "picture.png" for task in tasks})
-
-
-def stack_pictures(folder: Path, pictures: dict[str, Path]) -> None:
-    """Write those of the pictures that are there, each below its name, as results.png."""
-    found = {name: path for name, path in pictures.items() if path.is_file()}
-    strips = [strip for name, path in found.items() for strip in (title(name), read_image(path))]
-    if not strips:
-        return
-    sheet = Image.new("RGB", (max(s.width for s in strips), sum(s.height for s in strips)), "white")
-    for strip, top in zip(strips, np.cumsum([0, *(s.height for s in strips)]).tolist(), strict=False):
-        sheet.paste(strip, (0, top))
-    with replacing(folder / "results.png") as temporary:
-        sheet.save(temporary)
-
-
-def title(text: str) -> Image.Image:
-    strip = Image.new("RGB", (8 * len(text) + 8, 16), "white")
-    ImageDraw.Draw(strip).text((4, 2), text, fill="black")
-    return strip
-
+EVALUATION = Evaluation(
+    name="eval_depth_image",
+    parser=parser,
+    tasks=lambda args: TASKS,
+    chosen=lambda args: args.tasks or TASKS,
+    bench=depth_image_tasks.Bench,
+    check=check,
+    files=files,
+    count=lambda settings, task: settings["num_captions" if task.startswith("obedience") else "num_scenes"],
+    summarize=summarize,
+)
+main = partial(run, EVALUATION)
 
 if __name__ == "__main__":
     run_script(main)

@@ -1,15 +1,13 @@
-"""Optical flow measured: backends on photographs and on the procedural world, UniMatch against the published code, and flow as pictures.
+"""Measure optical flow: backends on photographs and on the procedural world, UniMatch against the published code, flow images.
 
 python -m benchmarks.eval_flow --output_dir outputs/eval_flow --frames frame10.png frame11.png --flow_gt flow10.flo
 
-prints a table and writes it as results.md and, with the settings, as results.json; photographs.png shows the first frame, the true flow and the
-estimate of each backend side by side; clips.png shows procedural clips, a row each: two frames, true flow, that of DIS at twice the size, the flow picture, what the
-autoencoder makes of it, and the flow read back from that.
+Prints a table and writes results.md and results.json; photographs.png shows the first frame, the true flow and the estimate of
+each backend side by side; clips.png shows procedural clips, a row each: two frames, the true flow, DIS's at twice the size, the
+flow image, its reconstruction by the autoencoder, and the flow read back from that.
 """
 
 import argparse
-import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,15 @@ from diffusers import AutoencoderKL
 from PIL import Image
 
 from benchmarks import flow_tasks
+from benchmarks.protocol import (
+    add_seed_argument,
+    check_count,
+    check_empty,
+    check_file,
+    make_parser,
+    make_run,
+    write_results,
+)
 from utils.arguments import parse_args, positive_int, run_script
 from utils.files import replacing
 from utils.flow import color_flow, read_flo
@@ -31,7 +38,7 @@ ENLARGED = "dis medium at twice the size"
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_args(make_parser(), argv)
+    args = parse_args(parser(), argv)
     check(args)
     vae = load_vae(args.vae, args.resolution)
     rows, images = [], {}
@@ -40,39 +47,44 @@ def main(argv: list[str] | None = None) -> None:
     rows += clips(args, vae, images)
     if args.reference_dir:
         rows += flow_tasks.published(Path(args.reference_dir))
-    write(Path(args.output_dir), rows, images, vars(args))
+    write(Path(args.output_dir), rows, images, make_run("eval_flow", argv), vars(args))
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--output_dir", required=True, help="new folder")
-    add("--frames", nargs=2, metavar=("FIRST", "SECOND"), help="two photographs with known flow, such as Middlebury's")
-    add("--flow_gt", help=".flo file of the flow between them")
-    add("--reference_dir", help="folder of golden.npz, the flow of the published UniMatch with seeded weights")
-    add("--checkpoint", help="weights of UniMatch, as another backend")
-    add("--vae", default="weights/tiny_sd/vae", help="autoencoder that flow pictures pass through")
-    add("--num_clips", type=positive_int, default=50)
-    add("--num_frames", type=positive_int, default=8, help="of each clip")
-    add("--resolution", type=positive_int, default=64, help="of the clips")
-    add("--first_seed", type=int, default=2_000_000, help="of the clips; no training has seen one of these")
-    return parser
+def parser() -> argparse.ArgumentParser:
+    result = make_parser(__doc__)
+    add = result.add_argument
+    add("--output_dir", required=True, help="new folder of the results")
+    add(
+        "--frames",
+        nargs=2,
+        metavar=("FIRST", "SECOND"),
+        help="two photographs with known flow, such as Middlebury's (default: none)",
+    )
+    add("--flow_gt", help=".flo file of the flow between --frames (default: none)")
+    add(
+        "--reference_dir",
+        help="folder of golden.npz, the published UniMatch's flow with seeded weights (default: none)",
+    )
+    add("--checkpoint", help="weights of UniMatch, as another backend (default: none)")
+    add("--vae", default="weights/tiny_sd/vae", help="autoencoder of flow images (default: weights/tiny_sd/vae)")
+    add("--num_clips", type=positive_int, default=50, help="number of clips (default: 50)")
+    add("--num_frames", type=positive_int, default=8, help="frames of a clip (default: 8)")
+    add("--resolution", type=positive_int, default=64, help="side of a frame in pixels (default: 64)")
+    add_seed_argument(result, "clips")
+    return result
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raise one sentence about what would fail after a long time."""
-    folder = Path(args.output_dir)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} has content: choose another --output_dir.")
+    """Raises one sentence about what would fail after a long time."""
+    check_empty(Path(args.output_dir))
     if bool(args.frames) != bool(args.flow_gt):
         raise ValueError("--frames and --flow_gt belong together: give both or neither.")
-    if args.num_frames < 2:
-        raise ValueError(f"--num_frames {args.num_frames}: flow needs at least 2 frames.")
+    check_count(args, "num_frames", 2)
     for path in [*(args.frames or []), args.flow_gt, args.checkpoint]:
-        if path and not Path(path).is_file():
-            raise FileNotFoundError(f"There is no {path}.")
-    if args.reference_dir and not Path(args.reference_dir, "golden.npz").is_file():
-        raise FileNotFoundError(f"There is no golden.npz in --reference_dir {args.reference_dir}.")
+        if path:
+            check_file(path, "file", "name another")
+    if args.reference_dir:
+        check_file(Path(args.reference_dir, "golden.npz"), "--reference_dir file", "name its folder")
 
 
 def load_vae(path: str, resolution: int) -> AutoencoderKL:
@@ -134,13 +146,15 @@ def clip_strip(clip, estimate: torch.Tensor, returned: torch.Tensor, vae: Autoen
     return strip.repeat(3, axis=0).repeat(3, axis=1)
 
 
-def write(folder: Path, rows: list[flow_tasks.Row], images: dict[str, np.ndarray], settings: dict) -> None:
+def write(
+    folder: Path, rows: list[flow_tasks.Row], images: dict[str, np.ndarray], command: dict, settings: dict
+) -> None:
     table = markdown(rows)
-    content = {"settings": settings, "rows": [dataclasses.asdict(row) for row in rows]}
+    results = {f"{row.task}: {row.method}": row.figures for row in rows}
     with replacing(folder) as temporary:
         temporary.mkdir(parents=True)
         (temporary / "results.md").write_text(table + "\n")
-        (temporary / "results.json").write_text(json.dumps(content, indent=2) + "\n")
+        write_results(temporary / "results.json", "eval_flow", [command], settings, results)
         for name, image in images.items():
             Image.fromarray(image).save(temporary / f"{name}.png")
     print(f"{table}\n\n{folder.resolve()}")

@@ -1,4 +1,4 @@
-"""What `benchmarks.eval_flow` measures, each task as rows of one table."""
+"""The tasks of `benchmarks.eval_flow`: functions to rows of its table."""
 
 import statistics
 import time
@@ -34,6 +34,12 @@ class Row:
     outliers: float
     seconds: float | None = None
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Its numbers by name, as `results.json` holds them."""
+        found = {"epe": self.mean, "worst": self.worst, "outliers": self.outliers}
+        return found if self.seconds is None else found | {"seconds": self.seconds}
+
 
 def compare(task: str, method: str, estimate: torch.Tensor, truth: torch.Tensor, mask=None, seconds=None) -> Row:
     """A row for flows (…, 2, H, W) over known truth, and over `mask` if given."""
@@ -61,7 +67,7 @@ def render_clips(seeds: range, num_frames: int, resolution: int) -> list[ClipRen
 def procedural(
     clips: list[ClipRendering], estimators: dict[str, dict]
 ) -> tuple[list[Row], dict[str, list[torch.Tensor]]]:
-    """Backends on clips: over all pixels, and over those that stay visible; the rows, and for each backend the flow of each clip."""
+    """Backends on clips, over all pixels and over those that stay visible: the rows, and by backend the flow of each clip."""
     truth, seen, moving = (torch.from_numpy(values) for values in truths(clips))
     rows = [compare("procedural", "no motion", torch.zeros_like(truth), truth)]
     flows = {}
@@ -96,7 +102,7 @@ def published(folder: Path) -> Iterator[Row]:
 
 
 def pictures(flow: torch.Tensor, vae: nn.Module) -> tuple[list[Row], dict[str, torch.Tensor]]:
-    """Flow (N, 2, H, W) as pictures and back: as they are, in 8 bits, and through an autoencoder; the rows, and the flow that the latter gives."""
+    """Flow (N, 2, H, W) as images and back, in float32, in 8 bits, and through an autoencoder: the rows, and the latter's flow."""
     rows, returned = [], {}
     for name, picture in PICTURES.items():
         encoded = picture.encode(flow)

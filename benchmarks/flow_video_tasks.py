@@ -1,9 +1,9 @@
-"""What is measured of flow with its video: one function for each task, from indices to rows of numbers and pictures.
+"""The tasks of `benchmarks.eval_flow_video`: functions from indices of clips to rows of figures and a sheet.
 
-The i-th clip and the noise of its sample depend on i alone, not on the batch that it is computed in. A row holds
+A row holds
 
-    epe            mean distance of the flow from the one that DIS finds in the video it belongs to, pixels per frame
-    motion         mean length of that flow of the video
+    epe            mean distance of the flow from DIS's flow of its video, pixels per frame
+    motion         mean length of DIS's flow of the video
     flow_motion    mean length of the flow
     warping_error  of the video along DIS's flow, mean squared difference of pixels in [0, 1]
     epe_true       mean distance of the flow from the exact flow of the true clip
@@ -11,24 +11,23 @@ The i-th clip and the noise of its sample depend on i alone, not on the batch th
     exact_motion   mean length of its exact flow
 """
 
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from benchmarks.chunks import Chunk
+from benchmarks.protocol import Chunk
 from benchmarks.svd_clips import AT_ONCE, PLANNED_FRAMES, TrueClips
-from benchmarks.svd_tasks import OTHER_SEEDS, Bench, pictures, reconstruct_clips
+from benchmarks.svd_tasks import OTHER_SEEDS
+from benchmarks.video_bench import VideoBench, clip_sheet, eight_bits, reconstruct_clips
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
-from utils.diffusion.sampling import VideoSampling
 from utils.files import replacing
 from utils.flow.code import FlowCode
 from utils.lora import load_lora, read_training
 from utils.metrics.flow import warping_error
-from utils.motion_helper import MotionBuckets
-from utils.pretrained import loading
 from utils.scenes import sample_clip
 from utils.scenes.motion import Clip
 from utils.scenes.video import clip_flow
@@ -38,7 +37,7 @@ from utils.training.flow_validation import SLOWEST, flow_row
 class TrueFlowClips(TrueClips):
     """`TrueClips` with their exact flow, in files of its own beside the frames."""
 
-    def flows(self, indices: range) -> torch.Tensor:
+    def flows(self, indices: Sequence[int]) -> torch.Tensor:
         """Pixels (B, F - 1, 2, H, W), x then y."""
         return torch.stack([torch.from_numpy(self._flows(i // AT_ONCE)[i % AT_ONCE]) for i in indices]).float()
 
@@ -60,28 +59,26 @@ class TrueFlowClips(TrueClips):
         return clip_flow(stretch, self.resolution)[0]
 
 
-class FlowBench(Bench):
-    """Models and clips, each loaded when a task first needs it."""
+class FlowBench(VideoBench):
+    """Models and clips."""
 
     def __init__(self, args):
-        self.args = args
+        super().__init__(args)
         shared = (args.num_frames, args.resolution)
         self.clips = TrueFlowClips(args.cache_dir, args.first_seed, *shared)
         self.other_clips = TrueFlowClips(args.cache_dir, args.first_seed + OTHER_SEEDS, *shared)
 
     @cached_property
-    def buckets(self) -> MotionBuckets:
-        return MotionBuckets.load(self.args.model_dir)
-
-    @cached_property
     def pipe(self) -> StableVideoDiffusionJointPipeline:
-        pipe = self._load(StableVideoDiffusionJointPipeline)
+        """The base with the joint adapter."""
+        pipe = self.load(StableVideoDiffusionJointPipeline)
         pipe.load_flow_adapter(self.args.adapter)
         return pipe.to(self.args.device)
 
     @cached_property
     def flow_pipe(self) -> StableVideoDiffusionEDMPipeline:
-        pipe = self._load(StableVideoDiffusionEDMPipeline)
+        """The base with the LoRA that samples flow."""
+        pipe = self.load(StableVideoDiffusionEDMPipeline)
         load_lora(pipe.unet, self.args.flow_lora)
         return pipe.to(self.args.device)
 
@@ -90,52 +87,33 @@ class FlowBench(Bench):
         """How the LoRA's flow is encoded."""
         return FlowCode.from_training(read_training(self.args.flow_lora))
 
-    def _load(self, kind: type):
-        with loading(self.args.model_dir):
-            pipe = kind.from_pretrained(self.args.model_dir, dtype=getattr(torch, self.args.dtype))
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
+    def options(self, scenes: Sequence[int], **sampling) -> dict:
+        """Keyword arguments of a pipeline for the first frames of clips."""
+        buckets = self.true_buckets(self.clips.videos(scenes))
+        options = self.sampling(motion_bucket_id=buckets, **sampling)
+        return options | {"num_frames": self.args.num_frames, "generator": self.noise(scenes)}
 
-    def options(self, scenes: list[int], **changed) -> dict:
-        """Arguments of a pipeline's call for the first frames of clips; a clip has one noise, whatever the task."""
-        told = [self.true_buckets(range(i, i + 1)) for i in scenes]
-        return {
-            "num_frames": self.args.num_frames,
-            "generator": [torch.Generator().manual_seed(self.args.seed + i) for i in scenes],
-            **VideoSampling.from_args(self.args, motion_bucket_id=torch.cat(told), **changed).options(),
-        }
-
-    def first_frames(self, scenes: list[int]) -> torch.Tensor:
-        return torch.cat([self.clips.videos(range(i, i + 1))[:, 0] for i in scenes])
-
-    def draw_pairs(self, scenes: list[int], joint_guidance_scale: float, **known) -> tuple[torch.Tensor, torch.Tensor]:
-        """Videos (B, F, 3, H, W) in [-1, 1] and flows (B, F - 1, 2, H, W)."""
-        out = self.pipe(
-            self.first_frames(scenes),
-            **known,
-            **self.options(scenes),
-            joint_guidance_scale=joint_guidance_scale,
-            flow_solver_order=self.args.flow_solver_order,
-            output_type="pt",
-        )
+    def sample_pairs(self, scenes: Sequence[int], **known) -> tuple[torch.Tensor, torch.Tensor]:
+        """Videos (B, F, 3, H, W) in [-1, 1] and flows (B, F - 1, 2, H, W); known: further arguments of the pipeline."""
+        options = {"joint_guidance_scale": self.args.joint_guidance_scale, "output_type": "pt"} | self.options(scenes)
+        options |= {"flow_solver_order": self.args.flow_solver_order} | known
+        out = self.pipe(self.clips.videos(scenes)[:, 0], **options)
         return out.frames.float().cpu() * 2 - 1, out.flows.float().cpu()
 
-    def draw_flows(self, scenes: list[int]) -> torch.Tensor:
-        """Flows (B, F - 1, 2, H, W) of the LoRA, without guidance, as it was learned."""
-        order = self.args.flow_solver_order
-        options = self.options(scenes, solver_order=order, max_guidance_scale=1.0, negative_motion_bucket_id=None)
-        latents = self.flow_pipe(self.first_frames(scenes), **options, output_type="latent").frames
+    def sample_flows(self, scenes: Sequence[int]) -> torch.Tensor:
+        """Flows (B, F - 1, 2, H, W) of the LoRA, without guidance, as it was trained."""
+        sampling = {"solver_order": self.args.flow_solver_order, "max_guidance_scale": 1.0}
+        options = self.options(scenes, negative_motion_bucket_id=None, **sampling)
+        latents = self.flow_pipe(self.clips.videos(scenes)[:, 0], output_type="latent", **options).frames
         return self.flow_code.to_flow(self.flow_pipe.decode(self.flow_code.scale.denormalize(latents))).cpu()
 
     def estimate(self, videos: torch.Tensor) -> torch.Tensor:
-        """DIS's flow (B, F - 1, 2, H, W) of videos, in eight bits, as a file would hold, for all kinds of them alike."""
-        videos = videos.clamp(-1, 1).add(1).mul(127.5).round().div(127.5).sub(1)
-        return torch.stack([self.flow(video) for video in videos])
+        """DIS's flow (B, F - 1, 2, H, W) of videos in eight bits."""
+        return torch.stack([self.flow(video) for video in eight_bits(videos)])
 
-    def measure(self, scenes: list[int], flows: torch.Tensor, videos: torch.Tensor | None) -> list[dict]:
-        """Rows of flows (B, F - 1, 2, H, W) and of the videos (B, F, 3, H, W) that they belong to, of the scenes of true clips."""
-        true_videos = torch.cat([self.clips.videos(range(i, i + 1)) for i in scenes])
-        exact = torch.cat([self.clips.flows(range(i, i + 1)) for i in scenes])
+    def measure(self, scenes: Sequence[int], flows: torch.Tensor, videos: torch.Tensor | None) -> list[dict]:
+        """Rows of flows (B, F - 1, 2, H, W) and their videos (B, F, 3, H, W), of the scenes of true clips."""
+        true_videos, exact = self.clips.videos(scenes), self.clips.flows(scenes)
         values = {
             "flow_motion": mean_length(flows),
             "epe_true": mean_length(flows - exact),
@@ -149,67 +127,65 @@ class FlowBench(Bench):
             values["warping_error"] = [warping_error(*pair) for pair in zip(pixels, estimated, strict=True)]
         return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
-    def show(self, scenes: list[int], flows: torch.Tensor, videos: torch.Tensor | None):
-        """Columns of rows: true frames, and of what was drawn frames, flow, and DIS's flow of the frames."""
-        true = torch.cat([self.clips.videos(range(i, i + 1)) for i in scenes])
+    def show(self, scenes: Sequence[int], flows: torch.Tensor, videos: torch.Tensor | None):
+        """A sheet of true frames, and below them frames, flow, and DIS's flow of the frames, as sampled."""
+        true = self.clips.videos(scenes)
         if videos is None:
-            return pictures(true, color_rows(flows, flows))
+            return clip_sheet(true, color_rows(flows, flows))
         estimated = self.estimate(videos)
-        return pictures(true, videos, color_rows(flows, flows), color_rows(estimated, flows))
+        return clip_sheet(true, videos, color_rows(flows, flows), color_rows(estimated, flows))
 
-    def judge(self, scenes: list[int], flows: torch.Tensor, videos: torch.Tensor | None = None) -> Chunk:
+    def judge(self, scenes: Sequence[int], flows: torch.Tensor, videos: torch.Tensor | None = None) -> Chunk:
         return self.measure(scenes, flows, videos), self.show(scenes, flows, videos)
 
 
 def truth(bench: FlowBench, indices: range) -> Chunk:
     """True clips with their exact flow: how far DIS is from the truth, the floor of `epe`."""
-    return bench.judge(list(indices), bench.clips.flows(indices), bench.clips.videos(indices))
+    return bench.judge(indices, bench.clips.flows(indices), bench.clips.videos(indices))
 
 
 def other(bench: FlowBench, indices: range) -> Chunk:
-    """True clips with the exact flow of other scenes: what a flow has that knows nothing of its video."""
-    return bench.judge(list(indices), bench.other_clips.flows(indices), bench.clips.videos(indices))
+    """True clips with the exact flow of other scenes: the figures of a flow that is independent of its video."""
+    return bench.judge(indices, bench.other_clips.flows(indices), bench.clips.videos(indices))
 
 
 @torch.no_grad()
 def autoencoder(bench: FlowBench, indices: range) -> Chunk:
-    """True clips and their flow through the model's autoencoder: the floor of what is drawn."""
+    """True clips and their flow through the model's autoencoder: the floor of all samples."""
     pipe, code = bench.pipe, bench.pipe.flow_adapter.code
-    pictures_of_flow = reconstruct_clips(pipe, code.to_pictures(bench.clips.flows(indices)))
+    flow_images = reconstruct_clips(pipe, code.to_pictures(bench.clips.flows(indices)))
     videos = reconstruct_clips(pipe, bench.clips.videos(indices))
-    return bench.judge(list(indices), code.to_flow(pictures_of_flow), videos)
+    return bench.judge(indices, code.to_flow(flow_images), videos)
 
 
 def joint(bench: FlowBench, indices: range) -> Chunk:
     """Video and flow from the first frame, both at once."""
-    videos, flows = bench.draw_pairs(list(indices), bench.args.joint_guidance_scale, flow_first=False)
-    return bench.judge(list(indices), flows, videos)
+    return sampled(bench, indices, flow_first=False)
 
 
 def flow_first(bench: FlowBench, indices: range) -> Chunk:
-    """Video and flow from the first frame: the flow, and then the video that it is given for."""
-    order = {"flow_first": True, "flow_guidance_scale": bench.args.flow_guidance_scale}
-    videos, flows = bench.draw_pairs(list(indices), bench.args.joint_guidance_scale, **order)
-    return bench.judge(list(indices), flows, videos)
+    """Video and flow from the first frame: first the flow, then the video given the flow."""
+    return sampled(bench, indices, flow_first=True, flow_guidance_scale=bench.args.flow_guidance_scale)
 
 
 def flow_to_video(bench: FlowBench, indices: range) -> Chunk:
-    """Videos that follow the exact flow."""
-    known = {"flow": bench.clips.flows(indices)}
-    videos, flows = bench.draw_pairs(list(indices), bench.args.joint_guidance_scale, **known)
-    return bench.judge(list(indices), flows, videos)
+    """Videos given the exact flow."""
+    return sampled(bench, indices, flow=bench.clips.flows(indices))
 
 
 def video_to_flow(bench: FlowBench, indices: range) -> Chunk:
-    """The flow of true clips."""
-    known = {"video": bench.clips.videos(indices)}
-    videos, flows = bench.draw_pairs(list(indices), bench.args.joint_guidance_scale, **known)
-    return bench.judge(list(indices), flows, videos)
+    """Flow given the true clips."""
+    return sampled(bench, indices, video=bench.clips.videos(indices))
+
+
+def sampled(bench: FlowBench, indices: range, **known) -> Chunk:
+    videos, flows = bench.sample_pairs(indices, **known)
+    return bench.judge(indices, flows, videos)
 
 
 def svd_flow(bench: FlowBench, indices: range) -> Chunk:
     """Flow that may follow the first frame, by the LoRA; there is no video that it belongs to."""
-    return bench.judge(list(indices), bench.draw_flows(list(indices)))
+    return bench.judge(indices, bench.sample_flows(indices))
 
 
 def sweep(bench: FlowBench, indices: range) -> Chunk:
@@ -218,14 +194,14 @@ def sweep(bench: FlowBench, indices: range) -> Chunk:
     rows, columns = [], []
     for i in indices:
         scene, scale = i // len(tried), tried[i % len(tried)]
-        videos, flows = bench.draw_pairs([scene], scale, flow_first=False)
+        videos, flows = bench.sample_pairs([scene], joint_guidance_scale=scale, flow_first=False)
         rows.append(bench.measure([scene], flows, videos)[0] | {"scene": scene, "scale": scale})
         columns += bench.show([scene], flows, videos)
     return rows, columns
 
 
 def mean_length(flows: torch.Tensor) -> list[float]:
-    """Of flows (B, F - 1, 2, H, W), one value each."""
+    """Of each of the flows (B, F - 1, 2, H, W)."""
     return flows.norm(dim=2).flatten(1).mean(dim=1).tolist()
 
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.svd_report import Results
+from benchmarks.protocol import Results
 from utils.files import replacing
 
 PANEL = 4.2  # inches
 
 
-def plot(path: Path, results: Results) -> None:
+def plot_motion(path: Path, results: Results) -> None:
     """Write the panels for which there are results: motion over buckets, and motion of samples over that of truth."""
     from matplotlib.figure import Figure
 
@@ -41,7 +41,7 @@ def draw_sweep(axes, results: Results, name: str) -> None:
     values = results.values("buckets", name).reshape(-1, len(tried))[:, order]
     axes.plot(np.array(tried)[order], values.T, color="0.8", linewidth=0.7)
     axes.plot(np.array(tried)[order], values.mean(axis=0), color="C0", linewidth=2.5, marker="o")
-    axes.set(xlabel="motion bucket that is told", ylabel=f"{name.replace('_', ' ')}, pixels per frame")
+    axes.set(xlabel="motion bucket", ylabel=f"{name.replace('_', ' ')}, pixels per frame")
 
 
 def draw_scatter(axes, results: Results, task: str) -> None:

@@ -1,11 +1,9 @@
 """From the rows of `benchmarks.eval_svd` to numbers with intervals."""
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
 import torch
 
+from benchmarks.protocol import Estimates, Results
 from utils.metrics.frechet import bootstrap_distance, distance_of_features
 from utils.metrics.statistics import Estimate, bootstrap, bootstrap_mean, paired_difference, rank_correlation
 from utils.scenes.clips import REACHES
@@ -18,39 +16,19 @@ SAME_SCENES = (
 )  # tasks of the first frames of the true clips, in their order
 
 
-@dataclass(frozen=True)
-class Results:
-    """What an evaluation has measured.
-
-    Attributes:
-        settings: Its arguments.
-        rows: Of each task that is complete, as `benchmarks.svd_tasks` describes them.
-    """
-
-    settings: dict
-    rows: dict[str, list[dict]]
-
-    def values(self, task: str, name: str) -> np.ndarray:
-        """One number of each row of a task."""
-        return np.array([row[name] for row in self.rows[task]])
-
-    def features(self, task: str) -> torch.Tensor:
-        """(N, D)"""
-        return torch.tensor([row["features"] for row in self.rows[task]], dtype=torch.float64)
-
-    @cached_property
-    def has_truth(self) -> bool:
-        return "truth" in self.rows
+def features(results: Results, task: str) -> torch.Tensor:
+    """Features (N, D) of the video judge."""
+    return torch.tensor([row["features"] for row in results.rows[task]], dtype=torch.float64)
 
 
-def summarize(results: Results, before: Results | None = None) -> dict[str, dict[str, Estimate]]:
+def summarize(results: Results, before: Results | None = None) -> Estimates:
     """Estimates by task and name; with the results of another model also what differs between the two.
 
     Raises:
         ValueError: The other results are of other clips.
     """
     estimates = {task: means(results, task) for task in results.rows}
-    if results.has_truth:
+    if "truth" in results.rows:
         estimates["truth"] |= {"fvd_of_halves": halves(results)}
         for task in results.rows.keys() - {"truth", "buckets"}:
             estimates[task] |= distance_to_truth(results, task)
@@ -85,15 +63,15 @@ def looks(results: Results, task: str) -> dict[str, np.ndarray]:
 
 def distance_to_truth(results: Results, task: str) -> dict[str, Estimate]:
     paired = task in SAME_SCENES
-    found = results.features(task)
-    truth = results.features("truth")[: len(found)] if paired else results.features("truth")
+    found = features(results, task)
+    truth = features(results, "truth")[: len(found)] if paired else features(results, "truth")
     return {"fvd": bootstrap_distance(truth, found, paired=paired)}
 
 
 def halves(results: Results) -> Estimate:
     """Distance of every other true clip from those between."""
-    features = results.features("truth")
-    return bootstrap_distance(features[::2], features[1::2])
+    found = features(results, "truth")
+    return bootstrap_distance(found[::2], found[1::2])
 
 
 def motion_against_truth(results: Results, task: str) -> dict[str, Estimate]:
@@ -134,10 +112,10 @@ def change(results: Results, before: Results) -> dict[str, Estimate]:
     for both in (results, before):
         if not {"truth", "samples"} <= both.rows.keys():
             raise ValueError("A comparison needs the tasks truth and samples of both models.")
-    truth, other = (both.features("truth") for both in (results, before))
+    truth, other = (features(both, "truth") for both in (results, before))
     if truth.shape != other.shape or not torch.allclose(truth, other, atol=1e-3):
         raise ValueError("--compare_to holds results of other clips: give both runs the same --camera and seeds.")
-    return {"fvd": difference_of_distances(truth, results.features("samples"), before.features("samples"))}
+    return {"fvd": difference_of_distances(truth, features(results, "samples"), features(before, "samples"))}
 
 
 def difference_of_distances(truth, after, before, resamples: int = 500) -> Estimate:
@@ -147,12 +125,3 @@ def difference_of_distances(truth, after, before, resamples: int = 500) -> Estim
         return distance_of_features(truth[drawn], after[drawn]) - distance_of_features(truth[drawn], before[drawn])
 
     return bootstrap(difference, len(truth), resamples=resamples)
-
-
-def table_lines(estimates: dict[str, dict[str, Estimate]]) -> list[str]:
-    lines = ["| task | measure | mean | 95% interval |", "|---|---|---|---|"]
-    return lines + [
-        f"| {task} | {name} | {value.mean:.4f} | {value.low:.4f} to {value.high:.4f} |"
-        for task, found in estimates.items()
-        for name, value in found.items()
-    ]

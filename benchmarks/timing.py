@@ -33,7 +33,7 @@ class Form:
 
 @dataclass
 class Samples:
-    """What was measured of one form: bytes at the peak of a run beyond those before it, seconds on the wall's clock and of processor time."""
+    """Of one form: bytes at the peak of a run beyond those before it, seconds on the clock and of processor time."""
 
     peak: int
     flops: int | None
@@ -84,16 +84,15 @@ def time_run(run: Callable, samples: Samples, device: torch.device) -> None:
 
 
 def compare(forms: list[Form], samples: dict[str, Samples]) -> dict[str, dict]:
-    """A row for each form: medians, and the median and quartiles of its ratio to its reference in the same round."""
+    """Figures of each form: medians, and the median and quartiles of its ratio to its reference in the same round."""
     rows = {}
     for form in forms:
         own, other = samples[form.name], samples[form.reference]
-        row = {"reference": form.reference, "peak_bytes": own.peak}
+        row = {"peak_bytes": own.peak}
         for clock in CLOCKS:
             times, others = getattr(own, clock), getattr(other, clock)
             ratios = [a / b for a, b in zip(times, others, strict=True)]
-            row |= {f"{clock}_seconds": statistics.median(times), f"{clock}_ratio": statistics.median(ratios)}
-            row[f"{clock}_quartiles"] = quartiles(ratios)
+            row |= {f"{clock}_seconds": statistics.median(times), f"{clock}_ratio": with_quartiles(ratios)}
         if own.flops is not None:
             row |= {"flops": own.flops, "counted_ratio": own.flops / other.flops}
         rows[form.name] = row
@@ -101,11 +100,11 @@ def compare(forms: list[Form], samples: dict[str, Samples]) -> dict[str, dict]:
 
 
 def whole_runs(forms: list[Form], samples: dict[str, Samples]) -> dict[str, dict]:
-    """A row for each form that is no reference: all rounds as one run, with the median of `once` at its start."""
+    """Figures of each form that is no reference: all rounds as one run, with the median of `once` at its start."""
     rows = {}
     for form in [form for form in forms if form.name != form.reference]:
         own, other = samples[form.name], samples[form.reference]
-        row = {"reference": form.reference, "peak_bytes": max(own.peak, own.once.peak if own.once else 0)}
+        row = {"peak_bytes": max(own.peak, own.once.peak if own.once else 0)}
         for clock in CLOCKS:
             once = statistics.median(getattr(own.once, clock)) if own.once else 0.0
             seconds = once + sum(getattr(own, clock))
@@ -118,8 +117,10 @@ def whole_runs(forms: list[Form], samples: dict[str, Samples]) -> dict[str, dict
     return rows
 
 
-def quartiles(values: list[float]) -> list[float]:
-    return statistics.quantiles(values, n=4, method="inclusive")[::2] if len(values) > 1 else values * 2
+def with_quartiles(values: list[float]) -> dict[str, float]:
+    """The median of values, with their quartiles as its interval."""
+    low, high = statistics.quantiles(values, n=4, method="inclusive")[::2] if len(values) > 1 else values * 2
+    return {"median": statistics.median(values), "low": low, "high": high}
 
 
 def count_flops(run: Callable) -> int:
@@ -151,7 +152,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def start_peak(device: torch.device) -> int:
-    """Bytes in use; the peak is measured from here. On a CPU it is the process's resident memory, which Linux tells."""
+    """Bytes in use, from which the peak is measured. On a CPU it is the process's resident memory, as Linux reports it."""
     if device.type != "cpu":
         memory = torch.get_device_module(device)
         memory.reset_peak_memory_stats(device)

@@ -48,3 +48,25 @@ def tiny_svd():
     from tests.tiny_video_pipeline import tiny_video_pipeline
 
     return tiny_video_pipeline()
+
+
+@pytest.fixture(scope="session")
+def svd_base(tmp_path_factory):
+    """Folder of a random Stable Video Diffusion with a map of motion buckets."""
+    from tests.tiny_video_pipeline import save_tiny_base
+
+    return save_tiny_base(tmp_path_factory.mktemp("svd_base"))
+
+
+@pytest.fixture(scope="session")
+def judges_dir(tmp_path_factory):
+    """Folder of small random judges."""
+    import torch
+
+    from utils.judges import AttributeJudge, DepthJudge, VideoJudge, save_judge
+
+    folder, kinds = tmp_path_factory.mktemp("judges"), (VideoJudge, AttributeJudge, DepthJudge)
+    torch.manual_seed(0)
+    for name, kind in zip(("video", "attributes", "depth"), kinds, strict=True):
+        save_judge(folder / f"{name}.safetensors", kind((8, 8, 8)))
+    return folder

@@ -4,8 +4,13 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline, UNetSpatioTemporalConditionModel
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+import patch
+from models.svd_controlnet import ControlNetSVD
 from models.tiny_svd import make_feature_extractor, make_scheduler
+from utils.flow.code import FlowCode
+from utils.latents import LatentScale
 from utils.motion_helper import PROCEDURAL
+from utils.tracks.control_map import CONTROL_CHANNELS
 
 
 def tiny_video_pipeline(seed: int = 0) -> StableVideoDiffusionPipeline:
@@ -37,4 +42,19 @@ def save_tiny_base(folder):
     """Writes it with a map of motion buckets, and returns the folder."""
     tiny_video_pipeline().save_pretrained(folder)
     PROCEDURAL.save(folder)
+    return folder
+
+
+def save_flow_adapter(folder, **training):
+    """Writes a joint adapter of flow and video for it, as trained with these settings, and returns the folder."""
+    unet = tiny_video_pipeline().unet
+    patch.add_joint(unet, "flow", rank=2, post="aligned")
+    patch.save(unet, folder, "flow", training=FlowCode(scale=LatentScale(0.1, 0.7)).to_training() | training)
+    return folder
+
+
+def save_controlnet(folder):
+    """Writes a ControlNet of tracks for it and returns the folder."""
+    unet = tiny_video_pipeline().unet
+    ControlNetSVD.from_unet(unet, conditioning_channels=CONTROL_CHANNELS, vae_scale_factor=4).save_pretrained(folder)
     return folder

@@ -17,6 +17,7 @@ from benchmarks.patch_forms import (
     training_forms,
 )
 from benchmarks.timing import Form, Samples, compare, count_flops, time_in_turns, whole_runs
+from tests.flags import flags
 
 CPU = torch.device("cpu")
 
@@ -31,34 +32,31 @@ def forms(setting):
     return {form.name: form for form in [*inference_forms(setting), *condition_forms(setting, 2)]}
 
 
-def test_the_command_measures_what_the_file_lacks(tmp_path, capsys):
+def test_the_command_measures_what_the_file_lacks(read, tmp_path, capsys):
     output = tmp_path / "bench.json"
-    size = [
-        "--models",
-        "tiny_sd",
-        "--latent_size",
-        "4",
-        "--rank",
-        "2",
-        "--num_inference_steps",
-        "2",
-        "--conditions",
-        "2",
-    ]
-    arguments = [*size, "--repeats", "2", "--training_repeats", "1", "--output", str(output)]
-    main([*arguments, "--parts", "inference"])
-    before = json.loads(output.read_text())["tiny_sd"]
-    main(arguments)
-    results, table = json.loads(output.read_text())["tiny_sd"], capsys.readouterr().out
-    assert results["inference"] == before["inference"] and results.keys() == set(PARTS)
-    for part, measured in results.items():
-        assert measured["setting"]["latent_size"] == 4
-        for name, row in measured["rows"].items():
-            assert row["wall_seconds"] > 0 and row["reference"] in measured["rows"], (part, name)
-            assert f"\n{name} " in table
-    assert results["inference"]["rows"]["base, 4 rows"]["wall_ratio"] == 1
+    values = {"models": "tiny_sd", "latent_size": 4, "rank": 2, "num_inference_steps": 2, "conditions": 2, "repeats": 2}
+    command = flags(**values, training_repeats=1, output=output)
+    main([*command, "--parts", "inference"])
+    before = read(tmp_path, output.name)
+    main(command)
+    results, table = read(tmp_path, output.name), capsys.readouterr().out
+    assert before.items() <= results.items()
+    content = json.loads(output.read_text())
+    assert list(content["settings"]) == [f"tiny_sd, {part}" for part in PARTS] and len(content["runs"]) == 2
+    for name, row in results.items():
+        part, form = name.split(": ")
+        held = content["settings"][part]
+        assert held["latent_size"] == 4 and row["wall_seconds"] > 0
+        assert f"{part}: {held['references'][form]}" in results and f"\n{form} " in table
+    assert results["tiny_sd, inference: base, 4 rows"]["wall_ratio"]["median"] == 1
     with pytest.raises(ValueError, match="holds inference of tiny_sd with rank=2, not 3: choose another --output"):
-        main([*arguments, "--rank", "3"])
+        main([*command, "--rank", "3"])
+
+
+def test_a_file_of_another_shape_is_refused(tmp_path):
+    (tmp_path / "old.json").write_text('{"tiny_sd": {"inference": {}}}')
+    with pytest.raises(ValueError, match="old.json is no results file of this version: choose another --output, or"):
+        main(["--output", str(tmp_path / "old.json")])
 
 
 @torch.no_grad()
@@ -137,8 +135,8 @@ def test_ratios_are_taken_within_a_round():
     }
     forms = [Form("a", "a", lambda: None), Form("b", "a", lambda: None)]
     row = compare(forms, samples)["b"]
-    assert row["wall_ratio"] == 2 and row["cpu_ratio"] == 3 and row["wall_seconds"] == 4
-    assert row["wall_quartiles"] == [1.5, 2]
+    assert row["wall_ratio"] == {"median": 2, "low": 1.5, "high": 2}
+    assert row["cpu_ratio"]["median"] == 3 and row["wall_seconds"] == 4
     run = whole_runs(forms, samples)["b, whole run"]
     assert run["wall_ratio"] == 19 / 11 and run["cpu_ratio"] == 4 and run["peak_bytes"] == 7
 

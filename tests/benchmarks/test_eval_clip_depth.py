@@ -1,12 +1,11 @@
 """A clip, prepared and evaluated."""
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks.eval_clip_depth import disparity_error, main
+from tests.flags import flags
 from utils.data.pairs import PairDataset
 from utils.data.records import read_records
 
@@ -30,18 +29,22 @@ def test_the_training_frames_become_an_image_folder(clip, tmp_path):
     assert samples[0]["conditioning_pixel_values"].shape == (3, 32, 32)
 
 
-def test_the_adapter_stands_beside_a_constant_and_the_last_training_frame(clip, folders, tmp_path):
+def test_the_adapter_stands_beside_a_constant_and_the_last_training_frame(clip, folders, read, tmp_path):
     out = tmp_path / "out"
-    options = ["--pretrained_model_name_or_path", folders.model, "--adapter", folders.adapters / "depth.safetensors"]
-    options += ["--train_frames", "0-1", "--test_frames", "2-3", "--resolution", 32, "--num_samples", 2]
-    options += ["--num_inference_steps", 2, "--frames_dir", clip, "--output_dir", out]
-    main(["evaluate", *map(str, options)])
-    errors = json.loads((out / "errors.json").read_text())
-    assert {name: len(values) for name, values in errors.items()} == {
-        "adapter": 2,
-        "constant": 2,
-        "depth of frame 1": 2,
+    values = {"pretrained_model_name_or_path": folders.model, "adapter": folders.adapters / "depth.safetensors"}
+    values |= {
+        "train_frames": "0-1",
+        "test_frames": "2-3",
+        "resolution": 32,
+        "num_samples": 2,
+        "num_inference_steps": 2,
     }
+    main(["evaluate", *flags(**values, frames_dir=clip, output_dir=out)])
+    results = read(out)
+    assert list(results) == ["adapter", "constant", "depth of frame 1"]
+    assert all(list(row) == ["error", "frame_2", "frame_3"] for row in results.values())
+    adapter = results["adapter"]
+    assert adapter["error"] == pytest.approx((adapter["frame_2"] + adapter["frame_3"]) / 2)
     assert Image.open(out / "frames.png").size == (2 * 32 * 3, 4 * 32 * 3)
 
 
@@ -54,3 +57,21 @@ def test_an_affine_map_of_the_truth_has_no_error_and_a_constant_that_of_the_mean
 def test_a_folder_with_content_is_left_alone(clip, tmp_path):
     with pytest.raises(FileExistsError, match="choose another --output_dir"):
         main(["prepare", "--frames_dir", str(clip), "--output_dir", str(clip)])
+
+
+def test_a_missing_frame_or_adapter_is_named_before_any_work(clip, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no frame .*depthvid_rgb_5.png"):
+        main(["evaluate", *flags(frames_dir=clip, output_dir=tmp_path / "out")])
+    with pytest.raises(FileNotFoundError, match="no --adapter absent"):
+        main(
+            [
+                "evaluate",
+                *flags(
+                    frames_dir=clip,
+                    output_dir=tmp_path / "out",
+                    train_frames="0-1",
+                    test_frames="2-3",
+                    adapter="absent",
+                ),
+            ]
+        )

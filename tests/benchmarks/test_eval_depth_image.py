@@ -1,6 +1,7 @@
 """The evaluation end to end on random models: its files, and going on where it was stopped."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -8,49 +9,25 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from PIL import Image
 
 import patch
-from benchmarks import depth_image_tasks, eval_depth_image
+from benchmarks import depth_image_tasks
 from benchmarks.depth_image_tasks import Bench
 from benchmarks.eval_depth_image import TASKS, main, parser
 from models.tiny_sd import make_scheduler
-from utils.judges import AttributeJudge, DepthJudge, save_judge
+from tests.flags import flags
+from utils.judges import DepthJudge, save_judge
 from utils.scenes import caption, sample_scene
-
-
-@pytest.fixture(scope="module")
-def judges_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("judges")
-    torch.manual_seed(0)
-    save_judge(folder / "depth.safetensors", DepthJudge((8, 8, 8)))
-    save_judge(folder / "attributes.safetensors", AttributeJudge((8, 8, 8)))
-    return folder
 
 
 @pytest.fixture
 def command(folders, judges_dir, tmp_path):
     """Arguments of a small evaluation on random models."""
-
-    def make(*more):
-        values = {
-            "pretrained_model_name_or_path": folders.model,
-            "depth_adapter": folders.adapters / "depth.safetensors",
-            "edge_adapter": folders.adapters / "edge.safetensors",
-            "judges_dir": judges_dir,
-            "num_scenes": 3,
-            "num_captions": 3,
-            "batch_size": 2,
-            "num_inference_steps": 2,
-            "output_dir": tmp_path / "out",
-        }
-        return [*(str(part) for name, value in values.items() for part in (f"--{name}", value)), *map(str, more)]
-
-    return make
+    values = {f"{name}_adapter": folders.adapters / f"{name}.safetensors" for name in ("depth", "edge")}
+    values |= {"pretrained_model_name_or_path": folders.model, "judges_dir": judges_dir, "output_dir": tmp_path / "out"}
+    values |= {"num_scenes": 3, "num_captions": 3, "batch_size": 2, "num_inference_steps": 2}
+    return lambda *more: flags(*more, **values)
 
 
-def read(folder):
-    return json.loads((folder / "results.json").read_text())["results"]
-
-
-def test_all_tasks_give_a_table_a_json_and_a_picture(command, capsys):
+def test_all_tasks_give_a_table_a_json_and_a_sheet(command, read, capsys):
     folder = main(command())
     results = read(folder)
     assert set(results) == {*TASKS, "obedience_joint - obedience_base"}
@@ -64,48 +41,20 @@ def test_all_tasks_give_a_table_a_json_and_a_picture(command, capsys):
     assert not list(folder.rglob(".tmp*"))
 
 
-def test_a_run_that_was_stopped_goes_on_and_gives_the_same(command, tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_goes_on_and_gives_the_same(command, read, tmp_path, stop_once):
     tasks = ["--tasks", "image_to_depth", "joint"]
     whole = read(main(command(*tasks, "--output_dir", tmp_path / "whole")))
-    calls, judge = [], Bench.judged_disparity
-
-    def stopping(bench, pixels):
-        calls.append(len(pixels))
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return judge(bench, pixels)
-
-    monkeypatch.setattr(Bench, "judged_disparity", stopping)
+    asked = stop_once(TASKS, "joint")
     with pytest.raises(KeyboardInterrupt):
         main(command(*tasks))
     assert not (tmp_path / "out/results.json").exists()
     assert read(main(command(*tasks))) == whole
-    assert calls == [2, 1, 1]  # the first chunk of two is not computed again
-
-
-def test_a_finished_run_computes_nothing_again(command, monkeypatch):
-    first = read(main(command("--tasks", "floor")))
-    monkeypatch.setattr(depth_image_tasks, "floor", lambda bench, indices: pytest.fail("computed again"))
-    assert read(main(command("--tasks", "floor"))) == first
-
-
-def test_results_of_other_settings_are_not_mixed_or_overwritten(command, folders, tmp_path):
-    floor = ["--tasks", "floor"]
-    main(command(*floor))
-    with pytest.raises(FileExistsError, match="num_scenes 3, not 2"):
-        main(command(*floor, "--num_scenes", 2))
-    main(command(*floor, "--num_scenes", 2, "--overwrite"))
-    assert json.loads((tmp_path / "out/settings.json").read_text())["num_scenes"] == 2
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="has content"):
-        main(command(*floor, "--output_dir", tmp_path / "mine"))
+    assert asked == [[0, 1], [2], [2]]
 
 
 def test_new_weights_under_an_old_name_are_other_settings(command, judges_dir, tmp_path):
     copy = tmp_path / "judges"
-    save_judge(copy / "depth.safetensors", DepthJudge((8, 8, 8)))
-    save_judge(copy / "attributes.safetensors", AttributeJudge((8, 8, 8)))
+    shutil.copytree(judges_dir, copy)
     arguments = command("--tasks", "judges", "--judges_dir", copy)
     main(arguments)
     save_judge(copy / "depth.safetensors", DepthJudge((8, 8, 8)))
@@ -169,7 +118,3 @@ def test_captions_of_the_training_data_are_left_out(command, tmp_path):
     assert [caption(scene) for scene in bench.unseen_scenes] == [
         caption(sample_scene(2_000_000 + i)) for i in (1, 3, 4)
     ]
-
-
-def test_every_task_is_a_function():
-    assert all(callable(getattr(depth_image_tasks, task)) for task in eval_depth_image.TASKS)

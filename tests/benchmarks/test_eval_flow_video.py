@@ -6,78 +6,66 @@ import pytest
 import torch
 from PIL import Image
 
-import patch
-from benchmarks import flow_video_tasks
-from benchmarks.eval_flow_video import TASKS, default_tasks, main, parser, summarize
+from benchmarks.eval_flow_video import TASKS, chosen, main, means, parser
 from benchmarks.flow_video_tasks import FlowBench, TrueFlowClips
-from tests.tiny_video_pipeline import tiny_video_pipeline
+from tests.flags import flags
+from tests.tiny_video_pipeline import save_flow_adapter, tiny_video_pipeline
 from utils.flow.code import FlowCode
-from utils.latents import LatentScale
 from utils.lora import add_lora, save_lora
-from utils.motion_helper import PROCEDURAL
 from utils.scenes import render_clip, sample_clip
 
 SEED, SIDE, F = 2_000_000, 32, 3
 TRAINED = {"one_way_share": 0.6, "flow_alone_share": 0.5, "moved_picture": True}
-CODE = FlowCode(scale=LatentScale(0.1, 0.7))
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Folders of a base, a joint adapter and a LoRA."""
+    """Folders of two joint adapters and a LoRA."""
     folder = tmp_path_factory.mktemp("models")
-    tiny_video_pipeline().save_pretrained(folder / "base")
-    PROCEDURAL.save(folder / "base")
-    unet = tiny_video_pipeline().unet
-    patch.add_joint(unet, "flow", rank=2, post="aligned")
-    patch.save(unet, folder / "adapter", "flow", training=CODE.to_training() | TRAINED)
-    patch.save(unet, folder / "older", "flow", training=CODE.to_training() | {"one_way_share": 0.4})
+    save_flow_adapter(folder / "adapter", **TRAINED)
+    save_flow_adapter(folder / "older", one_way_share=0.4)
     unet = tiny_video_pipeline().unet
     add_lora(unet, 2, None, "all")
-    save_lora(unet, folder / "lora", "default", "base", CODE.to_training(), torch.float32)
+    save_lora(unet, folder / "lora", "default", "base", FlowCode().to_training(), torch.float32)
     return folder
 
 
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def command(models, cache_dir, tmp_path):
+def command(svd_base, models, cache_dir, tmp_path):
     """Arguments of a small evaluation."""
+    values = {
+        "model_dir": svd_base,
+        "adapter": models / "adapter",
+        "flow_lora": models / "lora",
+        "cache_dir": cache_dir,
+    }
+    values |= {"num_clips": 3, "num_swept": 1, "num_frames": F, "resolution": SIDE, "batch_size": 2}
+    values |= {"num_inference_steps": 1, "output_dir": tmp_path / "out"}
+    return lambda *more: flags(*more, **values)
 
-    def make(*more):
-        values = {
-            "model_dir": models / "base", "adapter": models / "adapter", "flow_lora": models / "lora", "cache_dir": cache_dir,
-            "num_clips": 3, "num_swept": 1, "num_frames": F, "resolution": SIDE, "batch_size": 2, "num_inference_steps": 1,
-            "output_dir": tmp_path / "out",
-        }  # fmt: skip
-        return [*(str(part) for name, value in values.items() for part in (f"--{name}", value)), *map(str, more)]
 
-    return make
-
-
-def test_all_tasks_give_a_table_a_json_and_pictures(command, capsys):
+def test_all_tasks_give_a_table_a_json_and_images(command, read, capsys):
     tasks = list(TASKS)
     folder = main(command("--tasks", *tasks, "--joint_guidance_scales", 0, 1))
-    results = json.loads((folder / "results.json").read_text())["results"]
+    results = read(folder)
     assert set(results) == set(tasks)
     assert {"epe", "epe_share", "motion_ratio", "epe_true"} <= set(results["joint"])
     assert "epe" not in results["svd_flow"] and "epe_true_share" in results["svd_flow"]
     assert {"epe_share_at_0", "epe_share_at_1"} <= set(results["sweep"])
-    swept, drawn = (json.loads((folder / "partial" / task / "000000.json").read_text()) for task in ("sweep", "joint"))
+    swept, sampled = (
+        json.loads((folder / "partial" / task / "000000.json").read_text()) for task in ("sweep", "joint")
+    )
     assert [(row["scene"], row["scale"]) for row in swept] == [(0, 0), (0, 1)]
-    assert swept[0]["epe"] == pytest.approx(drawn[0]["epe"], rel=1e-3)
+    assert swept[0]["epe"] == pytest.approx(sampled[0]["epe"], rel=1e-3)
     assert results["flow_first"]["flow_motion"] != results["joint"]["flow_motion"]
     assert results["truth"]["epe"]["mean"] < 0.5 * results["other"]["epe"]["mean"]
     assert (folder / "results.md").read_text() in capsys.readouterr().out
     assert Image.open(folder / "results.png").width >= F * SIDE
 
 
-def test_true_flow_has_no_error_and_given_flow_and_video_come_back(command):
+def test_true_flow_has_no_error_and_given_flow_and_video_come_back(command, read):
     folder = main(command("--tasks", "truth", "flow_to_video", "video_to_flow"))
-    results = json.loads((folder / "results.json").read_text())["results"]
+    results = read(folder)
     assert results["truth"]["epe_true"]["mean"] == 0
     assert results["truth"]["motion_ratio"]["mean"] == 1
     assert results["flow_to_video"]["epe_true"]["mean"] == 0
@@ -86,31 +74,11 @@ def test_true_flow_has_no_error_and_given_flow_and_video_come_back(command):
 
 def test_flow_first_is_for_adapters_that_were_trained_for_it(command, models):
     parse = parser().parse_args
-    assert "flow_first" in default_tasks(parse(command()))
+    assert "flow_first" in chosen(parse(command()))
     older = ["--adapter", str(models / "older")]
-    assert "flow_first" not in default_tasks(parse([*command(), *older]))
+    assert "flow_first" not in chosen(parse([*command(), *older]))
     with pytest.raises(ValueError, match="flow_alone_share"):
         main([*command("--tasks", "flow_first"), *older])
-
-
-def test_a_run_that_was_stopped_goes_on(command, monkeypatch):
-    compute = flow_video_tasks.truth
-    asked = []
-
-    def fails(bench, indices):
-        asked.append(list(indices))
-        if indices.start:
-            raise KeyboardInterrupt
-        return compute(bench, indices)
-
-    monkeypatch.setattr(flow_video_tasks, "truth", fails)
-    with pytest.raises(KeyboardInterrupt):
-        main(command("--tasks", "truth"))
-    monkeypatch.setattr(flow_video_tasks, "truth", lambda bench, i: (asked.append(list(i)), compute(bench, i))[1])
-    main(command("--tasks", "truth"))
-    assert asked == [[0, 1], [2], [2]]
-    with pytest.raises(FileExistsError, match="num_frames"):
-        main(command("--tasks", "truth", "--num_frames", 4))
 
 
 def test_true_flow_is_that_of_the_renderer(tmp_path):
@@ -123,36 +91,35 @@ def test_true_flow_is_that_of_the_renderer(tmp_path):
 def test_a_sample_does_not_depend_on_its_batch(command):
     args = parser().parse_args(command())
     bench = FlowBench(args)
-    videos, flows = bench.draw_pairs([0, 1], 0.0)
-    alone = bench.draw_pairs([1], 0.0)
+    videos, flows = bench.sample_pairs([0, 1])
+    alone = bench.sample_pairs([1])
     assert torch.allclose(videos[1:], alone[0], atol=1e-4) and torch.allclose(flows[1:], alone[1], atol=1e-3)
 
 
 def test_an_error_is_divided_by_the_motion_it_is_of():
     row = {"epe": 0.5, "motion": 1.0, "flow_motion": 1.0, "warping_error": 0.0, "epe_true": 1.0, "true_motion": 2.0}
     rows = [row | {"exact_motion": 4.0}, row | {"epe": 1.5, "motion": 3.0, "exact_motion": 4.0}]
-    found = summarize(rows)
+    found = means(rows)
     assert found["epe_share"].mean == pytest.approx(2 / 4)
     assert found["motion_ratio"].mean == pytest.approx(4 / 4)
     assert found["epe_true_share"].mean == pytest.approx(1 / 4)
 
 
 @pytest.mark.parametrize(
-    "flags, message",
+    ("more", "message"),
     [
         (["--first_seed", 3], "may have seen"),
-        (["--num_swept", 9, "--tasks", "sweep"], "lower it"),
-        (["--num_frames", 1], "2 frames"),
+        (["--num_swept", 9, "--tasks", "sweep"], "--num_swept 9 is more than --num_clips 3: lower it"),
+        (["--num_frames", 1], "--num_frames 1 is too few"),
         (["--negative_motion_bucket_id", 300], "negative_motion_bucket_id 300 is not allowed"),
     ],
 )
-def test_bad_values_are_refused_in_a_sentence(command, flags, message):
+def test_bad_values_are_refused_in_a_sentence(command, more, message):
     with pytest.raises(ValueError, match=message):
-        main(command(*flags))
+        main(command(*more))
 
 
-def test_a_task_without_its_weights_is_refused(models, tmp_path):
-    flags = ["--model_dir", str(models / "base"), "--output_dir", str(tmp_path / "out")]
+def test_a_task_without_its_weights_is_refused(svd_base, tmp_path):
     for task, message in (("joint", "--adapter"), ("svd_flow", "--flow_lora")):
         with pytest.raises(ValueError, match=message):
-            main([*flags, "--tasks", task])
+            main(flags(model_dir=svd_base, output_dir=tmp_path / "out", tasks=task))

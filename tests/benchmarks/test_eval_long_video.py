@@ -1,31 +1,26 @@
 """The comparison of ways to make a long video: complete, resumable, refusing what does not fit."""
 
-import json
-
 import pytest
 import torch
 from PIL import Image
 
-from benchmarks.eval_long_video import Bench, main, parser, settings
+from benchmarks.eval_long_video import files, main, parser
+from benchmarks.long_video_tasks import LongBench
 from pipelines.long_video import LongVideo, segment_starts
-from tests.tiny_video_pipeline import tiny_video_pipeline
-from utils.judges.networks import AttributeJudge
-from utils.judges.storage import save_judge
+from tests.flags import flags
 
 
 @pytest.fixture
-def arguments(tmp_path):
-    tiny_video_pipeline().save_pretrained(tmp_path / "model")
-    save_judge(tmp_path / "judges" / "attributes.safetensors", AttributeJudge((8, 8, 8)))
-    files = ["--model_dir", "model", "--judges_dir", "judges", "--output_dir", "out"]
-    files = [str(tmp_path / part) if not part.startswith("--") else part for part in files]
-    return [*files, "--num_clips", "2", "--batch_size", "1", "--total_frames", "7", "--num_inference_steps", "1",
-            "--resolution", "32"]  # fmt: skip
+def command(svd_base, judges_dir, tmp_path):
+    """Arguments of a small evaluation."""
+    values = {"model_dir": svd_base, "judges_dir": judges_dir, "output_dir": tmp_path / "out", "num_clips": 2}
+    values |= {"batch_size": 1, "total_frames": 7, "num_inference_steps": 1, "resolution": 32}
+    return lambda *more: flags(*more, **values)
 
 
-def test_it_compares_truth_overlap_and_restart_and_goes_on_where_it_stopped(arguments, tmp_path):
-    folder = main(arguments)
-    results = json.loads((folder / "results.json").read_text())["results"]
+def test_it_compares_truth_overlap_and_restart_and_goes_on_where_it_stopped(command, read):
+    folder = main(command())
+    results = read(folder)
     assert list(results) == ["truth", "overlap", "restart"]
     assert [key for key in results["overlap"] if key.startswith("color_")] == ["color_1", "color_2"]
     assert results["overlap"]["color_1"]["mean"] == 0
@@ -36,26 +31,39 @@ def test_it_compares_truth_overlap_and_restart_and_goes_on_where_it_stopped(argu
     kept = folder / "partial" / "overlap" / "000000.json"
     kept.write_text(kept.read_text().replace('"consistency": ', '"consistency": 7'))
     (folder / "partial" / "restart" / "000001.json").unlink()
-    main(arguments)
-    again = json.loads((folder / "results.json").read_text())["results"]
+    main(command())
+    again = read(folder)
     assert again["restart"] == results["restart"]
     assert again["overlap"]["consistency"]["mean"] > 7
 
 
-def test_one_segment_is_refused(arguments):
-    with pytest.raises(ValueError, match="one segment: take more than 4"):
-        main([*arguments, "--total_frames", "4"])
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--total_frames", "4"], "one segment: take more than 4"),
+        (["--overlap_frames", "4"], "overlap_frames=4 is not between 1 and 3"),
+        (["--first_seed", "5"], "--first_seed 5: a training may have seen it"),
+        (["--resolution", "20"], "--resolution 20 is not a multiple of 8"),
+        (["--negative_motion_bucket_id", "300"], "negative_motion_bucket_id 300 is not allowed"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_loaded(command, monkeypatch, more, message):
+    monkeypatch.setattr(LongBench, "load", lambda bench, kind: pytest.fail("loaded"))
+    with pytest.raises(ValueError, match=message):
+        main(command(*more))
 
 
-def test_scenes_that_a_training_may_have_seen_are_refused(arguments):
-    with pytest.raises(ValueError, match="--first_seed 5: a training may have seen it"):
-        main([*arguments, "--first_seed", "5"])
+def test_the_unconditional_prediction_may_have_another_bucket(command, read):
+    arguments = ["--num_clips", 1, "--max_guidance_scale", 3]
+    usual = read(main(command(*arguments)))
+    lower = read(main(command(*arguments, "--negative_motion_bucket_id", 0, "--overwrite")))
+    assert usual["restart"] != lower["restart"]
 
 
 @pytest.fixture
-def bench(arguments):
+def bench(command):
     """As of a model of 8 frames, 2 of which are shared, for videos of 20."""
-    bench = Bench(parser().parse_args(arguments))
+    bench = LongBench(parser().parse_args(command()))
     bench.overlap, bench.starts = 2, segment_starts(20, 8, 2)
     return bench
 
@@ -94,11 +102,7 @@ def test_videos_are_measured_as_a_file_holds_them_in_eight_bits(bench):
     assert found[0] == found[1]
 
 
-def test_results_belong_to_the_model_and_to_the_judge_that_is_asked(arguments, tmp_path):
-    args = parser().parse_args(arguments)
-    before = settings(args)
-    (tmp_path / "judges" / "depth.safetensors").write_bytes(b"of no use here")
-    assert settings(args) == before
-    with (tmp_path / "model" / "scheduler" / "scheduler_config.json").open("a") as changed:
-        changed.write("\n")
-    assert {key for key, value in settings(args).items() if value != before[key]} == {"model_hash"}
+def test_results_belong_to_the_model_and_to_the_judge_that_is_asked(command):
+    decides = files(parser().parse_args(command()))
+    assert [path.name for path in decides["judge_hash"]] == ["attributes.safetensors"]
+    assert {"scheduler_config.json", "model_index.json"} <= {path.name for path in decides["model_hash"]}

@@ -9,67 +9,40 @@ import torch
 from PIL import Image
 
 from benchmarks import svd_tasks
-from benchmarks.eval_svd import TASKS, main, parser, settings
+from benchmarks.eval_svd import TASKS, files, main, parser
+from benchmarks.protocol import Results
 from benchmarks.svd_clips import AT_ONCE, TrueClips
-from benchmarks.svd_report import Results, summarize
+from benchmarks.svd_report import summarize
 from benchmarks.svd_tasks import Bench
-from tests.tiny_video_pipeline import save_tiny_base, tiny_video_pipeline
-from utils.judges import AttributeJudge, VideoJudge, save_judge
+from benchmarks.video_bench import GAP
+from tests.flags import flags
+from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.judges import VideoJudge, save_judge
 from utils.lora import add_lora, save_lora
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.scenes import render_clip, sample_clip
 
 
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
-    return save_tiny_base(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def judges_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("judges")
-    torch.manual_seed(0)
-    save_judge(folder / "video.safetensors", VideoJudge((8, 8, 8)))
-    save_judge(folder / "attributes.safetensors", AttributeJudge((8, 8, 8)))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def command(model_dir, judges_dir, cache_dir, tmp_path):
+def command(svd_base, judges_dir, cache_dir, tmp_path):
     """Arguments of a small evaluation."""
-
-    def make(*more):
-        values = {
-            "model_dir": model_dir,
-            "judges_dir": judges_dir,
-            "cache_dir": cache_dir,
-            "num_clips": 4,
-            "num_fixed": 2,
-            "num_swept": 2,
-            "num_frames": 3,
-            "batch_size": 3,
-            "num_inference_steps": 2,
-            "output_dir": tmp_path / "out",
-        }
-        return [*(str(part) for name, value in values.items() for part in (f"--{name}", value)), *map(str, more)]
-
-    return make
+    values = {"model_dir": svd_base, "judges_dir": judges_dir, "cache_dir": cache_dir, "output_dir": tmp_path / "out"}
+    values |= {
+        "num_clips": 4,
+        "num_fixed": 2,
+        "num_swept": 2,
+        "num_frames": 3,
+        "batch_size": 3,
+        "num_inference_steps": 2,
+    }
+    return lambda *more: flags(*more, **values)
 
 
-def read(folder):
-    return json.loads((folder / "results.json").read_text())["results"]
-
-
-def test_all_tasks_give_a_table_a_json_and_pictures(command, capsys):
+def test_all_tasks_give_a_table_a_json_and_images(command, read, capsys):
     folder = main(command("--buckets", 0, 255))
     results = read(folder)
     assert set(results) == {*TASKS, "fixed - samples"}
-    assert {
+    measured = {
         "fvd",
         "consistency",
         "motion_ratio",
@@ -77,7 +50,8 @@ def test_all_tasks_give_a_table_a_json_and_pictures(command, capsys):
         "motion_error",
         "shape_kept",
         "color_drift",
-    } <= set(results["samples"])
+    }
+    assert measured <= set(results["samples"])
     assert {"object_motion_rank_correlation", "object_motion_rank_correlation_pooled"} <= set(results["buckets"])
     assert all(v["low"] <= v["mean"] <= v["high"] for values in results.values() for v in values.values())
     table = (folder / "results.md").read_text()
@@ -85,11 +59,11 @@ def test_all_tasks_give_a_table_a_json_and_pictures(command, capsys):
     for name in ("results.png", "motion.png"):
         Image.open(folder / name).verify()
     sheet = Image.open(folder / "partial/samples/picture.png")
-    assert sheet.size == (3 * 64, 3 * (2 * 64 + svd_tasks.GAP))  # three frames; truth, sample and a gap for each clip
+    assert sheet.size == (3 * 64, 3 * (2 * 64 + GAP))  # three frames; truth, sample and a gap for each clip
     assert not list(folder.rglob(".tmp*"))
 
 
-def test_a_frozen_frame_does_not_move_and_is_consistent(command):
+def test_a_frozen_frame_does_not_move_and_is_consistent(command, read):
     results = read(main(command("--tasks", "truth", "frozen")))
     assert results["frozen"]["motion_ratio"]["mean"] == pytest.approx(0, abs=1e-2)
     assert results["frozen"]["object_motion"]["mean"] == pytest.approx(0, abs=1e-2)
@@ -116,9 +90,9 @@ def test_clips_without_an_object_of_its_own_color_are_left_out_of_shape_and_colo
         {**row, "shape_kept": value, "color_drift": 2 * value}
         for row, value in zip(plain_rows(3), (0.5, float("nan"), 1.0), strict=True)
     ]
-    found = summarize(Results({}, {"truth": rows * 2}))["truth"]
+    found = summarize(Results({}, {"truth": rows * 2}, {}))["truth"]
     assert found["shape_kept"].mean == pytest.approx(0.75) and found["color_drift"].mean == pytest.approx(1.5)
-    assert "shape_kept" not in summarize(Results({}, {"truth": plain_rows(6)}))["truth"]
+    assert "shape_kept" not in summarize(Results({}, {"truth": plain_rows(6)}, {}))["truth"]
 
 
 def plain_rows(count):
@@ -127,31 +101,23 @@ def plain_rows(count):
     return [{"features": list(f), **numbers} for f in features]
 
 
-def test_a_run_that_was_stopped_goes_on_and_gives_the_same(command, tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_goes_on_and_gives_the_same(command, read, tmp_path, stop_once):
     tasks = ["--tasks", "truth", "samples"]
     whole = read(main(command(*tasks, "--output_dir", tmp_path / "whole")))
-    calls, draw = [], Bench.draw
-
-    def stopping(bench, scenes, buckets):
-        calls.append(scenes)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return draw(bench, scenes, buckets)
-
-    monkeypatch.setattr(Bench, "draw", stopping)
+    asked = stop_once(TASKS, "samples")
     with pytest.raises(KeyboardInterrupt):
         main(command(*tasks))
     assert read(main(command(*tasks))) == whole
-    assert calls == [[0, 1, 2], [3], [3]]  # the first chunk is not computed again
+    assert asked == [[0, 1, 2], [3], [3]]
 
 
 def test_a_sample_depends_on_its_clip_and_bucket_and_not_on_its_batch(command):
     bench = Bench(parser().parse_args(command()))
-    together = bench.draw([0, 1], torch.tensor([10, 200]))
-    alone = bench.draw([1], torch.tensor([200]))
+    together = bench.sample([0, 1], torch.tensor([10, 200]))
+    alone = bench.sample([1], torch.tensor([200]))
     torch.testing.assert_close(alone[0], together[1], atol=1e-4, rtol=0)
-    assert torch.equal(bench.draw([1], torch.tensor([200])), alone)
-    assert not torch.equal(bench.draw([1], torch.tensor([10])), alone)
+    assert torch.equal(bench.sample([1], torch.tensor([200])), alone)
+    assert not torch.equal(bench.sample([1], torch.tensor([10])), alone)
 
 
 def test_a_lora_changes_the_samples(command, tmp_path):
@@ -159,9 +125,9 @@ def test_a_lora_changes_the_samples(command, tmp_path):
     for weight in add_lora(unet, 2):
         torch.nn.init.normal_(weight, std=0.5)
     save_lora(unet, tmp_path / "lora")
-    told = [0], torch.tensor([100])
+    asked = [0], torch.tensor([100])
     plain, adapted = (
-        Bench(parser().parse_args(command(*more))).draw(*told) for more in ([], ["--lora", tmp_path / "lora"])
+        Bench(parser().parse_args(command(*more))).sample(*asked) for more in ([], ["--lora", tmp_path / "lora"])
     )
     assert not torch.allclose(plain, adapted, atol=1e-4)
 
@@ -176,22 +142,25 @@ def test_buckets_are_of_the_last_lora_that_has_a_map_or_of_the_model(command, tm
     loras = ["--lora", tmp_path / "with_map", tmp_path / "without"]
     without, adapted = (parser().parse_args(command(*more)) for more in (loras[:1] + loras[2:], loras))
     assert Bench(without).buckets == PROCEDURAL and Bench(adapted).buckets == own
-    before = settings(adapted)
-    assert before["motion_map_hash"] != settings(without)["motion_map_hash"]
-    MotionBuckets(11.0, 5.0).save(tmp_path / "with_map")
-    assert {key for key, value in settings(adapted).items() if value != before[key]} == {"motion_map_hash"}
+    maps = [files(args)["motion_map_hash"] for args in (without, adapted)]
+    assert [path.parent.name for (path,) in maps] == [model_name(without), "with_map"]
+
+
+def model_name(args):
+    return args.model_dir.rpartition("/")[2]
 
 
 @pytest.mark.parametrize("file", ["model_index.json", "scheduler/scheduler_config.json", "unet/config.json"])
-def test_a_model_of_another_configuration_is_another_model(command, model_dir, tmp_path, file):
-    shutil.copytree(model_dir, tmp_path / "model")
-    args = parser().parse_args(command("--model_dir", tmp_path / "model"))
-    before = settings(args)
+def test_a_model_of_another_configuration_is_another_model(command, svd_base, tmp_path, file):
+    frozen = ["--tasks", "frozen", "--model_dir", tmp_path / "model"]
+    shutil.copytree(svd_base, tmp_path / "model")
+    main(command(*frozen))
     (tmp_path / "model" / "training.json").write_text("{}")
-    assert settings(args) == before
+    main(command(*frozen))
     with (tmp_path / "model" / file).open("a") as changed:
         changed.write("\n")
-    assert settings(args)["model_hash"] != before["model_hash"]
+    with pytest.raises(FileExistsError, match="model_hash"):
+        main(command(*frozen))
 
 
 def test_results_from_before_an_option_are_those_without_it(command):
@@ -204,7 +173,7 @@ def test_results_from_before_an_option_are_those_without_it(command):
         main(command("--tasks", "frozen", "--negative_motion_bucket_id", "5"))
 
 
-def test_other_settings_or_weights_are_refused_without_overwrite(command, tmp_path, judges_dir):
+def test_other_settings_or_judges_are_refused_without_overwrite(command, tmp_path, judges_dir):
     main(command("--tasks", "frozen"))
     with pytest.raises(FileExistsError, match="camera None, not 'pan'"):
         main(command("--tasks", "frozen", "--camera", "pan"))
@@ -227,6 +196,8 @@ def test_other_settings_or_weights_are_refused_without_overwrite(command, tmp_pa
         (["--buckets", "7", "7"], "two different"),
         (["--first_seed", "1999999"], "--first_seed 1999999: a training may have seen it, take 2000000 or more"),
         (["--num_frames", "1"], "--num_frames 1"),
+        (["--resolution", "20"], "--resolution 20 is not a multiple of 8"),
+        (["--max_guidance_scale", "nan"], "max_guidance_scale nan"),
         (["--compare_to", "absent"], "--compare_to absent"),
     ],
 )
@@ -259,7 +230,7 @@ def make_results(truth, samples, sweep=None, **settings):
     found = {"truth": rows(*truth), "samples": rows(*samples)}
     if sweep is not None:
         found["buckets"] = rows(sweep, np.zeros((len(sweep), 2)))
-    return Results(settings, found)
+    return Results(settings, found, {})
 
 
 def test_figures_of_known_rows():

@@ -1,0 +1,75 @@
+"""What all evaluations have in common: flags, settings, going on after a stop, tables and `results.json`.
+
+An evaluation is its tasks and its table. A task is a function from what all tasks share and a range of sample numbers to a row
+of figures for each sample, and columns of images for a sheet:
+
+    def frozen(bench, indices):
+        videos = bench.first_frames(indices)
+        return [{"motion": mean_motion(video)} for video in videos], []
+
+    EVALUATION = Evaluation(
+        name="eval_motion",
+        parser=parser,                                        # make_parser, add_run_arguments, and flags of its own
+        tasks=lambda args: {"frozen": frozen},
+        bench=Bench,
+        check=check_run,
+        files=lambda args: {"model_hash": model_files(args.model_dir)},
+        count=lambda settings, task: settings["num_clips"],
+        summarize=lambda results, args: {"frozen": {"motion": bootstrap_mean(results.values("frozen", "motion"))}},
+    )
+    main = partial(run, EVALUATION)                           # results.md, results.json, results.png
+
+`run` keeps results in pieces of --batch_size samples: a run that was stopped goes on when it is started again. Results of other
+settings or other weights are refused unless --overwrite is given. `record.py` has the shape of `results.json`.
+"""
+
+from benchmarks.protocol.arguments import (
+    REPOSITORY,
+    add_choice_argument,
+    add_clip_arguments,
+    add_run_arguments,
+    add_seed_argument,
+    check_count,
+    check_file,
+    check_judges,
+    check_run,
+    judge_files,
+    make_parser,
+    weight_files,
+)
+from benchmarks.protocol.evaluation import Evaluation, Results, Task, read_results, run, write_sheets
+from benchmarks.protocol.folder import SHOWN, Chunk, check_empty, write_text
+from benchmarks.protocol.record import describe_machine, make_run, write_results
+from benchmarks.protocol.report import Estimates, long_table, transposed, wide_table
+
+__all__ = [
+    "REPOSITORY",
+    "SHOWN",
+    "Chunk",
+    "Estimates",
+    "Evaluation",
+    "Results",
+    "Task",
+    "add_choice_argument",
+    "add_clip_arguments",
+    "add_run_arguments",
+    "add_seed_argument",
+    "check_count",
+    "check_empty",
+    "check_file",
+    "check_judges",
+    "check_run",
+    "describe_machine",
+    "judge_files",
+    "long_table",
+    "make_parser",
+    "make_run",
+    "read_results",
+    "run",
+    "transposed",
+    "weight_files",
+    "wide_table",
+    "write_results",
+    "write_sheets",
+    "write_text",
+]
