@@ -86,7 +86,7 @@ def latent_mask(mask: torch.Tensor, factor: int) -> torch.Tensor:
 
 
 def per_condition(value, names: list[str], what: str) -> dict:
-    """A value for each condition: a dict by name, where missing ones are None, or one value where there is one condition."""
+    """A value for each condition: a dict by name, where missing ones are None, or one value for one condition."""
     if isinstance(value, dict):
         if unknown := set(value) - set(names):
             raise ValueError(f"{what} names {min(unknown)!r}, but the adapters in use are {', '.join(names)}.")
@@ -150,8 +150,8 @@ def _check_latents(latents: torch.Tensor, what: str, latent_size: tuple[int, int
     low, high = latents.min(), latents.max()
     if tuple(latents.shape[-2:]) != latent_size and (low >= 0 or (low >= -1 - SLACK and high <= 1 + SLACK)):
         raise ValueError(
-            f"{what} has {latents.shape[1]} channels from {low:.3g} to {high:.3g}, which may be RGBA or latents: pass RGBA "
-            "as a PIL image, or latents together with the height and width of their image in pixels."
+            f"{what} has {latents.shape[1]} channels from {low:.3g} to {high:.3g}, which may be RGBA or latents: pass "
+            "RGBA as a PIL image, or latents together with the height and width of their image in pixels."
         )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from utils.files import replacing
 from utils.images import find_turn, image_size, open_image, speaks_late
@@ -28,7 +28,7 @@ EXACT_MODES = ("L", "F", "I;16", "I;16B", "I;16L")  # in which Pillow keeps one 
 
 
 def write_depth(path: str | Path, metres: np.ndarray) -> None:
-    """Write metres (H, W) as a 16-bit PNG of millimetres; farther than 65.535 m becomes that, unknown (0, nan) becomes 0."""
+    """Write metres (H, W) as a 16-bit PNG of millimetres, at most 65.535 m; unknown ones (0, nan) become 0."""
     known = np.nan_to_num(metres, nan=0.0, posinf=MAX_METRES, neginf=0.0)
     _write_16_bit(path, np.clip(known, 0, MAX_METRES) * 1000, {KIND_KEY: SAID["metres"]})
 
@@ -49,7 +49,8 @@ def read_depth(path: str | Path) -> np.ndarray:
         return np.where(values > 0, values, 0)
     if values.dtype != np.uint16:
         raise ValueError(
-            f"{path} has 8 bits; metres are stored in 16 (millimetres) or as floats. If it holds disparity, pass that kind."
+            f"{path} has 8 bits; metres are stored in 16 (millimetres) or as floats. If it holds disparity, name that "
+            "kind."
         )
     return values.astype(np.float32) / 1000
 
@@ -80,8 +81,8 @@ def read_disparity(path: str | Path, kind: str) -> np.ndarray:
 
     Args:
         path: An image of one channel, or of three equal ones.
-        kind: What it holds unless it says so itself: "metres" (see `read_depth`), or "disparity": 8 or 16 bits or floats,
-            larger is nearer; floats that are not finite are unknown and become as far as the farthest known one.
+        kind: What it holds unless it says so itself: "metres" (see `read_depth`), or "disparity": 8 or 16 bits or
+            floats, larger is nearer; floats that are not finite are unknown and become as far as the farthest known.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -112,7 +113,7 @@ def read_about(path: str | Path) -> dict[str, str]:
 
 
 def settle_kind(path: str | Path, named: str | None, assumed: str, remedy: str) -> str:
-    """What a depth image holds: what it says itself, else what was named, else what is assumed, and that is said on stderr.
+    """What a depth image holds: what it says, else what was named, else what is assumed, and that is said on stderr.
 
     Args:
         path: The image.
@@ -172,7 +173,7 @@ def _write_16_bit(path: str | Path, values: np.ndarray, about: dict[str, str]) -
 
 
 def _header(path: str | Path) -> tuple[str, dict]:
-    """Mode and info of an image, from its header where that says all; empty where there is none, which its reader says."""
+    """Mode and info of an image, from its header where that says all; empty where none can be read."""
     try:
         with open_image(path) as image:
             if image.format == "PNG" and speaks_late(path):
@@ -208,6 +209,8 @@ def _decode(path: str | Path) -> tuple[np.ndarray, Image.Transpose | None]:
                 values = np.asarray(image)
                 return values.astype(values.dtype.newbyteorder("=")), turn
     except ValueError as error:
+        if not isinstance(error.__cause__, UnidentifiedImageError):
+            raise
         unknown = error
     # What Pillow lacks or scales: HDR, doubles, PGM, colours of 16 bits. OpenCV turns a TIFF itself, as Pillow does.
     values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)

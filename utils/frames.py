@@ -1,4 +1,4 @@
-"""Which stream of a video file is shown, and what a decoded frame shows: upright, in square pixels, transparent parts white."""
+"""Which stream of a video is shown, and what a frame shows: upright, in square pixels, transparent parts white."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -60,21 +60,21 @@ def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
 
 
 def display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
-    """int32 (3, 3), of which the upper left (2, 2) maps stored (x, y), as a row, onto shown ones; None where there is none."""
+    """int32 (3, 3), whose upper left (2, 2) maps stored (x, y), as a row, onto shown ones; None without one."""
     data = frame.side_data.get(Type.DISPLAYMATRIX)
     return None if data is None else np.frombuffer(bytes(data), np.int32).reshape(3, 3)
 
 
-def turn_upright(picture: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
+def turn_upright(frame: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
     """(H, W, C) turned and mirrored by the one of the eight matrices of quarter turns that is nearest."""
     if matrix is None:
-        return picture
+        return frame
     (a, b), (c, d) = matrix[:2, :2].tolist()
     x, y = a, d
     if abs(b) + abs(c) > abs(a) + abs(d):
-        picture, x, y = picture.swapaxes(0, 1), c, b
-    picture = picture[:, ::-1] if x < 0 else picture
-    return picture[::-1] if y < 0 else picture
+        frame, x, y = frame.swapaxes(0, 1), c, b
+    frame = frame[:, ::-1] if x < 0 else frame
+    return frame[::-1] if y < 0 else frame
 
 
 def on_white(values: np.ndarray) -> np.ndarray:

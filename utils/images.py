@@ -1,6 +1,6 @@
 """Images between files, PIL and tensors. Pixels are in [-1, 1] wherever a network sees them.
 
-`to_rgb` says what an image shows, `read_image` and the pipelines all call it, and `image_size` follows the same metadata.
+`to_rgb` says what an image shows; `read_image` and the pipelines call it, and `image_size` follows the same metadata.
 """
 
 import struct
@@ -56,7 +56,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode of Pillow as 8-bit RGB without metadata: upright as they said, transparent parts white.
+    """An image of any mode of Pillow as 8-bit RGB without metadata: upright by them, transparent parts white.
 
     White is the largest value of the stored bits (65535 in the modes I;16 and I). Floats (mode F) count as [0, 1], or as
     [0, 255] where one is above 1.
@@ -90,7 +90,10 @@ def to_image(pixels: torch.Tensor) -> Image.Image:
 
 
 def cover(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Pixels (C, H, W) resized, shape kept, to cover (height, width), and the middle of that size cut out; bilinear with antialiasing."""
+    """Pixels (C, H, W) resized, shape kept, to cover (height, width), and the middle of that size cut out.
+
+    Bilinear with antialiasing.
+    """
     found = tuple(pixels.shape[-2:])
     if found == tuple(size):
         return pixels
@@ -190,5 +193,5 @@ def _white(image: Image.Image, values: np.ndarray, tags) -> int:
     if image.mode == "F":
         return 1 if values.max() <= 1 else 255
     bits, signed = tags.get(BITS, (16,))[0], tags.get(SAMPLE_FORMAT, (1,))[0] == SIGNED
-    # The mode I has 32 bits and serves for 16: in Pillow's PGM, its older PNG, and arrays of integers that became images.
+    # The mode I has 32 bits and serves for 16: in Pillow's PGM, its older PNG, and arrays that became images.
     return 65535 if bits > 16 else 2 ** (bits - signed) - 1

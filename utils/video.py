@@ -1,4 +1,4 @@
-"""Video files through PyAV. Frames are uint8 (F, H, W, 3) on this side, and pixels (F, 3, H, W) in [-1, 1] where a network sees them."""
+"""Video files through PyAV. Frames are uint8 (F, H, W, 3) here, and pixels (F, 3, H, W) in [-1, 1] for networks."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ class FrameIndex:
     Attributes:
         stamps: Ascending, in units of `unit` seconds.
         aspect: Width of a stored pixel in units of its height.
-        counted: Whether the file does not tell when frames are shown: they are then found by counting from the first one.
+        counted: Whether the file does not tell when frames are shown: they are then counted from the first one.
     """
 
     stamps: tuple[int, ...]
@@ -134,7 +134,7 @@ def index_frames(source: Source) -> FrameIndex:
     if not packets:
         raise ValueError(f"{name_of(source)} has no frame.")
     shown, decoded = [packet.shown for packet in packets], [packet.decoded for packet in packets]
-    # Where a container has no times of showing, FFmpeg takes those of decoding, which rise although frames are reordered.
+    # Where a container has no times of showing, FFmpeg takes those of decoding: they rise though frames are reordered.
     if None not in shown and not (reorders and rises(shown) and not _shown_in_order(source)):
         return FrameIndex(tuple(sorted(set(shown))), unit, aspect)
     if None not in decoded and len(set(decoded)) == len(decoded):
@@ -158,10 +158,10 @@ def decode(source: Source, numbers: Sequence[int], index: FrameIndex) -> Iterato
             break
         if found != number:
             continue
-        picture = show_frame(frame, index.aspect, reformatter)
+        shown = show_frame(frame, index.aspect, reformatter)
         following = number
         while following == number:
-            yield picture
+            yield shown
             following = next(places, None)
         if following is None:
             return
@@ -196,9 +196,9 @@ def write_video(path: str | Path, video: torch.Tensor | np.ndarray, fps: float, 
         context.color_range = LIMITED_RANGE
         reformatter = VideoReformatter()
         for frame in frames:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            picture = reformatter.reformat(picture, format="yuv420p", dst_colorspace=Colorspace.ITU709)
-            container.mux(stream.encode(picture))
+            rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            yuv = reformatter.reformat(rgb, format="yuv420p", dst_colorspace=Colorspace.ITU709)
+            container.mux(stream.encode(yuv))
         container.mux(stream.encode())
 
 

@@ -108,6 +108,13 @@ def test_unknown_floats_are_as_far_as_the_farthest_known_one(tmp_path):
         read_disparity(tmp_path / "none.pfm", "disparity")
 
 
+def test_a_depth_image_that_is_cut_is_refused(tmp_path, metres):
+    write_depth(tmp_path / "depth.png", np.repeat(metres, 40, axis=0))
+    (tmp_path / "depth.png").write_bytes((tmp_path / "depth.png").read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"depth\.png cannot be read as an image"):
+        read_depth(tmp_path / "depth.png")
+
+
 def test_whole_numbers_of_32_bits_are_refused_in_one_sentence(tmp_path):
     Image.fromarray(np.array([[1, 70000]], np.int32)).save(tmp_path / "whole.tif")
     for read in (read_depth, lambda path: read_disparity(path, "disparity")):

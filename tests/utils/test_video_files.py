@@ -1,4 +1,4 @@
-"""Videos as phones, players and old recorders write them: mirrored, without times, with covers, with pixels that are not square."""
+"""Videos of phones, players and old recorders: mirrored, without times, with covers, with oblong pixels."""
 
 from fractions import Fraction
 from io import BytesIO
@@ -128,24 +128,13 @@ def test_a_stream_without_container_is_read_in_order(tmp_path):
 
 
 def packed(tmp_path):
-    """MPEG-4 as DivX wrote it: a B-frame lies in the packet of the frame after it, and an empty one stands in its place."""
-    plain = write(
-        tmp_path / "plain.avi",
-        "mpeg4",
-        numbered(),
-        bf="1",
-        g="100",
-        b_strategy="0",
-        qmin="2",
-        qmax="3",
-        sc_threshold="1000000000",
-    )
-    with av.open(plain) as container:
+    """MPEG-4 as DivX wrote it: a B-frame lies in the packet of the frame before, and an empty packet in its place."""
+    options = {"bf": "1", "g": "100", "b_strategy": "0", "qmin": "2", "qmax": "3", "sc_threshold": "1000000000"}
+    with av.open(write(tmp_path / "plain.avi", "mpeg4", numbered(), **options)) as container:
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-    start = packets[0].index(b"\0\0\1\xb6")
-    mark = packets[0].index(b"\0\0\1\xb2")
-    packets[0] = packets[0][:mark] + b"\0\0\1\xb2DivX503b1393p" + packets[0][packets[0].index(b"\0\0\1", mark + 4) :]
-    assert start
+    encoder = packets[0].index(b"\0\0\1\xb2")  # the name of the encoder, by which DivX is known
+    rest = packets[0].index(b"\0\0\1", encoder + 4)
+    packets[0] = packets[0][:encoder] + b"\0\0\1\xb2DivX503b1393p" + packets[0][rest:]
     joined, rest = [packets[0]], packets[1:]
     while rest:
         frame, *rest = rest
