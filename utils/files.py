@@ -60,7 +60,7 @@ def check_name(path: str | Path) -> None:
         if length > most:
             shown = part if len(part) <= 40 else f"{part[:40]}…"
             raise ValueError(
-                f"{shown} has {length} bytes and names in {folder} {most}: shorten the name that it comes from."
+                f"{shown} has {length} bytes, and a name in {folder} {most} at most: shorten the name that it comes from."
             )
 
 
@@ -78,7 +78,7 @@ def real_paths(paths: Iterable[Path]) -> Iterator[str]:
     """Absolute paths with links followed; folders are looked at once, since data sets have many files in few of them."""
     folders: dict[Path, str] = {}
     for path in paths:
-        if path.is_symlink():
+        if os.path.islink(path):
             yield os.path.realpath(path)
             continue
         if path.parent not in folders:

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.numbered_clips import numbered
 from utils.data import prepare_dataset
@@ -202,3 +204,63 @@ def test_a_real_clip_goes_through_prepare_annotate_and_the_loader(run, shared_me
     pixels, flow = sample["pixel_values"], sample["flow"]
     assert (warp(pixels[1:], flow) - pixels[:-1]).abs().mean() < 0.75 * (pixels[1:] - pixels[:-1]).abs().mean()
     assert find_occlusion(flow, sample["backward_flow"]).float().mean() < 0.1
+
+
+def test_nothing_is_begun_before_the_first_clip_is_finished(run, panda):
+    whole = {path: path.read_bytes() for path in panda.rglob("*.mp4")}
+    for path in whole:
+        path.write_bytes(b"no video")
+    with pytest.raises(ValueError, match="cannot be read as a video"):
+        run(data=panda)
+    folder, text = run("--skip_bad_clips", data=panda)
+    assert "0 clips annotated" in text
+    assert not (folder / "manifest.json").exists()
+    for path, content in whole.items():
+        path.write_bytes(content)
+    run("--preset", "fast", data=panda)
+    assert json.loads((folder / "manifest.json").read_text())["preset"] == "fast"
+
+
+def test_a_shard_that_starts_while_another_makes_its_first_clip_is_not_refused(run, tmp_path):
+    (tmp_path / "parts" / "flow" / "videos").mkdir(parents=True)
+    (tmp_path / "parts" / "flow" / "videos" / ".tmp-1-0000000.npy").touch()
+    _, text = run("--num_shards", "2", "--shard_index", "1", output="parts")
+    assert text.startswith("1 clips annotated")
+
+
+def test_flow_that_is_read_is_never_replaced(run, procedural, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(procedural, data)
+    (data / "flow" / "videos").mkdir()
+    rows = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
+    for row in rows:
+        name = row["flow_file_name"].replace("flow/", "flow/videos/")
+        (data / row["flow_file_name"]).rename(data / name)
+        row["flow_file_name"] = name
+    (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    before = arrays(data)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "flow").symlink_to(data / "flow")
+    for output in ("data", "out"):
+        with pytest.raises((ValueError, FileExistsError), match="choose another"):
+            run(data=data, output=output)
+    assert arrays(data) == before
+
+
+def test_a_clip_whose_name_is_too_long_is_refused_before_any_work_or_left_out(run, tmp_path):
+    name = "x" * 252
+    for folder in (name, "short"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for number, frame in enumerate(numbered(3)):
+            Image.fromarray(frame).save(tmp_path / "data" / folder / f"{number}.png")
+    with pytest.raises(ValueError, match="has 256 bytes"):
+        run(data=tmp_path / "data")
+    folder, text = run("--skip_bad_clips", data=tmp_path / "data")
+    assert "1 clips annotated, 0 were there, 1 bad" in text
+    assert "0 clips annotated, 1 were there, 1 bad" in run("--skip_bad_clips", data=tmp_path / "data")[1]
+
+
+def test_an_output_that_is_a_file_is_refused(run, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError, match="is a file; choose another --output_dir"):
+        run(output="file")

@@ -127,3 +127,67 @@ def test_flags_that_do_not_fit_and_equal_names_are_refused(run, panda):
     (panda / "00000_0000000_00000.mp4").write_bytes(b"")
     with pytest.raises(ValueError, match="2 videos of .* would share .*00000_0000000_00000"):
         run()
+
+
+LONG = "x" * 251
+
+
+def test_a_name_that_is_too_long_is_refused_before_any_work_or_passed_over(run, panda, video):
+    (panda / "00000" / f"{LONG}.mp4").write_bytes(video.read_bytes())
+    with pytest.raises(ValueError, match=r"xx… has 257 bytes, and a name in .* 255 at most: shorten"):
+        run()
+    assert not (panda.parent / "frames").exists()
+    folder, text = run("--skip_bad_clips")
+    assert "2 videos prepared, 0 were there, 1 bad ones left out" in text
+    assert len(list(folder.iterdir())) == 2
+    assert "0 videos prepared, 2 were there, 1 bad" in run("--skip_bad_clips")[1]
+
+
+@pytest.mark.parametrize("name", ["y" * 251, "ü" * 125], ids=["ascii", "two bytes"])
+def test_a_folder_may_have_the_longest_name(run, panda, video, name):
+    (panda / f"{name}.mp4").write_bytes(video.read_bytes())
+    folder, text = run()
+    assert text.startswith("3 videos prepared")
+    assert (folder / name / "00011.png").is_file()
+
+
+def test_an_output_folder_whose_list_would_have_too_long_a_name_is_refused(run):
+    with pytest.raises(ValueError, match="has 256 bytes"):
+        run("--skip_bad_clips", output="z" * 250)
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_list_that_is_read_is_never_written(tmp_path, video, end):
+    (tmp_path / "a.mp4").write_bytes(video.read_bytes())
+    text = json.dumps({"file_name": "a.mp4", "text": "a cat"}) + end
+    (tmp_path / "clips.jsonl").write_text(text)
+    with pytest.raises(ValueError, match=r"would replace .*clips\.jsonl, which is read; choose another output"):
+        main(["--video_dir", str(tmp_path / "clips.jsonl"), "--output_dir", str(tmp_path / "clips")])
+    assert (tmp_path / "clips.jsonl").read_text() == text
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+@pytest.mark.parametrize(
+    "row", [{"file_name": "a.mp4"}, {"video_folder": "frames/a", "text": "mine", "fps": 8}], ids=str
+)
+def test_a_list_of_somebody_else_stays_as_it_is(run, tmp_path, row, end):
+    (tmp_path / "frames.jsonl").write_text(json.dumps(row) + end)
+    with pytest.raises(FileExistsError, match=r"frames\.jsonl is not from an earlier run; choose another --output_dir"):
+        run()
+    assert (tmp_path / "frames.jsonl").read_text() == json.dumps(row) + end
+
+
+def test_prepared_frames_are_not_prepared_into_themselves(run):
+    folder, _ = run()
+    before = sorted(folder.parent.rglob("*"))
+    for output in (folder, folder / "00000_0000000_00000"):
+        with pytest.raises((ValueError, FileExistsError), match="choose another"):
+            main(["--video_dir", str(folder), "--output_dir", str(output)])
+    assert sorted(folder.parent.rglob("*")) == before
+
+
+def test_a_list_that_an_editor_saved_without_its_last_end_of_line_keeps_all_rows(run):
+    folder, _ = run()
+    journal = folder.with_name("frames.jsonl")
+    journal.write_text(journal.read_text().rstrip("\n"))
+    assert run()[1].startswith("0 videos prepared, 2 were there")

@@ -1,6 +1,8 @@
 """What the training of Stable Video Diffusion gets of a clip, read from its frames or from a cache of latents."""
 
+import os
 import random
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.data.clip_geometry import ClipGeometry
-from utils.data.clip_latents import CachedClips, Stretches, cache_clips
+from utils.data.clip_latents import CachedClips, Stretches, cache_clips, clip_identity
 from utils.data.svd_clips import SVDClips, VisibleFlow
 from utils.data.video_records import read_video_records
 from utils.data.videos import ClipOptions, VideoDataset
@@ -148,3 +150,22 @@ def test_random_state_alone_decides_a_sample(records, cache):
             torch.manual_seed(5)
             samples.append(clips[0])
         assert all(torch.equal(samples[0][name], samples[1][name]) for name in samples[0])
+
+
+@pytest.mark.parametrize("name", ["videos/0000000/00002.png", "flow/0000000.npy"])
+def test_a_cache_is_made_anew_when_a_file_has_another_size_and_the_same_time(procedural, tmp_path, name):
+    folder = tmp_path / "data"
+    shutil.copytree(procedural, folder)
+    [record, _] = read_video_records(folder)
+    before = clip_identity(record, ("flow",))
+    assert clip_identity(record, ("flow",)) == before
+    path = folder / name
+    time = path.stat().st_mtime_ns
+    path.write_bytes(path.read_bytes() + b"x")
+    os.utime(path, ns=(time, time))
+    assert clip_identity(record, ("flow",)) != before
+
+
+def test_clips_of_one_shard_have_identities_of_their_own(shards):
+    records = [replace(record, key="same") for record in read_video_records(shards)[:2]]
+    assert clip_identity(records[0]) != clip_identity(records[1])

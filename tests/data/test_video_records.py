@@ -4,9 +4,11 @@ import json
 import tarfile
 
 import pytest
+from PIL import Image
 
-from tests.numbered_clips import add, numbers_of
-from utils.data.video_records import read_video_records, read_webvid
+from tests.numbered_clips import add, numbered, numbers_of
+from utils.data.clip_frames import ClipFrames
+from utils.data.video_records import read_video_records, read_webvid, unique_clips
 from utils.data.videos import ClipOptions, Panda, VideoDataset
 
 OPTIONS = ClipOptions(num_frames=3, height=32, width=48, frame_stride=2, first_frames=True, center_crop=True)
@@ -136,3 +138,118 @@ def test_names_inside_shards_lead_nowhere_else(tmp_path, video):
         add(tar, "../../up.mp4", video.read_bytes())
         add(tar, "/root.mp4", video.read_bytes())
     assert [record.key for record in read_video_records(tmp_path / "x.tar")] == ["x/up", "x/root"]
+
+
+LEFTOVERS = (
+    "._a.mp4",
+    "._a.txt",
+    ".DS_Store",
+    "Thumbs.db",
+    "__MACOSX/._a.mp4",
+    ".Trashes/b.mp4",
+    "a.mp4~",
+    "._x.csv",
+    "._0.tar",
+)
+
+
+@pytest.mark.parametrize("form", ["webvid", "panda", "shards", "frame_folders"])
+def test_what_systems_and_editors_leave_is_no_clip(request, form):
+    place = request.getfixturevalue(form)
+    folder = place if place.is_dir() else place.parent
+    expected = [record.key for record in read_video_records(folder)]
+    for where in {folder, *(path for path in folder.rglob("*") if path.is_dir())}:
+        for name in (*LEFTOVERS, "._1.png"):
+            (where / name).parent.mkdir(exist_ok=True)
+            (where / name).write_bytes(b"\0\5\x16\7")
+    records = read_video_records(folder)
+    assert [record.key for record in records] == expected
+    assert len(VideoDataset(records, OPTIONS)[0]["pixel_values"]) == 3
+
+
+def test_leftovers_in_shards_are_no_clips(tmp_path, video):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in ("./._a.mp4", "__MACOSX/._a.mp4", "__MACOSX/a.mp4", ".DS_Store", "a.mp4"):
+            add(tar, name, video.read_bytes())
+    assert [record.key for record in read_video_records(tmp_path / "x.tar")] == ["x/a"]
+
+
+NAMES = ["img_{}_640x480.png", "{}_of_12.png", "frame{}.v2.png", "frame_{}@2x.png", "Frame{}.PNG", "shot3_{}.jpg"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_frames_come_in_natural_order(tmp_path, name):
+    (tmp_path / "a").mkdir()
+    for number, frame in enumerate(numbered()):
+        Image.fromarray(frame).save(tmp_path / "a" / name.format(number), quality=95)
+    [record] = read_video_records(tmp_path)
+    frames = list(ClipFrames(record).read(range(12)))
+    assert [round(frame.mean() / 20) for frame in frames] == list(range(12))
+
+
+def test_clips_and_folders_come_in_natural_order(tmp_path, video):
+    for name in ("b/10.mp4", "b/9.mp4", "clip10.MP4", "Clip9.mp4", "b10/1.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [record.key for record in read_video_records(tmp_path)] == ["b/9", "b/10", "b10/1", "Clip9", "clip10"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_lists_and_captions_are_read_in_the_encodings_that_people_save_in(tmp_path, video, webvid, encoding):
+    words = "Käfer, straße"
+    webvid.write_text(webvid.read_text().replace("A cat, asleep", words), encoding=encoding)
+    for number, (name, text) in enumerate(
+        {
+            "list.json": json.dumps([{"video_path": "a.mp4", "text": words}], ensure_ascii=False),
+            "list.jsonl": json.dumps({"file_name": "a.mp4", "text": words}, ensure_ascii=False) + "\r\n",
+            "b.txt": words,
+            "c.json": json.dumps({"caption": words}, ensure_ascii=False),
+        }.items()
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / f"{name[0]}.mp4").write_bytes(video.read_bytes())
+        (folder / name).write_text(text, encoding=encoding)
+        place = folder / name if name.startswith("list") else folder
+        assert read_video_records(place)[0].read_caption() == words
+    assert read_video_records(webvid)[0].read_caption() == words
+
+
+def test_text_that_is_none_is_named(panda):
+    (panda / "00000" / "0000000_00001.txt").write_bytes("clip".encode("utf-16-le"))
+    with pytest.raises(ValueError, match=r"00001\.txt holds zero bytes and is no text"):
+        VideoDataset(read_video_records(panda), OPTIONS)[1]
+
+
+def test_a_field_of_a_webvid_may_be_long(webvid):
+    webvid.write_text(webvid.read_text().replace("A cat, asleep", "x" * 140_000))
+    assert len(read_video_records(webvid)[0].caption) == 140_000
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".mp4", "ü" * 125 + ".mp4"], ids=["ascii", "two bytes"])
+def test_clips_with_the_longest_names_are_listed_with_their_captions(tmp_path, video, name):
+    (tmp_path / name).write_bytes(video.read_bytes())
+    (tmp_path / name).with_suffix(".txt").write_text("a cat")
+    [record] = read_video_records(tmp_path)
+    assert record.read_caption() == "a cat"
+    with pytest.raises(ValueError, match="None of the videos"):
+        (tmp_path / "rows.csv").write_text(f"videoid,page_dir,name\n{'x' * 300},p,n\n")
+        read_video_records(tmp_path / "rows.csv")
+
+
+def test_a_clip_counts_once_however_often_it_is_listed(tmp_path, video, shards):
+    (tmp_path / "a.mp4").write_bytes(video.read_bytes())
+    (tmp_path / "link.mp4").symlink_to("a.mp4")
+    rows = [
+        {"file_name": name, "text": str(k)} for k, name in enumerate(["a.mp4", "./a.mp4", "x/../a.mp4", "link.mp4"])
+    ]
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(unique_clips(read_video_records(tmp_path / "metadata.jsonl"))) == 1
+    members = read_video_records(shards)
+    assert len(unique_clips([*members, *members])) == 4
+
+
+@pytest.mark.parametrize("fps", [1e-6, float("nan"), 1e9])
+def test_rates_that_no_clip_has_are_refused(frame_folders, fps):
+    with pytest.raises(ValueError, match="is not in 0.001 to 100000 frames per second"):
+        read_video_records(frame_folders, frame_folder_fps=fps)

@@ -249,6 +249,15 @@ def test_a_published_file_of_boxes_is_recognised_and_read_as_the_way_of_their_mi
         ({"camera": {"preset": "pan_left"}}, "camera is to be"),
         ({"width": 10, "height": 30, "static_points": [[2, 3]]}, "of another shape"),
         ({"width": -4, "static_points": [[2, 3]]}, "positive"),
+        ({"width": float("inf"), "static_points": [[2, 3]]}, "positive"),
+        ({"height": float("nan"), "static_points": [[2, 3]]}, "positive"),
+        ({"width": 10**400, "static_points": [[2, 3]]}, "positive"),
+        ({"width": None, "static_points": [[2, 3]]}, "positive"),
+        ({"static_points": [[10**400, 3]]}, "lists of 2 numbers"),
+        ({"static_points": [[1e300, 3]]}, "not finite"),
+        ({"camera": {"preset": "pan_left", "speed": 10**400}}, "speed .* no positive number"),
+        ({"camera": {"preset": "pan_left", "speed": float("inf")}}, "speed .* no positive number"),
+        ({"camera": {"preset": ["pan_left"], "speed": 1}}, "is unknown"),
     ],
 )
 def test_a_file_that_says_nothing_usable_is_refused_in_a_sentence_with_its_name(tmp_path, content, message):
@@ -281,3 +290,51 @@ def test_a_drag_out_of_a_static_region_and_a_start_that_is_cut_away_are_refused(
     path = write(tmp_path, tracks=[straight((1, 4), (1, 0))])
     with pytest.raises(ValueError, match="outside of its 24x24 pixels. It was cut away .* give the video"):
         read_track_file(path, 4 * W, 2 * H).on_video(F, H, H)
+
+
+@pytest.mark.parametrize("name", ["a.json", "b.json", "c.json"])
+def test_json_that_is_nested_too_deep_is_refused_in_a_sentence(tmp_path, name):
+    deep = "[" * 100_000 + "]" * 100_000
+    text = {"a.json": deep, "b.json": f'{{"tracks": {deep}}}', "c.json": '{"tracks": ' + "[" * 200 + "]" * 200 + "}"}
+    (tmp_path / name).write_text(text[name])
+    with pytest.raises(ValueError, match=rf"{name} is nested more than 100 lists"):
+        read_track_file(tmp_path / name, W, H)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_with_a_byte_order_mark_are_read(tmp_path, encoding):
+    (tmp_path / "a.json").write_text('{"static_points": [[2, 3]]}', encoding=encoding)
+    assert read_track_file(tmp_path / "a.json", W, H).static_points.tolist() == [[2, 3]]
+
+
+SHARES = [[[0.1, 0.2], [0.9, 0.4]], [[0.0, 1.0], [1.05, 0.5]]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"tracks": SHARES}, {"static_points": [[0.5, 0.5]]}, {"tracks": SHARES, "static_regions": [[0.1, 0.1, 0.5, 0.6]]}],
+)
+def test_points_that_count_from_0_to_1_are_warned_of_in_one_line(tmp_path, capsys, content):
+    read_track_file(write(tmp_path, **content), W, H)
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "tracks.json lie within one pixel" in line
+
+
+def test_arrays_that_count_from_0_to_1_are_warned_of(tmp_path, capsys):
+    np.save(tmp_path / "tracks.npy", np.array(SHARES))
+    read_track_file(tmp_path / "tracks.npy", W, H)
+    assert "lie within one pixel" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"tracks": [straight((2, 3), (1, 0))]},
+        {"static_points": [[16, 12]]},
+        {"camera": {"preset": "pan_left", "speed": 1}},
+        {"tracks": [[[0.5, 0.5], [0.9, 0.5]]], "static_points": [[20, 20]]},
+    ],
+)
+def test_points_in_pixels_are_not_warned_of(tmp_path, capsys, content):
+    read_track_file(write(tmp_path, **content), W, H)
+    assert capsys.readouterr().err == ""

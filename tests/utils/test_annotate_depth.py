@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPi
 from utils.data import annotate_depth
 from utils.data.pairs import PairDataset
 from utils.data.records import read_records
+from utils.depth import read_disparity, stored_kind, write_disparity
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +114,172 @@ def test_two_images_that_would_share_a_depth_picture_are_refused(tmp_path, estim
     Image.new("RGB", (4, 4)).save(folder / "0.png")
     with pytest.raises(ValueError, match="2 images .* would share depth/0.png"):
         run(folder, estimator)
+
+
+def write_rows(folder, *rows):
+    lines = [json.dumps(row) + "\n" for row in rows]
+    (folder / "metadata.jsonl").write_text("".join(lines))
+
+
+def read_rows(folder):
+    return [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+
+
+def contents(folder, *others):
+    """Bytes of all files but those that the command may write."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in ("metadata.jsonl", *others)]
+    return {path: path.read_bytes() for path in files}
+
+
+def assert_all_have_depth_of_their_own(folder, before):
+    """No file of before has changed, and each image has disparity that lies in the data set."""
+    assert all(path.read_bytes() == content for path, content in before.items())
+    for record in read_records(folder):
+        assert record.depth.resolve().parent.is_relative_to((folder / "depth").resolve())
+        assert record.depth not in before
+        assert record.depth_kind == stored_kind(record.depth) == "disparity"
+
+
+@pytest.mark.parametrize("flags", [(), ("--overwrite",)], ids=["", "overwrite"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_images_from_elsewhere_are_never_replaced(tmp_path, estimator, flags, suffix):
+    """Absolute names, names with .., links, and unrelated files of the same stem."""
+    photos, folder = write_images(tmp_path / "photos"), tmp_path / "data"
+    folder.mkdir()
+    (folder / "linked").symlink_to(photos)
+    (folder / "own.jpg").symlink_to(photos / "1.jpg")
+    for image in (photos / "0.png", photos / "0.jpg", photos / "2.jpg"):
+        Image.new("RGB", (30, 20), "red").save(image)
+    names = [str(photos / f"0{suffix}"), "../photos/1.jpg", "linked/2.jpg"]
+    write_rows(folder, *({"file_name": name} for name in names))
+    before = contents(tmp_path)
+    for _ in range(2):
+        run(folder, estimator, *flags)
+        assert_all_have_depth_of_their_own(folder, before)
+        assert len(list((folder / "depth").rglob("*.png"))) == 3
+
+
+def test_the_absolute_name_of_an_image_of_the_data_set_gets_its_ordinary_place(tmp_path, estimator):
+    folder = write_images(tmp_path / "photos")
+    write_rows(folder, {"file_name": str(folder / "0.jpg")})
+    run(folder, estimator)
+    assert read_rows(folder)[0]["depth_file_name"] == "depth/0.png"
+
+
+@pytest.mark.parametrize("flags", [(), ("--overwrite",)], ids=["", "overwrite"])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_file_that_the_metadata_does_not_name_is_no_depth_and_stays(tmp_path, estimator, flags, named):
+    folder = write_images(tmp_path / "photos")
+    (folder / "depth").mkdir()
+    Image.new("L", (20, 30), 7).save(folder / "depth" / "0.png")
+    write_disparity(folder / "depth" / "1.png", np.zeros((20, 30)))
+    if named:
+        write_rows(folder, *({"file_name": f"{k}.jpg"} for k in range(3)))
+    before = contents(folder)
+    run(folder, estimator, *flags)
+    assert_all_have_depth_of_their_own(folder, before)
+
+
+def test_metadata_that_takes_an_image_for_depth_is_refused_before_any_work(tmp_path, estimator):
+    folder = write_images(tmp_path / "photos")
+    for name in ("0.jpg", "1.jpg", str(folder / "0.jpg"), "x/../1.jpg"):
+        (folder / "x").mkdir(exist_ok=True)
+        write_rows(folder, {"file_name": "0.jpg", "depth_file_name": name}, {"file_name": "1.jpg"})
+        before = contents(folder)
+        for flags in ((), ("--overwrite",)):
+            with pytest.raises(ValueError, match="and it is an image; remove that depth_file_name"):
+                run(folder, tmp_path / "no model", *flags)
+        assert contents(folder) == before
+
+
+@pytest.mark.parametrize("kind", [{}, {"depth_kind": "metres"}, {"depth_kind": None}], ids=str)
+def test_the_kind_is_written_with_the_file(tmp_path, estimator, kind):
+    folder = write_images(tmp_path / "photos")
+    write_rows(folder, {"file_name": "0.jpg", "depth_file_name": "depth/of_0.png", "text": "x", **kind})
+    run(folder, estimator)
+    row = {"file_name": "0.jpg", "depth_file_name": "depth/of_0.png", "text": "x", "depth_kind": "disparity"}
+    assert read_rows(folder) == [row]
+    [record] = read_records(folder)
+    made = annotate_depth.DepthEstimator(str(estimator))([Image.open(folder / "0.jpg")])[0]
+    shown = read_disparity(record.depth, record.depth_kind)
+    assert np.corrcoef(made.flatten(), shown.flatten())[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("name", ["../outside.png", "/outside.png", "depth/0.jpg", "linked/0.png"])
+def test_depth_is_written_into_the_data_set_whatever_name_the_metadata_gives(tmp_path, estimator, name):
+    folder = write_images(tmp_path / "photos")
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    name = str(tmp_path) + name if name.startswith("/") else name
+    write_rows(folder, {"file_name": "0.jpg", "depth_file_name": name})
+    run(folder, estimator)
+    assert read_rows(folder)[0]["depth_file_name"] == "depth/0.png"
+    assert (folder / "depth" / "0.png").is_file()
+
+
+def test_depth_that_somebody_else_has_made_stays_when_all_is_made_anew(folder, estimator):
+    before = contents(folder)
+    run(folder, estimator, "--overwrite")
+    assert_all_have_depth_of_their_own(folder, before)
+
+
+def test_captions_of_one_image_share_its_depth(tmp_path, estimator):
+    folder = write_images(tmp_path / "photos")
+    write_rows(folder, *({"file_name": "0.jpg", "text": text} for text in ("a", "b")), {"file_name": "./0.jpg"})
+    run(folder, estimator)
+    assert {row["depth_file_name"] for row in read_rows(folder)} == {"depth/0.png"}
+
+
+def test_a_run_that_was_interrupted_before_the_metadata_keeps_what_it_made(tmp_path, estimator, capsys):
+    folder = write_images(tmp_path / "photos")
+    run(folder, estimator)
+    (folder / "metadata.jsonl").unlink()
+    capsys.readouterr()
+    run(folder, estimator)
+    assert capsys.readouterr().out.startswith("0 depth pictures made, 3 were there")
+    (folder / "metadata.jsonl").unlink()
+    Image.new("RGB", (30, 20), "red").save(folder / "0.jpg")
+    run(folder, estimator)
+    assert capsys.readouterr().out.startswith("1 depth pictures made, 2 were there")
+
+
+def test_leftovers_are_no_images_and_every_suffix_is(tmp_path, estimator):
+    folder = write_images(tmp_path / "photos")
+    (folder / "0.jpg").rename(folder / "0.JPG")
+    for name in ("._0.JPG", ".DS_Store", "1.jpg~", "Thumbs.db"):
+        (folder / name).write_bytes(b"no image")
+    run(folder, estimator)
+    assert [row["file_name"] for row in read_rows(folder)] == ["0.JPG", "1.jpg", "2.jpg"]
+
+
+def test_images_of_a_voc_are_never_replaced(tmp_path, estimator):
+    voc = tmp_path / "VOC2012"
+    images = write_images(voc / "JPEGImages")
+    Image.new("RGB", (4, 4)).save(images / "3.png")
+    (voc / "Depth").symlink_to("JPEGImages")
+    before = contents(images)
+    with pytest.raises(ValueError, match=r"3\.png.*is read"):
+        run(voc, estimator, "--overwrite")
+    assert contents(images) == before
+
+
+def test_images_that_are_missing_are_named_before_any_work(tmp_path):
+    folder = write_images(tmp_path / "photos")
+    write_rows(folder, {"file_name": "0.jpg"}, {"file_name": "gone.jpg"}, {"file_name": "x" * 300})
+    with pytest.raises(FileNotFoundError, match=r"lists 2 images that do not exist, the first .*gone\.jpg"):
+        run(folder, tmp_path / "no model")
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".jpg", "ü" * 125 + ".jpg"], ids=["ascii", "two bytes"])
+def test_images_with_the_longest_names_get_depth(tmp_path, estimator, name):
+    folder = write_images(tmp_path / "photos")
+    (folder / "0.jpg").rename(folder / name)
+    run(folder, estimator)
+    assert len(PairDataset(read_records(folder), 16, "depth")) == 3
+
+
+def test_metadata_with_a_byte_order_mark_is_read(tmp_path, estimator):
+    folder = write_images(tmp_path / "photos")
+    (folder / "metadata.jsonl").write_text('{"file_name": "0.jpg", "text": "é"}\n', encoding="utf-16")
+    run(folder, estimator)
+    assert read_records(folder)[0].caption == "é"

@@ -12,6 +12,8 @@ from utils.depth import (
     normalize_disparity,
     read_depth,
     read_disparity,
+    settle_kind,
+    stored_kind,
     write_depth,
     write_disparity,
 )
@@ -181,3 +183,44 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         temporary.write_text("half")
         raise RuntimeError
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file.txt", "old")]
+
+
+def test_files_say_what_they_hold_and_readers_believe_them(tmp_path, metres):
+    write_depth(tmp_path / "metres.png", metres)
+    write_disparity(tmp_path / "disparity.png", normalize_disparity(metres_to_disparity(metres)))
+    assert Image.open(tmp_path / "metres.png").text["Depth kind"] == "millimetres"
+    assert Image.open(tmp_path / "disparity.png").text["Depth kind"] == "disparity"
+    for name in ("metres", "disparity"):
+        assert stored_kind(tmp_path / f"{name}.png") == name
+        for kind in ("metres", "disparity"):
+            read = read_disparity(tmp_path / f"{name}.png", kind)
+            assert np.corrcoef(read.flatten(), (1 / metres).flatten())[0, 1] > 0.999
+    with pytest.raises(ValueError, match="says that it holds disparity, not metres"):
+        read_depth(tmp_path / "disparity.png")
+
+
+def test_a_file_that_says_its_kind_behind_its_pixels_is_believed(tmp_path):
+    write_depth(tmp_path / "a.png", np.full((2, 2), 3.0))
+    data = (tmp_path / "a.png").read_bytes()
+    start = data.index(b"tEXt") - 4
+    chunk = data[start : start + 12 + int.from_bytes(data[start : start + 4], "big")]
+    moved = data.replace(chunk, b"").replace(b"\0\0\0\0IEND", chunk + b"\0\0\0\0IEND")
+    (tmp_path / "a.png").write_bytes(moved)
+    assert stored_kind(tmp_path / "a.png") == "metres"
+
+
+def test_an_assumption_about_a_silent_file_is_said_once(tmp_path, capsys):
+    Image.fromarray(np.full((2, 2), 300, np.uint16)).save(tmp_path / "deep.png")
+    Image.new("L", (2, 2), 9).save(tmp_path / "flat.png")
+    write_depth(tmp_path / "told.png", np.ones((2, 2)))
+    remedy = f"pass --depth_kind metres, {tmp_path.name}"
+    for name in ("flat", "told", "deep", "deep"):
+        kind = settle_kind(tmp_path / f"{name}.png", None, "disparity", remedy)
+        assert kind == ("metres" if name == "told" else "disparity")
+    assert capsys.readouterr().err.splitlines() == [
+        f"{tmp_path / 'deep.png'} does not say what it holds and is read as disparity; {remedy}."
+    ]
+    assert settle_kind(tmp_path / "deep.png", "metres", "disparity", remedy) == "metres"
+    assert capsys.readouterr().err == ""
+    assert settle_kind(tmp_path / "told.png", "disparity", "disparity", remedy) == "metres"
+    assert "told.png says that it holds millimetres, and is read as that" in capsys.readouterr().err

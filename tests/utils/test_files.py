@@ -37,7 +37,7 @@ def test_what_an_interruption_left_is_removed_and_nothing_else(tmp_path, name):
 
 def test_a_name_that_no_folder_takes_is_refused_before_it_is_written(tmp_path):
     path = tmp_path / "new" / ("ü" * 126 + ".txt")
-    with pytest.raises(ValueError, match="has 256 bytes and names in .* 255: shorten"):
+    with pytest.raises(ValueError, match="has 256 bytes, and a name in .* 255 at most: shorten"):
         check_name(path)
     with pytest.raises(ValueError, match="has 256 bytes"), replacing(path):
         pass

@@ -166,3 +166,26 @@ def test_the_command_fits_a_folder_and_keeps_what_is_there(tmp_path, capsys):
     assert "bucket            0" in capsys.readouterr().out
     with pytest.raises(FileExistsError, match="--overwrite"):
         main([*map(str, options)])
+
+
+def test_the_command_counts_a_clip_once_however_many_captions_it_has(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name, speed in (("a", 1), ("b", 3)):
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        for k in range(4):
+            picture = np.roll(
+                rng.integers(0, 255, (48, 48), dtype=np.uint8) * 0 + np.arange(48, dtype=np.uint8) * 5, k * speed
+            )
+            Image.fromarray(picture).convert("RGB").save(tmp_path / "clips" / name / f"{k}.png")
+    rows = [{"video_folder": f"clips/{name}", "fps": 8, "text": text} for name in "ab" for text in "xyz"]
+    (tmp_path / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    main(["--train_data_dir", str(tmp_path / "clips.jsonl"), "--output_path", str(tmp_path / "b.json")])
+    assert "2 clips of 2" in capsys.readouterr().out
+    assert MotionBuckets.load(tmp_path / "b.json").num_clips == 2
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[1]", '{"scale": NaN}', "{"])
+def test_constants_that_are_none_are_refused_in_one_sentence(tmp_path, text):
+    (tmp_path / "b.json").write_text(text)
+    with pytest.raises(ValueError, match=r"b\.json holds no motion buckets"):
+        MotionBuckets.load(tmp_path / "b.json")

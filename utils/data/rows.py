@@ -76,5 +76,5 @@ def say_captions(path: Path, sources: Iterable[str]) -> None:
             f"{path}: none of {total} has a caption; rows have it under one of {keys}, clips in a .txt or .json beside."
         )
         return
-    found = ", ".join(f"{count} from {source}" for source, count in counts.items())
-    notice(f"{path}: captions of {total - none} of {total}, {found}.")
+    found = ", ".join(f'"{source}" ({count})' for source, count in counts.items())
+    notice(f"{path}: {total - none} of {total} have a caption, from {found}.")

@@ -1,6 +1,7 @@
 """Camera moves as flow over the whole picture: exact motion of the image plane at constant speed, whatever the scene."""
 
 import math
+import reprlib
 
 import torch
 
@@ -9,6 +10,7 @@ from utils.flow.warp import pixel_grid
 PANS = {"pan_left": (1, 0), "pan_right": (-1, 0), "tilt_up": (0, 1), "tilt_down": (0, -1)}  # where the picture goes
 ZOOMS = {"zoom_in": 1, "zoom_out": -1}
 ROLLS = {"roll_left": 1, "roll_right": -1}
+MAX_SPEED = 1e6  # also refuses inf and nan
 PRESETS = (*PANS, *ZOOMS, *ROLLS)
 
 
@@ -41,7 +43,7 @@ def check_camera(preset: str, speed: float) -> None:
     """Raises ValueError for an unknown preset or a speed that it does not take."""
     if preset not in PRESETS:
         raise ValueError(f"The camera preset {preset!r} is unknown: choose one of {', '.join(PRESETS)}.")
-    if isinstance(speed, bool) or not isinstance(speed, int | float) or not math.isfinite(speed) or speed <= 0:
-        raise ValueError(f"The camera's speed {speed!r} is no positive number.")
+    if isinstance(speed, bool) or not isinstance(speed, int | float) or not 0 < speed <= MAX_SPEED:
+        raise ValueError(f"The camera's speed {reprlib.repr(speed)} is no positive number up to {MAX_SPEED:g}.")
     if preset in ZOOMS and speed <= 1:
         raise ValueError(f"A zoom's speed is its factor per frame, above 1, and is {speed}: take 1.05, say.")

@@ -10,8 +10,9 @@ All but one of tracks, static_points, static_regions and camera may be missing. 
 of the input picture.
 """
 
-import json
 import math
+import reprlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +20,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from utils.notices import notice
+from utils.text import read_json
 from utils.tracks.camera import PANS, camera_flow, check_camera
 from utils.tracks.tracks import Tracks, check_inside
 
 KEYS = ("width", "height", "tracks", "static_points", "static_regions", "camera")
 LAYOUTS = ("points", "box")
+MAX_SIDE = 1e6  # pixels; also refuses inf and nan
 ROUNDING = 1e-3  # pixels: of edges that fall on those of pixels
 
 
@@ -120,10 +124,7 @@ def cover_map(size: tuple[int, int], video_size: tuple[int, int]) -> tuple[torch
 
 
 def _from_json(path: Path, width: int, height: int) -> TrackFile:
-    try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {' '.join(str(error).split())}.") from error
+    content = read_json(path)
     if not isinstance(content, dict) or (unknown := set(content) - set(KEYS)):
         what = f"has the unknown key {min(unknown)!r}" if isinstance(content, dict) else "is no mapping"
         raise ValueError(f"{path} {what}: it takes {', '.join(KEYS)}.")
@@ -135,6 +136,7 @@ def _from_json(path: Path, width: int, height: int) -> TrackFile:
     points, regions = (
         _numbers(path, key, content.get(key, []), count) for key, count in (("static_points", 2), ("static_regions", 4))
     )
+    _warn_of_shares(path, tracks, [points, *regions.view(-1, 2, 2)])
     camera = _read_camera(path, content.get("camera"))
     if camera and camera[0] in PANS:
         camera = (camera[0], camera[1] * float(scale[0] if PANS[camera[0]][0] else scale[1]))
@@ -146,8 +148,10 @@ def _from_json(path: Path, width: int, height: int) -> TrackFile:
 def _scale(path: Path, content: dict, width: int, height: int) -> list[float]:
     """From the size that a file names to that of the picture."""
     named = [content.get("width", width), content.get("height", height)]
-    if any(isinstance(side, bool) or not isinstance(side, int | float) or side <= 0 for side in named):
-        raise ValueError(f"{path}: width and height are {named} and have to be positive numbers.")
+    if any(isinstance(side, bool) or not isinstance(side, int | float) or not 0 < side <= MAX_SIDE for side in named):
+        raise ValueError(
+            f"{path}: width and height are {reprlib.repr(named)} and have to be positive numbers of pixels."
+        )
     scale = [width / named[0], height / named[1]]
     if abs(scale[0] / scale[1] - 1) > 0.02:
         raise ValueError(
@@ -159,10 +163,10 @@ def _scale(path: Path, content: dict, width: int, height: int) -> list[float]:
 def _numbers(path: Path, key: str, values, count: int) -> torch.Tensor:
     """A list of lists of `count` numbers as (K, count)."""
     try:
-        array = (
-            np.asarray(values, dtype=np.float32).reshape(-1, count) if values == [] else np.asarray(values, np.float32)
-        )
-    except (TypeError, ValueError):
+        with np.errstate(over="ignore"):  # becomes inf, which is refused
+            array = np.asarray(values, np.float32)
+        array = array.reshape(-1, count) if values == [] else array
+    except (TypeError, ValueError, OverflowError):
         array = np.zeros(0)
     if array.ndim != 2 or array.shape[1] != count:
         raise ValueError(f"{path}: {key} is to be a list of lists of {count} numbers each.")
@@ -184,7 +188,7 @@ def _read_camera(path: Path, camera) -> tuple[str, float] | None:
 def _from_array(path: Path, layout: str) -> tuple[torch.Tensor, ...]:
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, MemoryError) as error:
         raise ValueError(f"{path} cannot be read as an array of numbers: {' '.join(str(error).split())}.") from error
     if not isinstance(array, np.ndarray) or array.ndim != 3 or array.shape[-1] != 2 or array.dtype.kind not in "fiu":
         raise ValueError(f"{path} is to be an array of numbers (N, F, 2), not {getattr(array, 'shape', 'several')}.")
@@ -194,7 +198,19 @@ def _from_array(path: Path, layout: str) -> tuple[torch.Tensor, ...]:
         raise ValueError(
             f"{path}: the third point of each track is the middle of the first two, as of a box: pass --tracks_layout box."
         )
-    return tuple(torch.from_numpy(array.astype(np.float32)))
+    tracks = tuple(torch.from_numpy(array.astype(np.float32)))
+    _warn_of_shares(path, tracks, [])
+    return tracks
+
+
+def _warn_of_shares(path: Path, tracks: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> None:
+    """Say on stderr when all points (K, 2) lie within one pixel, as those do that count from 0 to 1, a little beyond at most."""
+    points = torch.cat([torch.zeros(0, 2), *tracks, *others])
+    if len(points) == 0:
+        return
+    low, high = points.amin(dim=0), points.amax(dim=0)
+    if (low.min() >= -1 and high.max() <= 2) or (tracks and (high - low).max() <= 1):
+        notice(f"All points of {path} lie within one pixel: they count pixels of the image, x then y, not 0 to 1.")
 
 
 def _starts_with_boxes(array: np.ndarray) -> bool:
