@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from utils.files import replacing
+from utils.files import is_file, replacing
 from utils.images import find_turn, image_size, open_image, speaks_late
 from utils.notices import notice
 
@@ -185,7 +185,7 @@ def _header(path: str | Path) -> tuple[str, dict]:
 
 def _read_gray(path: str | Path) -> np.ndarray:
     """What a depth image stores, upright: (H, W), uint8, uint16, or float32 for floats."""
-    if not Path(path).is_file():
+    if not is_file(Path(path)):
         raise FileNotFoundError(f"There is no depth image {path}.")
     values, turn = _decode(path)
     if values.ndim == 3 and (np.ptp(values[..., :3].astype(np.float64), axis=2) != 0).any():

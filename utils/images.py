@@ -13,6 +13,8 @@ import torch
 from PIL import ExifTags, Image
 from torch.nn import functional
 
+from utils.files import is_file
+
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -107,7 +109,7 @@ def cover(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 @contextmanager
 def open_image(path: str | Path) -> Iterator[Image.Image]:
     """The image of a file, as Pillow opens it; whatever it complains about inside becomes one sentence."""
-    if not Path(path).is_file():
+    if not is_file(Path(path)):
         raise FileNotFoundError(f"There is no image {path}.")
     try:
         with Image.open(path) as image:

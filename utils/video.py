@@ -17,7 +17,7 @@ import torch
 from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image
 
-from utils.files import replacing
+from utils.files import is_file, replacing
 from utils.frames import choose_stream, pixel_aspect, show_frame
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif"}
@@ -288,7 +288,7 @@ def _opened(source: Source) -> Iterator:
     """Container and video stream; whatever FFmpeg complains about inside becomes one sentence."""
     if isinstance(source, BytesIO):
         source.seek(0)
-    elif not Path(source).is_file():
+    elif not is_file(Path(source)):
         raise FileNotFoundError(f"There is no video {source}.")
     try:
         with av.open(source) as container:

@@ -1,3 +1,6 @@
+import json
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -129,6 +132,20 @@ def test_an_image_that_cannot_be_read_or_differs_from_its_depth_in_size_is_named
         check_pictures(records[1:], "depth")
     with pytest.raises(ValueError, match="1.png is 5x5 and its depth .* 24x18"):
         dataset[1]
+
+
+def test_depth_of_floats_in_a_format_that_pillow_lacks_is_checked_and_read(folder):
+    metres = np.linspace(1, 9, 24 * 18, dtype=np.float32).reshape(18, 24)
+    cv2.imwrite(str(folder / "0.hdr"), np.dstack([metres] * 3))
+    row = {"file_name": "0.png", "depth_file_name": "0.hdr", "depth_kind": "metres", "text": "a scene"}
+    (folder / "metadata.jsonl").write_text(json.dumps(row))
+    records = read_records(folder)
+    check_pictures(records, "depth")
+    disparity = PairDataset(records, 18, "depth", center_crop=True)[0]["conditioning_pixel_values"][0]
+    assert disparity[0, 0] == 1 and disparity[-1, -1] == -1
+    Image.new("RGB", (18, 24)).save(folder / "0.png")
+    with pytest.raises(ValueError, match="0.png is 18x24 and its depth .*0.hdr 24x18"):
+        check_pictures(records, "depth")
 
 
 def test_the_size_of_a_turned_photograph_is_that_of_the_picture_shown(tmp_path):

@@ -137,6 +137,8 @@ def test_files_that_are_missing_or_no_image_are_named(tmp_path):
     for read in (read_image, image_size):
         with pytest.raises(FileNotFoundError, match=r"There is no image .*none\.png"):
             read(tmp_path / "none.png")
+        with pytest.raises(FileNotFoundError, match="There is no image"):
+            read(tmp_path / ("a" * 300))
         with pytest.raises(ValueError, match=r"text\.png cannot be read as an image"):
             read(tmp_path / "text.png")
 
