@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 import unimatch
-from benchmarks.protocol import check_file, make_parser, make_run, write_results
-from utils.arguments import parse_args, positive_int, run_script
+from benchmarks.protocol import check_file, make_run, write_results
+from utils.arguments import make_parser, parse_args, positive_int, run_script
 from utils.data import annotate_flow, prepare_dataset
 from utils.data.flow_folder import attach_flow
 from utils.data.video_records import read_video_records
@@ -54,10 +54,10 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--output_dir", required=True, help="folder of results.json")
     add("--video", help="video to time with (default: one of 64 frames, 640x360, is made)")
-    add("--num_frames", type=positive_int, default=14, help="frames of a clip (default: 14)")
-    add("--height", type=positive_int, default=320, help="of a clip, in pixels (default: 320)")
-    add("--width", type=positive_int, default=512, help="of a clip, in pixels (default: 512)")
-    add("--repeats", type=positive_int, default=5, help="clips that are timed, whose median counts (default: 5)")
+    add("--num_frames", type=positive_int, default=14, help="frames of a clip")
+    add("--height", type=positive_int, default=320, help="of a clip, in pixels")
+    add("--width", type=positive_int, default=512, help="of a clip, in pixels")
+    add("--repeats", type=positive_int, default=5, help="clips that are timed, whose median counts")
     add("--checkpoint", help="weights of UniMatch (default: random ones of its smallest configuration)")
     return result
 

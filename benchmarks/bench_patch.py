@@ -26,9 +26,9 @@ from benchmarks.patch_forms import (
     sampling_forms,
     training_forms,
 )
-from benchmarks.protocol import describe_machine, make_parser, make_run, write_results
+from benchmarks.protocol import describe_machine, make_run, write_results
 from benchmarks.timing import CLOCKS, Form, compare, time_in_turns, whole_runs
-from utils.arguments import parse_args, positive_int, run_script
+from utils.arguments import make_parser, parse_args, positive_int, run_script
 from utils.pretrained import DTYPES, check_device
 
 PARTS = ("inference", "conditions", "sampling", "training")
@@ -72,23 +72,23 @@ def parser() -> argparse.ArgumentParser:
         "--models",
         nargs="+",
         default=["tiny_sd", "sd15"],
-        help="sd15, tiny_sd (random weights), folders of pipelines (default: tiny_sd sd15)",
+        help="sd15, tiny_sd (random weights), folders of pipelines",
     )
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure (default: all)")
     add("--latent_size", type=positive_int, help="side of the latents (default: the model's own, at most 32)")
-    add("--device", default="cpu", help="device of PyTorch (default: cpu)")
-    add("--dtype", choices=DTYPES, default="float32", help="number format of the models (default: float32)")
+    add("--device", default="cpu", help="device of PyTorch")
+    add("--dtype", choices=DTYPES, default="float32", help="number format of the models")
     add("--rank", type=positive_int, help="rank of the LoRAs (default: 64, for tiny_sd 16)")
     add(
         "--conditions",
         type=int,
         choices=range(1, len(NAMES) + 1),
         default=8,
-        help="conditions of the part conditions (default: 8)",
+        help="conditions of the part conditions",
     )
-    add("--repeats", type=positive_int, default=5, help="rounds of single calls (default: 5)")
-    add("--training_repeats", type=positive_int, default=3, help="rounds of training steps (default: 3)")
-    add("--num_inference_steps", type=positive_int, default=10, help="steps of a whole run (default: 10)")
+    add("--repeats", type=positive_int, default=5, help="rounds of single calls")
+    add("--training_repeats", type=positive_int, default=3, help="rounds of training steps")
+    add("--num_inference_steps", type=positive_int, default=10, help="steps of a whole run")
     add("--compile", action="store_true", help="compile all forms but those of training")
     add("--output", required=True, help="JSON file; parts that it lacks are measured and added")
     add("--overwrite", action="store_true", help="start a new file")

@@ -23,10 +23,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.protocol import make_parser, make_run, write_results
+from benchmarks.protocol import make_run, write_results
 from benchmarks.seeded_unimatch import make_model
 from unimatch import CONFIGURATIONS, UniMatch
-from utils.arguments import parse_args, positive_int, run_script
+from utils.arguments import make_parser, parse_args, positive_int, run_script
 from utils.pretrained import DTYPES, check_device
 
 REFERENCE = "reference_unimatch"  # the name that the published package gets beside ours
@@ -52,22 +52,28 @@ def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add = result.add_argument
     add("--reference_repo", help="checkout of the published code, to time as well (default: none)")
-    add("--configurations", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS), help="default: all")
+    add(
+        "--configurations",
+        nargs="+",
+        choices=CONFIGURATIONS,
+        default=list(CONFIGURATIONS),
+        help="configurations to time",
+    )
     add(
         "--size",
         type=positive_int,
         nargs=2,
         default=(256, 384),
         metavar=("HEIGHT", "WIDTH"),
-        help="of the images (default: 256 384)",
+        help="of the images",
     )
-    add("--repeats", type=positive_int, default=5, help="runs of each, after one that does not count (default: 5)")
-    add("--device", default="cpu", help="device of PyTorch (default: cpu)")
+    add("--repeats", type=positive_int, default=5, help="runs of each, after one that does not count")
+    add("--device", default="cpu", help="device of PyTorch")
     add(
         "--dtype",
         choices=DTYPES,
         default="float32",
-        help="of our weights; the published code runs in float32 (default: float32)",
+        help="of our weights; the published code runs in float32",
     )
     add("--threads", type=positive_int, help="threads of PyTorch on the CPU (default: PyTorch's own)")
     add("--output_path", help="JSON file of the results (default: none)")

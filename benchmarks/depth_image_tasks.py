@@ -1,6 +1,6 @@
-"""What is measured of an image with its depth: one function for each task, from indices of scenes to rows of numbers and pictures.
+"""The tasks of `benchmarks.eval_depth_image`: functions from indices of scenes to rows of figures and a sheet.
 
-The i-th scene and the noise of its pictures depend on i alone, not on the batch that it is computed in.
+The i-th scene and the noise of its images depend on i alone, not on the batch.
 """
 
 from dataclasses import asdict
@@ -12,6 +12,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from PIL import Image
 
+from benchmarks.judged import JudgedBench
 from benchmarks.protocol import SHOWN, Chunk
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from pipelines.request import default_size
@@ -19,25 +20,24 @@ from utils.data.records import read_records
 from utils.depth import color_disparity, disparity_to_metres, metres_to_disparity, normalize_disparity
 from utils.edges import canny_edges
 from utils.images import to_image, to_pixels
-from utils.judges import load_judge
 from utils.latents import reconstruct
 from utils.metrics.attributes import score_objects
 from utils.metrics.depth import autoencoder_floor, depth_errors, disparity_picture
 from utils.metrics.edges import edge_f1
-from utils.pretrained import loading
+from utils.pretrained import DTYPES, load_pipeline
 from utils.scenes import Rendering, Scene, caption, render, sample_scene
 
-# Drawn depth has no unit: it is read as that of a scene whose nearest and farthest points are the medians of the world.
+# Sampled depth has no unit: it is read as that of a scene whose nearest and farthest points are the medians of the world.
 NEAR, FAR = 2.8, 7.6  # metres
 EDGE_TOLERANCE = 1  # pixels
 
 
-class Bench:
+class Bench(JudgedBench):
     """Models and scenes, each loaded when a task first needs it."""
 
     def __init__(self, args):
-        self.args = args
-        self.dtype = getattr(torch, args.dtype)
+        super().__init__(args)
+        self.dtype = DTYPES[args.dtype]
 
     @cached_property
     def base(self) -> StableDiffusionPipeline:
@@ -45,7 +45,7 @@ class Bench:
         return self.loaded(StableDiffusionPipeline)
 
     def joint(self, *conditions: str) -> StableDiffusionJointPipeline:
-        """The base with the adapters of these conditions, and perhaps others that are idle."""
+        """The base with the adapters of these conditions; others may be loaded and idle."""
         for name in conditions:
             if name not in self.joint_pipeline.adapter_pairs:
                 self.joint_pipeline.load_adapter_pair(getattr(self.args, f"{name}_adapter"), name)
@@ -56,19 +56,10 @@ class Bench:
         return self.loaded(StableDiffusionJointPipeline)
 
     def loaded(self, kind: type[StableDiffusionPipeline]) -> StableDiffusionPipeline:
-        with loading(self.args.pretrained_model_name_or_path):
-            pipe = kind.from_pretrained(self.args.pretrained_model_name_or_path)
+        pipe = load_pipeline(kind, self.args.pretrained_model_name_or_path, self.dtype)
         pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
         pipe.set_progress_bar_config(disable=True)
         return pipe.to(self.args.device, self.dtype)
-
-    @cached_property
-    def depth_judge(self):
-        return load_judge(f"{self.args.judges_dir}/depth.safetensors", "depth", self.args.device)
-
-    @cached_property
-    def attribute_judge(self):
-        return load_judge(f"{self.args.judges_dir}/attributes.safetensors", "attributes", self.args.device)
 
     @cached_property
     def size(self) -> int:
@@ -100,11 +91,11 @@ class Bench:
         """Scenes whose captions no training has seen, as far as `--train_data_dir` says."""
         folder = self.args.train_data_dir
         seen = {record.caption for record in read_records(folder)} if folder else set()
-        drawn = (self.scene(i) for i in count())
-        return list(islice((scene for scene in drawn if caption(scene) not in seen), self.args.num_captions))
+        scenes = (self.scene(i) for i in count())
+        return list(islice((scene for scene in scenes if caption(scene) not in seen), self.args.num_captions))
 
     def sampling(self, indices: range) -> dict:
-        """What all calls of pipelines have in common; each picture has noise of its own."""
+        """Keyword arguments of all pipelines; each image has noise of its own."""
         return {
             "generator": [torch.Generator().manual_seed(self.args.seed + i) for i in indices],
             "num_inference_steps": self.args.num_inference_steps,
@@ -122,7 +113,7 @@ class Bench:
 
 
 def judges(bench: Bench, indices: range) -> Chunk:
-    """The judges' own errors, on renderings and on what the autoencoder makes of them."""
+    """The judges' own errors, on renderings and on their reconstructions by the autoencoder."""
     rows = [{} for _ in indices]
     pixels = bench.pixels(indices)
     for name, shown in (("rendered", pixels), ("reconstructed", reconstruct(bench.base.vae, pixels))):
@@ -144,29 +135,29 @@ def image_to_depth(bench: Bench, indices: range) -> Chunk:
     """Depth of rendered images, without a prompt, against the renderer's."""
     pixels, metres = bench.pixels(indices), bench.metres(indices)
     out = bench.joint("depth")(image=pixels, adapters="depth", **bench.sampling(indices))
-    pictures = columns(map(to_image, pixels), colored(metres), map(color_disparity, out.values["depth"]))
-    return depth_rows(out.values["depth"], metres), pictures
+    sheet = columns(map(to_image, pixels), colored(metres), map(color_disparity, out.values["depth"]))
+    return depth_rows(out.values["depth"], metres), sheet
 
 
 def depth_to_image(bench: Bench, indices: range) -> Chunk:
-    """Images of rendered depth and caption; their depth, as judged, against the depth that was given."""
+    """Images of rendered depth and caption; their depth, as judged, against the rendered one."""
     metres = bench.metres(indices)
     given = torch.stack([disparity_picture(one) for one in metres])
     pipe = bench.joint("depth")
     out = pipe(bench.captions(indices), condition=given, adapters="depth", **bench.sampling(indices))
-    pixels = drawn(out)
+    pixels = sampled(out)
     judged = bench.judged_disparity(pixels)
     return depth_rows(judged, metres), columns(colored(metres), map(to_image, pixels), shown(judged))
 
 
 def joint(bench: Bench, indices: range) -> Chunk:
-    """Image and depth from captions; the image's depth, as judged, against the depth that was drawn with it."""
+    """Image and depth from captions; the image's depth, as judged, against the depth sampled with it."""
     out = bench.joint("depth")(bench.captions(indices), adapters="depth", **bench.sampling(indices))
-    pixels, depth = drawn(out), out.values["depth"]
+    pixels, depth = sampled(out), out.values["depth"]
     judged = bench.judged_disparity(pixels)
     metres = np.stack([disparity_to_metres(one, NEAR, FAR) for one in depth])
-    pictures = columns(map(to_image, pixels), map(color_disparity, depth), shown(judged))
-    return depth_rows(judged, metres), pictures
+    sheet = columns(map(to_image, pixels), map(color_disparity, depth), shown(judged))
+    return depth_rows(judged, metres), sheet
 
 
 def depth_edge_to_image(bench: Bench, indices: range) -> Chunk:
@@ -176,33 +167,33 @@ def depth_edge_to_image(bench: Bench, indices: range) -> Chunk:
     given = {"depth": torch.stack([disparity_picture(one) for one in metres]), "edge": edges}
     pipe = bench.joint("depth", "edge")
     out = pipe(bench.captions(indices), condition=given, adapters=["depth", "edge"], **bench.sampling(indices))
-    pixels = drawn(out)
+    pixels = sampled(out)
     judged = bench.judged_disparity(pixels)
     found = torch.stack([canny_edges(one) for one in pixels])
     rows = depth_rows(judged, metres)
     for row, one, other in zip(rows, found, edges, strict=True):
         row["edge_f1"] = edge_f1((one[0] > 0).numpy(), (other[0] > 0).numpy(), EDGE_TOLERANCE)
-    pictures = columns(colored(metres), map(to_image, edges), map(to_image, pixels), shown(judged))
-    return rows, pictures
+    sheet = columns(colored(metres), map(to_image, edges), map(to_image, pixels), shown(judged))
+    return rows, sheet
 
 
 def obedience_base(bench: Bench, indices: range) -> Chunk:
     """Images of unseen captions by the base alone, read by the attribute judge."""
     scenes = [bench.unseen_scenes[i] for i in indices]
-    pixels = drawn(bench.base(list(map(caption, scenes)), **bench.sampling(indices)))
+    pixels = sampled(bench.base(list(map(caption, scenes)), **bench.sampling(indices)))
     return object_rows(bench, scenes, pixels), columns(map(to_image, pixels))
 
 
 def obedience_joint(bench: Bench, indices: range) -> Chunk:
-    """The same with the same noise, the images being drawn together with their depth."""
+    """The same captions and noise, the images being sampled with their depth."""
     scenes = [bench.unseen_scenes[i] for i in indices]
     out = bench.joint("depth")(list(map(caption, scenes)), adapters="depth", **bench.sampling(indices))
-    pixels = drawn(out)
-    pictures = columns(map(to_image, pixels), map(color_disparity, out.values["depth"]))
-    return object_rows(bench, scenes, pixels), pictures
+    pixels = sampled(out)
+    sheet = columns(map(to_image, pixels), map(color_disparity, out.values["depth"]))
+    return object_rows(bench, scenes, pixels), sheet
 
 
-def drawn(out) -> torch.Tensor:
+def sampled(out) -> torch.Tensor:
     """The images of an output as pixels in [-1, 1]."""
     return out.images.float().cpu() * 2 - 1
 
@@ -225,5 +216,5 @@ def shown(disparities) -> list[Image.Image]:
 
 
 def columns(*kinds) -> list[list[Image.Image]]:
-    """From pictures of each kind to those of each sample, of the first ones."""
+    """From images of each kind to those of each of the first samples."""
     return [list(column) for column in zip(*kinds, strict=True)][:SHOWN]

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.protocol import check_empty, check_file, make_parser, make_run, write_results
+from benchmarks import protocol
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
-from utils.arguments import parse_args, positive_int, run_script
+from utils.arguments import make_parser, parse_args, positive_int, run_script
 from utils.data.geometry import Geometry
 from utils.data.records import METADATA
 from utils.depth import color_disparity, normalize_disparity, read_disparity
@@ -39,7 +39,7 @@ def main(argv=None) -> None:
     if args.command == "prepare":
         prepare(args, folder)
     else:
-        evaluate(args, folder, make_run("eval_clip_depth", argv))
+        evaluate(args, folder, protocol.make_run("eval_clip_depth", argv))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,28 +48,30 @@ def parser() -> argparse.ArgumentParser:
     add("command", choices=["prepare", "evaluate"])
     add("--frames_dir", required=True, help="folder of the clip")
     for name, pattern in PATTERNS.items():
-        add(f"--{name}_pattern", default=pattern, help=f"file of the {name} of frame {{}} (default: {pattern})")
-    add("--train_frames", type=frames, default="0-5", help="first and last frame of the training (default: 0-5)")
-    add("--test_frames", type=frames, default="10-15", help="first and last frame of the test (default: 10-15)")
+        add(f"--{name}_pattern", default=pattern, help=f"file of the {name} of frame {{}}")
+    add("--train_frames", type=frames, default="0-5", help="first and last frame of the training")
+    add("--test_frames", type=frames, default="10-15", help="first and last frame of the test")
     add("--output_dir", required=True, help="new folder of the data set, or of the results")
-    add("--pretrained_model_name_or_path", default="weights/tiny_sd", help="base (default: weights/tiny_sd)")
-    add("--adapter", default="outputs/clip/depth.safetensors", help="default: outputs/clip/depth.safetensors")
-    add("--resolution", type=positive_int, default=64, help="side of an image in pixels (default: 64)")
-    add("--num_samples", type=positive_int, default=4, help="samples of a frame, whose mean counts (default: 4)")
-    add("--num_inference_steps", type=positive_int, default=30, help="denoising steps (default: 30)")
-    add("--seed", type=int, default=0, help="noise seed (default: 0)")
+    add("--pretrained_model_name_or_path", default="weights/tiny_sd", help="base")
+    add("--adapter", default="outputs/clip/depth.safetensors", help="depth adapter of train_depth_image.py")
+    add("--resolution", type=positive_int, default=64, help="side of an image in pixels")
+    add("--num_samples", type=positive_int, default=4, help="samples of a frame, whose mean counts")
+    add("--num_inference_steps", type=positive_int, default=30, help="denoising steps")
+    add("--seed", type=int, default=0, help="noise seed")
     return result
 
 
 def check(args: argparse.Namespace, folder: Path) -> None:
     """Raises one sentence about what would fail after a model is loaded."""
-    check_empty(folder)
+    protocol.check_empty(folder)
     numbers = args.train_frames if args.command == "prepare" else [*args.train_frames[-1:], *args.test_frames]
     for number in numbers:
         for pattern in (args.image_pattern, args.depth_pattern):
-            check_file(Path(args.frames_dir, pattern.format(number)), "frame", "change --frames_dir or the patterns")
+            protocol.check_file(
+                Path(args.frames_dir, pattern.format(number)), "frame", "change --frames_dir or the patterns"
+            )
     if args.command == "evaluate":
-        check_file(args.adapter, "--adapter", "name a file of train_depth_image.py")
+        protocol.check_file(args.adapter, "--adapter", "name a file of train_depth_image.py")
 
 
 def frames(text: str) -> range:
@@ -116,7 +118,7 @@ def evaluate(args, folder: Path, command: dict) -> None:
         counts = dict.fromkeys(errors, len(truths))
         results = {name: by_frame(values, args.test_frames) for name, values in errors.items()}
         settings = vars(args) | {name: list(getattr(args, name)) for name in ("train_frames", "test_frames")}
-        write_results(temporary / "results.json", "eval_clip_depth", [command], settings, results, counts)
+        protocol.write_results(temporary / "results.json", "eval_clip_depth", [command], settings, results, counts)
         sheet = np.concatenate([np.concatenate([np.asarray(image) for image in row], axis=1) for row in rows])
         Image.fromarray(sheet).resize((sheet.shape[1] * 3, sheet.shape[0] * 3)).save(temporary / "frames.png")
     print(f"Rows: image, truth, adapter, last training frame: {folder.resolve() / 'frames.png'}")

@@ -10,23 +10,13 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from benchmarks import depth_image_tasks
-from benchmarks.protocol import (
-    REPOSITORY,
-    Estimates,
-    Evaluation,
-    Results,
-    add_choice_argument,
-    add_run_arguments,
-    add_seed_argument,
-    check_file,
-    check_judges,
-    make_parser,
-    run,
-)
-from utils.arguments import positive_int, run_script
+from diffusers import StableDiffusionPipeline
+
+from benchmarks import depth_image_tasks, protocol
+from utils.arguments import make_parser, positive_int, run_script
 from utils.metrics.statistics import Estimate, bootstrap_mean, paired_difference
-from utils.pretrained import check_device
+from utils.model_kinds import check_adapter, check_pipeline
+from utils.pretrained import check_device, shipped
 
 TASKS = {
     name: getattr(depth_image_tasks, name)
@@ -55,36 +45,38 @@ WEIGHTS = ("pretrained_model_name_or_path", "depth_adapter", "edge_adapter", "ju
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    add, weights = result.add_argument, REPOSITORY / "weights"
-    add("--pretrained_model_name_or_path", default=str(weights / "tiny_sd"), help="base (default: weights/tiny_sd)")
+    add = result.add_argument
+    add("--pretrained_model_name_or_path", default=shipped("tiny_sd"), help="folder or hub name of the base")
     for name in NEEDS:
-        place = f"depth_image/{name}.safetensors"
-        add(f"--{name}_adapter", default=str(weights / place), help=f"{name} adapter (default: weights/{place})")
-    add("--judges_dir", default=str(weights / "judges"), help="folder of the judges (default: weights/judges)")
+        add(f"--{name}_adapter", default=shipped(f"depth_image/{name}.safetensors"), help=f"{name} adapter")
+    protocol.add_judges_argument(result)
     add(
         "--train_data_dir",
         help="data set of the trainings, whose captions the obedience tasks leave out (default: none)",
     )
-    add_choice_argument(result, TASKS)
-    add("--num_scenes", type=positive_int, default=200, help="scenes of all tasks but obedience (default: 200)")
-    add("--num_captions", type=positive_int, default=1000, help="captions of the obedience tasks (default: 1000)")
-    add_seed_argument(result, "scenes")
-    add_run_arguments(result, batch_size=32)
-    add("--num_inference_steps", type=positive_int, default=15, help="steps of DPM-Solver++ multistep (default: 15)")
-    add("--guidance_scale", type=float, default=7.5, help="guidance scale of the prompt (default: 7.5)")
+    protocol.add_choice_argument(result, TASKS)
+    add("--num_scenes", type=positive_int, default=200, help="scenes of all tasks but obedience")
+    add("--num_captions", type=positive_int, default=1000, help="captions of the obedience tasks")
+    protocol.add_seed_argument(result, "scenes")
+    protocol.add_run_arguments(result, batch_size=32)
+    add("--num_inference_steps", type=positive_int, default=15, help="steps of DPM-Solver++ multistep")
+    add("--guidance_scale", type=float, default=7.5, help="guidance scale of the prompt")
     return result
 
 
 def check(args: argparse.Namespace) -> None:
     """Raises one sentence about what would fail after models are loaded."""
     check_device(args.device)
+    check_pipeline(args.pretrained_model_name_or_path, StableDiffusionPipeline, "--pretrained_model_name_or_path")
     tasks = set(args.tasks or TASKS)
     for name, users in NEEDS.items():
         if tasks & users:
-            check_file(getattr(args, f"{name}_adapter"), f"--{name}_adapter", "name another, or choose other --tasks")
-    check_judges(args.judges_dir, [judge for judge, users in JUDGED.items() if tasks & users])
+            flag, path = f"--{name}_adapter", getattr(args, f"{name}_adapter")
+            protocol.check_file(path, flag, "name another, or choose other --tasks")
+            check_adapter(path, "UNet2DConditionModel", "train_depth_image.py", flag)
+    protocol.check_judges(args.judges_dir, [judge for judge, users in JUDGED.items() if tasks & users])
     if args.train_data_dir:
-        check_file(args.train_data_dir, "--train_data_dir", "name the folder of a data set")
+        protocol.check_file(args.train_data_dir, "--train_data_dir", "name the folder of a data set")
 
 
 def files(args: argparse.Namespace) -> dict[str, list[Path]]:
@@ -94,7 +86,7 @@ def files(args: argparse.Namespace) -> dict[str, list[Path]]:
     }
 
 
-def summarize(results: Results, args: argparse.Namespace) -> Estimates:
+def summarize(results: protocol.Results, args: argparse.Namespace) -> protocol.Estimates:
     """Means over images or objects, and the difference of the two obedience tasks."""
     estimates = {task: means(rows) for task, rows in results.rows.items()}
     if {"obedience_base", "obedience_joint"} <= results.rows.keys():
@@ -120,18 +112,14 @@ def units(rows: list[dict], key: str) -> list[int] | None:
     return [row["objects"] for row in rows] if key.rpartition("_")[2] in PER_OBJECT else None
 
 
-EVALUATION = Evaluation(
-    name="eval_depth_image",
-    parser=parser,
-    tasks=lambda args: TASKS,
-    chosen=lambda args: args.tasks or TASKS,
-    bench=depth_image_tasks.Bench,
-    check=check,
-    files=files,
-    count=lambda settings, task: settings["num_captions" if task.startswith("obedience") else "num_scenes"],
-    summarize=summarize,
+def count(settings: dict, task: str) -> int:
+    return settings["num_captions" if task.startswith("obedience") else "num_scenes"]
+
+
+EVALUATION = protocol.Evaluation(
+    "eval_depth_image", parser, lambda args: TASKS, depth_image_tasks.Bench, check, files, summarize, count=count
 )
-main = partial(run, EVALUATION)
+main = partial(protocol.run, EVALUATION)
 
 if __name__ == "__main__":
     run_script(main)

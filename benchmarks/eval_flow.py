@@ -15,17 +15,8 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from benchmarks import flow_tasks
-from benchmarks.protocol import (
-    add_seed_argument,
-    check_count,
-    check_empty,
-    check_file,
-    make_parser,
-    make_run,
-    write_results,
-)
-from utils.arguments import parse_args, positive_int, run_script
+from benchmarks import flow_tasks, protocol
+from utils.arguments import make_parser, parse_args, positive_int, run_script
 from utils.files import replacing
 from utils.flow import color_flow, read_flo
 from utils.images import read_image, to_pixels
@@ -47,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     rows += clips(args, vae, images)
     if args.reference_dir:
         rows += flow_tasks.published(Path(args.reference_dir))
-    write(Path(args.output_dir), rows, images, make_run("eval_flow", argv), vars(args))
+    write(Path(args.output_dir), rows, images, protocol.make_run("eval_flow", argv), vars(args))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,25 +57,25 @@ def parser() -> argparse.ArgumentParser:
         help="folder of golden.npz, the published UniMatch's flow with seeded weights (default: none)",
     )
     add("--checkpoint", help="weights of UniMatch, as another backend (default: none)")
-    add("--vae", default="weights/tiny_sd/vae", help="autoencoder of flow images (default: weights/tiny_sd/vae)")
-    add("--num_clips", type=positive_int, default=50, help="number of clips (default: 50)")
-    add("--num_frames", type=positive_int, default=8, help="frames of a clip (default: 8)")
-    add("--resolution", type=positive_int, default=64, help="side of a frame in pixels (default: 64)")
-    add_seed_argument(result, "clips")
+    add("--vae", default="weights/tiny_sd/vae", help="autoencoder of flow images")
+    add("--num_clips", type=positive_int, default=50, help="number of clips")
+    add("--num_frames", type=positive_int, default=8, help="frames of a clip")
+    add("--resolution", type=positive_int, default=64, help="side of a frame in pixels")
+    protocol.add_seed_argument(result, "clips")
     return result
 
 
 def check(args: argparse.Namespace) -> None:
     """Raises one sentence about what would fail after a long time."""
-    check_empty(Path(args.output_dir))
+    protocol.check_empty(Path(args.output_dir))
     if bool(args.frames) != bool(args.flow_gt):
         raise ValueError("--frames and --flow_gt belong together: give both or neither.")
-    check_count(args, "num_frames", 2)
+    protocol.check_count(args, "num_frames", 2)
     for path in [*(args.frames or []), args.flow_gt, args.checkpoint]:
         if path:
-            check_file(path, "file", "name another")
+            protocol.check_file(path, "file", "name another")
     if args.reference_dir:
-        check_file(Path(args.reference_dir, "golden.npz"), "--reference_dir file", "name its folder")
+        protocol.check_file(Path(args.reference_dir, "golden.npz"), "--reference_dir file", "name its folder")
 
 
 def load_vae(path: str, resolution: int) -> AutoencoderKL:
@@ -154,7 +145,7 @@ def write(
     with replacing(folder) as temporary:
         temporary.mkdir(parents=True)
         (temporary / "results.md").write_text(table + "\n")
-        write_results(temporary / "results.json", "eval_flow", [command], settings, results)
+        protocol.write_results(temporary / "results.json", "eval_flow", [command], settings, results)
         for name, image in images.items():
             Image.fromarray(image).save(temporary / f"{name}.png")
     print(f"{table}\n\n{folder.resolve()}")

@@ -12,29 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-import patch
-from benchmarks import flow_video_tasks
-from benchmarks.protocol import (
-    REPOSITORY,
-    Estimates,
-    Evaluation,
-    Results,
-    add_choice_argument,
-    add_clip_arguments,
-    add_run_arguments,
-    check_count,
-    check_file,
-    check_run,
-    make_parser,
-    run,
-    weight_files,
-)
-from benchmarks.video_bench import base_files, check_base, check_buckets, samples_flow_alone
-from utils.arguments import positive_int, run_script
-from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
+from benchmarks import flow_video_tasks, protocol, video_bench
+from utils.arguments import make_parser, positive_int, run_script
+from utils.diffusion.sampling import FlowSampling, add_sampling_arguments
 from utils.flow import backward_flow
 from utils.lora import lora_file
 from utils.metrics.statistics import Estimate, bootstrap_mean
+from utils.model_kinds import check_lora
 
 NEED_ADAPTER = ("autoencoder", "joint", "flow_first", "flow_to_video", "video_to_flow", "sweep")
 TASKS = {name: getattr(flow_video_tasks, name) for name in ("truth", "other", *NEED_ADAPTER[:-1], "svd_flow", "sweep")}
@@ -44,23 +28,14 @@ SWEPT = ("epe", "epe_share", "motion_ratio", "flow_motion_ratio", "warping_error
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    add, weights = result.add_argument, REPOSITORY / "weights"
-    add("--model_dir", default=str(weights / "tiny_svd"), help="folder of the base (default: weights/tiny_svd)")
+    add = result.add_argument
+    video_bench.add_video_arguments(result, 100, leave_out=("motion_bucket_id",))
+    add_sampling_arguments(result, FlowSampling, leave_out=("flow_first", "flow_strength"))
     add("--adapter", help="file or folder of train_flow_video.py (default: none, and no tasks that need it)")
     add("--flow_lora", help="file or folder of train_svd_flow.py (default: none, and no task svd_flow)")
-    add_choice_argument(result, TASKS, default="all that the weights allow, but for sweep")
-    add_clip_arguments(result, num_clips=100)
-    add("--num_swept", type=positive_int, default=25, help="clips of the task sweep (default: 25)")
-    add(
-        "--joint_guidance_scales",
-        type=float,
-        nargs="+",
-        default=list(SCALES),
-        help=f"joint guidance scales of the task sweep (default: {' '.join(map(str, SCALES))})",
-    )
-    add_run_arguments(result, batch_size=5)
-    add_sampling_arguments(result, leave_out=("motion_bucket_id",), fps=8.0)
-    add_sampling_arguments(result, FlowSampling, leave_out=("flow_first", "flow_strength"))
+    protocol.add_choice_argument(result, TASKS, default="all that the weights allow, but for sweep")
+    add("--num_swept", type=positive_int, default=25, help="clips of the task sweep")
+    add("--joint_guidance_scales", type=float, nargs="+", default=list(SCALES), help="scales of the task sweep")
     return result
 
 
@@ -71,21 +46,21 @@ def chosen(args: argparse.Namespace) -> list[str]:
     left_out = {"sweep"} | (set() if args.flow_lora else {"svd_flow"})
     if not args.adapter:
         left_out |= set(NEED_ADAPTER)
-    elif not samples_flow_alone(args.adapter):
+    elif not video_bench.samples_flow_alone(args.adapter):
         left_out |= {"flow_first"}
     return [task for task in TASKS if task not in left_out]
 
 
 def check(args: argparse.Namespace) -> None:
     """Raises one sentence about what would fail after models are loaded."""
-    check_run(args)
-    VideoSampling.from_args(args)
+    video_bench.check_video(args)
     FlowSampling.from_args(args)
-    check_count(args, "num_frames", 2)
+    protocol.check_count(args, "num_frames", 2)
     if args.adapter:
-        patch.read_config(args.adapter)
+        video_bench.check_flow_adapter(args.adapter)
     if args.flow_lora:
-        check_file(lora_file(args.flow_lora), "--flow_lora", "name a file or folder of train_svd_flow.py")
+        protocol.check_file(lora_file(args.flow_lora), "--flow_lora", "name a file or folder of train_svd_flow.py")
+        check_lora(args.flow_lora, "train_svd_flow.py", "--flow_lora")
     check_tasks(args, chosen(args))
 
 
@@ -94,19 +69,19 @@ def check_tasks(args: argparse.Namespace, tasks: list[str]) -> None:
         raise ValueError(f"--tasks {' '.join(tasks)} need --adapter, a joint adapter of train_flow_video.py.")
     if "svd_flow" in tasks and not args.flow_lora:
         raise ValueError("--tasks svd_flow needs --flow_lora, a LoRA of train_svd_flow.py.")
-    if "flow_first" in tasks and not samples_flow_alone(args.adapter):
+    if "flow_first" in tasks and not video_bench.samples_flow_alone(args.adapter):
         raise ValueError(f"--tasks flow_first needs an adapter trained with --flow_alone_share, not {args.adapter}.")
     if set(tasks) - {"truth", "other"}:
-        check_base(args)
-        check_buckets(args)
-    if "sweep" in tasks and args.num_swept > args.num_clips:
-        raise ValueError(f"--num_swept {args.num_swept} is more than --num_clips {args.num_clips}: lower it.")
+        video_bench.check_base(args)
+        video_bench.check_buckets(args)
+    if "sweep" in tasks:
+        protocol.check_part(args, "num_swept", "num_clips")
 
 
 def files(args: argparse.Namespace) -> dict[str, list[Path]]:
     return {
-        "model_hash": base_files(args.model_dir),
-        "adapter_hash": weight_files(args.adapter),
+        "model_hash": video_bench.base_files(args.model_dir),
+        "adapter_hash": protocol.weight_files(args.adapter),
         "way_hash": [Path(backward_flow.__file__)],
         "lora_hash": [lora_file(args.flow_lora)] if args.flow_lora else [],
     }
@@ -118,7 +93,7 @@ def count(settings: dict, task: str) -> int:
     return settings["num_clips"]
 
 
-def summarize(results: Results, args: argparse.Namespace) -> Estimates:
+def summarize(results: protocol.Results, args: argparse.Namespace) -> protocol.Estimates:
     """Means of each task; of the sweep at each scale."""
     estimates = {task: means(rows) for task, rows in results.rows.items() if task != "sweep"}
     if "sweep" in results.rows:
@@ -146,18 +121,11 @@ def sweep_means(rows: list[dict], scales: list[float]) -> dict[str, Estimate]:
     return found
 
 
-EVALUATION = Evaluation(
-    name="eval_flow_video",
-    parser=parser,
-    tasks=lambda args: TASKS,
-    chosen=chosen,
-    bench=flow_video_tasks.FlowBench,
-    check=check,
-    files=files,
-    count=count,
-    summarize=summarize,
-)
-main = partial(run, EVALUATION)
+EVALUATION = protocol.Evaluation(
+    "eval_flow_video", parser, lambda args: TASKS, flow_video_tasks.FlowBench, check, files, summarize,
+    count=count, chosen=chosen,
+)  # fmt: skip
+main = partial(protocol.run, EVALUATION)
 
 if __name__ == "__main__":
     run_script(main)

@@ -15,54 +15,38 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from benchmarks import protocol
 from benchmarks.long_video_plots import plot
 from benchmarks.long_video_tasks import SEAMS, TASKS, LongBench, plan_segments
-from benchmarks.protocol import (
-    REPOSITORY,
-    Estimates,
-    Evaluation,
-    add_run_arguments,
-    add_seed_argument,
-    check_judges,
-    check_run,
-    judge_files,
-    make_parser,
-    run,
-    transposed,
-    wide_table,
-)
-from benchmarks.video_bench import check_base, model_files
-from utils.arguments import positive_int, run_script
-from utils.diffusion.sampling import VideoSampling, add_sampling_arguments, parse_sampling_args
+from benchmarks.video_bench import add_video_arguments, check_base, check_video, model_files
+from utils.arguments import make_parser, positive_int, run_script
+from utils.diffusion.sampling import parse_sampling_args
 from utils.metrics.statistics import Estimate, bootstrap_mean
 
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    add, weights = result.add_argument, REPOSITORY / "weights"
-    add("--model_dir", default=str(weights / "tiny_svd"), help="folder of the base (default: weights/tiny_svd)")
-    add("--judges_dir", default=str(weights / "judges"), help="folder of the judges (default: weights/judges)")
-    add("--num_clips", type=positive_int, default=64, help="number of scenes (default: 64)")
-    add_seed_argument(result, "scenes")
-    add("--total_frames", type=positive_int, default=26, help="frames of a video (default: 26)")
+    add = result.add_argument
+    add_video_arguments(result, 64, batch_size=8, leave_out=("num_frames", "cache_dir"))
+    protocol.add_judges_argument(result)
+    add("--total_frames", type=positive_int, default=26, help="frames of a video")
     add("--overlap_frames", type=positive_int, help="frames that segments share (default: a quarter of a segment)")
-    add("--resolution", type=positive_int, default=64, help="side of a frame in pixels (default: 64)")
-    add_run_arguments(result, batch_size=8)
-    add_sampling_arguments(result, fps=8.0)
     return result
 
 
 def check(args: argparse.Namespace) -> None:
     """Raises one sentence about what would fail after models are loaded."""
-    check_run(args)
-    VideoSampling.from_args(args)
-    check_judges(args.judges_dir, ["attributes"])
+    check_video(args)
+    protocol.check_judges(args.judges_dir, ["attributes"])
     check_base(args)
     plan_segments(args)
 
 
 def files(args: argparse.Namespace) -> dict[str, list[Path]]:
-    return {"model_hash": model_files(args.model_dir), "judge_hash": judge_files(args.judges_dir, ["attributes"])}
+    return {
+        "model_hash": model_files(args.model_dir),
+        "judge_hash": protocol.judge_files(args.judges_dir, ["attributes"]),
+    }
 
 
 def means(rows: list[dict]) -> dict[str, Estimate]:
@@ -73,24 +57,19 @@ def means(rows: list[dict]) -> dict[str, Estimate]:
     return seams | found
 
 
-def table(estimates: Estimates, counts: dict[str, int]) -> list[str]:
-    return [*wide_table(transposed(estimates), "measure"), "", f"{min(counts.values())} videos each."]
+def summarize(results: protocol.Results, args: argparse.Namespace) -> protocol.Estimates:
+    return {task: means(rows) for task, rows in results.rows.items()}
 
 
-EVALUATION = Evaluation(
-    name="eval_long_video",
-    parser=parser,
-    tasks=lambda args: TASKS,
-    bench=LongBench,
-    check=check,
-    files=files,
-    count=lambda settings, task: settings["num_clips"],
-    summarize=lambda results, args: {task: means(rows) for task, rows in results.rows.items()},
-    table=table,
-    parse=parse_sampling_args,
-    plot=plot,
-)
-main = partial(run, EVALUATION)
+def table(estimates: protocol.Estimates, counts: dict[str, int]) -> list[str]:
+    return [*protocol.wide_table(protocol.transposed(estimates), "measure"), "", f"{min(counts.values())} videos each."]
+
+
+EVALUATION = protocol.Evaluation(
+    "eval_long_video", parser, lambda args: TASKS, LongBench, check, files, summarize,
+    table=table, plot=plot, parse=parse_sampling_args,
+)  # fmt: skip
+main = partial(protocol.run, EVALUATION)
 
 if __name__ == "__main__":
     run_script(main)

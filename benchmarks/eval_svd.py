@@ -11,31 +11,14 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from benchmarks import svd_tasks
-from benchmarks.protocol import (
-    REPOSITORY,
-    Estimates,
-    Evaluation,
-    Results,
-    add_choice_argument,
-    add_clip_arguments,
-    add_run_arguments,
-    check_count,
-    check_file,
-    check_judges,
-    check_run,
-    judge_files,
-    make_parser,
-    read_results,
-    run,
-    write_sheets,
-)
+from benchmarks import protocol, svd_tasks
 from benchmarks.svd_plots import plot_motion
 from benchmarks.svd_report import summarize
-from benchmarks.video_bench import check_base, model_files
-from utils.arguments import positive_int, run_script
-from utils.diffusion.sampling import VideoSampling, add_sampling_arguments, parse_sampling_args
+from benchmarks.video_bench import add_video_arguments, check_base, check_video, model_files
+from utils.arguments import make_parser, positive_int, run_script
+from utils.diffusion.sampling import parse_sampling_args
 from utils.lora import lora_file
+from utils.model_kinds import check_lora
 from utils.scenes.clips import REACHES
 
 TASKS = {
@@ -49,8 +32,8 @@ JUDGES = ("video", "attributes")
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    add, weights = result.add_argument, REPOSITORY / "weights"
-    add("--model_dir", default=str(weights / "tiny_svd"), help="folder of the base (default: weights/tiny_svd)")
+    add = result.add_argument
+    add_video_arguments(result, 500, leave_out=("motion_bucket_id",))
     add(
         "--lora",
         nargs="+",
@@ -58,42 +41,34 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="adapters of train_svd.py, all active; motion buckets by the last one with a map (default: none)",
     )
-    add("--judges_dir", default=str(weights / "judges"), help="folder of the judges (default: weights/judges)")
-    add_choice_argument(result, TASKS)
-    add_clip_arguments(result, num_clips=500)
-    add("--num_fixed", type=positive_int, default=100, help="clips of the task fixed (default: 100)")
-    add("--num_swept", type=positive_int, default=50, help="clips of the task buckets (default: 50)")
-    add(
-        "--buckets",
-        type=int,
-        nargs="+",
-        default=list(BUCKETS),
-        help=f"motion buckets of the task buckets (default: {' '.join(map(str, BUCKETS))})",
-    )
+    protocol.add_judges_argument(result)
+    protocol.add_choice_argument(result, TASKS)
+    add("--num_fixed", type=positive_int, default=100, help="clips of the task fixed")
+    add("--num_swept", type=positive_int, default=50, help="clips of the task buckets")
+    add("--buckets", type=int, nargs="+", default=list(BUCKETS), help="motion buckets of the task buckets")
     add("--camera", choices=list(REACHES), help="move of the camera in all true clips (default: random)")
-    add_run_arguments(result, batch_size=5)
-    add_sampling_arguments(result, leave_out=("motion_bucket_id",), fps=8.0)
     add("--compare_to", help="--output_dir of another model's run on the same clips (default: none)")
     return result
 
 
 def check(args: argparse.Namespace) -> None:
     """Raises one sentence about what would fail after models are loaded."""
-    check_run(args)
-    VideoSampling.from_args(args)
-    check_judges(args.judges_dir, JUDGES)
+    check_video(args)
+    protocol.check_judges(args.judges_dir, JUDGES)
     tasks = set(args.tasks or TASKS)
     if NEED_MODEL & tasks:
         check_base(args)
     for path in args.lora:
-        check_file(lora_file(path), "--lora", "name a file or folder of train_svd.py")
+        protocol.check_file(lora_file(path), "--lora", "name a file or folder of train_svd.py")
+        check_lora(path, "train_svd.py", "--lora")
     if "samples" in tasks:
-        check_file(svd_tasks.motion_map(args), "map of motion buckets", "fit one with utils.data.fit_motion_buckets")
-    check_count(args, "num_frames", 2)
-    check_count(args, "num_clips", 4)
+        protocol.check_file(
+            svd_tasks.motion_map(args), "map of motion buckets", "fit one with utils.data.fit_motion_buckets"
+        )
+    protocol.check_count(args, "num_frames", 2)
+    protocol.check_count(args, "num_clips", 4)
     for name in ("num_fixed", "num_swept"):
-        if getattr(args, name) > args.num_clips:
-            raise ValueError(f"--{name} {getattr(args, name)} is more than --num_clips {args.num_clips}: lower it.")
+        protocol.check_part(args, name, "num_clips")
     if len(set(args.buckets)) < 2:
         raise ValueError(f"--buckets {args.buckets}: a rank correlation needs two different ones; pass more.")
     if args.compare_to and not Path(args.compare_to, "settings.json").is_file():
@@ -107,7 +82,7 @@ def files(args: argparse.Namespace) -> dict[str, list[Path]]:
         "model_hash": model_files(args.model_dir),
         "motion_map_hash": list(filter(Path.is_file, [svd_tasks.motion_map(args)])),
         "lora_hash": list(map(lora_file, args.lora)),
-        "judges_hash": judge_files(args.judges_dir, JUDGES),
+        "judges_hash": protocol.judge_files(args.judges_dir, JUDGES),
     }
 
 
@@ -117,30 +92,23 @@ def count(settings: dict, task: str) -> int:
     return settings["num_fixed" if task == "fixed" else "num_clips"]
 
 
-def compare(results: Results, args: argparse.Namespace) -> Estimates:
+def compare(results: protocol.Results, args: argparse.Namespace) -> protocol.Estimates:
     """Estimates of a run, and its differences from that of --compare_to."""
-    return summarize(results, read_results(EVALUATION, args, Path(args.compare_to)) if args.compare_to else None)
+    return summarize(
+        results, protocol.read_results(EVALUATION, args, Path(args.compare_to)) if args.compare_to else None
+    )
 
 
-def plot(folder: Path, results: Results, estimates: Estimates) -> None:
-    write_sheets(folder, results, estimates)
+def plot(folder: Path, results: protocol.Results, estimates: protocol.Estimates) -> None:
+    protocol.write_sheets(folder, results, estimates)
     plot_motion(folder / "motion.png", results)
 
 
-EVALUATION = Evaluation(
-    name="eval_svd",
-    parser=parser,
-    tasks=lambda args: TASKS,
-    chosen=lambda args: args.tasks or TASKS,
-    bench=svd_tasks.Bench,
-    check=check,
-    files=files,
-    count=count,
-    summarize=compare,
-    parse=parse_sampling_args,
-    plot=plot,
-)
-main = partial(run, EVALUATION)
+EVALUATION = protocol.Evaluation(
+    "eval_svd", parser, lambda args: TASKS, svd_tasks.Bench, check, files, compare,
+    count=count, plot=plot, parse=parse_sampling_args,
+)  # fmt: skip
+main = partial(protocol.run, EVALUATION)
 
 if __name__ == "__main__":
     run_script(main)

@@ -15,25 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.protocol import (
-    REPOSITORY,
-    SHOWN,
-    Chunk,
-    Estimates,
-    Evaluation,
-    Results,
-    Task,
-    add_run_arguments,
-    add_seed_argument,
-    check_run,
-    make_parser,
-    run,
-    wide_table,
-)
-from benchmarks.video_bench import VideoBench, check_base
+from benchmarks import protocol
+from benchmarks.video_bench import VideoBench, add_video_arguments, check_base, check_video
 from pipelines.adjustments import adjust_frames
-from utils.arguments import positive_int, run_script
-from utils.diffusion.sampling import VideoSampling, add_sampling_arguments, parse_sampling_args
+from utils.arguments import make_parser, run_script
+from utils.diffusion.sampling import VideoSampling, parse_sampling_args
 from utils.flow import estimate_flow
 from utils.images import to_image
 from utils.metrics.statistics import bootstrap_mean
@@ -46,28 +32,20 @@ VALUES = {"temporal_smoothing": (0.0, 0.25, 0.5, 1.0), "motion_scale": (0.0, 0.5
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    add, model = result.add_argument, REPOSITORY / "weights/tiny_svd"
-    add("--model_dir", default=str(model), help="folder of the base (default: weights/tiny_svd)")
+    add_video_arguments(result, 32, batch_size=8, leave_out=("num_frames", "cache_dir"))
     for name, values in VALUES.items():
-        shown = f"values to measure (default: {' '.join(map(str, values))})"
-        add(f"--{name}", nargs="+", type=float, default=list(values), help=shown)
-    add("--num_clips", type=positive_int, default=32, help="number of scenes (default: 32)")
-    add_seed_argument(result, "scenes")
-    add("--resolution", type=positive_int, default=64, help="side of a frame in pixels (default: 64)")
-    add_run_arguments(result, batch_size=8)
-    add_sampling_arguments(result, fps=8.0)
+        result.add_argument(f"--{name}", nargs="+", type=float, default=list(values), help="values to measure")
     return result
 
 
 def check(args: argparse.Namespace) -> None:
     """Raises one sentence about what would fail after models are loaded."""
-    check_run(args)
-    VideoSampling.from_args(args)
+    check_video(args)
     tasks(args)
     check_base(args)
 
 
-def tasks(args: argparse.Namespace) -> dict[str, Task]:
+def tasks(args: argparse.Namespace) -> dict[str, protocol.Task]:
     """A task for each value that is asked for; "plain" is the sampling without either option."""
     options = [(value, 1.0) for value in args.temporal_smoothing] + [(0.0, value) for value in args.motion_scale]
     return {name_of(*pair): partial(measure, adjust=adjust_frames(*pair)) for pair in options}
@@ -80,13 +58,13 @@ def name_of(temporal_smoothing: float, motion_scale: float) -> str:
 
 
 @torch.no_grad()
-def measure(bench: VideoBench, indices: range, adjust: Callable | None) -> Chunk:
+def measure(bench: VideoBench, indices: range, adjust: Callable | None) -> protocol.Chunk:
     """Rows of figures, and a sheet of the first videos."""
     seeds = [bench.args.first_seed + index for index in indices]
     firsts = to_pixels(np.stack([render_clip(sample_clip(seed, 2), bench.args.resolution).video[0] for seed in seeds]))
     inputs = bench.pipe.prepare(firsts, sampling=VideoSampling.from_args(bench.args), generator=bench.noise(seeds))
     videos = bench.pipe.decode(bench.pipe.denoise(inputs, adjust)).clamp(-1, 1).cpu()
-    columns = [[to_image(frame) for frame in frames] for frames in videos[:SHOWN].transpose(0, 1)]
+    columns = [[to_image(frame) for frame in frames] for frames in videos[: protocol.SHOWN].transpose(0, 1)]
     return [figures(video) for video in videos], columns
 
 
@@ -100,28 +78,23 @@ def figures(video: torch.Tensor) -> dict[str, float]:
     }
 
 
-def summarize(results: Results, args: argparse.Namespace) -> Estimates:
+def summarize(results: protocol.Results, args: argparse.Namespace) -> protocol.Estimates:
     return {task: {name: bootstrap_mean(results.values(task, name)) for name in MEASURES} for task in results.rows}
 
 
-def table(estimates: Estimates, counts: dict[str, int]) -> list[str]:
-    return [*wide_table(estimates, "option"), "", f"{min(counts.values())} videos each."]
+def table(estimates: protocol.Estimates, counts: dict[str, int]) -> list[str]:
+    return [*protocol.wide_table(estimates, "option"), "", f"{min(counts.values())} videos each."]
 
 
-EVALUATION = Evaluation(
-    name="eval_svd_options",
-    parser=parser,
-    tasks=tasks,
-    bench=VideoBench,
-    check=check,
-    files=lambda args: {"weights": list(Path(args.model_dir).rglob("*.safetensors"))},
-    count=lambda settings, task: settings["num_clips"],
-    summarize=summarize,
-    no_settings=tuple(VALUES),
-    table=table,
-    parse=parse_sampling_args,
-)
-main = partial(run, EVALUATION)
+def files(args: argparse.Namespace) -> dict[str, list[Path]]:
+    return {"weights": list(Path(args.model_dir).rglob("*.safetensors"))}
+
+
+EVALUATION = protocol.Evaluation(
+    "eval_svd_options", parser, tasks, VideoBench, check, files, summarize,
+    no_settings=tuple(VALUES), table=table, parse=parse_sampling_args,
+)  # fmt: skip
+main = partial(protocol.run, EVALUATION)
 
 if __name__ == "__main__":
     run_script(main)

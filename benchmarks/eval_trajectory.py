@@ -14,27 +14,16 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from benchmarks.protocol import (
-    REPOSITORY,
-    Evaluation,
-    add_clip_arguments,
-    add_run_arguments,
-    check_count,
-    check_judges,
-    check_run,
-    judge_files,
-    make_parser,
-    run,
-    weight_files,
-)
+from benchmarks import protocol, video_bench
 from benchmarks.trajectory_methods import METHODS, DragBench
 from benchmarks.trajectory_score import summarize
-from benchmarks.video_bench import base_files, check_base, check_buckets, samples_flow_alone
+from models.svd_controlnet import ControlNetSVD
 from pipelines.pipeline_trajectory import INTERPOLATIONS
 from pipelines.steering import GUIDANCES, Guidance
-from utils.arguments import positive_float, positive_int, run_script
+from utils.arguments import make_parser, positive_float, positive_int, run_script
 from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
 from utils.flow import backward_flow
+from utils.model_kinds import check_network
 from utils.tracks import guess, heuristic_flow
 
 SCENES = ("num_scenes", "first_seed", "num_frames", "resolution", "judge_hash")  # equal for all methods of a folder
@@ -65,16 +54,13 @@ WEIGHTS = {"adapter": {"coarse", "guided"}, "controlnet": {"controlnet"}}
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    add, weights = result.add_argument, REPOSITORY / "weights"
-    add("--model_dir", default=str(weights / "tiny_svd"), help="folder of the base (default: weights/tiny_svd)")
+    add = result.add_argument
+    video_bench.add_video_arguments(result, 100, things="scenes", leave_out=("motion_bucket_id",))
     add("--adapter", help="file or folder of train_flow_video.py, for coarse and guided (default: none)")
     add("--controlnet", help="folder of train_trajectory.py, for controlnet (default: none)")
-    add("--judges_dir", default=str(weights / "judges"), help="folder of the judges (default: weights/judges)")
+    protocol.add_judges_argument(result)
     add("--methods", nargs="+", choices=METHODS, required=True, help="methods to measure")
     add("--name", help="folder of the results of a single method (default: its name)")
-    add_clip_arguments(result, num_clips=100, things="scenes")
-    add_run_arguments(result, batch_size=5)
-    add_sampling_arguments(result, leave_out=("motion_bucket_id",), fps=8.0)
     add_sampling_arguments(result, FlowSampling, flow_strength=0.0)
     add_method_arguments(result)
     return result
@@ -82,65 +68,44 @@ def parser() -> argparse.ArgumentParser:
 
 def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     add, guidance = parser.add_argument, Guidance()
+    reach = "pixels over which a drag falls off, for warp, guided, and coarse with --interpolation distance"
+    add("--reach", type=positive_float, help=f"{reach} (default: 1/8 of the side)")
     add(
-        "--reach",
-        type=positive_float,
-        help="pixels over which a drag falls off, for warp, guided, and coarse with --interpolation distance "
-        "(default: 1/8 of the side)",
+        "--interpolation", choices=INTERPOLATIONS, default="edge_aware", help="how coarse makes dense flow of the drags"
     )
-    add(
-        "--interpolation",
-        choices=INTERPOLATIONS,
-        default="edge_aware",
-        help="how coarse makes dense flow of the drags (default: edge_aware)",
-    )
-    add(
-        "--guidance",
-        choices=GUIDANCES,
-        default=guidance.kind,
-        help=f"how guided leads the flow to the drags (default: {guidance.kind})",
-    )
-    add(
-        "--guidance_strength",
-        type=float,
-        default=guidance.strength,
-        help=f"share of the change that guided takes (default: {guidance.strength})",
-    )
-    add(
-        "--guidance_steps",
-        type=float,
-        default=guidance.steps,
-        help=f"share of the steps in which guided acts (default: {guidance.steps})",
-    )
-    add(
-        "--guidance_iterations",
-        type=positive_int,
-        default=guidance.iterations,
-        help=f"gradient steps of guided in each (default: {guidance.iterations})",
-    )
-    add("--conditioning_scale", type=float, default=1.0, help="scale of the ControlNet's residuals (default: 1.0)")
+    add("--guidance", choices=GUIDANCES, default=guidance.kind, help="how guided leads the flow to the drags")
+    for name, kind, text in (
+        ("strength", float, "share of the change that guided takes"),
+        ("steps", float, "share of the steps in which guided acts"),
+        ("iterations", positive_int, "gradient steps of guided in each step"),
+    ):
+        add(f"--guidance_{name}", type=kind, default=getattr(guidance, name), help=text)
+    add("--conditioning_scale", type=float, default=1.0, help="scale of the ControlNet's residuals")
 
 
 def check(args: argparse.Namespace) -> None:
     """Raises one sentence about what would fail after models are loaded."""
-    check_run(args)
-    VideoSampling.from_args(args)
+    video_bench.check_video(args)
     FlowSampling.from_args(args)
     Guidance(args.guidance, args.guidance_strength, args.guidance_steps, args.guidance_iterations)
     check_name(args)
-    check_judges(args.judges_dir, ["video"])
-    check_count(args, "num_frames", 2)
-    check_count(args, "num_scenes", 2)
+    protocol.check_judges(args.judges_dir, ["video"])
+    protocol.check_count(args, "num_frames", 2)
+    protocol.check_count(args, "num_scenes", 2)
     for flag, methods in WEIGHTS.items():
         path = getattr(args, flag)
         if methods & set(args.methods) and (path is None or not Path(path).exists()):
             raise FileNotFoundError(
                 f"--methods {' '.join(args.methods)} need --{flag}, a path that exists, not {path}."
             )
+    if args.adapter:
+        video_bench.check_flow_adapter(args.adapter)
+    if args.controlnet:
+        check_network(args.controlnet, ControlNetSVD, "--controlnet")
     if any(set(OF_BASE) <= set(DECIDES[method]) for method in args.methods):
-        check_base(args)
+        video_bench.check_base(args)
     if set(args.methods) & {"none", "coarse", "guided", "controlnet"}:
-        check_buckets(args)
+        video_bench.check_buckets(args)
     check_flags(args)
 
 
@@ -168,37 +133,33 @@ def check_flags(args: argparse.Namespace) -> None:
     if args.flow_first and known:
         raise ValueError("--flow_first needs a flow that is not known: raise --flow_strength or leave it out.")
     needs_first = args.flow_first or args.flow_guidance_scale is not None
-    if needs_first and args.adapter and not samples_flow_alone(args.adapter):
+    if needs_first and args.adapter and not video_bench.samples_flow_alone(args.adapter):
         raise ValueError(
             f"--adapter {args.adapter} was trained without --flow_alone_share: leave out --flow_first and --flow_guidance_scale."
         )
 
 
+def tasks(args: argparse.Namespace) -> dict[str, protocol.Task]:
+    return {method: partial(DragBench.measure, method=method) for method in METHODS}
+
+
 def files(args: argparse.Namespace) -> dict[str, list[Path]]:
     return {
-        "judge_hash": judge_files(args.judges_dir, ["video"]),
-        "model_hash": base_files(args.model_dir),
-        "adapter_hash": weight_files(args.adapter),
-        "controlnet_hash": weight_files(args.controlnet),
+        "judge_hash": protocol.judge_files(args.judges_dir, ["video"]),
+        "model_hash": video_bench.base_files(args.model_dir),
+        "adapter_hash": protocol.weight_files(args.adapter),
+        "controlnet_hash": protocol.weight_files(args.controlnet),
         "way_hash": [Path(backward_flow.__file__)],
         "guess_hash": [Path(heuristic_flow.__file__), Path(guess.__file__)],
     }
 
 
-EVALUATION = Evaluation(
-    name="eval_trajectory",
-    parser=parser,
-    tasks=lambda args: {method: partial(DragBench.measure, method=method) for method in METHODS},
-    chosen=lambda args: args.methods,
-    bench=DragBench,
-    check=check,
-    files=files,
-    count=lambda settings, task: settings["num_scenes"],
-    summarize=lambda results, args: summarize(results.rows),
-    decides=DECIDES,
-    shared=SCENES,
-)
-main = partial(run, EVALUATION)
+EVALUATION = protocol.Evaluation(
+    "eval_trajectory", parser, tasks, DragBench, check, files, lambda results, args: summarize(results.rows),
+    count=lambda settings, task: settings["num_scenes"], chosen=lambda args: args.methods,
+    decides=DECIDES, shared=SCENES,
+)  # fmt: skip
+main = partial(protocol.run, EVALUATION)
 
 if __name__ == "__main__":
     run_script(main)

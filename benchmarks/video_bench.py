@@ -5,7 +5,7 @@ The i-th clip and the noise of its sample depend on i alone, not on the batch.
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -14,15 +14,16 @@ import torch
 from PIL import Image
 
 import patch
-from benchmarks.protocol import SHOWN, check_file
+from benchmarks.judged import JudgedBench
+from benchmarks.protocol import SHOWN, add_clip_arguments, add_run_arguments, check_file, check_run
 from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
-from utils.diffusion.sampling import VideoSampling
+from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
 from utils.flow import flow_estimator
 from utils.flow.code import FlowCode
-from utils.judges import load_judge
+from utils.model_kinds import check_adapter, check_pipeline
 from utils.motion_helper import MotionBuckets, buckets_file, motion_scores
-from utils.pretrained import DTYPES, loading
+from utils.pretrained import load_pipeline, shipped
 from utils.video import contact_sheet
 
 PARTS = ("unet", "vae", "image_encoder", "scheduler", "feature_extractor")
@@ -30,16 +31,12 @@ KINDS = ("*.json", "*.safetensors")
 GAP = 8  # pixels between two clips of a sheet
 
 
-class VideoBench:
+class VideoBench(JudgedBench):
     """Models of an evaluation, by its arguments."""
-
-    def __init__(self, args: argparse.Namespace):
-        self.args = args
 
     def load(self, kind: type):
         """A pipeline of a class, still on the CPU."""
-        with loading(self.args.model_dir):
-            pipe = kind.from_pretrained(self.args.model_dir, dtype=DTYPES[self.args.dtype])
+        pipe = load_pipeline(kind, self.args.model_dir, self.args.dtype, "--model_dir")
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
@@ -52,14 +49,6 @@ class VideoBench:
     def buckets(self) -> MotionBuckets:
         """The base's map from motion to motion buckets."""
         return MotionBuckets.load(self.args.model_dir)
-
-    @cached_property
-    def video_judge(self):
-        return load_judge(f"{self.args.judges_dir}/video.safetensors", "video", self.args.device)
-
-    @cached_property
-    def attribute_judge(self):
-        return load_judge(f"{self.args.judges_dir}/attributes.safetensors", "attributes", self.args.device)
 
     @cached_property
     def flow(self):
@@ -103,6 +92,20 @@ def clip_sheet(*kinds: torch.Tensor) -> list[list[Image.Image]]:
     return [column]
 
 
+def add_video_arguments(
+    parser: argparse.ArgumentParser,
+    number: int,
+    batch_size: int = 5,
+    things: str = "clips",
+    leave_out: Collection[str] = (),
+) -> None:
+    """Base, clips, run and sampling; arguments as of `protocol.add_clip_arguments`, batch_size: the default."""
+    parser.add_argument("--model_dir", default=shipped("tiny_svd"), help="folder of the base")
+    add_clip_arguments(parser, number, things, leave_out)
+    add_run_arguments(parser, batch_size)
+    add_sampling_arguments(parser, leave_out=set(leave_out) & set(VideoSampling.names()), fps=8.0)
+
+
 def model_files(folder: str | Path) -> list[Path]:
     """What decides a pipeline's samples: weights and configurations of its parts; none if there is no such folder."""
     index = filter(Path.is_file, [Path(folder, "model_index.json")])
@@ -114,9 +117,16 @@ def base_files(folder: str | Path) -> list[Path]:
     return [*model_files(folder), *filter(Path.is_file, [buckets_file(folder)])]
 
 
+def check_video(args: argparse.Namespace) -> None:
+    """Raises ValueError for a device that is not there, seen scenes, or numbers of the sampling that do not fit."""
+    check_run(args)
+    VideoSampling.from_args(args)
+
+
 def check_base(args: argparse.Namespace) -> None:
-    """Raises one sentence for a base that is not there, or that does not divide --resolution."""
+    """Raises one sentence for a base that is not there, of another kind, or that does not divide --resolution."""
     check_file(args.model_dir, "model", "name another, or choose --tasks without one")
+    check_pipeline(args.model_dir, StableVideoDiffusionEDMPipeline, "--model_dir")
     config = read_config(args.model_dir, "unet"), read_config(args.model_dir, "vae")
     multiple = 2 ** sum(len(part["block_out_channels"]) - 1 for part in config)
     if args.resolution % multiple:
@@ -133,6 +143,12 @@ def read_config(folder: str | Path, part: str) -> dict:
     path = Path(folder, part, "config.json")
     check_file(path, "model part", "name the folder of a StableVideoDiffusionPipeline")
     return json.loads(path.read_text())
+
+
+def check_flow_adapter(path: str) -> None:
+    """Raises one sentence for a path without a joint adapter of video and flow."""
+    check_file(path, "--adapter", "name a file or folder of train_flow_video.py")
+    check_adapter(path, "UNetSpatioTemporalConditionModel", "train_flow_video.py", "--adapter")
 
 
 def samples_flow_alone(adapter: str) -> bool:

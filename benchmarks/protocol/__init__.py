@@ -7,34 +7,35 @@ of figures for each sample, and columns of images for a sheet:
         videos = bench.first_frames(indices)
         return [{"motion": mean_motion(video)} for video in videos], []
 
-    EVALUATION = Evaluation(
-        name="eval_motion",
-        parser=parser,                                        # make_parser, add_run_arguments, and flags of its own
-        tasks=lambda args: {"frozen": frozen},
-        bench=Bench,
-        check=check_run,
-        files=lambda args: {"model_hash": model_files(args.model_dir)},
-        count=lambda settings, task: settings["num_clips"],
-        summarize=lambda results, args: {"frozen": {"motion": bootstrap_mean(results.values("frozen", "motion"))}},
-    )
-    main = partial(run, EVALUATION)                           # results.md, results.json, results.png
+    def parser():
+        result = make_parser(__doc__)
+        protocol.add_clip_arguments(result, 100)
+        protocol.add_run_arguments(result, batch_size=5)
+        return result
+
+    def summarize(results, args):
+        return {"frozen": {"motion": bootstrap_mean(results.values("frozen", "motion"))}}
+
+    TASKS = {"frozen": frozen}
+    EVALUATION = protocol.Evaluation("eval_motion", parser, lambda args: TASKS, Bench, protocol.check_run, files, summarize)
+    main = partial(protocol.run, EVALUATION)              # writes results.md, results.json, results.png
 
 `run` keeps results in pieces of --batch_size samples: a run that was stopped goes on when it is started again. Results of other
 settings or other weights are refused unless --overwrite is given. `record.py` has the shape of `results.json`.
 """
 
 from benchmarks.protocol.arguments import (
-    REPOSITORY,
     add_choice_argument,
     add_clip_arguments,
+    add_judges_argument,
     add_run_arguments,
     add_seed_argument,
     check_count,
     check_file,
     check_judges,
+    check_part,
     check_run,
     judge_files,
-    make_parser,
     weight_files,
 )
 from benchmarks.protocol.evaluation import Evaluation, Results, Task, read_results, run, write_sheets
@@ -43,7 +44,6 @@ from benchmarks.protocol.record import describe_machine, make_run, write_results
 from benchmarks.protocol.report import Estimates, long_table, transposed, wide_table
 
 __all__ = [
-    "REPOSITORY",
     "SHOWN",
     "Chunk",
     "Estimates",
@@ -52,17 +52,18 @@ __all__ = [
     "Task",
     "add_choice_argument",
     "add_clip_arguments",
+    "add_judges_argument",
     "add_run_arguments",
     "add_seed_argument",
     "check_count",
     "check_empty",
     "check_file",
     "check_judges",
+    "check_part",
     "check_run",
     "describe_machine",
     "judge_files",
     "long_table",
-    "make_parser",
     "make_run",
     "read_results",
     "run",

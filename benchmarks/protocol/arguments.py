@@ -1,23 +1,17 @@
 """Flags that evaluations share, and checks that need no model."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from utils.arguments import positive_int
-from utils.pretrained import DTYPES, check_device
+from utils.arguments import DTYPES, positive_int
+from utils.pretrained import check_device, shipped
 from utils.scenes import UNSEEN, check_unseen
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 # Flags that decide no result.
 NO_SETTINGS = (
     "tasks", "methods", "name", "device", "output_dir", "cache_dir", "compare_to", "overwrite", "config",
 )  # fmt: skip
-
-
-def make_parser(doc: str) -> argparse.ArgumentParser:
-    """A parser whose help is the docstring of its script."""
-    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
@@ -25,34 +19,47 @@ def add_run_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
     add = parser.add_argument
     add("--output_dir", required=True, help="folder of the results; a run that was stopped goes on in it")
     add("--overwrite", action="store_true", help="drop results of other settings in --output_dir")
-    add("--batch_size", type=positive_int, default=batch_size, help=f"samples at once (default: {batch_size})")
-    add("--seed", type=int, default=0, help="noise seed; sample i has the seed --seed + i (default: 0)")
-    add("--device", default="cpu", help="device of PyTorch (default: cpu)")
-    add("--dtype", choices=DTYPES, default="float32", help="number format of the models (default: float32)")
+    add("--batch_size", type=positive_int, default=batch_size, help="samples at once")
+    add("--seed", type=int, default=0, help="noise seed; sample i has the seed --seed + i")
+    add("--device", default="cpu", help="device of PyTorch")
+    add("--dtype", choices=DTYPES, default="float32", help="number format of the models")
 
 
-def add_clip_arguments(parser: argparse.ArgumentParser, num_clips: int, things: str = "clips") -> None:
-    """Clips of the procedural world; num_clips: the default, things: "clips" or "scenes"."""
-    add = parser.add_argument
-    add(f"--num_{things}", type=positive_int, default=num_clips, help=f"number of {things} (default: {num_clips})")
+def add_clip_arguments(
+    parser: argparse.ArgumentParser, number: int, things: str = "clips", leave_out: Collection[str] = ()
+) -> None:
+    """Clips of the procedural world.
+
+    Args:
+        number: Default of --num_clips or --num_scenes.
+        things: "clips" or "scenes".
+        leave_out: Names of flags that the evaluation does not have.
+    """
+    flags = {
+        f"num_{things}": {"default": number, "help": f"number of {things}"},
+        "num_frames": {"default": 8, "help": "frames of a clip"},
+        "resolution": {"default": 64, "help": "side of a frame in pixels"},
+    }
+    for name, options in flags.items():
+        if name not in leave_out:
+            parser.add_argument(f"--{name}", type=positive_int, **options)
     add_seed_argument(parser, things)
-    add("--num_frames", type=positive_int, default=8, help="frames of a clip (default: 8)")
-    add("--resolution", type=positive_int, default=64, help="side of a frame in pixels (default: 64)")
-    add("--cache_dir", default="cache", help=f"folder of all caches, for rendered {things} (default: cache)")
+    if "cache_dir" not in leave_out:
+        parser.add_argument("--cache_dir", default="cache", help=f"folder of all caches, for rendered {things}")
 
 
 def add_seed_argument(parser: argparse.ArgumentParser, things: str) -> None:
-    parser.add_argument(
-        "--first_seed",
-        type=int,
-        default=UNSEEN,
-        help=f"seed of the first of the {things}; choose settings on other ones (default: {UNSEEN})",
-    )
+    shown = f"seed of the first of the {things}; choose settings on other ones"
+    parser.add_argument("--first_seed", type=int, default=UNSEEN, help=shown)
 
 
 def add_choice_argument(parser: argparse.ArgumentParser, tasks: Iterable[str], default: str = "all") -> None:
     """--tasks; default: which ones, in words, where none is given."""
     parser.add_argument("--tasks", nargs="+", choices=list(tasks), help=f"tasks to measure (default: {default})")
+
+
+def add_judges_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--judges_dir", default=shipped("judges"), help="folder of the judges")
 
 
 def check_run(args: argparse.Namespace) -> None:
@@ -62,8 +69,15 @@ def check_run(args: argparse.Namespace) -> None:
 
 
 def check_count(args: argparse.Namespace, name: str, least: int) -> None:
+    """Raises ValueError for a number below `least`."""
     if getattr(args, name) < least:
         raise ValueError(f"--{name} {getattr(args, name)} is too few: pass {least} or more.")
+
+
+def check_part(args: argparse.Namespace, name: str, whole: str) -> None:
+    """Raises ValueError for a number that is more than another one of which it is a part."""
+    if getattr(args, name) > getattr(args, whole):
+        raise ValueError(f"--{name} {getattr(args, name)} is more than --{whole} {getattr(args, whole)}: lower it.")
 
 
 def check_file(path: str | Path, what: str, remedy: str) -> None:
@@ -78,6 +92,7 @@ def judge_files(judges_dir: str, names: Iterable[str]) -> list[Path]:
 
 
 def check_judges(judges_dir: str, names: Iterable[str]) -> None:
+    """Raises FileNotFoundError for a judge that is not there."""
     for path in judge_files(judges_dir, names):
         check_file(path, "judge", "train one with train_models/train_judges.py")
 

@@ -54,10 +54,10 @@ class Evaluation:
         bench: From arguments to what tasks share, such as models that are loaded when a task first needs them.
         check: Raises one sentence about whatever would fail after models are loaded.
         files: From arguments to files that decide the results, by the name of the setting that holds their hash.
-        count: From settings and the name of a task to its number of samples.
         summarize: From results and arguments to estimates by row and figure.
+        count: From settings and the name of a task to its number of samples (default: the setting num_clips).
+        chosen: From arguments to the names of the tasks to measure now (default: those of --tasks, or all).
         no_settings: Flags of its own that decide no result.
-        chosen: From arguments to the names of the tasks to measure now (default: all).
         decides: By task the names of the settings that it depends on. Each task then has a folder of its own, which takes its
             name or that of --name, so that methods are measured one by one (default: all tasks share folder and settings).
         shared: With `decides`, settings that all of them have in common.
@@ -72,10 +72,10 @@ class Evaluation:
     bench: Callable[[Arguments], object]
     check: Callable[[Arguments], None]
     files: Callable[[Arguments], dict[str, Iterable[Path]]]
-    count: Callable[[dict, str], int]
     summarize: Callable[[Results, Arguments], Estimates]
+    count: Callable[[dict, str], int] = lambda settings, task: settings["num_clips"]
+    chosen: Callable[[Arguments], Iterable[str] | None] = lambda args: getattr(args, "tasks", None)
     no_settings: tuple[str, ...] = ()
-    chosen: Callable[[Arguments], Iterable[str]] | None = None
     decides: dict[str, tuple[str, ...]] | None = None
     shared: tuple[str, ...] = ()
     table: Callable[[Estimates, dict[str, int]], list[str]] = long_table
@@ -92,7 +92,7 @@ def run(evaluation: Evaluation, argv: list[str] | None = None) -> Path:
     args = evaluation.parse(evaluation.parser(), argv)
     evaluation.check(args)
     folder, tasks = Path(args.output_dir), evaluation.tasks(args)
-    places = find_places(evaluation, args, evaluation.chosen(args) if evaluation.chosen else tasks)
+    places = find_places(evaluation, args, evaluation.chosen(args) or tasks)
     plain = evaluation.parser()
     defaults = {name: plain.get_default(name) for name in vars(args)}
     for place, settings in places.values():

@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.protocol.folder import write_text
+from utils.results import versions
 
 
 def make_run(name: str, argv: list[str] | None, device: str = "cpu") -> dict:
@@ -52,8 +53,7 @@ def describe_machine(device: str = "cpu") -> dict:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+        **versions(),
     }
 
 

@@ -41,17 +41,6 @@ def test_all_tasks_give_a_table_a_json_and_a_sheet(command, read, capsys):
     assert not list(folder.rglob(".tmp*"))
 
 
-def test_a_run_that_was_stopped_goes_on_and_gives_the_same(command, read, tmp_path, stop_once):
-    tasks = ["--tasks", "image_to_depth", "joint"]
-    whole = read(main(command(*tasks, "--output_dir", tmp_path / "whole")))
-    asked = stop_once(TASKS, "joint")
-    with pytest.raises(KeyboardInterrupt):
-        main(command(*tasks))
-    assert not (tmp_path / "out/results.json").exists()
-    assert read(main(command(*tasks))) == whole
-    assert asked == [[0, 1], [2], [2]]
-
-
 def test_new_weights_under_an_old_name_are_other_settings(command, judges_dir, tmp_path):
     copy = tmp_path / "judges"
     shutil.copytree(judges_dir, copy)

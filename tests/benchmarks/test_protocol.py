@@ -12,13 +12,13 @@ from benchmarks.protocol import (
     Evaluation,
     add_choice_argument,
     add_run_arguments,
-    make_parser,
     run,
     transposed,
     wide_table,
     write_results,
 )
 from tests.flags import flags
+from utils.arguments import make_parser
 from utils.metrics.statistics import Estimate, bootstrap_mean
 
 REPOSITORY = Path(__file__).resolve().parents[2]
