@@ -16,14 +16,21 @@ import patch
 TEXT = 8
 
 
+def blocks(kind):
+    """Two levels, of which the first attends to the text."""
+    return {
+        "down_block_types": (f"CrossAttnDownBlock{kind}", f"DownBlock{kind}"),
+        "up_block_types": (f"UpBlock{kind}", f"CrossAttnUpBlock{kind}"),
+        "layers_per_block": 1,
+        "cross_attention_dim": TEXT,
+    }
+
+
 def sd(**changes):
     config = {
         "sample_size": 8,
         "block_out_channels": (8, 16),
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-        "layers_per_block": 1,
-        "cross_attention_dim": TEXT,
+        **blocks("2D"),
         "attention_head_dim": 2,
         "norm_num_groups": 4,
     }
@@ -47,11 +54,8 @@ def svd():
     return UNetSpatioTemporalConditionModel(
         sample_size=8,
         block_out_channels=(32, 64),
-        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
-        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
-        layers_per_block=1,
+        **blocks("SpatioTemporal"),
         transformer_layers_per_block=1,
-        cross_attention_dim=TEXT,
         num_attention_heads=(2, 4),
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=24,
@@ -63,10 +67,7 @@ def motion():
     return UNetMotionModel(
         sample_size=8,
         block_out_channels=(8, 16),
-        down_block_types=("CrossAttnDownBlockMotion", "DownBlockMotion"),
-        up_block_types=("UpBlockMotion", "CrossAttnUpBlockMotion"),
-        layers_per_block=1,
-        cross_attention_dim=TEXT,
+        **blocks("Motion"),
         num_attention_heads=2,
         motion_num_attention_heads=2,
         norm_num_groups=4,
@@ -179,15 +180,8 @@ PAIRINGS = {
 @pytest.fixture
 def tiny():
     """make, inputs, run, teach, two_adapters, pairings, frames: see this file."""
-    return SimpleNamespace(
-        make=make_net,
-        inputs=make_inputs,
-        run=run_net,
-        teach=teach,
-        two_adapters=two_adapters,
-        pairings=PAIRINGS,
-        frames=FRAMES,
-    )
+    functions = {"make": make_net, "inputs": make_inputs, "run": run_net, "teach": teach, "two_adapters": two_adapters}
+    return SimpleNamespace(**functions, pairings=PAIRINGS, frames=FRAMES)
 
 
 @pytest.fixture(params=list(PAIRINGS.values()), ids=list(PAIRINGS))

@@ -6,7 +6,6 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -158,22 +157,14 @@ def seeded(key, shape):
 
 
 @pytest.fixture
-def published(shared_reference):
+def published(shared_reference, tiny):
     """The base network of the published fixture, its folder, its inputs and outputs."""
-    net = UNet2DConditionModel(
-        sample_size=16,
-        block_out_channels=(32, 64),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        layers_per_block=1,
-        cross_attention_dim=32,
-        attention_head_dim=4,
-        norm_num_groups=8,
-    )
+    sizes = {"sample_size": 16, "block_out_channels": (32, 64), "cross_attention_dim": 32}
+    net = tiny.make("sd", **sizes, attention_head_dim=4, norm_num_groups=8)
     net.load_state_dict({key: seeded(key, value.shape) for key, value in net.state_dict().items()})
     folder = shared_reference / "unicon"
     golden = {key: torch.from_numpy(value) for key, value in np.load(folder / "golden.npz").items()}
-    return net.eval().requires_grad_(False), folder / "checkpoint", golden
+    return net, folder / "checkpoint", golden
 
 
 def run_published(net, golden):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.silence import mux_silence
 from utils.video import FrameIndex, contact_sheet, decode, index_frames, read_video, to_frames, write_gif, write_video
 
 
@@ -172,11 +173,7 @@ def test_files_that_are_no_video_are_named(tmp_path):
         with pytest.raises(ValueError, match=f"{name} cannot be read as a video"):
             read_video(tmp_path / name)
     with av.open(tmp_path / "sound.mp4", "w") as container:
-        stream = container.add_stream("aac", rate=44100)
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
-        sound.sample_rate = 44100
-        container.mux(stream.encode(sound))
-        container.mux(stream.encode())
+        mux_silence(container, container.add_stream("aac", rate=44100))
     with pytest.raises(ValueError, match=r"sound.mp4 has no video, only sound, data or a cover"):
         read_video(tmp_path / "sound.mp4")
 

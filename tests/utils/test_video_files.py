@@ -9,6 +9,7 @@ import pytest
 from av.stream import Disposition
 from PIL import Image
 
+from tests.silence import mux_silence
 from utils.video import decode, index_frames, read_video, to_frames, write_video
 
 W, H = 64, 32
@@ -243,10 +244,7 @@ def test_sound_with_a_cover_is_no_video(tmp_path):
     with av.open(tmp_path / "a.mp4", "w") as container:
         sound, cover = container.add_stream("aac", rate=44100), add_cover(container, Disposition.attached_pic)
         mux_cover(container, cover)
-        samples = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
-        samples.sample_rate = 44100
-        container.mux(sound.encode(samples))
-        container.mux(sound.encode())
+        mux_silence(container, sound)
     with pytest.raises(ValueError, match=r"a\.mp4 has no video, only sound, data or a cover"):
         read_video(tmp_path / "a.mp4")
 
