@@ -28,8 +28,9 @@ from benchmarks.patch_forms import (
 )
 from benchmarks.protocol import describe_machine, make_run, write_results
 from benchmarks.timing import CLOCKS, Form, compare, time_in_turns, whole_runs
+from utils.argument_groups import add_device_argument
 from utils.arguments import make_parser, parse_args, positive_int, run_script
-from utils.pretrained import DTYPES, check_device
+from utils.pretrained import DTYPES, choose_device
 
 PARTS = ("inference", "conditions", "sampling", "training")
 OF_ALL_PARTS = ("device", "dtype", "latent_size", "compile")
@@ -47,7 +48,7 @@ def main(argv=None) -> None:
     args = parse_args(parser(), argv)
     output = Path(args.output)
     results = read_output(output, args.overwrite)
-    check_device(args.device)
+    args.device = str(choose_device(args.device))
     parts = list(itertools.product(args.models, args.parts))
     for model, part in parts:
         check_same(results["settings"], model, part, args)
@@ -76,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure (default: all)")
     add("--latent_size", type=positive_int, help="side of the latents (default: the model's own, at most 32)")
-    add("--device", default="cpu", help="device of PyTorch")
+    add_device_argument(result)
     add("--dtype", choices=DTYPES, default="float32", help="number format of the models")
     add("--rank", type=positive_int, help="rank of the LoRAs (default: 64, for tiny_sd 16)")
     add(

@@ -26,8 +26,9 @@ from torch.nn import functional
 from benchmarks.protocol import make_run, write_results
 from benchmarks.seeded_unimatch import make_model
 from unimatch import CONFIGURATIONS, UniMatch
+from utils.argument_groups import add_device_argument
 from utils.arguments import make_parser, parse_args, positive_int, run_script
-from utils.pretrained import DTYPES, check_device
+from utils.pretrained import DTYPES, choose_device
 
 REFERENCE = "reference_unimatch"  # the name that the published package gets beside ours
 
@@ -68,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
         help="of the images",
     )
     add("--repeats", type=positive_int, default=5, help="runs of each, after one that does not count")
-    add("--device", default="cpu", help="device of PyTorch")
+    add_device_argument(result)
     add(
         "--dtype",
         choices=DTYPES,
@@ -82,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
 
 def check_size(args: argparse.Namespace) -> None:
     """Raises ValueError for a size that one of the configurations does not take, before the others are timed."""
-    check_device(args.device)
+    args.device = str(choose_device(args.device))
     factor = math.lcm(*(CONFIGURATIONS[name].padding_factor for name in args.configurations))
     if any(side % factor for side in args.size):
         raise ValueError(f"--size {args.size[0]} {args.size[1]}: both have to be multiples of {factor}.")

@@ -1,16 +1,18 @@
-"""Sizes of videos, and images brought to them."""
+"""Sizes of images and videos, and what users pass brought to them."""
 
 import torch
+from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 from tqdm.auto import tqdm
 
+from utils.flow.warp import resize_flow
 from utils.images import cover, to_pixels
 
 
 def fit_image(
     pipe, image: Image.Image, height: int | None = None, width: int | None = None, name: str = "The image"
 ) -> torch.Tensor:
-    """Pixels (3, H, W) in [-1, 1] of an image, resized and cropped to the size of its video (`target_size`).
+    """Pixels (3, H, W) in [-1, 1] of an image, resized and cropped to the size of its results (`target_size`).
 
     Args:
         name: Of the image, in the line that says so.
@@ -18,31 +20,83 @@ def fit_image(
     Raises:
         ValueError: The model does not divide a side.
     """
-    pixels = to_pixels(image)
+    return fit_pixels(pipe, to_pixels(image), height, width, name)
+
+
+def fit_pixels(pipe, pixels: torch.Tensor, height: int | None, width: int | None, name: str) -> torch.Tensor:
+    """Pixels (C, H, W) in [-1, 1], as `fit_image`."""
+    return cover(pixels, settle_size(pipe, pixels, height, width, name))
+
+
+def fit_video(
+    pipe, pixels: torch.Tensor, height: int | None = None, width: int | None = None, name: str = "The video"
+) -> torch.Tensor:
+    """Frames (F, 3, H, W) in [-1, 1], each as `fit_image`."""
+    size = settle_size(pipe, pixels, height, width, name)
+    return torch.stack([cover(frame, size) for frame in pixels])
+
+
+def fit_flow(
+    pipe, flow: torch.Tensor, height: int | None = None, width: int | None = None, name: str = "The flow"
+) -> torch.Tensor:
+    """Flow (F - 1, 2, H, W) in pixels, resized and cropped as its frames would be by `fit_video`; its vectors are resized, too."""
+    size, (H, W) = settle_size(pipe, flow, height, width, name), flow.shape[-2:]
+    scale = max(size[0] / H, size[1] / W)
+    covering = [max(due, round(side * scale)) for due, side in zip(size, (H, W), strict=True)]
+    top, left = ((side - due) // 2 for side, due in zip(covering, size, strict=True))
+    return resize_flow(flow, tuple(covering))[..., top : top + size[0], left : left + size[1]]
+
+
+def settle_size(pipe, pixels: torch.Tensor, height: int | None, width: int | None, name: str) -> tuple[int, int]:
+    """`target_size` of pixels (…, H, W); says so where it is another one."""
     H, W = pixels.shape[-2:]
     size = target_size(pipe, height, width, (H, W))
     if size != (H, W):
         tqdm.write(f"{name}: {W}x{H} pixels are resized and cropped to {size[1]}x{size[0]}.")
-    return cover(pixels, size)
+    return size
 
 
 def target_size(pipe, height: int | None, width: int | None, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the video of an image of this (height, width); a missing side keeps the image's shape, two the model's number of pixels."""
+    """Height and width of the results from what has this (height, width).
+
+    A missing side keeps the shape of what is given. Without both a video has the model's own number of pixels, and an image its own shorter side.
+    """
     check_size(pipe, height, width)
     H, W = size
-    own_side = pipe.unet.config.sample_size * pipe.vae_scale_factor
-    scale = own_side / (H * W) ** 0.5
     if height or width:
         scale = height / H if height else width / W
-    rounded = [max(1, round(side * scale / pipe.size_multiple)) * pipe.size_multiple for side in size]
+    else:
+        scale = own_scale(pipe, size)
+    multiple = network_multiple(pipe)
+    rounded = [max(1, round(side * scale / multiple)) * multiple for side in size]
     return height or rounded[0], width or rounded[1]
 
 
+def own_scale(pipe, size: tuple[int, int]) -> float:
+    """What brings this (height, width) to the model's own size."""
+    own_side = own_size(pipe) * pipe.vae_scale_factor
+    if isinstance(pipe, StableVideoDiffusionPipeline):
+        return own_side / (size[0] * size[1]) ** 0.5
+    return own_side / min(size)
+
+
+def own_size(pipe) -> int:
+    """Shorter side of the latents that the model was trained with."""
+    size = pipe.unet.config.sample_size
+    return size if isinstance(size, int) else min(size)
+
+
+def network_multiple(pipe) -> int:
+    """What divides the sides of all results: the factor of the VAE times that of the UNet."""
+    return pipe.vae_scale_factor * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
+
+
 def check_size(pipe, height: int | None, width: int | None) -> None:
-    """Raises ValueError for a side that the model does not divide."""
+    """Raises ValueError for a side that the model does not divide; the UNet of images pads, and only its VAE has to."""
+    multiple = network_multiple(pipe) if isinstance(pipe, StableVideoDiffusionPipeline) else pipe.vae_scale_factor
     for name, side in (("height", height), ("width", width)):
-        if side and side % pipe.size_multiple:
-            raise ValueError(f"{name} {side} is not a multiple of {pipe.size_multiple}: choose another.")
+        if side and side % multiple:
+            raise ValueError(f"{name} {side} is not a multiple of {multiple}: choose another.")
 
 
 def check_num_frames(num_frames: int | None) -> None:

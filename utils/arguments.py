@@ -1,18 +1,14 @@
-"""Command lines that may also be read from a YAML file."""
+"""Command lines, which may also be read from a YAML file, and types of their values."""
 
 import argparse
-import difflib
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-import yaml
-
-from utils.text import read_text
+from utils.config_file import config_arguments
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-DTYPES = ("float32", "float16", "bfloat16")
 
 
 def parse_args(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
@@ -43,6 +39,7 @@ def make_parser(doc: str) -> argparse.ArgumentParser:
 
 def name_defaults(parser: argparse.ArgumentParser) -> None:
     """Add its default to each help text that does not name it; where the default is None the text has to say what happens."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter  # others may add defaults once more
     for action in parser._actions:
         said = action.help or ""
         if action.required or not action.option_strings or said == argparse.SUPPRESS or "default" in said:
@@ -69,48 +66,33 @@ def run_script(main: Callable[[], object]) -> None:
         sys.exit(f"error: {error}")
 
 
-def config_arguments(parser: argparse.ArgumentParser, path: str | Path) -> list[str]:
-    """The mapping in a YAML file as command line arguments of `parser`."""
-    try:
-        values = yaml.safe_load(read_text(Path(path))) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
-    except RecursionError as error:
-        raise ValueError(f"{path} has lists or mappings nested too deep; write flags and their values.") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a mapping from flag names to values, found a {type(values).__name__}.")
-    flags = {option.lstrip("-"): action for action in parser._actions for option in action.option_strings}
-    arguments = []
-    for key, value in values.items():
-        if key not in flags:
-            raise ValueError(f"{path}: unknown key {key!r}{_suggestion(key, flags)}.")
-        arguments += _as_arguments(path, key, value, flags[key])
-    return arguments
+def check_choice(
+    parser: argparse.ArgumentParser,
+    args: argparse.Namespace,
+    switch: str,
+    needs: Mapping[str, Sequence[Collection[str]]],
+    read_by: Mapping[str, Collection[str]],
+) -> None:
+    """Raises ValueError where flags do not go with the choice of another one, such as --mode.
+
+    Args:
+        parser: Of the arguments, for their defaults.
+        switch: Name of that other one.
+        needs: For choices the flags that they need: one of each group.
+        read_by: For flags that not all choices read those that do; a flag that is not read has to have its default.
+    """
+    choice = getattr(args, switch)
+    for names in needs.get(choice, ()):
+        if not any(getattr(args, name) for name in names):
+            raise ValueError(f"--{switch} {choice} needs {_listed([f'--{name}' for name in names], 'or')}.")
+    for name, choices in read_by.items():
+        if choice not in choices and getattr(args, name) != parser.get_default(name):
+            shown = _listed(list(choices), "and")
+            raise ValueError(f"--{name} applies to --{switch} {shown}; remove it or change --{switch} {choice}.")
 
 
-def _as_arguments(path, key: str, value, action: argparse.Action) -> list[str]:
-    if value is None:
-        return []
-    if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
-        return _switch(path, key, value, action)
-    if isinstance(value, list):
-        return [f"--{key}", *map(str, value)]
-    if isinstance(value, dict):
-        raise ValueError(f"{path}: {key} must be one value or a list, not a mapping.")
-    return [f"--{key}={value}"]
-
-
-def _switch(path, key: str, value, action: argparse.Action) -> list[str]:
-    if not isinstance(value, bool):
-        raise ValueError(f"{path}: {key} is a switch and takes true or false, not {value!r}.")
-    if value:
-        return [f"--{key}"]
-    return [f"--no-{key}"] if isinstance(action, argparse.BooleanOptionalAction) else []
-
-
-def _suggestion(key, flags) -> str:
-    close = difflib.get_close_matches(str(key), flags, n=1)
-    return f"; did you mean {close[0]!r}?" if close else "; see --help for the flags"
+def _listed(words: list[str], last: str) -> str:
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def positive_int(text: str) -> int:
@@ -129,47 +111,17 @@ def positive_float(text: str) -> float:
     return value
 
 
-def add_output_arguments(group) -> None:
-    """--output_dir and --overwrite."""
-    group.add_argument(
-        "--output_dir", required=True, help="folder of the results and of run.json, which says how they were made"
-    )
-    group.add_argument("--overwrite", action="store_true", help="accept an output_dir with content")
+def finite_float(text: str) -> float:
+    """An argparse type for numbers of either sign, neither nan nor infinite."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
 
 
-def add_device_argument(group) -> None:
-    """--device, which `utils.pretrained.choose_device` reads."""
-    group.add_argument(
-        "--device",
-        help="device to compute on, such as cpu (default: the accelerator, or the CPU where there is none; with several "
-        "processes the one that Accelerate gives to each)",
-    )
-
-
-def add_machine_arguments(group) -> None:
-    """--device and --dtype."""
-    add_device_argument(group)
-    group.add_argument("--dtype", choices=DTYPES, default="float32", help="type of the networks' weights")
-
-
-def add_size_arguments(group) -> None:
-    """--height and --width of a video."""
-    add = group.add_argument
-    add("--height", type=positive_int, help="pixels (default: as --width says)")
-    add(
-        "--width",
-        type=positive_int,
-        help="pixels; what is given is resized, shape kept, and its middle cut out (default: the shape of what is given, at "
-        "the model's own number of pixels)",
-    )
-
-
-def add_video_arguments(group) -> None:
-    """--seed, --num_frames, --height, --width and --decode_chunk_size."""
-    add = group.add_argument
-    add("--seed", type=int, default=0, help="noise seed")
-    add("--num_frames", type=positive_int, help="frames of the video (default: the model's own number)")
-    add_size_arguments(group)
-    add(
-        "--decode_chunk_size", type=positive_int, help="frames to decode at once, fewer take less memory (default: all)"
-    )
+def share(text: str) -> float:
+    """An argparse type for shares, 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value

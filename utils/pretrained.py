@@ -9,7 +9,7 @@ import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 
-from utils.arguments import DTYPES as DTYPE_NAMES
+from utils.argument_groups import DTYPES as DTYPE_NAMES
 from utils.arguments import REPOSITORY
 from utils.model_kinds import check_network, check_pipeline, describe
 from utils.processes import process_state
@@ -93,3 +93,21 @@ def check_device(device: str) -> None:
 def shipped(name: str) -> str:
     """The folder or file of weights that come with the project, wherever a command is run from."""
     return str(REPOSITORY / "weights" / name)
+
+
+def find_scheduler(name: str) -> type:
+    """The scheduler of diffusers that is called so, with or without "Scheduler" at the end.
+
+    Raises:
+        ValueError: There is none, or it needs a package that is missing.
+    """
+    import diffusers
+
+    found = getattr(diffusers, name, None) or getattr(diffusers, f"{name}Scheduler", None)
+    if missing := [package for package in getattr(found, "_backends", []) if package != "torch"]:
+        raise ValueError(f"--scheduler {name} needs {missing[0]}: pip install {missing[0]}.")
+    if not (isinstance(found, type) and issubclass(found, diffusers.SchedulerMixin)):
+        raise ValueError(
+            f"--scheduler {name}: diffusers has no scheduler {name}; pass DDIMScheduler or UniPCMultistepScheduler, say."
+        )
+    return found

@@ -109,6 +109,11 @@ class Run:
         names = tuple(dict.fromkeys(str(name) for name in loaded if name is not None))
         return cls(command_line(argv), dict(arguments), names, time.perf_counter())
 
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.perf_counter() - self.started
+
     @cached_property
     def weights(self) -> dict[str, dict[str, str]]:
         """For each name that is loaded the sha256 of each of its files, by their path in it."""
@@ -124,7 +129,7 @@ class Run:
         path = Path(path)
         record = {"command": self.command, "arguments": self.arguments, "seed": self.arguments.get("seed")}
         record |= {"files": [os.path.relpath(file, path.parent) for file in files]}
-        record |= {"seconds": round(time.perf_counter() - self.started, 2)} | facts
+        record |= {"seconds": round(self.seconds, 2)} | facts
         record |= {"weights": self.weights, "versions": versions()}
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(record, indent=2, default=str, ensure_ascii=False) + "\n", encoding="utf-8")

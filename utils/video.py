@@ -18,6 +18,7 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image
 
 from utils.files import is_file, replacing
+from utils.frame_rates import check_fps
 from utils.frames import choose_stream, pixel_aspect, show_frame
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif"}
@@ -182,8 +183,7 @@ def write_video(path: str | Path, video: torch.Tensor | np.ndarray, fps: float, 
     """
     if Path(path).suffix.lower() != ".mp4":
         raise ValueError(f"{path}: H.264 is written as .mp4.")
-    if fps <= 0:
-        raise ValueError(f"fps={fps} is not positive.")
+    check_fps(fps, path)
     frames = to_frames(video)
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     rate = Fraction(fps).limit_denominator(1001)
@@ -204,10 +204,9 @@ def write_video(path: str | Path, video: torch.Tensor | np.ndarray, fps: float, 
 
 def write_gif(path: str | Path, video: torch.Tensor | np.ndarray, fps: float) -> None:
     """Write an endless GIF, of the frame time that is nearest to 1 / fps (GIFs count hundredths of seconds)."""
-    if fps <= 0:
-        raise ValueError(f"fps={fps} is not positive.")
+    check_fps(fps, path)
     first, *others = [Image.fromarray(frame) for frame in to_frames(video)]
-    duration = max(2, round(100 / fps)) * 10
+    duration = round(100 / fps) * 10
     with replacing(path) as temporary:
         first.save(temporary, format="GIF", save_all=True, append_images=others, duration=duration, loop=0)
 

@@ -4,8 +4,9 @@ import argparse
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from utils.arguments import DTYPES, positive_int
-from utils.pretrained import check_device, shipped
+from utils.argument_groups import add_machine_arguments
+from utils.arguments import positive_int
+from utils.pretrained import choose_device, shipped
 from utils.scenes import UNSEEN, check_unseen
 
 # Flags that decide no result.
@@ -21,8 +22,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
     add("--overwrite", action="store_true", help="drop results of other settings in --output_dir")
     add("--batch_size", type=positive_int, default=batch_size, help="samples at once")
     add("--seed", type=int, default=0, help="noise seed; sample i has the seed --seed + i")
-    add("--device", default="cpu", help="device of PyTorch")
-    add("--dtype", choices=DTYPES, default="float32", help="number format of the models")
+    add_machine_arguments(parser)
 
 
 def add_clip_arguments(
@@ -63,8 +63,8 @@ def add_judges_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def check_run(args: argparse.Namespace) -> None:
-    """Raises ValueError for a device that is not there, or for scenes that a training may have seen."""
-    check_device(args.device)
+    """Settles the device; raises ValueError for one that is not there, or for scenes that a training may have seen."""
+    args.device = str(choose_device(args.device))
     check_unseen(args.first_seed)
 
 

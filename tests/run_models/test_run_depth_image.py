@@ -14,6 +14,7 @@ from PIL import Image
 
 from run_models.run_depth_image import PROMPT, main, parser
 from utils.depth import read_disparity
+from utils.scenes import render, sample_scene
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -121,16 +122,21 @@ def test_a_folder_with_content_is_kept_without_overwrite(run, tmp_path):
     [
         (["--mode", "image_to_depth"], "needs --image"),
         (["--mode", "depth_to_image"], "needs --depth"),
-        (["--mode", "coarse"], "to start from"),
-        (["--mode", "joint", "--image", "dog.png"], "draws the image"),
-        (["--mode", "image_to_depth", "--image", "dog.png", "--depth", "d.png"], "draws the depth"),
+        (["--mode", "coarse"], "needs --image, --depth or --condition"),
+        (["--mode", "joint", "--image", "dog.png"], "--image applies to --mode image_to_depth and coarse; remove it"),
+        (["--mode", "image_to_depth", "--image", "dog.png", "--depth", "d.png"], "--depth applies to --mode depth_to_"),
+        (
+            ["--mode", "joint", "--strength", "0.2"],
+            "--strength applies to --mode coarse; remove it or change --mode joint",
+        ),
         (["--mode", "image_to_depth", "--image", "nothing.png"], "There is no image nothing.png"),
-        (["--mode", "depth_to_image", "--condition", "normal=n.png"], "no adapter 'normal'"),
+        (
+            ["--mode", "depth_to_image", "--condition", "normal=n.png"],
+            "--condition normal has no adapter of that name: --adapter has depth",
+        ),
         (["--mode", "depth_to_image", "--condition", "depth.png"], "NAME=FILE"),
         (["--scheduler", "Nothing"], "no scheduler Nothing"),
         (["--height", "30"], "do not divide"),
-        (["--height", "-32", "--width", "32"], "-32x32 pixels do not divide"),
-        (["--num_images_per_prompt", "0"], "num_images_per_prompt is 0"),
         (["--device", "banana"], "--device banana is not available here"),
     ],
 )
@@ -140,10 +146,27 @@ def test_wrong_arguments_are_refused_in_a_sentence(run, tmp_path, arguments, sen
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "sentence"),
+    [
+        ("--height", "-32", "-32 is not positive"),
+        ("--num_images_per_prompt", "0", "0 is not positive"),
+        ("--guidance_scale", "nan", "nan is not a finite number"),
+        ("--condition_guidance_scale", "inf", "inf is not a finite number"),
+        ("--strength", "1.5", "1.5 is not between 0 and 1"),
+        ("--strength", "nan", "nan is not between 0 and 1"),
+    ],
+)
+def test_numbers_out_of_their_range_are_refused_with_their_flag(run, capsys, flag, value, sentence):
+    with pytest.raises(SystemExit):
+        run(flag, value)
+    assert f"argument {flag}: {sentence}" in capsys.readouterr().err
+
+
 def test_an_output_folder_that_cannot_be_made_is_refused_before_any_work(run, tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "out"):
-        with pytest.raises(FileExistsError, match="file is a file"):
+        with pytest.raises(FileExistsError, match="file is a file; choose another folder"):
             run("--adapter", "missing", output_dir=folder)
 
 
@@ -163,6 +186,31 @@ def test_an_adapter_without_a_name_is_asked_for_one(run, depth, shared_reference
 def test_the_path_of_an_adapter_may_hold_an_equals_sign(run, folders, tmp_path):
     shutil.copytree(folders.adapters, tmp_path / "lr=1e-4")
     assert "00_depth.png" in run("--adapter", tmp_path / "lr=1e-4" / "depth.safetensors")["files"]
+
+
+def test_two_adapters_of_one_name_are_refused(run, folders, tmp_path):
+    shutil.copytree(folders.adapters, tmp_path / "again")
+    with pytest.raises(ValueError, match="are both called depth: pass NAME="):
+        run("--adapter", folders.adapters / "depth.safetensors", tmp_path / "again/depth.safetensors")
+
+
+def test_one_image_is_singular_and_the_record_says_what_made_it(run, tmp_path, folders, capsys):
+    record = run("--num_images_per_prompt", 1, "--seed", 5)
+    assert "1 image with depth in " in capsys.readouterr().out
+    assert record["seed"] == 5 and "--seed 5" in record["command"]
+    assert record["weights"].keys() == {str(folders.model), str(folders.adapters / "depth.safetensors")}
+    assert record["files"] == ["00_image.png", "00_depth.png", "00_depth_16bit.png", "00_side_by_side.png"]
+
+
+def test_a_photograph_for_the_small_model_is_warned_of_and_a_scene_is_not(shared_media, tmp_path, capsys):
+    Image.fromarray(render(sample_scene(3_000_007)).image).save(tmp_path / "scene.png")
+    fixed = ["--mode=image_to_depth", "--num_inference_steps=1", f"--output_dir={tmp_path / 'out'}", "--overwrite"]
+    main([*fixed, f"--image={tmp_path / 'scene.png'}"])
+    assert "does not look like" not in capsys.readouterr().err
+    main([*fixed, f"--image={shared_media / 'bench_dog.png'}"])
+    said = [line for line in capsys.readouterr().err.splitlines() if "does not look like" in line]
+    assert len(said) == 1
+    assert "bench_dog.png" in said[0] and "--pretrained_model_name_or_path stable-diffusion-v1-5/" in said[0]
 
 
 def test_a_missing_model_is_refused(run, tmp_path):

@@ -14,7 +14,7 @@ from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.flow.code import FlowCode
 from utils.flow.files import read_flo
 from utils.tracks.control_map import CONTROL_CHANNELS
-from utils.tracks.drawing import OBTAINED, WANTED, draw_paths, track_sheet
+from utils.tracks.drawing import LEGEND_HEIGHT, OBTAINED, WANTED, draw_paths, track_sheet
 from utils.video import index_frames
 
 F, SIZE = 4, 32
@@ -129,8 +129,8 @@ def test_wanted_and_obtained_ways_are_drawn_in_their_colours_up_to_the_frame():
     assert (frame == 0).all()
     assert (draw_paths(frame, wanted[:1])[:, 20:] == 0).all()
     sheet = track_sheet(np.zeros((2, 256, 256, 3), np.uint8), wanted)
-    assert sheet.size == (3 * 256, 256)
-    whole, first, second = (np.asarray(sheet)[:, i * 256 : (i + 1) * 256] for i in range(3))
+    assert sheet.size == (3 * 256, 256 + LEGEND_HEIGHT)
+    whole, first, second = (np.asarray(sheet)[:256, i * 256 : (i + 1) * 256] for i in range(3))
     assert (whole == second).all() and (first != whole).any()
 
 

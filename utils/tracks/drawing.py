@@ -3,11 +3,13 @@
 import cv2
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from utils.video import contact_sheet, to_frames
 
 WANTED, OBTAINED = (40, 220, 60), (255, 60, 40)  # green, red
+FOUND = "obtained, found in the video by optical flow"
+LEGEND_HEIGHT = 28  # pixels
 SMALLEST_SIDE = 256  # frames are enlarged to about it, so that lines hide little
 
 
@@ -34,7 +36,10 @@ def draw_paths(
 def track_sheet(
     video: torch.Tensor | np.ndarray, wanted: torch.Tensor, obtained: torch.Tensor | None = None
 ) -> Image.Image:
-    """The first frame with whole paths (F, N, 2), then every frame with the paths up to it. The video is as of `to_frames`."""
+    """The first frame with whole paths (F, N, 2), then every frame with the paths up to it, and below them what the colours mean.
+
+    The video is as of `to_frames`.
+    """
     frames = to_frames(video)
     scale = max(1, round(SMALLEST_SIDE / min(frames.shape[1:3])))
     ends = [len(frames), *range(1, len(frames) + 1)]
@@ -42,4 +47,21 @@ def track_sheet(
         draw_paths(frame, wanted[:end], None if obtained is None else obtained[:end], scale)
         for frame, end in zip([frames[0], *frames], ends, strict=True)
     ]
-    return contact_sheet(np.stack(pictures))
+    sheet = contact_sheet(np.stack(pictures))
+    legend = draw_legend(sheet.width, {"wanted": WANTED} | ({} if obtained is None else {FOUND: OBTAINED}))
+    whole = Image.new("RGB", (sheet.width, sheet.height + legend.height))
+    whole.paste(sheet, (0, 0))
+    whole.paste(legend, (0, sheet.height))
+    return whole
+
+
+def draw_legend(width: int, names: dict[str, tuple[int, int, int]]) -> Image.Image:
+    """A white strip with a ring and a line of each colour in front of its name."""
+    legend = Image.new("RGB", (width, LEGEND_HEIGHT), "white")
+    draw, font, left, middle = ImageDraw.Draw(legend), ImageFont.load_default(14), 8, LEGEND_HEIGHT // 2
+    for name, color in names.items():
+        draw.line([left, middle, left + 20, middle], fill=color, width=2)
+        draw.ellipse([left + 16, middle - 4, left + 24, middle + 4], outline=color, width=2)
+        draw.text((left + 32, middle), name, fill="black", font=font, anchor="lm")
+        left += 32 + round(draw.textlength(name, font=font)) + 24
+    return legend

@@ -1,0 +1,138 @@
+"""What commands and pages on images with their conditions share: loading, reading, fitting, sampling, writing."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import patch
+from pipelines.pipeline_stable_diffusion_joint import JointOutput, StableDiffusionJointPipeline
+from pipelines.sizes import fit_pixels, target_size
+from utils.depth import color_disparity, normalize_disparity, read_disparity, settle_kind, write_disparity
+from utils.images import to_image, to_pixels
+from utils.model_kinds import check_adapter
+from utils.pretrained import choose_device, find_scheduler, load_pipeline
+from utils.results import write_png
+
+
+def name_adapters(items: Sequence[str]) -> dict[str, str]:
+    """Path by name of adapters given as PATH or NAME=PATH; the name is that in the file where none is given.
+
+    Raises:
+        FileNotFoundError: There is no such adapter.
+        ValueError: It is another kind of weights, or there is no name.
+    """
+    adapters = {}
+    for item in items:
+        name, path = ("", item) if "=" not in item or Path(item).exists() else item.partition("=")[::2]
+        check_adapter(path, "UNet2DConditionModel", "train_depth_image.py", "--adapter")
+        name = name or patch.read_config(path)["name"]
+        if name is None:
+            raise ValueError(f"The adapter in {path} has no name of its own: pass --adapter NAME={path}.")
+        if name in adapters:
+            raise ValueError(f"--adapter {adapters[name]} and {path} are both called {name}: pass NAME={path}.")
+        adapters[name] = path
+    return adapters
+
+
+def load_joint(
+    base: str,
+    adapters: Mapping[str, str],
+    trigger_word: str | None = None,
+    scheduler: str | None = None,
+    device: str | None = None,
+    dtype: str = "float32",
+    flag: str = "",
+) -> StableDiffusionJointPipeline:
+    """The pipeline of a base and of adapters, by name.
+
+    Args:
+        trigger_word: In place of those in the adapters' files.
+        scheduler: Class in diffusers, in place of the model's own.
+        flag: By which the user passed the base, for errors.
+    """
+    pipe = load_pipeline(StableDiffusionJointPipeline, base, dtype, flag)
+    if scheduler:
+        pipe.scheduler = find_scheduler(scheduler).from_config(pipe.scheduler.config)
+    for name, path in adapters.items():
+        pipe.load_adapter_pair(path, name, trigger_word)
+    return pipe.to(choose_device(device))
+
+
+def read_condition(path: str, kind: str | None) -> np.ndarray:
+    """Normalised disparity, float32 (H, W) in [-1, 1], of a depth image."""
+    kind = settle_kind(path, kind, "disparity", "if it holds millimetres, pass --depth_kind metres")
+    return normalize_disparity(read_disparity(path, kind))
+
+
+def fit_inputs(
+    pipe,
+    image: Image.Image | None,
+    conditions: Mapping[str, np.ndarray],
+    height: int | None = None,
+    width: int | None = None,
+    names: Mapping[str | None, str] | None = None,
+) -> tuple[Image.Image | None, dict[str, np.ndarray]]:
+    """Image and conditions resized and cropped to one size: that of the image, or else of the first condition, as the model takes it.
+
+    Args:
+        names: What messages call the image, under None, and each condition.
+    """
+    names = names or {}
+    pixels = {} if image is None else {None: to_pixels(image)}
+    pixels |= {name: torch.from_numpy(values)[None] for name, values in conditions.items()}
+    if not pixels:
+        return None, {}
+    size = target_size(pipe, height, width, next(iter(pixels.values())).shape[-2:])
+    fitted = {key: fit_pixels(pipe, one, *size, names.get(key) or str(key)) for key, one in pixels.items()}
+    return (
+        None if image is None else to_image(fitted.pop(None)),
+        {name: one[0].numpy() for name, one in fitted.items()},
+    )
+
+
+def sample_pairs(
+    pipe: StableDiffusionJointPipeline,
+    image: Image.Image | None = None,
+    conditions: Mapping[str, np.ndarray] | None = None,
+    strength: float | None = None,
+    **options,
+) -> JointOutput:
+    """Images with their conditions.
+
+    Args:
+        image, conditions: What is given, all of one size.
+        strength: Share of the noise at which what is given starts; None: it is given and stays.
+        options: Further arguments of the pipeline; its height and width where nothing is given.
+    """
+    conditions = dict(conditions or {})
+    if image is not None or conditions:
+        options = {name: value for name, value in options.items() if name not in ("height", "width")}
+    if image is not None:
+        options |= {"image": image} | ({} if strength is None else {"strength": strength})
+    if conditions:
+        strengths = {} if strength is None else dict.fromkeys(conditions, strength)
+        options |= {"condition": conditions, "condition_strength": strengths or None}
+    return pipe(**options)
+
+
+def write_pairs(folder: str | Path, out: JointOutput) -> list[Path]:
+    """For each pair the image, each condition in colours and in 16 bits, and all of them side by side; returns the files."""
+    folder, written = Path(folder), []
+    for i, image in enumerate(out.images):
+        row = [image]
+        written += [write_png(folder / f"{i:02}_image.png", image)]
+        for name, values in out.values.items():
+            row += [color_disparity(values[i]) if name == "depth" else out.conditions[name][i]]
+            deep = folder / f"{i:02}_{name}_16bit.png"
+            write_disparity(deep, values[i])
+            written += [write_png(folder / f"{i:02}_{name}.png", row[-1]), deep]
+        written += [write_png(folder / f"{i:02}_side_by_side.png", side_by_side(row))]
+    return written
+
+
+def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
+    """Images of one height in a row."""
+    return Image.fromarray(np.concatenate([np.asarray(image.convert("RGB")) for image in images], axis=1))

@@ -1,0 +1,48 @@
+"""Groups of arguments that several commands share, each with its help and default in one place."""
+
+from utils.arguments import positive_int
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def add_output_arguments(group) -> None:
+    """--output_dir and --overwrite."""
+    group.add_argument(
+        "--output_dir", required=True, help="folder of the results and of run.json, which says how they were made"
+    )
+    group.add_argument("--overwrite", action="store_true", help="accept an output_dir with content")
+
+
+def add_device_argument(group) -> None:
+    """--device, which `utils.pretrained.choose_device` reads."""
+    group.add_argument(
+        "--device",
+        help="device to compute on, such as cpu (default: the accelerator, or the CPU where there is none; with several "
+        "processes the one that Accelerate gives to each)",
+    )
+
+
+def add_machine_arguments(group) -> None:
+    """--device and --dtype."""
+    add_device_argument(group)
+    group.add_argument("--dtype", choices=DTYPES, default="float32", help="type of the networks' weights")
+
+
+def add_size_arguments(group) -> None:
+    """--height and --width of the results, which `pipelines.sizes` reads."""
+    own = "default: the shape of what is given, at the model's own size"
+    group.add_argument(
+        "--height", type=positive_int, help=f"pixels; images are resized to cover it and cropped ({own})"
+    )
+    group.add_argument("--width", type=positive_int, help=f"pixels, likewise ({own})")
+
+
+def add_video_arguments(group) -> None:
+    """--seed, --num_frames, --height, --width and --decode_chunk_size."""
+    add = group.add_argument
+    add("--seed", type=int, default=0, help="noise seed")
+    add("--num_frames", type=positive_int, help="frames of the video (default: the model's own number)")
+    add_size_arguments(group)
+    add(
+        "--decode_chunk_size", type=positive_int, help="frames to decode at once, fewer take less memory (default: all)"
+    )

@@ -1,0 +1,38 @@
+"""The small models in `weights/tiny_*`, which have seen the procedural world and nothing else."""
+
+from pathlib import Path
+
+import torch
+
+from utils.arguments import REPOSITORY
+from utils.notices import notice
+from utils.scenes.likeness import looks_rendered
+
+RELEASED = {
+    "tiny_sd": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "tiny_svd": "stabilityai/stable-video-diffusion-img2vid-xt",
+}
+
+
+def is_embedded(base: str | Path) -> bool:
+    """Whether the base is one of the small models of this project."""
+    return Path(base).resolve().parent == REPOSITORY / "weights" and Path(base).name in RELEASED
+
+
+def warn_of_photograph(base: str | Path, pixels: torch.Tensor, name: str, flag: str) -> None:
+    """Say on stderr, once a run, that an embedded base gets an image of something that it has never seen.
+
+    Args:
+        base: Folder or hub name.
+        pixels: (3, H, W) in [-1, 1].
+        name: Of the image, for the sentence.
+        flag: By which the user passes another base.
+    """
+    if not is_embedded(base) or looks_rendered(pixels):
+        return
+    small = Path(base).name
+    notice(
+        f"{name} does not look like the procedural world, all that the small model weights/{small} knows: expect shapeless "
+        f"colours. For photographs pass {flag} {RELEASED[small]} or another released model.",
+        about=f"photograph for {small}",
+    )
