@@ -169,7 +169,7 @@ def local_folder(folder: str | os.PathLike) -> Path:
 def find_file(folder: Path, name: str | None) -> Path:
     if name is not None and (folder / file_name(name)).is_file():
         return folder / file_name(name)
-    found = sorted(folder.glob("*.safetensors"))
+    found = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
     if len(found) != 1:
         names = ", ".join(path.stem for path in found) or "none"
         raise FileNotFoundError(f"{folder} has no single adapter to load as {label(name)}: it holds {names}.")

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 NAME_BYTES = 255  # of file systems that do not say how long a name may be
@@ -86,10 +86,19 @@ def real_paths(paths: Iterable[Path]) -> Iterator[str]:
         yield os.path.normpath(os.path.join(folders[path.parent], path.name))
 
 
-def is_file(path: Path) -> bool:
+def is_file(path: str | Path) -> bool:
     """Whether there is such a file; also for names that no folder takes."""
+    return _answer(Path(path).is_file)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether there is such a folder; also for names that no folder takes."""
+    return _answer(Path(path).is_dir)
+
+
+def _answer(question: Callable[[], bool]) -> bool:
     try:
-        return path.is_file()
+        return question()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return False

@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff"}
 LEFTOVERS = {
+    ".ds_store",
     "thumbs.db",
     "ehthumbs.db",
     "desktop.ini",
@@ -38,6 +39,11 @@ def is_leftover(name: str) -> bool:
     if name in (os.curdir, os.pardir):
         return False
     return name.startswith((".", "~$")) or name.endswith("~") or name.casefold() in LEFTOVERS or _is_autosave(name)
+
+
+def has_content(folder: str | Path) -> bool:
+    """Whether a folder holds more than what systems put into each folder that they show."""
+    return any(not name.startswith("._") and name.casefold() not in LEFTOVERS for name in os.listdir(folder))
 
 
 def list_files(folder: str | Path, suffixes: Collection[str]) -> list[Path]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from utils.folders import list_files
+
 INDEX = "model_index.json"
 FAMILIES = {  # pipelines of diffusers by the name that people know, and an example
     "StableDiffusionPipeline": ("Stable Diffusion", "weights/tiny_sd or stable-diffusion-v1-5/stable-diffusion-v1-5"),
@@ -189,7 +191,7 @@ def _kind_of(header: dict) -> str | None:
 
 def _headers(path: Path) -> dict[str, dict]:
     """For each .safetensors file its metadata, the JSON under "config" read, and "keys", the names of its tensors."""
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    files = [path] if path.is_file() else list_files(path, {".safetensors"})
     return {file.name: header for file in files if (header := _read_header(file))}
 
 

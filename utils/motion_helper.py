@@ -20,7 +20,7 @@ import torch
 
 from unimatch import UniMatch
 from utils.data.clip_geometry import resize_shorter
-from utils.files import replacing
+from utils.files import is_file, replacing
 from utils.flow.estimate import FlowEstimator, check_video, match_frames
 from utils.text import read_json
 
@@ -84,7 +84,7 @@ class MotionBuckets:
             ValueError: It holds something else.
         """
         path = buckets_file(path)
-        if not path.is_file():
+        if not is_file(path):
             raise FileNotFoundError(f"There is no {path}; fit one with python -m utils.data.fit_motion_buckets.")
         try:
             content = read_json(path)

@@ -22,6 +22,7 @@ from pathlib import Path
 from PIL import Image
 
 from utils.files import replacing
+from utils.folders import has_content
 from utils.model_kinds import index_of
 
 RECORD = "run.json"
@@ -36,7 +37,7 @@ def check_output_dir(folder: str | Path, overwrite: bool, flag: str = "--output_
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise FileExistsError(f"{flag} {folder}: {existing} is a file; choose another folder.")
-    if existing == folder and any(folder.iterdir()) and not overwrite:
+    if existing == folder and has_content(folder) and not overwrite:
         raise FileExistsError(f"{flag} {folder} is not empty: choose another folder or pass --overwrite.")
 
 

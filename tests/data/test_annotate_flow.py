@@ -95,7 +95,7 @@ def test_the_manifest_tells_the_tool_its_settings_and_checksums(run, procedural)
 def test_shards_together_give_what_one_run_gives(run, procedural):
     whole, _ = run()
     parts = [run("--num_shards", "2", "--shard_index", str(index), output="parts") for index in range(2)]
-    assert [text.split(",")[0] for _, text in parts] == ["1 clips annotated"] * 2
+    assert [text.split(",")[0] for _, text in parts] == ["1 clip annotated"] * 2
     assert arrays(parts[0][0]) == arrays(whole)
     attach_flow(read_video_records(procedural), parts[0][0])
 
@@ -115,9 +115,9 @@ def test_a_run_that_was_interrupted_continues_with_other_shards_too(run):
     journal = folder / "files-00000-of-00002.jsonl"
     journal.write_text(journal.read_text() + '{"key": "vid')
     _, text = run()
-    assert text.startswith("1 clips annotated, 1 were there")
+    assert text.startswith("1 clip annotated, 1 already there")
     assert (folder / "flow" / "videos" / "0000000.npy").stat().st_mtime_ns == before
-    assert run()[1].startswith("0 clips annotated, 2 were there")
+    assert run()[1].startswith("0 clips annotated, 2 already there")
     assert len(arrays(folder)) == 2
 
 
@@ -138,7 +138,7 @@ def test_verifying_makes_anew_what_was_changed(run):
     path = folder / "flow" / "videos" / "0000001.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert run()[1].startswith("0 clips annotated")
-    assert run("--verify")[1].startswith("1 clips annotated, 1 were there")
+    assert run("--verify")[1].startswith("1 clip annotated, 1 already there")
     assert arrays(folder) == before
 
 
@@ -147,7 +147,7 @@ def test_verifying_follows_a_clip_that_was_changed_whatever_shard_made_it(run, p
     write_video(panda / "00000" / "0000000_00001.mp4", numbered(9), fps=8)
     assert run("--verify", data=panda)[1].startswith("2 clips annotated")
     assert np.load(folder / "flow" / "00000" / "0000000_00001.npy").shape == (8, 2, 32, 48)
-    assert run("--verify", data=panda)[1].startswith("0 clips annotated, 2 were there")
+    assert run("--verify", data=panda)[1].startswith("0 clips annotated, 2 already there")
 
 
 def test_other_settings_and_foreign_folders_are_refused(run, tmp_path):
@@ -185,7 +185,7 @@ def test_bad_clips_raise_or_are_counted_and_leave_no_file(run, panda):
     with pytest.raises(ValueError, match=r"0000000_00001.mp4"):
         run(data=panda)
     folder, text = run("--skip_bad_clips", data=panda)
-    assert "1 bad ones left out" in text
+    assert "1 bad one left out" in text
     assert [path.name for path in folder.rglob("*.npy")] == ["0000000_00000.npy"]
     with pytest.raises(ValueError, match="has 12 frames; flow at --frame_stride 12 needs more"):
         run("--frame_stride", "12", data=panda, output="other")
@@ -225,7 +225,7 @@ def test_a_shard_that_starts_while_another_makes_its_first_clip_is_not_refused(r
     (tmp_path / "parts" / "flow" / "videos").mkdir(parents=True)
     (tmp_path / "parts" / "flow" / "videos" / ".tmp-1-0000000.npy").touch()
     _, text = run("--num_shards", "2", "--shard_index", "1", output="parts")
-    assert text.startswith("1 clips annotated")
+    assert text.startswith("1 clip annotated")
 
 
 def test_flow_that_is_read_is_never_replaced(run, procedural, tmp_path):
@@ -256,8 +256,8 @@ def test_a_clip_whose_name_is_too_long_is_refused_before_any_work_or_left_out(ru
     with pytest.raises(ValueError, match="has 256 bytes"):
         run(data=tmp_path / "data")
     folder, text = run("--skip_bad_clips", data=tmp_path / "data")
-    assert "1 clips annotated, 0 were there, 1 bad" in text
-    assert "0 clips annotated, 1 were there, 1 bad" in run("--skip_bad_clips", data=tmp_path / "data")[1]
+    assert "1 clip annotated, 0 already there, 1 bad" in text
+    assert "0 clips annotated, 1 already there, 1 bad" in run("--skip_bad_clips", data=tmp_path / "data")[1]
 
 
 def test_an_output_that_is_a_file_is_refused(run, tmp_path):

@@ -72,7 +72,7 @@ def test_a_run_that_was_interrupted_continues(run, tmp_path):
     journal = folder.with_name("frames.jsonl")
     journal.write_text(journal.read_text() + '{"video_folder": "fra')
     _, text = run()
-    assert text.startswith("1 videos prepared, 1 were there")
+    assert text.startswith("1 video prepared, 1 already there")
     assert (kept / "00000.png").stat().st_mtime_ns == before
     assert sorted(folder.iterdir()) == [kept, lost]
     assert len(list(lost.iterdir())) == 12
@@ -83,7 +83,7 @@ def test_a_run_that_was_interrupted_continues(run, tmp_path):
 def test_captions_may_hold_separators_of_lines(run, panda):
     (panda / "00000" / "0000000_00000.txt").write_text("one\u2028and\x85another", encoding="utf-8")
     folder, _ = run()
-    assert run()[1].startswith("0 videos prepared, 2 were there")
+    assert run()[1].startswith("0 videos prepared, 2 already there")
     assert read_video_records(folder)[0].read_caption() == "one\u2028and\x85another"
 
 
@@ -111,7 +111,7 @@ def test_bad_videos_raise_or_are_counted(run, panda):
     with pytest.raises(ValueError, match="00001.mp4"):
         run()
     folder, text = run("--skip_bad_clips", "--num_workers", "2")
-    assert "1 bad ones left out" in text
+    assert "1 bad one left out" in text
     assert [place.name for place in folder.iterdir()] == ["00000_0000000_00000"]
     with pytest.raises(ValueError, match="gives 3 frames; --min_frames is 6"):
         run("--frame_stride", "4", "--min_frames", "6", output="other")
@@ -138,9 +138,9 @@ def test_a_name_that_is_too_long_is_refused_before_any_work_or_passed_over(run, 
         run()
     assert not (panda.parent / "frames").exists()
     folder, text = run("--skip_bad_clips")
-    assert "2 videos prepared, 0 were there, 1 bad ones left out" in text
+    assert "2 videos prepared, 0 already there, 1 bad one left out" in text
     assert len(list(folder.iterdir())) == 2
-    assert "0 videos prepared, 2 were there, 1 bad" in run("--skip_bad_clips")[1]
+    assert "0 videos prepared, 2 already there, 1 bad" in run("--skip_bad_clips")[1]
 
 
 @pytest.mark.parametrize("name", ["y" * 251, "ü" * 125], ids=["ascii", "two bytes"])
@@ -190,4 +190,4 @@ def test_a_list_that_an_editor_saved_without_its_last_end_of_line_keeps_all_rows
     folder, _ = run()
     journal = folder.with_name("frames.jsonl")
     journal.write_text(journal.read_text().rstrip("\n"))
-    assert run()[1].startswith("0 videos prepared, 2 were there")
+    assert run()[1].startswith("0 videos prepared, 2 already there")

@@ -251,5 +251,23 @@ def test_a_clip_counts_once_however_often_it_is_listed(tmp_path, video, shards):
 
 @pytest.mark.parametrize("fps", [1e-6, float("nan"), 1e9])
 def test_rates_that_no_clip_has_are_refused(frame_folders, fps):
-    with pytest.raises(ValueError, match="is not in 0.001 to 100000 frames per second"):
+    message = "is not in 0.001 to 100000 frames per second"
+    with pytest.raises(ValueError, match=message):
         read_video_records(frame_folders, frame_folder_fps=fps)
+    with pytest.raises(ValueError, match=message):
+        ClipFrames(read_video_records(frame_folders)[0], fps)
+    with pytest.raises(ValueError, match=message):
+        ClipOptions(fps=fps)
+
+
+def test_files_whose_names_no_folder_takes_are_missing_files(tmp_path, capsys):
+    row = {"file_name": "x" * 300, "flow_file_name": "y" * 300, "tracks_file_name": "z" * 300}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row) + "\n")
+    records = read_video_records(tmp_path)
+    for extras in ((), ("flow",), ("tracks",)):
+        with pytest.raises(FileNotFoundError, match="There (is|are) no"):
+            VideoDataset(records, ClipOptions(num_frames=3), extras)[0]
+    with pytest.raises(ValueError, match="All 1 clips are bad"):
+        VideoDataset(records, OPTIONS, skip_bad_clips=True).without_bad_clips()
+    with pytest.raises(FileNotFoundError, match="no data set"):
+        read_video_records(tmp_path / ("x" * 300))

@@ -13,7 +13,7 @@ from diffusers import UNetSpatioTemporalConditionModel
 from PIL import Image
 
 from pipelines.sizes import target_size
-from run_models.run_svd import main
+from run_models.run_svd import list_images, main
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.lora import add_lora, save_lora
 from utils.video import index_frames, read_video
@@ -236,3 +236,23 @@ def test_two_processes_write_together_what_one_writes(run, model_dir, pictures, 
     together = sorted((tmp_path / "together").glob("*.mp4"))
     assert [path.name for path in together] == [path.name for path in alone]
     assert [path.read_bytes() for path in together] == [path.read_bytes() for path in alone]
+
+
+LONG = "x" * 251 + ".png"
+
+
+def test_a_record_whose_name_would_be_too_long_is_refused_before_any_work(run, pictures, tmp_path, monkeypatch):
+    (pictures / "a.png").rename(pictures / LONG)
+    monkeypatch.setattr("run_models.run_svd.load_pipeline", lambda *_: pytest.fail("loaded"))
+    for folder in (pictures, pictures / LONG):
+        with pytest.raises(ValueError, match=r"xx… has 260 bytes, and a name in .*videos 255 at most: shorten"):
+            run(image=[folder], video="videos")
+    assert not (tmp_path / "videos").exists()
+
+
+def test_a_folder_is_read_in_natural_order_without_leftovers(pictures):
+    (pictures / "a.png").rename(pictures / "img_10_32x32.PNG")
+    (pictures / "b.png").rename(pictures / "img_9_32x32.png")
+    for name in ("._c.png", ".DS_Store", "Thumbs.db", "c.png~"):
+        (pictures / name).write_bytes(b"no image")
+    assert [path.name for path in list_images(pictures)] == ["c.png", "img_9_32x32.png", "img_10_32x32.PNG"]

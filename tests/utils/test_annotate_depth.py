@@ -236,11 +236,11 @@ def test_a_run_that_was_interrupted_before_the_metadata_keeps_what_it_made(tmp_p
     (folder / "metadata.jsonl").unlink()
     capsys.readouterr()
     run(folder, estimator)
-    assert capsys.readouterr().out.startswith("0 depth pictures made, 3 were there")
+    assert capsys.readouterr().out.startswith("0 depth images made, 3 already there")
     (folder / "metadata.jsonl").unlink()
     Image.new("RGB", (30, 20), "red").save(folder / "0.jpg")
     run(folder, estimator)
-    assert capsys.readouterr().out.startswith("1 depth pictures made, 2 were there")
+    assert capsys.readouterr().out.startswith("1 depth image made, 2 already there")
 
 
 def test_leftovers_are_no_images_and_every_suffix_is(tmp_path, estimator):

@@ -64,3 +64,16 @@ def test_what_a_script_refuses_or_lacks_ends_it_with_one_line(error):
 
     with pytest.raises(SystemExit, match="^error: choose another$"):
         run_script(main)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_a_file_is_read_in_the_encodings_that_people_save_in(tmp_path, encoding):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--prompt")
+    (tmp_path / "config.yaml").write_bytes("prompt: ein Käfer\r\n".encode(encoding))
+    assert parse_args(parser, ["--config", str(tmp_path / "config.yaml")]).prompt == "ein Käfer"
+
+
+def test_a_file_that_is_nested_too_deep_is_refused_in_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match="config.yaml has lists or mappings nested too deep"):
+        parse(tmp_path, "seed: " + "[" * 5000 + "]" * 5000)

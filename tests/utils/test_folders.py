@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from utils.folders import IMAGE_SUFFIXES, is_leftover, list_files, natural_key, walk_files
+from utils.folders import IMAGE_SUFFIXES, has_content, is_leftover, list_files, natural_key, walk_files
 
 ORDERS = [
     ["img_2_640x480.png", "img_10_640x480.png"],
@@ -57,3 +57,11 @@ def test_a_root_that_is_hidden_itself_is_read(tmp_path):
     (tmp_path / ".data").mkdir()
     (tmp_path / ".data" / "a.png").touch()
     assert walk_files(tmp_path / ".data") == list_files(tmp_path / ".data", {".png"}) == [tmp_path / ".data" / "a.png"]
+
+
+def test_a_folder_that_a_file_manager_has_shown_is_still_empty(tmp_path):
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._a.png"):
+        (tmp_path / name).touch()
+    assert not has_content(tmp_path)
+    (tmp_path / ".git").mkdir()
+    assert has_content(tmp_path)

@@ -180,7 +180,7 @@ def test_the_command_counts_a_clip_once_however_many_captions_it_has(tmp_path, c
     rows = [{"video_folder": f"clips/{name}", "fps": 8, "text": text} for name in "ab" for text in "xyz"]
     (tmp_path / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     main(["--train_data_dir", str(tmp_path / "clips.jsonl"), "--output_path", str(tmp_path / "b.json")])
-    assert "2 clips of 2" in capsys.readouterr().out
+    assert "2 of 2 clips" in capsys.readouterr().out
     assert MotionBuckets.load(tmp_path / "b.json").num_clips == 2
 
 

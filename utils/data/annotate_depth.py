@@ -31,12 +31,13 @@ from utils.data.depth_places import (
 )
 from utils.data.records import METADATA
 from utils.depth import metres_to_disparity, normalize_disparity, write_disparity
-from utils.files import replacing
+from utils.files import is_folder, replacing
 from utils.folders import natural_key
 from utils.images import image_size, read_image
 from utils.pretrained import loading
 from utils.processes import process_state
 from utils.text import json_line
+from utils.words import count
 
 METRIC_MODELS = {"zoedepth", "depth_pro", "glpn", "prompt_depth_anything"}
 
@@ -44,7 +45,7 @@ METRIC_MODELS = {"zoedepth", "depth_pro", "glpn", "prompt_depth_anything"}
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     folder = Path(args.train_data_dir)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise FileNotFoundError(f"There is no data folder {folder}.")
     rows = None if is_pascal_voc(folder) else list_rows(folder)
     places = plan_voc(folder, args.overwrite) if rows is None else plan_folder(folder, rows, args.overwrite)
@@ -53,8 +54,8 @@ def main(argv: list[str] | None = None) -> None:
         annotate(DepthEstimator(args.pretrained_model_name_or_path), todo, args.batch_size)
     if rows is not None:
         write_metadata(folder, rows, [with_depth(folder, *pair) for pair in zip(rows, places, strict=True)])
-    count = len({place.file for place in places})
-    print(f"{len(todo)} depth pictures made, {count - len(todo)} were there: {places[0].file.parent}")
+    kept = len({place.file for place in places}) - len(todo)
+    print(f"{count(len(todo), 'depth image')} made, {kept} already there: {places[0].file.parent}")
 
 
 def make_parser() -> argparse.ArgumentParser:

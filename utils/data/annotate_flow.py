@@ -21,19 +21,20 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from utils.arguments import parse_args, positive_float, positive_int, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.data.clip_frames import ClipFrames, list_frames
 from utils.data.clip_geometry import resize_shorter
 from utils.data.flow_folder import MANIFEST, read_finished, read_manifest
-from utils.data.journal import Journal, append_row, check_same
-from utils.data.video_arguments import add_reading_arguments
+from utils.data.journal import Journal, append_row, check_same, say_finished
+from utils.data.video_arguments import add_reading_arguments, clip_rate
 from utils.data.video_records import VideoRecord, read_video_records, unique_clips
-from utils.files import check_name, check_not_read, is_file, remove_leftovers, replacing
+from utils.files import check_name, check_not_read, is_file, is_folder, remove_leftovers, replacing
 from utils.flow import both_flows_estimator, flow_estimator
 from utils.flow.estimate import DIS_PRESETS
 from utils.flow.options import add_backend_arguments, backend_options
 from utils.folders import walk_files
 from utils.video import to_pixels
+from utils.words import count
 
 TOOL = "utils.data.annotate_flow"
 ROW_KEYS = ("key", "made_at", "shape", "source", "source_sha256", "sha256")
@@ -58,10 +59,8 @@ def main(argv: list[str] | None = None) -> None:
     finished = read_finished(folder)
     todo = [record for record in records if not is_finished(folder, finished.get(record.key), record, args.verify)]
     skipped = annotate(todo, folder, manifest, estimate, args)
-    print(
-        f"{len(todo) - skipped} clips annotated, {len(records) - len(todo)} were there, "
-        f"{skipped} bad ones left out: {folder}"
-    )
+    kept = len(records) - len(todo)
+    print(f"{count(len(todo) - skipped, 'clip')} {say_finished('annotated', kept, skipped)}: {folder}")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -73,7 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--preset", choices=DIS_PRESETS, help="of dis; default: medium")
     add("--inference_size", type=positive_int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="size to estimate at")
     add("--resolution", type=positive_int, help="shorter side of what is read and kept; default: that of the clip")
-    add("--fps", type=positive_float, help="rate to count frames at, before frame_stride; default: the clip's own")
+    add("--fps", type=clip_rate, help="rate to count frames at, before frame_stride; default: the clip's own")
     add("--frame_stride", type=positive_int, default=1, help="frames between the two that a flow connects")
     add("--max_frames", type=positive_int, help="annotate the first ones only")
     add("--backward", action="store_true", help="also the flow back")
@@ -91,9 +90,9 @@ def list_clips(args: argparse.Namespace) -> list[VideoRecord]:
         ValueError: Two clips would share a file.
     """
     records = unique_clips(read_video_records(args.train_data_dir, args.frame_folder_fps))
-    key, count = Counter(record.key for record in records).most_common(1)[0]
-    if count > 1:
-        raise ValueError(f"{count} clips of {args.train_data_dir} are called {key}; give them different names.")
+    key, times = Counter(record.key for record in records).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"{times} clips of {args.train_data_dir} are called {key}; give them different names.")
     return records
 
 
@@ -204,18 +203,18 @@ def annotate_clip(
 ) -> dict:
     """Write the arrays of one clip, before the first one the manifest, and return its line."""
     frames = ClipFrames(record, args.fps)
-    count = min(len(frames), args.max_frames or len(frames)) - args.frame_stride
-    if count < 1:
+    rows = min(len(frames), args.max_frames or len(frames)) - args.frame_stride
+    if rows < 1:
         limit = f", --max_frames is {args.max_frames}" if args.max_frames else ""
         raise ValueError(
-            f"{frames.name} has {len(frames)} frames{limit}; flow at --frame_stride {args.frame_stride} needs more."
+            f"{frames.name} has {count(len(frames), 'frame')}{limit}; flow at --frame_stride {args.frame_stride} needs more."
         )
     paths = array_paths(record, folder, args)
     for path in paths.values():
         remove_leftovers(path)
     with ExitStack() as stack:
         temporary = {name: stack.enter_context(replacing(path)) for name, path in paths.items()}
-        shape = write_flow(temporary, count, frame_pairs(frames, count, args), estimate)
+        shape = write_flow(temporary, rows, frame_pairs(frames, rows, args), estimate)
         checksums = {name: sha256(path) for name, path in temporary.items()}
         begin(folder, manifest)
     return {
@@ -228,19 +227,19 @@ def annotate_clip(
     }
 
 
-def frame_pairs(frames: ClipFrames, count: int, args: argparse.Namespace) -> Iterator[torch.Tensor]:
-    """Pixels (2, 3, H, W) of frame t and t + frame_stride, for `count` t; only frames between the two are kept in memory."""
+def frame_pairs(frames: ClipFrames, rows: int, args: argparse.Namespace) -> Iterator[torch.Tensor]:
+    """Pixels (2, 3, H, W) of frame t and t + frame_stride, for `rows` t; only frames between the two are kept in memory."""
     window = []
-    for frame in frames.read(range(count + args.frame_stride)):
+    for frame in frames.read(range(rows + args.frame_stride)):
         window.append(resize_shorter(to_pixels(frame[None]), args.resolution))
         if len(window) > args.frame_stride:
             yield torch.cat([window.pop(0), window[-1]])
 
 
 def write_flow(
-    paths: dict[str, Path], count: int, pairs: Iterator[torch.Tensor], estimate: PairEstimator
+    paths: dict[str, Path], rows: int, pairs: Iterator[torch.Tensor], estimate: PairEstimator
 ) -> tuple[int, ...]:
-    """Write (count, 2, H, W) into each path, in the order in which the estimator gives the flows; returns the shape.
+    """Write (rows, 2, H, W) into each path, in the order in which the estimator gives the flows; returns the shape.
 
     Raises:
         ValueError: A vector is longer than fp16 holds, or not a number.
@@ -251,7 +250,7 @@ def write_flow(
             if not flow.abs().max() <= FP16_MAX:
                 raise ValueError(f"The flow of frame {row} is not finite; use --backend dis, or other weights.")
             if name not in arrays:
-                arrays[name] = np.lib.format.open_memmap(path, "w+", np.float16, (count, *flow.shape))
+                arrays[name] = np.lib.format.open_memmap(path, "w+", np.float16, (rows, *flow.shape))
             arrays[name][row] = flow.cpu().numpy()
     for array in arrays.values():
         array.flush()
@@ -272,7 +271,7 @@ def sha256_of_clip(record: VideoRecord) -> str:
     """Of the bytes of a video, or of all frames of a folder in their order."""
     if not isinstance(record.video, Path):
         return hashlib.sha256(record.video.read_bytes()).hexdigest()
-    return sha256(*list_frames(record.video)) if record.video.is_dir() else sha256(record.video)
+    return sha256(*list_frames(record.video)) if is_folder(record.video) else sha256(record.video)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 from utils.data.files import Member
 from utils.data.rows import check_rate
 from utils.data.video_records import VideoRecord
+from utils.files import is_folder
 from utils.folders import IMAGE_SUFFIXES, list_files
 from utils.images import read_image
 from utils.video import FrameIndex, decode, index_frames
@@ -30,9 +31,11 @@ class ClipFrames:
 
     def __init__(self, record: VideoRecord, fps: float | None = None):
         self.name = str(record.video)
+        if fps is not None:
+            check_rate(self.name, fps)
         self.source = _source(record)
         self.pictures: list[Path] | None = None
-        if isinstance(record.video, Path) and record.video.is_dir():
+        if isinstance(record.video, Path) and is_folder(record.video):
             self.pictures = list_frames(record.video)
             self.index = _index(record, len(self.pictures))
         else:

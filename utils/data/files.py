@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from utils.files import is_file
 from utils.folders import is_leftover
 
 BLOCK = 512  # tar pads to it
@@ -42,7 +43,7 @@ def list_members(archive: Path) -> Iterator[Member]:
         FileNotFoundError: There is no such file.
         ValueError: It is no uncompressed tar, or is cut short.
     """
-    if not archive.is_file():
+    if not is_file(archive):
         raise FileNotFoundError(f"There is no shard {archive}.")
     size, end = archive.stat().st_size, 0
     try:

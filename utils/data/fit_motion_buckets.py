@@ -20,6 +20,7 @@ from utils.flow.estimate import FlowEstimator
 from utils.flow.options import add_backend_arguments, backend_options
 from utils.motion_helper import MotionBuckets, buckets_file, check_percentiles, motion_scores
 from utils.video import to_pixels
+from utils.words import count
 
 SHOWN = (0, 5, 25, 50, 75, 95, 100)
 
@@ -34,12 +35,12 @@ def main(argv: list[str] | None = None) -> None:
     records = unique_clips(read_video_records(args.train_data_dir, args.frame_folder_fps))[: args.max_train_samples]
     scores = torch.tensor(list(read_scores(records, flow_estimator(args.backend, **options), args)))
     if len(scores) < 2:
-        raise ValueError(f"{args.train_data_dir} has {len(scores)} usable clips; a map needs at least 2.")
+        raise ValueError(f"{args.train_data_dir} has {count(len(scores), 'usable clip')}; a map needs at least 2.")
     settings = {name: getattr(args, name) for name in ("short_side", "time_step", "backend")}
     buckets = MotionBuckets.fit(scores, tuple(args.percentiles), data=Path(args.train_data_dir).name, **settings)
     buckets.save(path)
     report(scores, buckets)
-    print(f"{len(scores)} clips of {len(records)}: {path}")
+    print(f"{len(scores)} of {count(len(records), 'clip')}: {path}")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -86,7 +87,7 @@ def read_small(record: VideoRecord, max_frames: int, short_side: int) -> tuple[t
     """
     frames = ClipFrames(record)
     if len(frames) < 2:
-        raise ValueError(f"{frames.name} has {len(frames)} frames; motion needs 2.")
+        raise ValueError(f"{frames.name} has {count(len(frames), 'frame')}; motion needs 2.")
     wanted = range(min(len(frames), max_frames))
     pictures = [resize_shorter(to_pixels(frame[None]), short_side) for frame in frames.read(wanted)]
     return torch.cat(pictures), frames.fps

@@ -15,6 +15,7 @@ import torch
 
 from utils.data.journal import read_rows
 from utils.data.video_records import VideoRecord
+from utils.files import is_file
 from utils.text import read_json
 
 MANIFEST = "manifest.json"
@@ -27,7 +28,7 @@ def read_manifest(folder: Path) -> dict:
         FileNotFoundError: The folder holds none.
     """
     path = folder / MANIFEST
-    if not path.is_file():
+    if not is_file(path):
         raise FileNotFoundError(f"{folder} has no {MANIFEST}; make it with python -m utils.data.annotate_flow.")
     return read_json(path)
 
@@ -72,7 +73,7 @@ def read_flow(path: Path, rows: Sequence[int]) -> torch.Tensor:
 
 def open_flow(path: Path) -> np.ndarray:
     """The array of an annotation, not yet read; see `read_flow`."""
-    if not path.is_file():
+    if not is_file(path):
         raise FileNotFoundError(f"There is no flow {path}.")
     try:
         array = np.load(path, mmap_mode="r")

@@ -8,7 +8,7 @@ import torch
 from utils.data.clip_frames import ClipFrames
 from utils.data.flow_folder import MANIFEST, open_flow, read_manifest
 from utils.data.video_records import VideoRecord
-from utils.files import is_file
+from utils.files import is_file, is_folder
 from utils.flow.files import read_flo, read_kitti
 from utils.folders import list_files, walk_files
 from utils.video import to_pixels
@@ -29,7 +29,7 @@ def read_clip(path: str | Path, num_frames: int | None = None, at_most: int | No
         ValueError: It cannot be read, or has fewer than two frames, or fewer than num_frames.
     """
     path = Path(path)
-    if not path.is_dir() and not is_file(path):
+    if not is_folder(path) and not is_file(path):
         raise FileNotFoundError(f"There is no video and no folder of frames {path}.")
     clip = ClipFrames(VideoRecord(path.name, path, fps=1.0))
     due = num_frames or min(len(clip), at_most or len(clip))
@@ -54,9 +54,9 @@ def read_steps(path: str | Path, num_flows: int | None = None) -> torch.Tensor:
         ValueError: They are of several sizes, or too few, or some of their vectors are unknown.
     """
     path = Path(path)
-    if not path.is_dir() and not is_file(path):
+    if not is_folder(path) and not is_file(path):
         raise FileNotFoundError(f"There is no flow {path}.")
-    flow = _read_folder(path) if path.is_dir() else _read_file(path)
+    flow = _read_folder(path) if is_folder(path) else _read_file(path)
     if num_flows and len(flow) < num_flows:
         raise ValueError(f"{path} has {count(len(flow), 'step')}, not {num_flows}: pass a smaller --num_frames.")
     flow = torch.from_numpy(flow[:num_flows].astype(np.float32))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from utils.files import replacing
 from utils.text import decode, json_line, parse_json_lines
+from utils.words import count
 
 
 class Journal:
@@ -59,6 +60,11 @@ def _read(path: Path) -> tuple[list[dict], bytes]:
     else:
         data, cut = whole + end + tail, b""  # an editor leaves out the last end of line
     return [row for _, row in parse_json_lines(decode(data, str(path)), str(path))], cut
+
+
+def say_finished(done: str, kept: int, skipped: int) -> str:
+    """What a command says at its end, behind the number of what it has done now."""
+    return f"{done}, {kept} already there, {count(skipped, 'bad one')} left out"
 
 
 def check_same(path: Path, made_with: dict, asked_for: dict) -> None:

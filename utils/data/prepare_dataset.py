@@ -19,15 +19,16 @@ from pathlib import Path
 from PIL import Image
 from tqdm.auto import tqdm
 
-from utils.arguments import parse_args, positive_float, positive_int, run_script
+from utils.arguments import parse_args, positive_int, run_script
 from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import ClipGeometry, resize_shorter
-from utils.data.journal import Journal, append_row, check_same
-from utils.data.video_arguments import add_reading_arguments
+from utils.data.journal import Journal, append_row, check_same, say_finished
+from utils.data.video_arguments import add_reading_arguments, clip_rate
 from utils.data.video_records import VideoRecord, find_lists, read_video_records, unique_clips
-from utils.files import check_name, check_not_read, remove_leftovers, replacing
+from utils.files import check_name, check_not_read, is_folder, remove_leftovers, replacing
 from utils.folders import is_leftover
 from utils.video import to_frames, to_pixels
+from utils.words import count
 from utils.workers import map_in_order
 
 SETTINGS = ("fps", "frame_stride", "max_frames", "resolution", "height", "width")
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
             skipped += 1
             tqdm.write(f"left out: {error}")
     kept = len(jobs) - len(todo)
-    print(f"{len(todo) - skipped} videos prepared, {kept} were there, {skipped} bad ones left out: {args.output_dir}")
+    print(f"{count(len(todo) - skipped, 'video')} {say_finished('prepared', kept, skipped)}: {args.output_dir}")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -62,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--output_dir", required=True, help="folder of the folders; new, or begun with the same settings")
     add("--max_frames", type=positive_int, help="take the first ones only")
     add("--min_frames", type=positive_int, default=1, help="shorter videos are bad")
-    add("--fps", type=positive_float, help="rate to take frames at, before frame_stride; default: the video's own")
+    add("--fps", type=clip_rate, help="rate to take frames at, before frame_stride; default: the video's own")
     add("--frame_stride", type=positive_int, default=1, help="take every how many frames")
     add("--resolution", type=positive_int, help="resize the shorter side to it; default: keep the size")
     add("--height", type=positive_int, help="with --width: resize until the frame covers it, and cut the middle")
@@ -92,9 +93,9 @@ def list_jobs(args: argparse.Namespace) -> list[Job]:
     """
     records = unique_clips(read_video_records(args.video_dir, args.frame_folder_fps))
     jobs = [(record, args.folder / record.key.replace("/", "_")) for record in records]
-    place, count = Counter(place for _, place in jobs).most_common(1)[0]
-    if count > 1:
-        raise ValueError(f"{count} videos of {args.video_dir} would share {place}; give them different names.")
+    place, times = Counter(place for _, place in jobs).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"{times} videos of {args.video_dir} would share {place}; give them different names.")
     for place in [args.journal, *(place for _, place in jobs if not args.skip_bad_clips)]:
         check_name(place)
     read = [*find_lists(args.video_dir), *(file for record, _ in jobs for file in record.files)]
@@ -109,6 +110,8 @@ def find_todo(jobs: list[Job], args: argparse.Namespace) -> list[Job]:
         ValueError: Earlier videos were prepared with other settings.
         FileExistsError: A folder or list is in the way that is not from an earlier run.
     """
+    if os.path.lexists(args.folder) and not is_folder(args.folder):
+        raise FileExistsError(f"--output_dir {args.folder} is a file; choose another.")
     journal = Journal(args.journal, ROW_KEYS)
     for row in journal.rows[:1]:
         check_same(args.folder, row.get("settings", {}), settings_of(args))
@@ -138,29 +141,29 @@ def prepare(args: argparse.Namespace, job: Job) -> str | None:
     record, place = job
     try:
         frames = ClipFrames(record, args.fps)
-        count = min(-(-len(frames) // args.frame_stride), args.max_frames or len(frames))
-        if count < args.min_frames:
-            raise ValueError(f"{frames.name} gives {count} frames; --min_frames is {args.min_frames}.")
+        num_frames = min(-(-len(frames) // args.frame_stride), args.max_frames or len(frames))
+        if num_frames < args.min_frames:
+            raise ValueError(f"{frames.name} gives {count(num_frames, 'frame')}; --min_frames is {args.min_frames}.")
         row = {
             "video_folder": f"{args.folder.name}/{place.name}",
             "text": record.read_caption(),
             "fps": frames.fps / args.frame_stride,
-            "num_frames": count,
+            "num_frames": num_frames,
             "source": frames.name,
             "settings": settings_of(args),
         }
         with replacing(place) as temporary:
-            write_frames(temporary, frames, count, args)
+            write_frames(temporary, frames, num_frames, args)
             append_row(args.journal, row)
     except (ValueError, FileNotFoundError) as error:
         return str(error)
     return None
 
 
-def write_frames(folder: Path, frames: ClipFrames, count: int, args: argparse.Namespace) -> None:
-    """Write `count` frames as 00000.png, 00001.png, ..."""
+def write_frames(folder: Path, frames: ClipFrames, num_frames: int, args: argparse.Namespace) -> None:
+    """Write `num_frames` frames as 00000.png, 00001.png, ..."""
     folder.mkdir()
-    wanted = list(islice(range(0, len(frames), args.frame_stride), count))
+    wanted = list(islice(range(0, len(frames), args.frame_stride), num_frames))
     for number, frame in enumerate(frames.read(wanted)):
         pixels = resize_shorter(to_pixels(frame[None]), args.resolution)
         if args.height:

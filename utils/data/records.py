@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from utils.data.plurals import plural
 from utils.data.rows import read_path, read_row_caption, say_captions
 from utils.depth import KINDS
-from utils.files import is_file
+from utils.files import is_file, is_folder
 from utils.folders import IMAGE_SUFFIXES, list_files
 from utils.text import read_json_lines, read_text
 
@@ -44,7 +44,7 @@ def read_records(folder: str | Path) -> list[Record]:
         ValueError: A line of the metadata or an annotation cannot be read, or there is no image.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise FileNotFoundError(f"There is no data folder {folder}.")
     if (folder / METADATA).is_file():
         records = read_image_folder(folder)

@@ -3,10 +3,21 @@
 import argparse
 from collections.abc import Sequence
 
-from utils.arguments import positive_float, positive_int
+from utils.arguments import positive_int
 from utils.data.flow_folder import attach_flow
+from utils.data.rows import check_rate
 from utils.data.video_records import FRAME_FOLDER_FPS, read_video_records
 from utils.data.videos import ClipOptions, VideoDataset
+
+
+def clip_rate(text: str) -> float:
+    """An argparse type for the frame rates of clips."""
+    value = float(text)
+    try:
+        check_rate("the rate", value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return value
 
 
 def add_video_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
@@ -18,7 +29,7 @@ def add_video_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
     add("--height", type=positive_int, default=320, help="frames are resized until they cover it, then cut")
     add("--width", type=positive_int, default=512)
     add("--frame_stride", type=positive_int, default=1, help="take every how many frames")
-    add("--fps", type=positive_float, help="rate to count frames at, before frame_stride; default: the clip's own")
+    add("--fps", type=clip_rate, help="rate to count frames at, before frame_stride; default: the clip's own")
     add("--center_crop", action="store_true", help="cut the middle; by default a random part")
     add("--random_flip", action="store_true", help="mirror half of the samples")
     add("--first_frames", action="store_true", help="begin with the first frame; by default with a random one")
@@ -34,7 +45,7 @@ def add_reading_arguments(container: argparse._ActionsContainer) -> None:
     add = container.add_argument
     add(
         "--frame_folder_fps",
-        type=positive_float,
+        type=clip_rate,
         default=FRAME_FOLDER_FPS,
         help="rate of folders of frames without one",
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from utils.data.files import File, list_members
 from utils.data.rows import CAPTION_KEYS, check_rate, read_path, read_rate, read_row_caption, say_captions
-from utils.files import is_file, real_paths
+from utils.files import is_file, is_folder, real_paths
 from utils.folders import IMAGE_SUFFIXES, list_files, natural_key, walk_files
 from utils.text import read_csv, read_json, read_json_lines, read_text
 from utils.video import VIDEO_SUFFIXES
@@ -74,9 +74,9 @@ def read_video_records(path: str | Path, frame_folder_fps: float = FRAME_FOLDER_
         ValueError: Its content cannot be read, or lists no clip.
     """
     path = Path(path)
-    if not path.exists():
+    if not is_file(path) and not is_folder(path):
         raise FileNotFoundError(f"There is no data set {path}.")
-    records = _read_folder(path, frame_folder_fps) if path.is_dir() else _read_list(path)
+    records = _read_folder(path, frame_folder_fps) if is_folder(path) else _read_list(path)
     if not records:
         raise ValueError(f"{path} lists no clip.")
     say_captions(path, (record.caption_source for record in records))
@@ -86,7 +86,7 @@ def read_video_records(path: str | Path, frame_folder_fps: float = FRAME_FOLDER_
 def find_lists(path: str | Path) -> list[Path]:
     """The files that list the clips of a data set, where it has some: itself, or in a folder or beside it."""
     path = Path(path)
-    if not path.is_dir():
+    if not is_folder(path):
         return [path]
     whole = path.resolve()
     metadata = [path / METADATA, whole.parent / f"{whole.name}.jsonl"]

@@ -15,7 +15,9 @@ from tqdm.auto import tqdm
 from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.flow_folder import open_flow, read_flow
+from utils.data.rows import check_rate
 from utils.data.video_records import VideoRecord, read_video_records
+from utils.files import is_file
 from utils.video import to_pixels
 
 logger = logging.getLogger(__name__)
@@ -86,6 +88,8 @@ class ClipOptions:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name}={value} is not positive.")
+        if self.fps is not None:
+            check_rate("ClipOptions", self.fps)
         if not self.frame_strides or min(self.frame_strides) < 1:
             raise ValueError(f"frame_strides={self.frame_strides} has to be positive steps, at least one.")
 
@@ -273,7 +277,7 @@ def read_tracks(
     Raises:
         ValueError: There are fewer frames in the file.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise FileNotFoundError(f"There are no tracks {path}.")
     with np.load(path) as arrays:
         tracks, visible = arrays["tracks"], arrays["visible"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.files import replacing
+from utils.files import is_file, replacing
 
 MAGIC = b"PIEH"
 UNKNOWN = 1e9  # Middlebury: a larger value in a .flo file means unknown
@@ -77,6 +77,6 @@ def _checked(flow: np.ndarray) -> np.ndarray:
 
 
 def _read(path: str | Path) -> bytes:
-    if not Path(path).is_file():
+    if not is_file(path):
         raise FileNotFoundError(f"There is no flow file {path}.")
     return Path(path).read_bytes()

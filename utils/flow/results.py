@@ -8,6 +8,7 @@ import torch
 from utils.files import replacing
 from utils.flow.files import write_flo
 from utils.flow.pictures import color_flow
+from utils.folders import has_content
 from utils.video import contact_sheet, write_video
 
 
@@ -48,5 +49,5 @@ def check_output_folder(folder: str | Path, overwrite: bool) -> None:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"--output_dir {folder} is a file: choose another.")
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
+    if folder.exists() and has_content(folder) and not overwrite:
         raise FileExistsError(f"--output_dir {folder} is not empty: choose another or pass --overwrite.")

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from utils.files import is_file
 from utils.notices import notice
 from utils.text import read_json
 from utils.tracks.camera import PANS, camera_flow, check_camera
@@ -102,7 +103,7 @@ def read_track_file(path: str | Path, width: int, height: int, layout: str = "po
     path = Path(path)
     if layout not in LAYOUTS:
         raise ValueError(f"The layout {layout!r} of tracks is unknown: choose one of {', '.join(LAYOUTS)}.")
-    if not path.is_file():
+    if not is_file(path):
         raise FileNotFoundError(f"There is no file of tracks {path}.")
     if path.suffix.lower() == ".json":
         file = _from_json(path, width, height)

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from utils.folders import has_content
 from utils.training.checkpoints import damage, find_checkpoint, last_whole, list_checkpoints, named_step, read_progress
 
 # Flags that say what the trained weights are or begin with; the rest of the state is in `layout`, which the loop knows.
@@ -33,7 +34,7 @@ def check_output_dir(args: argparse.Namespace) -> None:
         raise FileExistsError(f"--output_dir {folder} is a file; give a folder.")
     if args.resume_from_checkpoint not in (None, "latest"):
         _check_explicit(Path(args.resume_from_checkpoint), folder, args.overwrite)
-    elif folder.exists() and any(folder.iterdir()) and not (args.overwrite or args.resume_from_checkpoint):
+    elif folder.exists() and has_content(folder) and not (args.overwrite or args.resume_from_checkpoint):
         raise FileExistsError(
             f"--output_dir {folder} is not empty; pass --overwrite or --resume_from_checkpoint latest."
         )
@@ -50,7 +51,7 @@ def _check_explicit(checkpoint: Path, folder: Path, overwrite: bool) -> None:
     if overwrite:
         return
     if checkpoint.resolve().parent != folder.resolve():
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and has_content(folder):
             raise FileExistsError(
                 f"--output_dir {folder} is not empty and not the run of {checkpoint}; pass --overwrite."
             )
