@@ -70,3 +70,17 @@ def judges_dir(tmp_path_factory):
     for name, kind in zip(("video", "attributes", "depth"), kinds, strict=True):
         save_judge(folder / f"{name}.safetensors", kind((8, 8, 8)))
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_clips(tmp_path_factory):
+    """Writes clips of the procedural world, 32x32 pixels by default, and returns their folder; arguments of `write_clips`."""
+    from tests.flags import flags
+    from utils.scenes import write_clips
+
+    def make(**values):
+        folder = tmp_path_factory.mktemp("data") / "clips"
+        write_clips.main(flags(output_dir=folder, **{"resolution": 32} | values))
+        return folder
+
+    return make

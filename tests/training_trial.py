@@ -4,6 +4,7 @@ import argparse
 import random
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -63,6 +64,17 @@ class Trial:
 
 def interrupt(model, step):
     raise KeyboardInterrupt
+
+
+def whole_and_resumed(folder, *flags):
+    """A run, the same run that was stopped after 5 of 10 steps and resumed, and what each saves at its end."""
+    saved = {}
+    whole = Trial(folder / "whole", *flags, save=lambda model, place: saved.update(whole=averaged(model)))
+    with pytest.raises(KeyboardInterrupt):
+        Trial(folder / "cut", *flags, "--validation_steps", 5, validate=interrupt)
+    flags = [*flags, "--resume_from_checkpoint", "latest"]
+    resumed = Trial(folder / "cut", *flags, save=lambda model, place: saved.update(resumed=averaged(model)))
+    return whole, resumed, saved
 
 
 def averaged(model):

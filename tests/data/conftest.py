@@ -73,11 +73,6 @@ def frame_folders(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def procedural(tmp_path_factory):
+def procedural(make_clips):
     """Two clips of the procedural world, 6 frames of 32x32."""
-    from utils.scenes import write_clips
-
-    folder = tmp_path_factory.mktemp("procedural") / "clips"
-    flags = ["--num_samples", "2", "--num_frames", "6", "--resolution", "32", "--num_tracks", "8"]
-    write_clips.main(["--output_dir", str(folder), *flags])
-    return folder
+    return make_clips(num_samples=2, num_frames=6, num_tracks=8)

@@ -64,14 +64,9 @@ def svd():
 
 
 def motion():
-    return UNetMotionModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        **blocks("Motion"),
-        num_attention_heads=2,
-        motion_num_attention_heads=2,
-        norm_num_groups=4,
-    )
+    sizes = {"sample_size": 8, "block_out_channels": (8, 16), "norm_num_groups": 4}
+    heads = {"num_attention_heads": 2, "motion_num_attention_heads": 2}
+    return UNetMotionModel(**blocks("Motion"), **sizes, **heads)
 
 
 def pixart():

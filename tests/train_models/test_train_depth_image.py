@@ -1,10 +1,6 @@
 """Training of a joint adapter: the loss row by row, and whole runs on a tiny random Stable Diffusion."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 import patch
 import train_models.train_depth_image as script
+from tests.two_processes import train_in_two
 from train_models.train_depth_image import (
     draw_direction,
     draw_prompts,
@@ -278,32 +275,11 @@ def test_a_resolution_that_the_base_cannot_take_is_refused(base, data, tmp_path)
         train(base, data, tmp_path / "run", "--resolution", 17)
 
 
-PROCESS = """
-import os, sys, torch
-from train_models import train_depth_image as script
-
-fit = script.fit
-
-def fit_and_keep(args, *others, parameters, **more):
-    fit(args, *others, parameters=parameters, **more)
-    torch.save(parameters, os.path.join(sys.argv[1], os.environ["RANK"]))
-
-script.fit = fit_and_keep
-script.main(sys.argv[2:])
-"""
-
-
 def test_two_processes_train_one_adapter(base, data, tmp_path):
     """Also where the cache asks for the processes before the loop does."""
-    (tmp_path / "process.py").write_text(PROCESS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv-backend=c10d"]
-    command += ["--rdzv-endpoint=localhost:0", tmp_path / "process.py", tmp_path]
     flags = ["--cache_latents", "--cache_dir", tmp_path / "cache", "--logging_steps", 1]
-    command += training_flags(base, data, tmp_path / "run", *flags)
-    root = Path(script.__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    subprocess.run([str(part) for part in command], check=True, env=environment, capture_output=True)
-    first, second = (torch.load(tmp_path / rank) for rank in ("0", "1"))
+    command = training_flags(base, data, tmp_path / "run", *flags)
+    first, second = train_in_two(tmp_path, script.__name__, script.__name__, command)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert any(parameter.abs().max() > 0 for parameter in first)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]

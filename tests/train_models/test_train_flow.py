@@ -22,7 +22,6 @@ from utils.images import to_image
 from utils.latents import LatentScale
 from utils.lora import LORA_FILE, read_training
 from utils.motion_helper import PROCEDURAL
-from utils.scenes.write_clips import main as write_clips
 from utils.training.svd import make_dataset, read_clips, read_held_out
 from utils.video import index_frames
 
@@ -31,11 +30,8 @@ FLOW = [FlowImages(FlowCode())]
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "clips"
-    flags = ["--num_samples", "2", "--num_frames", "4", "--resolution", str(SIZE), "--num_tracks", "2"]
-    write_clips(["--output_dir", str(folder), *flags])
-    return folder
+def clips(make_clips):
+    return make_clips(num_samples=2, num_frames=4, num_tracks=2)
 
 
 def train(script, base, clips, output_dir, *flags):

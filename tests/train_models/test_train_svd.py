@@ -2,11 +2,7 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from argparse import Namespace
-from pathlib import Path
 
 import av
 import pytest
@@ -16,13 +12,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import train_models.train_svd as script
+import utils.training.svd as recipe
+from tests.two_processes import train_in_two
 from train_models.train_svd import main, make_parser, svd_loss
 from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
 from utils.flow.consistency import flow_consistency
 from utils.lora import LORA_FILE, load_lora
 from utils.motion_helper import PROCEDURAL, MotionBuckets
-from utils.scenes.write_clips import main as write_clips
 from utils.training.svd import read_clips, read_held_out
 from utils.training.svd_losses import encode_clips
 
@@ -30,11 +27,8 @@ B, F, SIZE = 3, 4, 32
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "clips"
-    flags = ["--num_samples", "3", "--num_frames", "6", "--resolution", str(SIZE), "--num_tracks", "2"]
-    write_clips(["--output_dir", str(folder), *flags])
-    return folder
+def clips(make_clips):
+    return make_clips(num_samples=3, num_frames=6, num_tracks=2)
 
 
 def training_flags(base, clips, output_dir, *flags):
@@ -240,28 +234,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(base, clips, tmp_path, flags)
     assert all(torch.equal(parts[name], value) for name, value in whole.items())
 
 
-PROCESS = """
-import os, sys
-import torch
-import train_models.train_svd as script
-import utils.training.svd as recipe
-
-fit = recipe.fit
-
-def fit_and_keep(args, *others, parameters, **more):
-    fit(args, *others, parameters=parameters, **more)
-    torch.save(parameters, os.path.join(sys.argv[1], os.environ["RANK"]))
-
-recipe.fit = fit_and_keep
-script.main(sys.argv[2:])
-"""
-
-
 def test_two_processes_agree_on_the_weights(base, clips, tmp_path):
     """Their gradients are synchronised, under checkpointing and with dropped conditions too."""
-    (tmp_path / "process.py").write_text(PROCESS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv-backend=c10d"]
-    command += ["--rdzv-endpoint=localhost:0", tmp_path / "process.py", tmp_path]
     flags = [
         "--trainable",
         "lora",
@@ -271,12 +245,9 @@ def test_two_processes_agree_on_the_weights(base, clips, tmp_path):
         "--validation_data_dir",
         clips,
     ]
-    flags += ["--conditioning_dropout_prob", 0.5]
-    command += training_flags(base, clips, tmp_path / "run", *flags, "--train_batch_size", 1)
-    root = Path(script.__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    subprocess.run([str(part) for part in command], check=True, env=environment, capture_output=True)
-    first, second = (torch.load(tmp_path / rank) for rank in ("0", "1"))
+    flags += ["--conditioning_dropout_prob", 0.5, "--train_batch_size", 1]
+    command = training_flags(base, clips, tmp_path / "run", *flags)
+    first, second = train_in_two(tmp_path, script.__name__, recipe.__name__, command)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert any(parameter.abs().max() > 0 for parameter in first)
     assert load_file(tmp_path / "run" / LORA_FILE)

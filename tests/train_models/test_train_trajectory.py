@@ -18,7 +18,6 @@ from utils.data.videos import VideoDataset
 from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
 from utils.motion_helper import PROCEDURAL, MotionBuckets
-from utils.scenes.write_clips import main as write_clips
 from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
 from utils.tracks.heuristic_flow import move_picture
 from utils.training.svd import make_dataset, read_clips, read_held_out
@@ -27,11 +26,8 @@ B, F, K, SIZE = 8, 3, 2, 32
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "clips"
-    flags = ["--num_samples", "3", "--num_frames", "6", "--resolution", str(SIZE), "--num_tracks", "8"]
-    write_clips(["--output_dir", str(folder), *flags])
-    return folder
+def clips(make_clips):
+    return make_clips(num_samples=3, num_frames=6, num_tracks=8)
 
 
 def train(base, clips, output_dir, *flags):

@@ -6,7 +6,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from models.tiny_svd import make_image_encoder
-from tests.training_trial import Trial, averaged, interrupt, make_args
+from tests.training_trial import Trial, make_args, whole_and_resumed
 from utils.training.loop import fit
 from utils.training.muon import RMS, Muon, orthogonalize, split_groups
 
@@ -90,16 +90,7 @@ def test_what_is_no_matrix_is_stepped_as_by_adamw():
 
 def test_a_run_with_muon_resumes_bit_for_bit(tmp_path):
     flags = ["--optimizer", "muon", "--use_ema", "--checkpointing_steps", 4, "--lr_scheduler", "cosine"]
-    saved = {}
-    whole = Trial(tmp_path / "whole", *flags, save=lambda model, folder: saved.update(whole=averaged(model)))
-    with pytest.raises(KeyboardInterrupt):
-        Trial(tmp_path / "cut", *flags, "--validation_steps", 5, validate=interrupt)
-    resumed = Trial(
-        tmp_path / "cut",
-        *flags,
-        *("--resume_from_checkpoint", "latest"),
-        save=lambda model, folder: saved.update(resumed=averaged(model)),
-    )
+    whole, resumed, saved = whole_and_resumed(tmp_path, *flags)
     assert torch.equal(resumed.weights(), whole.weights())
     assert torch.equal(saved["resumed"], saved["whole"])
     plain = Trial(tmp_path / "plain", *flags[2:])

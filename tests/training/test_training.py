@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from tests.training_trial import Numbers, Trial, averaged, interrupt, make_args, make_model
+from tests.training_trial import Numbers, Trial, make_args, make_model, whole_and_resumed
 from utils.training.checkpoints import list_checkpoints
 from utils.training.loop import fit
 
@@ -18,17 +18,7 @@ from utils.training.loop import fit
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, workers):
     flags = ["--use_ema", "--gradient_accumulation_steps", 2, "--checkpointing_steps", 4, "--lr_scheduler", "cosine"]
     flags += ["--dataloader_num_workers", workers]
-    saved = {}
-    whole = Trial(tmp_path / "whole", *flags, save=lambda model, folder: saved.update(whole=averaged(model)))
-    with pytest.raises(KeyboardInterrupt):
-        Trial(tmp_path / "cut", *flags, "--validation_steps", 5, validate=interrupt)
-    resumed = Trial(
-        tmp_path / "cut",
-        *flags,
-        "--resume_from_checkpoint",
-        "latest",
-        save=lambda model, folder: saved.update(resumed=averaged(model)),
-    )
+    whole, resumed, saved = whole_and_resumed(tmp_path, *flags)
     assert 0 < len(resumed.seen) < len(whole.seen)
     assert all(torch.equal(a, b) for a, b in zip(resumed.seen, whole.seen[-len(resumed.seen) :], strict=True))
     assert torch.equal(resumed.weights(), whole.weights())
