@@ -22,6 +22,14 @@ def _shared(name: str) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def unsaid():
+    """Each test hears what is said once in a run."""
+    from utils import notices
+
+    notices._said.clear()
+
+
 @pytest.fixture
 def shared_media() -> Path:
     """Folder of photographs and clips."""

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.image_pairs import read_condition
 from run_models.run_depth_image import PROMPT, main, parser
-from utils.depth import read_disparity
+from utils.depth import normalize_disparity, read_disparity, write_depth
 from utils.scenes import render, sample_scene
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -248,3 +249,16 @@ def test_the_defaults_are_the_embedded_model():
     assert arguments.mode == "joint"
     assert arguments.pretrained_model_name_or_path.endswith("weights/tiny_sd")
     assert arguments.adapter[0].endswith("weights/depth_image/depth.safetensors")
+
+
+def test_depth_says_what_it_holds_and_a_silent_file_is_told_of(tmp_path, capsys):
+    metres = np.random.default_rng(0).uniform(1, 9, (6, 8))
+    write_depth(tmp_path / "a.png", metres)
+    Image.fromarray(np.asarray(Image.open(tmp_path / "a.png"))).save(tmp_path / "silent.png")
+    nearness = normalize_disparity(1 / metres)
+    assert np.allclose(read_condition(tmp_path / "a.png", None), nearness, atol=1e-2)
+    assert np.allclose(read_condition(tmp_path / "silent.png", "metres"), nearness, atol=1e-2)
+    assert capsys.readouterr().err == ""
+    assert np.corrcoef(read_condition(tmp_path / "silent.png", None).flatten(), nearness.flatten())[0, 1] < -0.5
+    [line] = capsys.readouterr().err.splitlines()
+    assert "silent.png does not say what it holds and is read as disparity" in line and "--depth_kind metres" in line

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from utils.data.geometry import Geometry
 from utils.data.pairs import PairDataset, check_pictures
 from utils.data.records import read_records
-from utils.depth import write_disparity
+from utils.depth import metres_to_disparity, normalize_disparity, write_disparity
 from utils.images import image_size, read_image
 from utils.training.seeding import EpochSampler, SeededDataset
 
@@ -155,3 +155,20 @@ def test_the_size_of_a_turned_photograph_is_that_of_the_picture_shown(tmp_path):
     Image.new("RGB", (24, 18)).save(tmp_path / "plain.png")
     for name, size in (("photo.jpg", (18, 24)), ("plain.png", (24, 18))):
         assert image_size(tmp_path / name) == read_image(tmp_path / name).size == size
+
+
+def test_depth_of_a_kind_that_nobody_names_is_said_and_depth_that_says_it_is_believed(folder, capsys):
+    records = read_records(folder)
+    before = PairDataset(records, 16, "depth", center_crop=True)[0]["conditioning_pixel_values"]
+    capsys.readouterr()
+    check_pictures(records, "depth")
+    assert "does not say" not in capsys.readouterr().err
+    stored = np.asarray(Image.open(folder / "0_depth.png"))
+    write_disparity(folder / "0_depth.png", normalize_disparity(metres_to_disparity(stored / 1000)))
+    after = PairDataset(records, 16, "depth", center_crop=True)[0]["conditioning_pixel_values"]
+    assert torch.corrcoef(torch.stack([before.flatten(), after.flatten()]))[0, 1] > 0.999
+    Image.fromarray(stored).save(folder / "1_depth.png")
+    check_pictures(records, "depth")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "1_depth.png does not say what it holds and is read as millimetres" in line]
+    assert '"depth_kind": "disparity"' in lines[0]

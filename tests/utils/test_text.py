@@ -29,8 +29,7 @@ def test_what_windows_1252_leaves_undefined_is_latin_1(tmp_path):
     assert read_text(tmp_path / "a.txt") == "\x81é"
 
 
-def test_the_fallback_is_said_once(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("utils.notices._said", set())
+def test_the_fallback_is_said_once(tmp_path, capsys):
     for name in "ab":
         (tmp_path / name).write_bytes(b"\xe9")
         read_text(tmp_path / name)
