@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
+import patch
 from benchmarks.patch_forms import TOKENS, default_rank, make_base
-from patch.fuse import MERGED_FROM
 from utils.arguments import parse_args, positive_int, run_script
 
 FORMS = ("joint", "joint, fused", "cached, fused")
@@ -158,7 +158,7 @@ def y_flops(C: int, N: int, D: int, T: int, rank: int, merges: bool) -> int:
     """Of one row of y: `y_lora` on q, k, v and out of self- and cross-attention, unless they are second matrices."""
     shared = 3 * thin(C, C, N, rank)
     others = 3 * thin(C, C, N, rank) + 2 * thin(D, C, T, rank)
-    return shared if merges and 2 * rank >= MERGED_FROM * C else shared + others
+    return shared if merges and 2 * rank >= patch.MERGED_FROM * C else shared + others
 
 
 if __name__ == "__main__":

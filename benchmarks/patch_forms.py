@@ -192,9 +192,8 @@ def remember_image(net, inputs: dict) -> None:
 
 def parameter_counts(net) -> dict[str, int]:
     """trained: of the adapters. stored: in their files. kept: numbers that `fuse` and `record` hold in memory."""
-    context = net.__dict__.get("_duet")
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    joint = [p for name in (context.joints if context else ()) for p in patch.joint_parameters(net, name)]
+    joint = [p for name in patch.get_joints(net) for p in patch.joint_parameters(net, name)]
     kept = [buffer for name, buffer in net.named_buffers() if "joint_fused" in name or "joint_memory" in name]
     groups = {"trained": trained, "stored": joint or trained, "kept": kept}
     return {what: sum(tensor.numel() for tensor in tensors) for what, tensors in groups.items()}

@@ -1,28 +1,18 @@
 """LoRAs for a patched model."""
 
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-from peft import LoraConfig, PeftConfig, inject_adapter_in_model
+from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from patch.call import hack_lora_forward
 from patch.control import check_maskable, device_of
+from patch.inject import add_adapter, kept_merged
+from patch.network import blocks, is_patched, label, lora_layers, network, patched_network, posts_of
 from patch.post import check_post
 from patch.state import ROLES, JointSpec, lora_name
-from patch.surgery import (
-    add_posts,
-    apply_patch,
-    blocks,
-    check_name,
-    hack_lora_forward,
-    is_patched,
-    label,
-    network,
-    patched_network,
-    posts_of,
-)
+from patch.surgery import add_posts, apply_patch, check_name
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 Y_LAYERS = ("attention", "all")
@@ -62,18 +52,6 @@ def own_layers(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         added = any(part.startswith(("lora_", "joint_")) for part in parts)
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and not added:
             yield name, module
-
-
-def add_adapter(model, config: PeftConfig, adapter_name: str = "default") -> None:
-    """`model.add_adapter` for every model, also those without it (SVD, PixArt): only the new adapter is active."""
-    net = network(model)
-    if adapter_name in getattr(net, "peft_config", {}):
-        raise ValueError(f"The model has an adapter '{adapter_name}' already: choose another name.")
-    inject_adapter_in_model(config, net, adapter_name)
-    if hasattr(net, "set_adapter"):
-        net._hf_peft_config_loaded = True
-    for layer in _lora_layers(net):
-        layer.set_adapter([adapter_name])
 
 
 def add_joint(
@@ -117,7 +95,7 @@ def add_joint(
     net.requires_grad_(False)
     for parameter in joint_parameters(net, name):
         parameter.requires_grad_(True)
-    net._duet.frozen |= trainable
+    net._duet.freeze(trainable)
     return model if isinstance(model, nn.Module) else net
 
 
@@ -132,7 +110,7 @@ def joint_parameters(model, name: str | None = None) -> list[nn.Parameter]:
     if name not in net._duet.joints:
         raise ValueError(f"There is no joint adapter {label(name)}: call patch.add_joint first.")
     adapters = [lora_name(name, role) for role in ROLES]
-    loras = [p for layer in _lora_layers(net) for adapter in adapters for p in lora_tensors(layer, adapter).values()]
+    loras = [p for layer in lora_layers(net) for adapter in adapters for p in lora_tensors(layer, adapter).values()]
     return loras + [parameter for post in posts_of(net, name) for parameter in post.parameters()]
 
 
@@ -162,30 +140,9 @@ def patched_with_joint(model, spec: JointSpec) -> nn.Module:
 
 
 def add_managed(net: nn.Module, config: LoraConfig, adapter: str) -> None:
-    """Adds a LoRA that acts only where pairs or masks say, and leaves the others as they are: active, trainable."""
-    with _others_unchanged(net, adapter), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are what is wanted
-        inject_adapter_in_model(config, net, adapter)
-    if hasattr(net, "set_adapter"):
-        net._hf_peft_config_loaded = True
-    net._duet.managed |= {adapter}
-    net._duet.masked |= {adapter}
-    net._duet.update(device_of(net))
+    """Adds a LoRA that acts only where pairs or masks say, and leaves the others as they are: active, merged, trainable."""
+    with kept_merged(net):
+        add_adapter(net, config, adapter, beside=True)
+    net._duet.manage(device_of(net), adapter)
     hack_lora_forward(net)
     check_maskable(net, adapter)
-
-
-@contextmanager
-def _others_unchanged(net: nn.Module, adapter: str) -> Iterator[None]:
-    """PEFT makes a new adapter the only active and the only trainable one."""
-    flags = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
-    active = {layer: list(layer.active_adapters) for layer in _lora_layers(net)}
-    yield
-    for layer in _lora_layers(net):
-        layer._active_adapter = active.get(layer, []) + ([adapter] if adapter in layer.r else [])
-    for parameter, flag in flags:
-        parameter.requires_grad_(flag)
-
-
-def _lora_layers(net: nn.Module) -> list[LoraLayer]:
-    return [module for module in net.modules() if isinstance(module, LoraLayer)]

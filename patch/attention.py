@@ -16,11 +16,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from patch.fast import folded_post
-from patch.lora import MaskedLora, base_of
+from patch.lora import LAYERS, MaskedLora, base_of, loras_disabled, refuse_fused_projections
 from patch.post import cast_input, post_key
 from patch.state import Fusion, Links, Reads, Rows
-
-LAYERS = ("to_q", "to_k", "to_v")
 
 
 class JointAttention(Attention):
@@ -35,17 +33,31 @@ class JointAttention(Attention):
         if links is None or encoder_hidden_states is not None or not is_joint(self, links):
             return super().forward(hidden_states, encoder_hidden_states, attention_mask, **kwargs)
         context.check_layer(hidden_states)
+        if loras_disabled(adapted_layers(self), context.places):
+            return super().forward(hidden_states, None, attention_mask, **kwargs)
+        refuse_fused_projections(self)
         if kwargs or not shares_projections(self):
             own = super().forward(hidden_states, None, attention_mask, **kwargs)
             updates = joint_updates(self, hidden_states, (None, None, None), links, attention_mask)
             return add_updates(own.clone(), updates)
         return shared_attention(self, hidden_states, links, attention_mask)
 
+    def _apply(self, fn, recurse=True):
+        context = getattr(self, "_duet", None)
+        if context is not None:
+            context.release()
+        return super()._apply(fn, recurse)
+
 
 def is_joint(attn: Attention, links: Links) -> bool:
     """Whether one of the links' adapters is in this layer: not every adapter is in the attention over time."""
     posts = getattr(attn, "joint_post", {})
     return any(post_key(fusion.name) in posts for fusion in links.fusions)
+
+
+def adapted_layers(attn: Attention) -> list[nn.Module]:
+    """The layers that a joint LoRA is for."""
+    return [*(getattr(attn, name) for name in LAYERS), attn.to_out[0]]
 
 
 def shares_projections(attn: Attention) -> bool:

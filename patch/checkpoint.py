@@ -19,16 +19,10 @@ from torch import nn
 from patch.adapters import add_managed, check_rank, lora_tensors, patched_with_joint
 from patch.control import device_of
 from patch.cut import cut_rank
+from patch.network import label, network, patched_network, refuse_offloaded, self_attentions
 from patch.post import build_post, post_key
 from patch.published import is_published, read_published
 from patch.state import ROLES, JointSpec, lora_name
-from patch.surgery import (
-    label,
-    network,
-    patched_network,
-    refuse_offloaded,
-    self_attentions,
-)
 
 FORMAT_VERSION = 1
 LORA_FIELDS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias")

@@ -7,9 +7,11 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from patch.call import check_present, hack_lora_forward
 from patch.lora import MaskedLora
-from patch.state import ROLES, Mask, Pair, is_joint_lora, joint_name, lora_name
-from patch.surgery import drop_memory, hack_lora_forward, label, patched_network, posts_of
+from patch.network import label, lora_layers, patched_network, posts_of
+from patch.state import Mask, Pair, is_joint_lora, is_weight, joint_name
+from patch.surgery import drop_memory
 
 
 def set_pairs(model, pairs: Sequence[Pair | tuple], batch_size: int | None = None) -> None:
@@ -29,6 +31,7 @@ def set_pairs(model, pairs: Sequence[Pair | tuple], batch_size: int | None = Non
     if batch_size is not None and batch_size < needed:
         raise ValueError(f"batch_size={batch_size} is too small for pairs that name sample {needed - 1}.")
     hack_lora_forward(net)
+    check_present(net._duet, {pair.name for pair in pairs})
     drop_memory(net)
     net._duet.update(device_of(net), pairs=pairs, samples=batch_size or needed, given=(), recording=False)
 
@@ -64,7 +67,11 @@ def set_joint_attention_mask(model, mask: Sequence[int] | None) -> None:
     """One entry per sample: 1 for an x, 0 for a y. The k-th x pairs with the k-th y; `None` takes the pairs away."""
     if mask is None:
         return clear_pairs(model)
-    values = mask_values(mask)
+    values = mask_values(mask, "The joint attention mask")
+    if not set(values) <= {0, 1}:
+        raise ValueError(
+            f"The joint attention mask {list(values)} says more than x or y: give 1 for an x and 0 for a y."
+        )
     x = [i for i, value in enumerate(values) if value]
     y = [i for i, value in enumerate(values) if not value]
     if len(x) != len(y):
@@ -75,25 +82,26 @@ def set_joint_attention_mask(model, mask: Sequence[int] | None) -> None:
 def set_patch_lora_mask(model, adapter: str, mask: Sequence | None, kv_mask: Sequence | None = None) -> None:
     """One weight per sample of the batch, guidance copies included; the adapter becomes active beside the others.
 
+    mask: any finite numbers; 0 leaves a sample alone, 1 is the adapter as it is.
+
     For a self adapter the mask says on which samples it acts; `None` lets it act on all, as in PEFT. For a joint adapter it
     says which samples read with it: their q and out, and the k and v that they read; `None` follows the pairs.
     kv_mask: which samples' own k and v the joint adapter changes instead, whoever reads them.
     """
     net = patched_network(model)
     known = list(getattr(net, "peft_config", {}))
+    if mask is None and adapter in net._duet.settings.masks:  # also of an adapter that is gone
+        drop_memory(net)
+        return net._duet.set_mask(device_of(net), adapter, None)
     if adapter not in known:
         raise ValueError(f"There is no adapter '{adapter}': the model has {', '.join(known) or 'none'}.")
     hack_lora_forward(net)
     check_maskable(net, adapter)
-    masks = {name: value for name, value in net._duet.settings.masks.items() if name != adapter}
     if mask is not None:
-        masks[adapter] = Mask(mask_values(mask), None if kv_mask is None else mask_values(kv_mask))
-        if kv_mask is not None and len(masks[adapter].kv) != len(masks[adapter].rows):
-            raise ValueError(f"mask has {len(mask)} entries and kv_mask {len(kv_mask)}: both need one per sample.")
-        net._duet.masked |= {adapter}
+        mask = _mask(adapter, mask, kv_mask)
         _activate(net, adapter)
     drop_memory(net)
-    net._duet.update(device_of(net), masks=masks, given=(), recording=False)
+    net._duet.set_mask(device_of(net), adapter, mask)
 
 
 @contextmanager
@@ -108,10 +116,22 @@ def disabled(model) -> Iterator[None]:
         net._duet.update(device_of(net), enabled=before)
 
 
-def mask_values(mask: Sequence) -> tuple[float, ...]:
-    if isinstance(mask, torch.Tensor):
-        mask = mask.flatten().tolist()
-    return tuple(float(value) for value in mask)
+def _mask(adapter: str, mask: Sequence, kv_mask: Sequence | None) -> Mask:
+    rows = mask_values(mask, f"The mask of '{adapter}'")
+    kv = None if kv_mask is None else mask_values(kv_mask, f"The kv_mask of '{adapter}'")
+    if kv is not None and len(kv) != len(rows):
+        raise ValueError(f"mask has {len(rows)} entries and kv_mask {len(kv)}: both need one per sample.")
+    return Mask(rows, kv)
+
+
+def mask_values(mask: Sequence, what: str) -> tuple[float, ...]:
+    """The entries of a mask: a list, tuple, array or tensor of finite numbers. what: begins the sentence otherwise."""
+    entries = mask.tolist() if hasattr(mask, "tolist") else mask
+    if isinstance(entries, list | tuple):
+        numbers = [entry.item() if getattr(entry, "ndim", None) == 0 else entry for entry in entries]
+        if numbers and all(is_weight(number) for number in numbers):
+            return tuple(float(number) for number in numbers)
+    raise ValueError(f"{what} is {mask!r}: give a list with one finite number for each sample of the batch.")
 
 
 def device_of(net: nn.Module) -> torch.device:
@@ -138,7 +158,7 @@ def check_maskable(net: nn.Module, adapter: str) -> None:
 
 def _activate(net: nn.Module, adapter: str) -> None:
     """As PEFT's set_adapter, active and trainable, but beside the adapters that are active already."""
-    layers = [layer for layer in net.modules() if isinstance(layer, LoraLayer) and adapter in layer.r]
+    layers = [layer for layer in lora_layers(net) if adapter in layer.r]
     for layer in layers:
         if adapter not in layer.active_adapters:
             layer._active_adapter = [*layer.active_adapters, adapter]
@@ -162,9 +182,3 @@ def _check_known(net: nn.Module, name: str | None) -> None:
         raise ValueError("The model has no joint layers: call patch.initialize_joint_layers or patch.add_joint first.")
     if name not in known:
         raise ValueError(f"There is no joint adapter {label(name)}: the model has {', '.join(map(label, known))}.")
-    gone = net._duet.managed & {lora_name(name, role) for role in ROLES} - set(getattr(net, "peft_config", {}))
-    if gone:
-        raise ValueError(
-            f"The LoRAs of the joint adapter {label(name)} are gone, as after unload_lora: call patch.remove_patch and "
-            "load it again."
-        )

@@ -28,6 +28,12 @@ class ThinLora(nn.Module):
         return flat.addmm_(thin, up).view(base.shape) if in_place else torch.addmm(flat, thin, up).view(base.shape)
 
 
+class Folded(nn.ModuleDict):
+    """Matrices by adapter or output projection; made_with: the LoRAs' scales in them, and what was merged then."""
+
+    made_with: tuple[dict[str, float], tuple[str, ...]] = ({}, ())
+
+
 class Matrix(nn.Module):
     """A linear layer with others folded into it."""
 
@@ -40,15 +46,29 @@ class Matrix(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
-def fast_form(module: nn.Module, key: str) -> nn.Module | None:
-    """What `patch.fuse` has made of an adapter in a LoRA layer, or of an output projection in an attention."""
+def fast_form(module: nn.Module, key: str, layer: nn.Module) -> nn.Module | None:
+    """What `patch.fuse` has made of an adapter in a LoRA layer, or of an output projection in an attention.
+
+    layer: whose scales are in it. An eager model's are up to date; a compiled one, which cannot bring them up to date,
+    goes step by step after they have changed.
+    """
     forms = module._modules.get("joint_fused")
-    return forms[key] if forms is not None and key in forms else None
+    if forms is None or key not in forms:
+        return None
+    if torch.compiler.is_compiling() and not same_scales(layer, *forms.made_with):
+        return None
+    return forms[key]
+
+
+def same_scales(layer: nn.Module, scales: dict[str, float], merged: tuple[str, ...]) -> bool:
+    if not scales:
+        return True
+    return tuple(layer.merged_adapters) == merged and all(layer.scaling.get(a) == s for a, s in scales.items())
 
 
 def add_thin_(layer: nn.Module, adapter: str, rows: Rows, result: torch.Tensor, x: torch.Tensor) -> bool:
     """Adds a thin pair to its rows of `result` in place; `False` where it has to be done step by step."""
-    form = fast_form(layer, adapter)
+    form = fast_form(layer, adapter, layer)
     if not isinstance(form, ThinLora) or rows.span is None or rows.weight is not None:
         return False
     form(rows.take(x), rows.take(result), in_place=True)
@@ -57,7 +77,9 @@ def add_thin_(layer: nn.Module, adapter: str, rows: Rows, result: torch.Tensor, 
 
 def merged_output(layer: nn.Module, x: torch.Tensor, rows: dict[str, Rows | None]) -> torch.Tensor | None:
     """Each adapter's rows through its merged matrix, all others through the base; `None` where that cannot be."""
-    forms = {adapter: fast_form(layer, adapter) for adapter in rows}
+    if trains(layer.base_layer):
+        return None
+    forms = {adapter: fast_form(layer, adapter, layer) for adapter in rows}
     if not rows or not all(isinstance(form, Matrix) for form in forms.values()):
         return None
     if not all(acts is not None and acts.span is not None and acts.weight is None for acts in rows.values()):
@@ -78,6 +100,12 @@ def merged_output(layer: nn.Module, x: torch.Tensor, rows: dict[str, Rows | None
 
 def folded_post(attn: nn.Module, fusion: Fusion) -> nn.Module | None:
     """The output projection with the attention's own in it; `None` where a mask changes what is in it."""
-    form = fast_form(attn, post_key(fusion.name))
+    out = attn.to_out[0]
+    form = fast_form(attn, post_key(fusion.name), out)
     usual = all(reads is None or reads.plain for reads in (fusion.x, fusion.y))
-    return form if usual and not getattr(attn.to_out[0], "disable_adapters", False) else None
+    return form if usual and not trains(getattr(out, "base_layer", out)) else None
+
+
+def trains(linear: nn.Module) -> bool:
+    """Whether its gradient is asked for, which would miss what goes through a matrix in its place."""
+    return torch.is_grad_enabled() and linear.weight.requires_grad

@@ -7,17 +7,19 @@
   "fuse" and "aligned", one C x C for "conv", two for "conv_fuse".
 """
 
-from itertools import product
+from itertools import chain, product
 
 import torch
 from torch import nn
 
 from patch.adapters import joint_parameters
-from patch.fast import Matrix, ThinLora
-from patch.lora import MaskedLinear, base_of
+from patch.call import hack_lora_forward
+from patch.fast import Folded, Matrix, ThinLora
+from patch.lora import LAYERS, MaskedLinear, base_of
+from patch.network import patched_attentions, patched_network, refuse_offloaded
 from patch.post import ConvPost, FoldedConvPost, post_key
+from patch.snapshot import Snapshot
 from patch.state import ROLES, lora_name
-from patch.surgery import drop_fused, hack_lora_forward, patched_attentions, patched_network, refuse_offloaded
 
 # On one core with half of the rows y and rank 64, base layers of width 320, 640 and 1280 take 1.23, 1.13 and 1.07 times
 # their time with a thin pair, and 1.06, 1.06 and 1.09 with a second matrix (1.12 and 1.27 at 16 tokens).
@@ -28,45 +30,83 @@ MERGED_FROM = 1 / 8  # of the layer's arithmetic
 def fuse(model) -> None:
     """Folds all joint adapters into plain matrices, for inference: the same outputs in less time.
 
-    The weights stay as they are, and so do saving and `state_dict`. Weights that are changed later are not followed:
-    call `unfuse` first. What a mask makes different from what the pairs say runs step by step.
+    The weights stay as they are, and so do saving and `state_dict`. Where weights or scales change later, the matrices
+    are computed anew at the next call of the model (when it is compiled: when pairs or masks are set, or by
+    `hack_lora_forward`). What a mask makes different from what the pairs say runs step by step.
     Raises ValueError when the model is fused, offloaded in parts, or has no joint adapter; training a fused model and
     adding adapters to it raise too.
     """
     net = patched_network(model)
-    refuse_offloaded(net)
-    names = list(net._duet.joints)
-    if not names:
+    if not net._duet.joints:
         raise ValueError("There is nothing to fuse: call patch.add_joint or patch.load first.")
-    if net._duet.fused:
-        raise ValueError("The model is fused already: call patch.unfuse first if its weights have changed.")
+    if net._duet.fold is not None:
+        raise ValueError("The model is fused already: call patch.unfuse first.")
     hack_lora_forward(net)
-    attentions = [attn for _, attn in patched_attentions(net)]
-    for layer in [module for module in net.modules() if isinstance(module, MaskedLinear)]:
-        fuse_layer(layer, names, shared=any(layer in (a.to_q, a.to_k, a.to_v) for a in attentions))
-    for attn in attentions:
-        fuse_posts(attn, names)
-    net._duet.fused = tuple(parameter for name in names for parameter in joint_parameters(net, name))
+    fold = Fold()
+    fold.renew(net)
+    net._duet.keep_fold(fold)
 
 
 def unfuse(model) -> None:
     """Takes `fuse` back: outputs are bit by bit what they were before."""
     net = patched_network(model)
-    if not net._duet.fused:
+    if net._duet.fold is None:
         raise ValueError("The model is not fused: call patch.fuse first.")
-    drop_fused(net)
+    drop_folded(net)
+    net._duet.keep_fold(None)
 
 
-def fuse_layer(layer: MaskedLinear, names: list[str | None], shared: bool) -> None:
-    """shared: the base's output is needed for y too, so that nothing is saved by merging."""
-    forms = {}
+class Fold:
+    """The matrices of a fused model, which follow the weights."""
+
+    def __init__(self):
+        self.snapshot: Snapshot | None = None
+        self.parameters: tuple[nn.Parameter, ...] = ()
+
+    @property
+    def trained(self) -> bool:
+        """Whether an adapter that is folded is to be trained."""
+        return any(parameter.requires_grad for parameter in self.parameters)
+
+    def check(self, net: nn.Module, everywhere: bool = False) -> None:
+        if self.snapshot.changed(everywhere):
+            self.renew(net)
+
+    @torch.no_grad()
+    def renew(self, net: nn.Module) -> None:
+        refuse_offloaded(net)
+        drop_folded(net)
+        names = list(net._duet.joints)
+        attentions = [attn for _, attn in patched_attentions(net)]
+        shared = {getattr(attn, name) for attn in attentions for name in LAYERS}
+        layers = [module for module in net.modules() if isinstance(module, MaskedLinear)]
+        sources = [fuse_layer(layer, names, shared=layer in shared) for layer in layers]
+        sources += [fuse_posts(attn, names) for attn in attentions]
+        self.snapshot = Snapshot(chain.from_iterable(sources), layers)
+        self.parameters = tuple(parameter for name in names for parameter in joint_parameters(net, name))
+
+    def release(self) -> None:
+        self.snapshot.release()
+
+
+def drop_folded(net: nn.Module) -> None:
+    for module in net.modules():
+        module._modules.pop("joint_fused", None)
+
+
+def fuse_layer(layer: MaskedLinear, names: list[str | None], shared: bool) -> list[nn.Module]:
+    """Returns the modules whose weights are in it. shared: y needs the base's output too: merging would save nothing."""
+    forms, sources = {}, []
     for name, role in product(names, ROLES):
         adapter = lora_name(name, role)
         if is_plain(layer, adapter):
             worth_merging = role == "y" and not shared and is_narrow(layer, adapter)
             forms[adapter] = merge(layer, adapter) if worth_merging else thin(layer, adapter)
+            sources += [layer.lora_A[adapter], layer.lora_B[adapter]]
+            sources += [layer.get_base_layer()] if worth_merging else []
     if forms:
-        layer.joint_fused = nn.ModuleDict(forms)
+        layer.joint_fused = folded(forms, layer, list(forms))
+    return sources
 
 
 def is_plain(layer: MaskedLinear, adapter: str) -> bool:
@@ -101,16 +141,29 @@ def merged_weight(layer: nn.Module, adapter: str) -> torch.Tensor:
     return weight + layer.scaling[adapter] * (up @ down)
 
 
-def fuse_posts(attn: nn.Module, names: list[str | None]) -> None:
-    forms, out = {}, attn.to_out[0]
+def fuse_posts(attn: nn.Module, names: list[str | None]) -> list[nn.Module]:
+    forms, inside, out = {}, [], attn.to_out[0]
+    sources = [base_of(out)]
     for name in names:
         adapters = [lora_name(name, role) for role in ("xy", "yx")]
         present = [adapter for adapter in adapters if isinstance(out, MaskedLinear) and adapter in out.lora_A]
         if post_key(name) in getattr(attn, "joint_post", {}) and all(is_plain(out, adapter) for adapter in present):
             projections = [merged_weight(out, adapter) for adapter in adapters]
-            forms[post_key(name)] = fold(attn.joint_post[post_key(name)], *projections, base_of(out))
+            post = attn.joint_post[post_key(name)]
+            forms[post_key(name)] = fold(post, *projections, base_of(out))
+            inside += present
+            sources += post.modules()
+            sources += [part[adapter] for adapter in present for part in (out.lora_A, out.lora_B)]
     if forms:
-        attn.joint_fused = nn.ModuleDict(forms)
+        attn.joint_fused = folded(forms, out, inside)
+    return sources
+
+
+def folded(forms: dict[str, nn.Module], layer: nn.Module, adapters: list[str]) -> Folded:
+    """layer: whose LoRAs `adapters` are in the matrices."""
+    made = Folded(forms)
+    made.made_with = ({name: layer.scaling[name] for name in adapters}, tuple(getattr(layer, "merged_adapters", ())))
+    return made
 
 
 def fold(post: nn.Module, out_x: torch.Tensor, out_y: torch.Tensor, base: nn.Linear) -> nn.Module:

@@ -3,12 +3,19 @@
 The class of a layer is swapped and nothing else changes: weights, names and PEFT's own methods stay as they are.
 """
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
 import torch
+from diffusers.models.attention_processor import Attention
 from peft.tuners.lora import layer as peft_layer
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from patch.fast import ThinLora, add_thin_, fast_form, merged_output
-from patch.state import CallState, Rows, is_joint_lora
+from patch.state import CallState, LoraPlaces, Rows, is_joint_lora
+
+LAYERS = ("to_q", "to_k", "to_v")
 
 
 class MaskedLora:
@@ -51,7 +58,7 @@ class MaskedLora:
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         names = [name for name in adapter_names or self.active_adapters if name in self.lora_A]
-        kept = [name for name in names if _acts_on_some_rows(name, self._duet.state)]
+        kept = [name for name in names if self._duet.state.acts_on_rows(name)]
         if kept:
             raise ValueError(
                 f"Adapter '{kept[0]}' acts on some rows of the batch only and cannot be merged into the weights: "
@@ -59,8 +66,26 @@ class MaskedLora:
             )
         super().merge(safe_merge=safe_merge, adapter_names=adapter_names)
 
+    def scale_layer(self, scale: float) -> None:
+        with self._only_users():
+            super().scale_layer(scale)
+
+    def unscale_layer(self, scale: float | None = None) -> None:
+        with self._only_users():
+            super().unscale_layer(scale)
+
+    @contextmanager
+    def _only_users(self) -> Iterator[None]:
+        """A scale for one call or for `fuse_lora` is the user's LoRAs', not that of the pairs' and masks'."""
+        active = self._active_adapter
+        self._active_adapter = [a for a in self.active_adapters if not self._duet.state.acts_on_rows(a)]
+        try:
+            yield
+        finally:
+            self._active_adapter = active
+
     def _is_masked(self, state: CallState) -> bool:
-        return any(_acts_on_some_rows(adapter, state) for adapter in self.lora_A)
+        return any(state.acts_on_rows(adapter) for adapter in self.lora_A)
 
     def _self_adapters(self, state: CallState) -> list[str]:
         """PEFT's active ones in PEFT's order, then those that a mask makes active."""
@@ -81,7 +106,7 @@ class MaskedLora:
         return rows.add_(result, self._delta(adapter, rows.take(x), base))
 
     def _plus(self, adapter: str, base: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        fast = fast_form(self, adapter)
+        fast = fast_form(self, adapter, self)
         if isinstance(fast, ThinLora):
             return fast(x, base)
         return (base + self._delta(adapter, x, base)).to(base.dtype)
@@ -119,5 +144,17 @@ def base_of(linear: nn.Module) -> nn.Module:
     return linear.get_base_layer() if isinstance(linear, peft_layer.LoraLayer) else linear
 
 
-def _acts_on_some_rows(adapter: str, state: CallState) -> bool:
-    return is_joint_lora(adapter) or adapter in state.rows or adapter in state.managed
+def loras_disabled(layers: Iterable[nn.Module], places: LoraPlaces) -> bool:
+    """Whether disable_adapters or disable_lora was called: for these layers or, where they have no LoRA, for others."""
+    own = [layer for layer in layers if isinstance(layer, BaseTunerLayer)] or places.layers[:1]
+    return bool(own) and all(layer.disable_adapters for layer in own)
+
+
+def refuse_fused_projections(attn: Attention) -> None:
+    """Processors of `fuse_qkv_projections` go past the LoRAs on q, k and v."""
+    layers = (getattr(attn, name, None) for name in LAYERS)
+    if type(attn.processor).__name__.startswith("Fused") and any(isinstance(each, BaseTunerLayer) for each in layers):
+        raise ValueError(
+            "fuse_qkv_projections leaves out the LoRAs of q, k and v: call unfuse_qkv_projections before the model runs "
+            "with pairs or masks."
+        )

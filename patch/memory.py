@@ -2,14 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import index as as_integer
 
 import torch
 from torch import nn
 
 from patch.attention import is_joint
+from patch.call import hack_lora_forward
 from patch.context import Context
 from patch.control import device_of
-from patch.surgery import drop_memory, patched_attentions, patched_network
+from patch.lora import loras_disabled
+from patch.network import lora_layers, patched_attentions, patched_network
+from patch.snapshot import Snapshot
+from patch.surgery import drop_memory
 
 
 class JointMemory(nn.Module):
@@ -42,6 +47,9 @@ def record(model, given: Sequence[int]) -> Iterator[None]:
     net = patched_network(model)
     context = net._duet
     given = check_given(context.settings, given)
+    hack_lora_forward(net)
+    if loras_disabled((), context.places):
+        raise ValueError("The LoRAs are disabled: call enable_adapters before patch.record.")
     for _, attn in patched_attentions(net):
         attn.joint_memory = JointMemory()
     context.update(device_of(net), given=given, recording=True)
@@ -55,6 +63,24 @@ def record(model, given: Sequence[int]) -> Iterator[None]:
         context.update(device_of(net), given=(), recording=False)
         raise
     context.update(device_of(net), recording=False)
+    context.keep_recording(Recording(net))
+
+
+class Recording:
+    """Remembers the weights with which given samples were run."""
+
+    def __init__(self, net: nn.Module):
+        self.snapshot = Snapshot(net.modules(), lora_layers(net))
+
+    def check(self, net: nn.Module, everywhere: bool = False) -> None:
+        if self.snapshot.changed(everywhere):
+            raise ValueError(
+                "Weights, scales or adapters have changed since patch.record, so that what it kept is of another model: set "
+                "the pairs and record again."
+            )
+
+    def release(self) -> None:
+        self.snapshot.release()
 
 
 def check_recorded(net: nn.Module, context: Context, given: tuple[int, ...]) -> None:
@@ -68,7 +94,7 @@ def check_recorded(net: nn.Module, context: Context, given: tuple[int, ...]) -> 
 
 
 def check_given(settings, given: Sequence[int]) -> tuple[int, ...]:
-    given = tuple(int(sample) for sample in given)
+    given = tuple(as_integer(sample) for sample in given)
     if not settings.pairs:
         raise ValueError("No pairs are set: call patch.set_pairs for the whole batch before patch.record.")
     if settings.given:

@@ -1,7 +1,8 @@
 """Everything that `import patch` offers, in the order in which one needs it."""
 
-from patch.adapters import add_adapter, add_joint, joint_lora_targets, joint_parameters, self_lora_targets
+from patch.adapters import Y_LAYERS, add_joint, joint_lora_targets, joint_parameters, self_lora_targets
 from patch.attention import noise_weight
+from patch.call import hack_lora_forward
 from patch.checkpoint import load, read_config, save
 from patch.control import (
     clear_pairs,
@@ -12,12 +13,19 @@ from patch.control import (
     set_pairs,
     set_patch_lora_mask,
 )
-from patch.fuse import fuse, unfuse
+from patch.fuse import MERGED_FROM, fuse, unfuse
+from patch.inject import add_adapter
 from patch.memory import record
-from patch.state import Pair
-from patch.surgery import apply_patch, hack_lora_forward, initialize_joint_layers, remove_patch
+from patch.network import get_joints
+from patch.post import POSTS
+from patch.state import DIRECTIONS, Pair, lora_name
+from patch.surgery import apply_patch, initialize_joint_layers, remove_patch
 
 __all__ = [
+    "DIRECTIONS",
+    "MERGED_FROM",
+    "POSTS",
+    "Y_LAYERS",
     "Pair",
     "add_adapter",
     "add_joint",
@@ -25,12 +33,14 @@ __all__ = [
     "clear_pairs",
     "disabled",
     "fuse",
+    "get_joints",
     "get_pairs",
     "hack_lora_forward",
     "initialize_joint_layers",
     "joint_lora_targets",
     "joint_parameters",
     "load",
+    "lora_name",
     "noise_weight",
     "read_config",
     "record",

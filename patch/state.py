@@ -6,9 +6,13 @@ pairs or masks are set, and a forward or a checkpointed backward in between sees
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from math import isfinite
+from numbers import Real
 from operator import index as as_integer
 
 import torch
+from torch import nn
 
 DIRECTIONS = ("both", "x_reads_y", "y_reads_x")
 ROLES = ("xy", "yx", "y")
@@ -27,6 +31,10 @@ def is_joint_lora(adapter: str) -> bool:
 def joint_name(adapter: str) -> str | None:
     """The joint adapter that a LoRA with the role joint belongs to."""
     return adapter[: -len("_xy_lora")] or None
+
+
+def is_weight(value) -> bool:
+    return isinstance(value, Real) and isfinite(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +64,8 @@ class Pair:
                 raise ValueError(
                     f"A pair has one weight, not a tensor of shape {tuple(weight.shape)}: give each pair its own."
                 )
+            if not isinstance(weight, torch.Tensor) and not is_weight(weight):
+                raise ValueError(f"A pair's weight is a finite number or a tensor with one element, not {weight!r}.")
 
     @property
     def x_reads(self) -> bool:
@@ -156,6 +166,10 @@ class CallState:
         """Neither pairs nor masks are set."""
         return self.samples is None and self.error is None
 
+    def acts_on_rows(self, adapter: str) -> bool:
+        """Whether a LoRA acts on some rows of the batch only."""
+        return is_joint_lora(adapter) or adapter in self.rows or adapter in self.managed
+
 
 @dataclass(frozen=True)
 class Mask:
@@ -163,6 +177,33 @@ class Mask:
 
     rows: tuple[float, ...]
     kv: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LoraPlaces:
+    """Where LoRAs are. attentions: with one on q, k or v. blocks: with one in a feed-forward layer.
+
+    configs: of every LoRA by name. children: each layer with the dictionary and the key that its parent has it under.
+    """
+
+    configs: dict[str, object] = field(default_factory=dict)
+    children: tuple[tuple[dict, str, nn.Module], ...] = ()
+    attentions: tuple[nn.Module, ...] = ()
+    blocks: tuple[nn.Module, ...] = ()
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        return [layer for _, _, layer in self.children]
+
+    @cached_property
+    def adapters(self) -> frozenset[str]:
+        """Names of the LoRAs that layers have; a configuration may be left behind."""
+        return frozenset(name for layer in self.layers for name in layer.r)
+
+    def stand(self, configs: dict) -> bool:
+        """Whether LoRAs and layers are these very ones: a LoRA that was deleted and added has another configuration."""
+        same = list(self.configs) == list(configs) and all(self.configs[name] is configs[name] for name in configs)
+        return same and all(siblings.get(key) is layer for siblings, key, layer in self.children)
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,29 @@
 """Puts the patch into a model and takes it out again."""
 
-from dataclasses import replace
-
-import torch
-from diffusers.models.attention import BasicTransformerBlock, TemporalBasicTransformerBlock
 from diffusers.models.attention_processor import Attention
-from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel, TransformerTemporalModel
-from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from patch.attention import JointAttention
+from patch.call import check_call
 from patch.context import Context
-from patch.lora import MASKED, PLAIN
+from patch.lora import PLAIN
+from patch.network import (
+    has_frames,
+    is_patched,
+    label,
+    lora_layers,
+    network,
+    patched_attentions,
+    patched_network,
+    refuse_offloaded,
+    self_attentions,
+)
 from patch.post import build_post, post_key
 from patch.pretrained import SavePretrained
 from patch.state import JointSpec, is_joint_lora, lora_name
 
 POST_RANK = 128
-OVER_TIME = (TransformerTemporalModel, AnimateDiffTransformer3D)
 
 
 def apply_patch(model, temporal: bool = False) -> nn.Module:
@@ -46,7 +51,8 @@ def apply_patch(model, temporal: bool = False) -> nn.Module:
         net._duet = context
         net.register_forward_pre_hook(check_call, with_kwargs=True)
         net.save_pretrained = SavePretrained(net)
-    context.temporal = context.temporal or temporal
+    if temporal:
+        context.include_time()
     return model if isinstance(model, nn.Module) else net
 
 
@@ -62,24 +68,6 @@ def initialize_joint_layers(model, name: str | None = None, post: str = "fuse", 
     refuse_offloaded(net)
     check_name(name)
     add_posts(net, JointSpec(name, post, post_rank, net._duet.temporal))
-
-
-def hack_lora_forward(model) -> None:
-    """Lets LoRA layers obey a mask per sample and keeps the joint ones out of self-attention.
-
-    Setting pairs or a mask does it too. LoRAs that are added later are picked up at the next call of the model (when it
-    is compiled: call this again).
-    """
-    net = patched_network(model)
-    config = getattr(net, "peft_config", None)
-    known, names = net._duet.hacked or (None, ())
-    if net._duet.hacked and known is config and names == tuple(config or ()):
-        return
-    for module in net.modules():
-        if type(module) in MASKED:
-            module.__class__ = MASKED[type(module)]
-            module._duet = net._duet
-    net._duet.hacked = (config, tuple(config or ()))
 
 
 def remove_patch(model) -> nn.Module:
@@ -113,99 +101,11 @@ def _restore(module: nn.Module) -> None:
         module.__class__ = PLAIN[type(module)]
 
 
-def check_call(net: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Before each call of the model: pairs and masks have one entry per sample, and new LoRAs are picked up."""
-    context = net._duet
-    if not torch.compiler.is_compiling():  # a traced call cannot change classes
-        if context.hacked is not None:
-            hack_lora_forward(net)
-    elif not context.has_frames:  # its layers check themselves, and this would be a graph of its own
-        return
-    sample = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
-    context.check(sample.shape[0])
-
-
-def network(model) -> nn.Module:
-    """The network inside a pipeline, `torch.compile` or a distributed wrapper."""
-    if hasattr(model, "components"):  # a pipeline, told apart without importing all of diffusers' pipelines
-        found = getattr(model, "unet", None) or getattr(model, "transformer", None)
-        if found is None:
-            raise ValueError(f"{type(model).__name__} has neither a unet nor a transformer to patch.")
-        return network(found)
-    for wrapper in ("_orig_mod", "module"):
-        if isinstance(getattr(model, wrapper, None), nn.Module):
-            return network(getattr(model, wrapper))
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"Expected a model or a pipeline, not {type(model).__name__}.")
-    return model
-
-
-def is_patched(net: nn.Module) -> bool:
-    return "_duet" in net.__dict__
-
-
-def patched_network(model) -> nn.Module:
-    net = network(model)
-    if not is_patched(net):
-        raise ValueError(f"{type(net).__name__} is not patched: call patch.apply_patch first.")
-    return net
-
-
-def refuse_offloaded(net: nn.Module) -> None:
-    """Hooks on parts of the model hold weights and methods that a patch would miss; one on the whole is no obstacle."""
-    for path, module in net.named_modules():
-        registry = getattr(module, "_diffusers_hook", None)
-        grouped = registry is not None and any("offload" in name for name in registry.hooks)
-        if grouped or (path and hasattr(module, "_hf_hook")):
-            raise ValueError(
-                "The model is offloaded in parts (sequential or group offload, or a device_map): patch it and add its "
-                "adapters first, then enable the offloading."
-            )
-
-
-def has_frames(net: nn.Module) -> bool:
-    timed = (TransformerSpatioTemporalModel, *OVER_TIME)
-    return any(isinstance(module, timed) for module in net.modules())
-
-
-def blocks(net: nn.Module, temporal: bool) -> list[tuple[str, nn.Module]]:
-    """The blocks with a self-attention, by path; those over time only with `temporal`."""
-    prefixes = tuple(f"{path}." for path, module in net.named_modules() if isinstance(module, OVER_TIME))
-    found = []
-    for path, module in net.named_modules():
-        spatial = isinstance(module, BasicTransformerBlock) and not path.startswith(prefixes)
-        timed = isinstance(module, TemporalBasicTransformerBlock) or (
-            isinstance(module, BasicTransformerBlock) and not spatial
-        )
-        if (spatial or (timed and temporal)) and not getattr(module, "only_cross_attention", False):
-            found.append((path, module))
-    return found
-
-
-def self_attentions(net: nn.Module, temporal: bool) -> list[tuple[str, Attention]]:
-    return [(f"{path}.attn1", block.attn1) for path, block in blocks(net, temporal)]
-
-
-def patched_attentions(net: nn.Module) -> list[tuple[str, JointAttention]]:
-    return [(path, attn) for path, attn in net.named_modules() if isinstance(attn, JointAttention)]
-
-
-def posts_of(net: nn.Module, name: str | None) -> list[nn.Module]:
-    """The output projections of a joint adapter, one for each patched self-attention that has it."""
-    layers = [getattr(attn, "joint_post", {}) for _, attn in patched_attentions(net)]
-    return [posts[post_key(name)] for posts in layers if post_key(name) in posts]
-
-
 def drop_memory(net: nn.Module) -> None:
     """Frees the keys and values of given samples."""
     for _, attn in patched_attentions(net):
         attn._modules.pop("joint_memory", None)
-
-
-def drop_fused(net: nn.Module) -> None:
-    for module in net.modules():
-        module._modules.pop("joint_fused", None)
-    net._duet.fused = ()
+    net._duet.keep_recording(None)
 
 
 def check_name(name: str | None) -> None:
@@ -213,15 +113,11 @@ def check_name(name: str | None) -> None:
         raise ValueError(f"name='{name}' cannot name an adapter: use letters, digits, '_' and '-', no digit first.")
 
 
-def label(name: str | None) -> str:
-    return f"'{name}'" if name else "without a name"
-
-
 def owned_adapters(net: nn.Module) -> set[str]:
     """LoRAs that belong to the patch: added, loaded or masked by it, or with the role joint."""
     context = net._duet
     joint = {lora_name(name, "y") for name in {pair.name for pair in context.settings.pairs}}
-    return {a for a in getattr(net, "peft_config", {}) if is_joint_lora(a) or a in context.masked | joint}
+    return {a for a in getattr(net, "peft_config", {}) if is_joint_lora(a) or a in context.owned | joint}
 
 
 def delete_adapters(net: nn.Module, adapters: set[str], active_before: tuple[str, ...]) -> None:
@@ -244,14 +140,13 @@ def delete_adapters(net: nn.Module, adapters: set[str], active_before: tuple[str
 
 
 def active_lora_names(net: nn.Module) -> tuple[str, ...]:
-    layers = (module for module in net.modules() if isinstance(module, LoraLayer))
-    return tuple(next((layer.active_adapters for layer in layers), ()))
+    return tuple(next((layer.active_adapters for layer in lora_layers(net)), ()))
 
 
 def add_posts(net: nn.Module, spec: JointSpec) -> None:
     """Makes a joint adapter known and adds its output projections where they are missing."""
     known = net._duet.joints.get(spec.name, spec)
-    if net._duet.fused and spec.name not in net._duet.joints:
+    if net._duet.fold is not None and spec.name not in net._duet.joints:
         raise ValueError(f"The model is fused: call patch.unfuse before adding the adapter {label(spec.name)}.")
     if (known.post, known.post_rank) != (spec.post, spec.post_rank):
         raise ValueError(
@@ -267,4 +162,4 @@ def add_posts(net: nn.Module, spec: JointSpec) -> None:
             if not posts:
                 attn.joint_post = nn.ModuleDict()
             attn.joint_post[key] = post.to(weight.device, weight.dtype).train(attn.training)
-    net._duet.joints[spec.name] = replace(known, temporal=spec.temporal)
+    net._duet.add_joint(spec)

@@ -172,8 +172,7 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
 
     def known_adapters(self) -> list[str]:
         """Joint adapters of the network; raises where it is not known how one was trained."""
-        context = getattr(self.unet, "_duet", None)  # also through torch.compile's wrapper
-        loaded = list(context.joints) if context else []
+        loaded = list(patch.get_joints(self.unet))
         for name in loaded:
             if name not in self.adapter_pairs:
                 raise ValueError(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from patch.state import DIRECTIONS
+import patch
 from pipelines.inputs import check_strength, image_batch, is_latent, mask_batch, per_condition, repeat_to
 from pipelines.sides import check_scheduler
 
@@ -148,8 +148,8 @@ def check_models(pipe) -> None:
 def check_options(direction, output_type: str, num_inference_steps: int, tensors: list[str]) -> None:
     if unknown := sorted(set(tensors) - set(TENSORS)):
         raise ValueError(f"A callback cannot have {unknown[0]!r}: the tensors are {', '.join(TENSORS)}.")
-    if direction is not None and direction not in DIRECTIONS:
-        raise ValueError(f"direction is {direction!r}: choose one of {', '.join(DIRECTIONS)}, or None.")
+    if direction is not None and direction not in patch.DIRECTIONS:
+        raise ValueError(f"direction is {direction!r}: choose one of {', '.join(patch.DIRECTIONS)}, or None.")
     if output_type not in OUTPUT_TYPES:
         raise ValueError(f"output_type is {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}.")
     if num_inference_steps < 1:

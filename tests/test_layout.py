@@ -1,6 +1,7 @@
 """The house: who may import whom, which files a variant has, and what an import may cost."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 BELOW = {
     "patch": set(),
     "unimatch": set(),
-    "utils": {"unimatch"},
+    "utils": {"patch", "unimatch"},
     "models": {"patch", "utils", "unimatch"},
     "pipelines": {"patch", "utils", "models", "unimatch"},
     "train_models": {"patch", "unimatch", "utils", "models", "pipelines"},
@@ -58,6 +59,26 @@ def test_imports_point_down(path):
     assert ours <= BELOW[room] | {room}
     if room in ("train_models", "run_models"):
         assert room not in ours, "scripts never import each other"
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.parent.name != "patch"], ids=name)
+def test_other_rooms_know_only_what_patch_exports(path):
+    tree = ast.parse(path.read_text())
+    froms = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 0]
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    assert not [module for module in froms + names if module.startswith("patch.")]
+    assert "_duet" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "patch").glob("*.py")), ids=name)
+def test_the_state_of_a_patched_model_is_changed_by_its_own_methods_only(path):
+    """Elsewhere nothing is assigned to an attribute of a context, however it is reached."""
+    changed = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+            changed += [t for t in targets if re.match(r"(.*\b_duet|context)[.\[]", ast.unparse(t))]
+    assert path.name == "context.py" or not [ast.unparse(target) for target in changed]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)

@@ -14,7 +14,6 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 import patch
-from patch.post import POSTS
 from utils.arguments import parse_args, positive_int, run_script
 from utils.data.cache import add_cache_arguments, cache_latents, cache_texts, encode_pair
 from utils.data.pairs import CONDITIONS, PairDataset, add_data_arguments
@@ -83,7 +82,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--lora_alpha", type=float, help="by default the rank")
     add(
         "--post",
-        choices=POSTS,
+        choices=patch.POSTS,
         default="fuse",
         help="output projection of the joint attention; aligned for a base that knows little of places",
     )

@@ -13,9 +13,6 @@ from pathlib import Path
 import torch
 
 import patch
-from patch.adapters import Y_LAYERS
-from patch.post import POSTS
-from patch.state import lora_name
 from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from utils.arguments import parse_args, positive_int, run_script
@@ -114,9 +111,19 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--rank", type=positive_int, default=64)
     add("--lora_alpha", type=float, help="by default the rank")
-    add("--post", choices=POSTS, default="aligned", help="output projection of the joint attention (docs/patch.md)")
+    add(
+        "--post",
+        choices=patch.POSTS,
+        default="aligned",
+        help="output projection of the joint attention (docs/patch.md)",
+    )
     add("--temporal", action="store_true", help="joint attention over time as well")
-    add("--y_layers", choices=Y_LAYERS, default="all", help="layers of the flow's rows that have a LoRA of their own")
+    add(
+        "--y_layers",
+        choices=patch.Y_LAYERS,
+        default="all",
+        help="layers of the flow's rows that have a LoRA of their own",
+    )
     add(
         "--flow_alone_share",
         type=float,
@@ -168,14 +175,14 @@ def joint_loss(unet, unet_in_use, batch, encoder, edm, code, args):
 def flow_alone_loss(unet, unet_in_use, batch, encoder, edm, code, args):
     """Of flow that no row of a video stands beside, from the image."""
     patch.clear_pairs(unet)
-    patch.set_patch_lora_mask(unet, lora_name(args.adapter_name, "y"), [1] * len(batch["image"]))
+    patch.set_patch_lora_mask(unet, patch.lora_name(args.adapter_name, "y"), [1] * len(batch["image"]))
     loss = flow_loss(unet_in_use, batch, encoder, edm, code, args)
     return loss, {"video": torch.zeros_like(loss), "flow": loss}
 
 
 def pair_up(unet, pairs: list[tuple], adapter_name: str) -> None:
     """Sets the pairs of a batch, which say whose rows the flow's own LoRA acts on."""
-    patch.set_patch_lora_mask(unet, lora_name(adapter_name, "y"), None)
+    patch.set_patch_lora_mask(unet, patch.lora_name(adapter_name, "y"), None)
     patch.set_pairs(unet, pairs)
 
 

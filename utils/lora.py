@@ -6,16 +6,15 @@ configuration in the header under `lora_adapter_metadata`, without which an alph
 
 import json
 import re
-import warnings
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
-from peft.tuners.lora import LoraLayer
+from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import patch
 from utils.files import replacing
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -64,7 +63,7 @@ def add_lora(
     """
     layers = lora_targets(unet, targets)
     alpha = rank if alpha is None else alpha
-    _inject(unet, LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers), adapter_name)
+    patch.add_adapter(unet, LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers), adapter_name, beside=True)
     unet.requires_grad_(False)
     parameters = [p for name, p in unet.named_parameters() if f".{adapter_name}." in name and ".lora_" in name]
     for parameter in parameters:
@@ -115,7 +114,7 @@ def load_lora(unet: nn.Module, path: str | Path, adapter_name: str = "default") 
     config, tensors = _read(path)
     layers = {name.rpartition(".lora_")[0] for name in tensors}
     _check_fit(unet, path, tensors)
-    _inject(unet, LoraConfig(**config, target_modules=sorted(layers)), adapter_name)
+    patch.add_adapter(unet, LoraConfig(**config, target_modules=sorted(layers)), adapter_name, beside=True)
     set_peft_model_state_dict(unet, tensors, adapter_name)
     for name, parameter in unet.named_parameters():
         if f".{adapter_name}." in name and ".lora_" in name:
@@ -144,22 +143,6 @@ def lora_file(path: str | Path) -> Path:
     """The file in a folder; a name that ends in .safetensors is taken as it is."""
     path = Path(path)
     return path if path.suffix == ".safetensors" else path / LORA_FILE
-
-
-def _inject(unet: nn.Module, config: LoraConfig, adapter_name: str) -> None:
-    if adapter_name in getattr(unet, "peft_config", {}):
-        raise ValueError(f"The network has an adapter {adapter_name!r} already: choose another name.")
-    active = {layer: layer.active_adapters for layer in _lora_layers(unet)}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Already found a `peft_config`")
-        inject_adapter_in_model(config, unet, adapter_name)
-    for layer in _lora_layers(unet):
-        wanted = [*active.get(layer, []), adapter_name]
-        layer.set_adapter([name for name in wanted if name in layer.lora_A], inference_mode=True)
-
-
-def _lora_layers(unet: nn.Module) -> list[LoraLayer]:
-    return [module for module in unet.modules() if isinstance(module, LoraLayer)]
 
 
 def _read(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:

@@ -1,0 +1,96 @@
+"""What is checked before each call of a patched model, so that other functions on its LoRAs cannot go unnoticed."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from patch.context import Context
+from patch.lora import MASKED, refuse_fused_projections
+from patch.network import find_loras, label, patched_network
+from patch.state import ROLES, lora_name
+
+
+def hack_lora_forward(model) -> None:
+    """Lets LoRA layers obey a mask per sample and keeps the joint ones out of self-attention.
+
+    Setting pairs or a mask does it too. LoRAs that are added later are picked up at the next call of the model, and a
+    fused model follows weights that have changed; when it is compiled: call this again for either.
+    """
+    net = patched_network(model)
+    pick_up_loras(net)
+    if net._duet.fold is not None:
+        net._duet.fold.check(net, everywhere=True)
+
+
+def pick_up_loras(net: nn.Module) -> None:
+    """Where LoRAs have come or gone: swaps the classes of new layers, and folds a fused model anew."""
+    context = net._duet
+    if context.places is not None and context.places.stand(getattr(net, "peft_config", {})):
+        return
+    for module in net.modules():
+        if type(module) in MASKED:
+            module.__class__ = MASKED[type(module)]
+            module._duet = context
+    context.see_loras(find_loras(net))
+    if context.fold is not None:
+        context.fold.renew(net)
+
+
+def check_call(net: nn.Module, args: tuple, kwargs: dict) -> None:
+    """Raises where the model cannot give what pairs and masks ask for; picks up what has changed since the last call."""
+    context = net._duet
+    sample = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
+    if torch.compiler.is_compiling():  # a traced call cannot change classes
+        if context.has_frames:  # without them its layers check themselves, and this would be a graph of its own
+            context.check(sample.shape[0])
+        return
+    if context.places is not None:
+        pick_up_loras(net)
+    context.check(sample.shape[0])
+    if not context.state.idle:
+        check_present(context, {pair.name for pair in context.settings.pairs})
+        check_masked(context)
+        check_reached(context)
+        for derived in context.derived():
+            derived.check(net)
+
+
+def check_present(context: Context, names: Iterable[str | None]) -> None:
+    """Raises where LoRAs of joint adapters are gone."""
+    known = context.places.adapters
+    for name in names:
+        if context.managed.intersection(lora_name(name, role) for role in ROLES) - known:
+            raise ValueError(
+                f"LoRAs of the joint adapter {label(name)} are gone, as after unload_lora or delete_adapters: call "
+                "patch.remove_patch and load it again."
+            )
+
+
+def check_masked(context: Context) -> None:
+    """Raises where a LoRA that has a mask is gone."""
+    for adapter in context.settings.masks:
+        if adapter not in context.places.adapters:
+            raise ValueError(
+                f"The LoRA '{adapter}' is gone, as after unload_lora or delete_adapters, but has a mask: add it again, or "
+                f"call patch.set_patch_lora_mask(model, '{adapter}', None)."
+            )
+
+
+def check_reached(context: Context) -> None:
+    """Raises where diffusers or PEFT computes past a LoRA that pairs or masks give rows of the batch."""
+    for layer in context.places.layers:
+        for adapter in layer.merged_adapters:
+            if context.state.acts_on_rows(adapter):
+                raise ValueError(
+                    f"The LoRA '{adapter}' is merged into the weights, where it acts on all rows of the batch: call "
+                    "unfuse_lora before setting pairs or a mask for it."
+                )
+    for attn in context.places.attentions:
+        refuse_fused_projections(attn)
+    for block in context.places.blocks:
+        if block._chunk_size is not None and block._chunk_dim == 0:
+            raise ValueError(
+                "enable_forward_chunking over the batch (dim=0) hides from LoRAs of the feed-forward layers which sample a "
+                "row belongs to: use dim=1, or call disable_forward_chunking."
+            )

@@ -1,0 +1,66 @@
+"""Adds LoRAs to networks, also to those without `add_adapter`."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from peft import PeftConfig, inject_adapter_in_model
+from torch import nn
+
+from patch.network import lora_layers, network
+
+
+def add_adapter(model, config: PeftConfig, adapter_name: str = "default", beside: bool = False) -> None:
+    """`model.add_adapter` for every model, also those without it (SVD, PixArt): only the new adapter is active.
+
+    beside: the others stay active, and whatever is trainable stays so.
+    Raises ValueError when the name is taken.
+    """
+    net = network(model)
+    if adapter_name in getattr(net, "peft_config", {}):
+        raise ValueError(f"The model has an adapter '{adapter_name}' already: choose another name.")
+    if beside:
+        with others_unchanged(net, adapter_name):
+            inject(net, config, adapter_name)
+        return
+    inject(net, config, adapter_name)
+    for layer in lora_layers(net):
+        layer.set_adapter([adapter_name])
+
+
+def inject(net: nn.Module, config: PeftConfig, adapter_name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are what is wanted
+        inject_adapter_in_model(config, net, adapter_name)
+    if hasattr(net, "set_adapter"):
+        net._hf_peft_config_loaded = True
+
+
+@contextmanager
+def others_unchanged(net: nn.Module, adapter: str) -> Iterator[None]:
+    """PEFT makes a new adapter the only active and the only trainable one, and takes merged ones out of the weights.
+
+    Those act as before then, beside the base: a layer with a merged LoRA would pass over the new one.
+    """
+    flags = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
+    active = {
+        layer: list(dict.fromkeys([*layer.merged_adapters, *layer.active_adapters])) for layer in lora_layers(net)
+    }
+    yield
+    for layer in lora_layers(net):
+        layer._active_adapter = active.get(layer, []) + ([adapter] if adapter in layer.r else [])
+    for parameter, flag in flags:
+        parameter.requires_grad_(flag)
+
+
+@contextmanager
+def kept_merged(net: nn.Module) -> Iterator[None]:
+    """What `fuse_lora` has merged stays merged while a LoRA comes that acts on rows of its own."""
+    merged = {layer: layer.merged_adapters for layer in lora_layers(net) if layer.merged_adapters}
+    for layer in merged:
+        layer.merged_adapters = []
+    try:
+        yield
+    finally:
+        for layer, adapters in merged.items():
+            layer.merged_adapters = adapters
