@@ -1,3 +1,6 @@
 """Measurements: commands that print a table and write it as JSON, Markdown and pictures."""
 
-import utils as utils  # before diffusers: it drops notices of libraries
+from pathlib import Path
+from runpy import run_path
+
+run_path(str(Path(__file__).parents[1] / "utils" / "rooms.py"))["enter"]()

@@ -1,1 +1,6 @@
 """Scripts that load a model, sample and write files."""
+
+from pathlib import Path
+from runpy import run_path
+
+run_path(str(Path(__file__).parents[1] / "utils" / "rooms.py"))["enter"]()

@@ -1,0 +1,6 @@
+"""Scripts that train: arguments, data, loss, save."""
+
+from pathlib import Path
+from runpy import run_path
+
+run_path(str(Path(__file__).parents[1] / "utils" / "rooms.py"))["enter"]()
