@@ -1,6 +1,7 @@
 """LoRAs for a patched model."""
 
 from collections.abc import Iterator
+from numbers import Integral
 
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
@@ -11,11 +12,12 @@ from patch.control import check_maskable, device_of
 from patch.inject import add_adapter, kept_merged
 from patch.network import blocks, is_patched, label, lora_layers, network, patched_network, posts_of
 from patch.post import check_post
-from patch.state import ROLES, JointSpec, lora_name
+from patch.state import ROLES, JointSpec, is_weight, lora_name
 from patch.surgery import add_posts, apply_patch, check_name
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 Y_LAYERS = ("attention", "all")
+FUSED = ("to_qkv", "to_kv", "to_added_qkv")  # copies that fuse_qkv_projections leaves behind
 
 
 def joint_lora_targets(model) -> list[str]:
@@ -49,7 +51,7 @@ def own_layers(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The network's own linear layers and convolutions: none of an adapter's or of the patch's."""
     for name, module in net.named_modules():
         parts = name.split(".")
-        added = any(part.startswith(("lora_", "joint_")) for part in parts)
+        added = any(part.startswith(("lora_", "joint_")) or part in FUSED for part in parts)
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and not added:
             yield name, module
 
@@ -77,6 +79,10 @@ def add_joint(
     looks little like what the model draws.
     """
     check_rank(rank)
+    if not (alpha is None or is_weight(alpha)):
+        raise ValueError(f"alpha={alpha!r} is no finite number: give LoRA's scale times rank.")
+    if not (is_weight(lora_dropout) and 0 <= lora_dropout < 1):
+        raise ValueError(f"lora_dropout={lora_dropout!r} is no share: give a number from 0 to below 1.")
     if y_layers not in Y_LAYERS:
         raise ValueError(f"y_layers={y_layers!r} is unknown: choose one of {', '.join(Y_LAYERS)}.")
     post_rank = 2 * rank if post_rank is None else post_rank
@@ -100,6 +106,8 @@ def add_joint(
 
 
 def check_rank(rank: int, what: str = "rank") -> None:
+    if not isinstance(rank, Integral):
+        raise ValueError(f"{what}={rank!r} is no whole number: choose 1 or more.")
     if rank < 1:
         raise ValueError(f"{what}={rank} is too small: choose 1 or more.")
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from patch.context import Context
 from patch.lora import MASKED, refuse_fused_projections
-from patch.network import find_loras, label, patched_network
+from patch.network import find_loras, label, patched_attentions, patched_network
 from patch.state import ROLES, lora_name
 
 
@@ -32,9 +33,19 @@ def pick_up_loras(net: nn.Module) -> None:
         if type(module) in MASKED:
             module.__class__ = MASKED[type(module)]
             module._duet = context
+    unwrap_posts(net)
     context.see_loras(find_loras(net))
     if context.fold is not None:
         context.fold.renew(net)
+
+
+def unwrap_posts(net: nn.Module) -> None:
+    """Takes the wrappers off the patch's own layers that deleted LoRAs have left there."""
+    for _, attn in patched_attentions(net):
+        for post in getattr(attn, "joint_post", {}).values():
+            for name, layer in post.named_children():
+                if isinstance(layer, LoraLayer) and not layer.r:
+                    setattr(post, name, layer.get_base_layer())
 
 
 def check_call(net: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -51,9 +62,19 @@ def check_call(net: nn.Module, args: tuple, kwargs: dict) -> None:
     if not context.state.idle:
         check_present(context, {pair.name for pair in context.settings.pairs})
         check_masked(context)
+        check_stray(context)
         check_reached(context)
         for derived in context.derived():
             derived.check(net)
+
+
+def check_stray(context: Context) -> None:
+    """Raises where PEFT has put a LoRA on the patch's own layers, as it does with names like "proj"."""
+    for path in context.places.stray:
+        raise ValueError(
+            f"A LoRA sits on {path}, an output projection of the patch: delete it, and give its target_modules more of their "
+            "path."
+        )
 
 
 def check_present(context: Context, names: Iterable[str | None]) -> None:

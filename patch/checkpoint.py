@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from patch.adapters import add_managed, check_rank, lora_tensors, patched_with_joint
+from patch.call import check_present, check_stray, pick_up_loras
 from patch.control import device_of
 from patch.cut import cut_rank
 from patch.network import label, network, patched_network, refuse_offloaded, self_attentions
@@ -25,6 +26,7 @@ from patch.published import is_published, read_published
 from patch.state import ROLES, JointSpec, lora_name
 
 FORMAT_VERSION = 1
+FIELDS = ("name", "post", "post_rank", "kv", "temporal", "model_class", "lora")
 LORA_FIELDS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias")
 
 
@@ -46,6 +48,11 @@ def save(
     net = patched_network(model)
     if name not in net._duet.joints:
         raise ValueError(f"There is no joint adapter {label(name)} to save: add it with patch.add_joint first.")
+    if not (dtype is None or dtype.is_floating_point):
+        raise ValueError(f"dtype={dtype} cannot hold weights: choose a floating point type.")
+    pick_up_loras(net)
+    check_present(net._duet, {name})
+    check_stray(net._duet)
     path = Path(folder) / file_name(name)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists: choose another folder or name, or pass overwrite=True.")
@@ -143,6 +150,9 @@ def read_file(path: Path, weights: bool) -> tuple[dict, dict]:
     tensors = load_file(path) if weights else {}
     if header.get("format_version") != FORMAT_VERSION:
         raise ValueError(f"{path} is no joint adapter of format {FORMAT_VERSION}: it was not written by patch.save.")
+    missing = [field for field in FIELDS if field not in header]
+    if missing:
+        raise ValueError(f"{path} has a header without {', '.join(missing)}: copy or download it again.")
     return header, tensors
 
 
@@ -172,6 +182,7 @@ def find_file(folder: Path, name: str | None) -> Path:
 
 def check_fit(net: nn.Module, config: dict, tensors: dict) -> None:
     """Raises when the file's layers are not the model's, before anything is changed."""
+    check_whole(config, tensors)
     expected = expected_shapes(net, config, tensors)
     for key in sorted(expected.keys() | tensors.keys()):
         found = tuple(tensors[key].shape) if key in tensors else None
@@ -181,6 +192,19 @@ def check_fit(net: nn.Module, config: dict, tensors: dict) -> None:
                 f"({config.get('base_model') or config['model_class']}): {key} is {found} in the file and "
                 f"{expected.get(key)} in this {type(net).__name__}."
             )
+
+
+def check_whole(config: dict, tensors: dict) -> None:
+    """Raises where the matrices of a LoRA do not go together, or have another rank than the header says."""
+    for role, fields in config["lora"].items():
+        for layer in {layer for layer, _ in lora_keys(tensors, role)}:
+            pair = [tensors.get(f"{role}_lora.{layer}.lora_{part}.weight") for part in "AB"]
+            ranks = [None if matrix is None else matrix.shape[dim] for dim, matrix in enumerate(pair)]
+            if ranks[0] != ranks[1] or (ranks[0] != fields["r"] and not fields.get("rank_pattern")):
+                raise ValueError(
+                    f"The adapter {label(config['name'])} is damaged: {role}_lora on {layer} has matrices of rank {ranks[0]} "
+                    f"and {ranks[1]}, and rank {fields['r']} in the header: copy or download it again."
+                )
 
 
 def expected_shapes(net: nn.Module, config: dict, tensors: dict) -> dict[str, tuple]:

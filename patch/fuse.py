@@ -17,7 +17,7 @@ from patch.call import hack_lora_forward
 from patch.fast import Folded, Matrix, ThinLora
 from patch.lora import LAYERS, MaskedLinear, base_of
 from patch.network import patched_attentions, patched_network, refuse_offloaded
-from patch.post import ConvPost, FoldedConvPost, post_key
+from patch.post import ConvPost, FoldedConvPost, is_cast, post_key
 from patch.snapshot import Snapshot
 from patch.state import ROLES, lora_name
 
@@ -41,6 +41,7 @@ def fuse(model) -> None:
         raise ValueError("There is nothing to fuse: call patch.add_joint or patch.load first.")
     if net._duet.fold is not None:
         raise ValueError("The model is fused already: call patch.unfuse first.")
+    refuse_offloaded(net)
     hack_lora_forward(net)
     fold = Fold()
     fold.renew(net)
@@ -74,6 +75,10 @@ class Fold:
 
     @torch.no_grad()
     def renew(self, net: nn.Module) -> None:
+        if any(is_cast(module) for module in net.modules()):
+            raise ValueError(
+                "The weights of a fused model are cast layer by layer (enable_layerwise_casting): call patch.unfuse first."
+            )
         refuse_offloaded(net)
         drop_folded(net)
         names = list(net._duet.joints)

@@ -13,6 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from patch.fast import ThinLora, add_thin_, fast_form, merged_output
+from patch.post import is_cast
 from patch.state import CallState, LoraPlaces, Rows, is_joint_lora
 
 LAYERS = ("to_q", "to_k", "to_v")
@@ -113,7 +114,8 @@ class MaskedLora:
 
     def _delta(self, adapter: str, x: torch.Tensor, base: torch.Tensor | None) -> torch.Tensor:
         lora_A, lora_B = self.lora_A[adapter], self.lora_B[adapter]
-        x = self._cast_input_dtype(x, lora_A.weight.dtype)
+        if not is_cast(lora_A):
+            x = self._cast_input_dtype(x, lora_A.weight.dtype)
         if adapter in self.lora_variant:
             return self.lora_variant[adapter].forward(self, active_adapter=adapter, x=x, result=base) - base
         return lora_B(lora_A(self.lora_dropout[adapter](x))) * self.scaling[adapter]

@@ -10,7 +10,7 @@ from torch import nn
 
 from patch.attention import JointAttention
 from patch.lora import LAYERS
-from patch.post import post_key
+from patch.post import is_cast, post_key
 from patch.state import LoraPlaces
 
 FEED_FORWARD = ("ff", "ff_in")
@@ -54,6 +54,11 @@ def get_joints(model) -> tuple[str | None, ...]:
 def refuse_offloaded(net: nn.Module) -> None:
     """Hooks on parts of the model hold weights and methods that a patch would miss; one on the whole is no obstacle."""
     for path, module in net.named_modules():
+        if is_cast(module):
+            raise ValueError(
+                "The model's weights are cast layer by layer (enable_layerwise_casting): patch it and add its adapters "
+                "first, then enable the casting."
+            )
         registry = getattr(module, "_diffusers_hook", None)
         grouped = registry is not None and any("offload" in name for name in registry.hooks)
         if grouped or (path and hasattr(module, "_hf_hook")):
@@ -105,9 +110,11 @@ def find_loras(net: nn.Module) -> LoraPlaces:
     attentions = [module for module in modules if isinstance(module, Attention)]
     blocks = [module for module in modules if isinstance(module, BasicTransformerBlock | TemporalBasicTransformerBlock)]
     parents = [module._modules for module in modules if not isinstance(module, LoraLayer)]
+    stray = [path for path, module in net.named_modules() if isinstance(module, LoraLayer) and ".joint_post." in path]
     return LoraPlaces(
         configs=dict(getattr(net, "peft_config", {})),
         children=tuple((kin, key, each) for kin in parents for key, each in kin.items() if isinstance(each, LoraLayer)),
+        stray=tuple(stray),
         attentions=tuple(a for a in attentions if any(isinstance(getattr(a, key, None), LoraLayer) for key in LAYERS)),
         blocks=tuple(
             b for b in blocks if any(lora_layers(getattr(b, key, None) or nn.Identity()) for key in FEED_FORWARD)

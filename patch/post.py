@@ -131,4 +131,12 @@ def _zero_linear(in_features: int, out_features: int) -> nn.Linear:
 
 def cast_input(post: nn.Module, x: torch.Tensor | None) -> torch.Tensor | None:
     """PEFT's rule for its own layers: the input follows the dtype of the weights (adapters in float32, base in half)."""
-    return None if x is None else x.to(next(post.parameters()).dtype)
+    if x is None or any(is_cast(layer) for layer in post.children()):
+        return x
+    return x.to(next(post.parameters()).dtype)
+
+
+def is_cast(layer: nn.Module) -> bool:
+    """Whether `enable_layerwise_casting` gives a layer the dtype of its input for each call."""
+    registry = getattr(layer, "_diffusers_hook", None)
+    return registry is not None and "layerwise_casting" in registry.hooks

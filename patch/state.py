@@ -184,10 +184,12 @@ class LoraPlaces:
     """Where LoRAs are. attentions: with one on q, k or v. blocks: with one in a feed-forward layer.
 
     configs: of every LoRA by name. children: each layer with the dictionary and the key that its parent has it under.
+    stray: paths of layers in the patch's own output projections.
     """
 
     configs: dict[str, object] = field(default_factory=dict)
     children: tuple[tuple[dict, str, nn.Module], ...] = ()
+    stray: tuple[str, ...] = ()
     attentions: tuple[nn.Module, ...] = ()
     blocks: tuple[nn.Module, ...] = ()
 

@@ -109,8 +109,8 @@ def drop_memory(net: nn.Module) -> None:
 
 
 def check_name(name: str | None) -> None:
-    if name is not None and not name.replace("-", "_").isidentifier():
-        raise ValueError(f"name='{name}' cannot name an adapter: use letters, digits, '_' and '-', no digit first.")
+    if name is not None and not (isinstance(name, str) and name.replace("-", "_").isidentifier()):
+        raise ValueError(f"name={name!r} cannot name an adapter: use letters, digits, '_' and '-', no digit first.")
 
 
 def owned_adapters(net: nn.Module) -> set[str]:
