@@ -1,4 +1,4 @@
-"""Joint attention for pretrained diffusers models: two things that belong together, drawn by one model.
+"""Joint attention for pretrained diffusers models: one model samples two things that belong together.
 
 import patch
 

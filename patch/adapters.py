@@ -1,6 +1,5 @@
-"""LoRAs for a patched model."""
+"""The LoRAs of a joint adapter."""
 
-from collections.abc import Iterator
 from numbers import Integral
 
 from peft import LoraConfig
@@ -10,14 +9,13 @@ from torch import nn
 from patch.call import hack_lora_forward
 from patch.control import check_maskable, device_of
 from patch.inject import add_adapter, kept_merged
-from patch.network import blocks, is_patched, label, lora_layers, network, patched_network, posts_of
+from patch.network import blocks, is_patched, label, lora_layers, network, own_layers, patched_network, posts_of
 from patch.post import check_post
 from patch.state import ROLES, JointSpec, is_weight, lora_name
 from patch.surgery import add_posts, apply_patch, check_name
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 Y_LAYERS = ("attention", "all")
-FUSED = ("to_qkv", "to_kv", "to_added_qkv")  # copies that fuse_qkv_projections leaves behind
 
 
 def joint_lora_targets(model) -> list[str]:
@@ -27,7 +25,7 @@ def joint_lora_targets(model) -> list[str]:
 
 
 def self_lora_targets(model) -> list[str]:
-    """The same for the self- and the cross-attention of every patched block: what `y_lora` adapts."""
+    """The same for self- and cross-attention of every patched block: the layers of `y_lora`."""
     net = patched_network(model)
     return role_targets(net, "y", net._duet.temporal)
 
@@ -40,20 +38,8 @@ def role_targets(net: nn.Module, role: str, temporal: bool) -> list[str]:
 
 
 def y_targets(net: nn.Module, y_layers: str, temporal: bool) -> list[str]:
-    """Layers that `y_lora` adapts: those of its attentions, or every linear layer and convolution of the network."""
-    if y_layers == "attention":
-        return role_targets(net, "y", temporal)
-    own = {name.rpartition(".base_layer")[0] or name for name, _ in own_layers(net)}
-    return sorted(own)
-
-
-def own_layers(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The network's own linear layers and convolutions: none of an adapter's or of the patch's."""
-    for name, module in net.named_modules():
-        parts = name.split(".")
-        added = any(part.startswith(("lora_", "joint_")) or part in FUSED for part in parts)
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and not added:
-            yield name, module
+    """Full paths of the layers that `y_lora` adapts. y_layers: see `add_joint`."""
+    return role_targets(net, "y", temporal) if y_layers == "attention" else own_layers(net)
 
 
 def add_joint(
@@ -67,26 +53,20 @@ def add_joint(
     temporal: bool = False,
     y_layers: str = "attention",
 ) -> nn.Module:
-    """Patches a model or pipeline and adds a joint adapter, ready to be trained: still bit-equal. Returns the model.
+    """Patches a model or pipeline and adds a joint adapter to train; outputs stay bit-equal. Returns the model.
 
-    Adds the LoRAs `{name}_xy_lora` and `{name}_yx_lora` on the joint attention, `{name}_y_lora` on layers of y,
-    and the output projection. Everything else is frozen, other adapters included; these
-    are trainable (`joint_parameters`). They act only on the rows that `set_pairs` or a mask gives them.
+    The adapter is the LoRAs `{name}_xy_lora` and `{name}_yx_lora` on the joint attention, `{name}_y_lora` on layers of
+    y, and the output projection. They act only on the rows that `set_pairs` or a mask gives them. They are trainable
+    (`joint_parameters`); everything else, other adapters included, is frozen.
 
-    alpha: LoRA's scale times rank, by default `rank`. post, post_rank: see `initialize_joint_layers`; by default
-    twice the rank. temporal: also the attention over time (see `apply_patch`). y_layers: "attention", self- and
-    cross-attention of y as in UniCon, or "all", every linear layer and convolution of y: more weights and time for a y that
-    looks little like what the model draws.
+    alpha: LoRA's scale times rank, by default `rank`. post, post_rank: see `initialize_joint_layers`; post_rank is by
+    default twice the rank. temporal: also the attention over time (see `apply_patch`). y_layers: "attention", self- and
+    cross-attention of y as in UniCon, or "all", every linear layer and convolution of y: more weights and time, for a y
+    that looks unlike the images of the base.
+    Raises ValueError for a name that is taken or a value without meaning, and leaves the model alone.
     """
-    check_rank(rank)
-    if not (alpha is None or is_weight(alpha)):
-        raise ValueError(f"alpha={alpha!r} is no finite number: give LoRA's scale times rank.")
-    if not (is_weight(lora_dropout) and 0 <= lora_dropout < 1):
-        raise ValueError(f"lora_dropout={lora_dropout!r} is no share: give a number from 0 to below 1.")
-    if y_layers not in Y_LAYERS:
-        raise ValueError(f"y_layers={y_layers!r} is unknown: choose one of {', '.join(Y_LAYERS)}.")
     post_rank = 2 * rank if post_rank is None else post_rank
-    check_rank(post_rank, "post_rank")
+    check_options(rank, post_rank, alpha, lora_dropout, y_layers)
     net = patched_with_joint(model, JointSpec(name, post, post_rank, temporal))
     trainable = {n.replace(".base_layer", "") for n, p in net.named_parameters() if p.requires_grad}
     targets = {role: role_targets(net, role, temporal) for role in ROLES} | {"y": y_targets(net, y_layers, temporal)}
@@ -105,6 +85,17 @@ def add_joint(
     return model if isinstance(model, nn.Module) else net
 
 
+def check_options(rank: int, post_rank: int, alpha: float | None, lora_dropout: float, y_layers: str) -> None:
+    check_rank(rank)
+    check_rank(post_rank, "post_rank")
+    if not (alpha is None or is_weight(alpha)):
+        raise ValueError(f"alpha={alpha!r} is no finite number: give LoRA's scale times rank.")
+    if not (is_weight(lora_dropout) and 0 <= lora_dropout < 1):
+        raise ValueError(f"lora_dropout={lora_dropout!r} is no probability: give a number from 0 to below 1.")
+    if y_layers not in Y_LAYERS:
+        raise ValueError(f"y_layers={y_layers!r} is unknown: choose one of {', '.join(Y_LAYERS)}.")
+
+
 def check_rank(rank: int, what: str = "rank") -> None:
     if not isinstance(rank, Integral):
         raise ValueError(f"{what}={rank!r} is no whole number: choose 1 or more.")
@@ -113,7 +104,7 @@ def check_rank(rank: int, what: str = "rank") -> None:
 
 
 def joint_parameters(model, name: str | None = None) -> list[nn.Parameter]:
-    """The parameters of a joint adapter: its LoRAs and its output projections."""
+    """The parameters of a joint adapter, those of its LoRAs and of its output projections, as a list."""
     net = patched_network(model)
     if name not in net._duet.joints:
         raise ValueError(f"There is no joint adapter {label(name)}: call patch.add_joint first.")
@@ -148,7 +139,7 @@ def patched_with_joint(model, spec: JointSpec) -> nn.Module:
 
 
 def add_managed(net: nn.Module, config: LoraConfig, adapter: str) -> None:
-    """Adds a LoRA that acts only where pairs or masks say, and leaves the others as they are: active, merged, trainable."""
+    """Adds a LoRA that acts only where pairs or masks say so, and leaves the others active, merged and trainable."""
     with kept_merged(net):
         add_adapter(net, config, adapter, beside=True)
     net._duet.manage(device_of(net), adapter)

@@ -1,4 +1,4 @@
-"""What is checked before each call of a patched model, so that other functions on its LoRAs cannot go unnoticed."""
+"""Checks before each call of a patched model: what other functions did to its LoRAs and weights since the last one."""
 
 from collections.abc import Iterable
 
@@ -15,8 +15,8 @@ from patch.state import ROLES, lora_name
 def hack_lora_forward(model) -> None:
     """Lets LoRA layers obey a mask per sample and keeps the joint ones out of self-attention.
 
-    Setting pairs or a mask does it too. LoRAs that are added later are picked up at the next call of the model, and a
-    fused model follows weights that have changed; when it is compiled: call this again for either.
+    Setting pairs or a mask does it too. At its next call the model also picks up LoRAs that were added later, and
+    folds weights anew that have changed since `fuse`; a compiled model does not: call this again for either.
     """
     net = patched_network(model)
     pick_up_loras(net)
@@ -25,7 +25,7 @@ def hack_lora_forward(model) -> None:
 
 
 def pick_up_loras(net: nn.Module) -> None:
-    """Where LoRAs have come or gone: swaps the classes of new layers, and folds a fused model anew."""
+    """Where LoRAs were added or removed: swaps the classes of new layers, and folds a fused model anew."""
     context = net._duet
     if context.places is not None and context.places.stand(getattr(net, "peft_config", {})):
         return
@@ -40,7 +40,7 @@ def pick_up_loras(net: nn.Module) -> None:
 
 
 def unwrap_posts(net: nn.Module) -> None:
-    """Takes the wrappers off the patch's own layers that deleted LoRAs have left there."""
+    """Removes the wrappers that deleted LoRAs have left on the patch's own layers."""
     for _, attn in patched_attentions(net):
         for post in getattr(attn, "joint_post", {}).values():
             for name, layer in post.named_children():
@@ -49,7 +49,7 @@ def unwrap_posts(net: nn.Module) -> None:
 
 
 def check_call(net: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Raises where the model cannot give what pairs and masks ask for; picks up what has changed since the last call."""
+    """Hook before each call: picks up what has changed, and raises ValueError where pairs or masks cannot be obeyed."""
     context = net._duet
     sample = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
     if torch.compiler.is_compiling():  # a traced call cannot change classes
@@ -72,8 +72,8 @@ def check_stray(context: Context) -> None:
     """Raises where PEFT has put a LoRA on the patch's own layers, as it does with names like "proj"."""
     for path in context.places.stray:
         raise ValueError(
-            f"A LoRA sits on {path}, an output projection of the patch: delete it, and give its target_modules more of their "
-            "path."
+            f"A LoRA sits on {path}, an output projection of the patch: delete it, and give full paths as its "
+            "target_modules."
         )
 
 
@@ -93,13 +93,13 @@ def check_masked(context: Context) -> None:
     for adapter in context.settings.masks:
         if adapter not in context.places.adapters:
             raise ValueError(
-                f"The LoRA '{adapter}' is gone, as after unload_lora or delete_adapters, but has a mask: add it again, or "
-                f"call patch.set_patch_lora_mask(model, '{adapter}', None)."
+                f"The LoRA '{adapter}' is gone, as after unload_lora or delete_adapters, but has a mask: add it again, "
+                f"or call patch.set_patch_lora_mask(model, '{adapter}', None)."
             )
 
 
 def check_reached(context: Context) -> None:
-    """Raises where diffusers or PEFT computes past a LoRA that pairs or masks give rows of the batch."""
+    """Raises where diffusers or PEFT passes over a LoRA that pairs or masks restrict to rows of the batch."""
     for layer in context.places.layers:
         for adapter in layer.merged_adapters:
             if context.state.acts_on_rows(adapter):
@@ -112,6 +112,6 @@ def check_reached(context: Context) -> None:
     for block in context.places.blocks:
         if block._chunk_size is not None and block._chunk_dim == 0:
             raise ValueError(
-                "enable_forward_chunking over the batch (dim=0) hides from LoRAs of the feed-forward layers which sample a "
-                "row belongs to: use dim=1, or call disable_forward_chunking."
+                "enable_forward_chunking over the batch (dim=0) hides from LoRAs of the feed-forward layers which "
+                "sample a row belongs to: use dim=1, or call disable_forward_chunking."
             )

@@ -39,11 +39,11 @@ def save(
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes a joint adapter to `{folder}/{name}.safetensors` (`joint.safetensors` without a name) and returns the path.
+    """Writes a joint adapter to `{folder}/{name}.safetensors` (`joint.safetensors` without a name); returns the path.
 
     base_model: name or folder of the model it was trained on. training: arguments worth keeping, as JSON can hold them.
     dtype: of the file, by default that of the weights; `torch.float16` halves it.
-    Raises FileExistsError when the file exists, unless `overwrite`.
+    Raises FileExistsError when the file exists, unless `overwrite`; ValueError when LoRAs of the adapter are gone.
     """
     net = patched_network(model)
     if name not in net._duet.joints:
@@ -71,7 +71,7 @@ def load(model, folder: str | os.PathLike, name: str | None = None, rank: int | 
     folder: a file or folder written by `save`, a folder in UniCon's published layout, or a name on the hub.
     name: the adapter in the folder, and its name in the model; may be left out where there is one. Another name
     renames it. rank: cuts LoRAs of a larger one to their largest singular values (`patch/cut.py`).
-    Raises ValueError in one sentence, and leaves the model alone, when the adapter was made for another base.
+    Raises ValueError, and leaves the model alone, when the file is damaged or was made for another base.
     """
     net = network(model)
     refuse_offloaded(net)
@@ -195,15 +195,15 @@ def check_fit(net: nn.Module, config: dict, tensors: dict) -> None:
 
 
 def check_whole(config: dict, tensors: dict) -> None:
-    """Raises where the matrices of a LoRA do not go together, or have another rank than the header says."""
+    """Raises where the two matrices of a LoRA differ in rank, one is missing, or the header has another rank."""
     for role, fields in config["lora"].items():
         for layer in {layer for layer, _ in lora_keys(tensors, role)}:
             pair = [tensors.get(f"{role}_lora.{layer}.lora_{part}.weight") for part in "AB"]
             ranks = [None if matrix is None else matrix.shape[dim] for dim, matrix in enumerate(pair)]
             if ranks[0] != ranks[1] or (ranks[0] != fields["r"] and not fields.get("rank_pattern")):
                 raise ValueError(
-                    f"The adapter {label(config['name'])} is damaged: {role}_lora on {layer} has matrices of rank {ranks[0]} "
-                    f"and {ranks[1]}, and rank {fields['r']} in the header: copy or download it again."
+                    f"The adapter {label(config['name'])} is damaged: {role}_lora on {layer} has matrices of rank "
+                    f"{ranks[0]} and {ranks[1]}, and rank {fields['r']} in the header: copy or download it again."
                 )
 
 

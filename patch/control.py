@@ -1,4 +1,4 @@
-"""What a batch is: its pairs, and the mask of each adapter. Set before a call, left alone until after backward."""
+"""Sets the pairs of a batch and the masks of its adapters: before a call, and left alone until after backward."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from patch.surgery import drop_memory
 
 
 def set_pairs(model, pairs: Sequence[Pair | tuple], batch_size: int | None = None) -> None:
-    """Says which samples of the batch are generated together; an empty list takes all pairs away.
+    """Sets the samples of the batch that are generated together; an empty list removes all pairs.
 
     pairs: `(x, y)`, `(x, y, name)`, `(x, y, name, weight)`, `(x, y, name, weight, direction)` or `Pair`, where x and y
     are places in the batch. Guidance copies are further pairs. LoRAs of the adapters follow from the pairs unless
@@ -37,7 +37,7 @@ def set_pairs(model, pairs: Sequence[Pair | tuple], batch_size: int | None = Non
 
 
 def clear_pairs(model) -> None:
-    """Takes all pairs away; masks stay."""
+    """Removes all pairs; masks stay."""
     set_pairs(model, ())
 
 
@@ -64,13 +64,13 @@ def get_pairs(model) -> tuple[Pair, ...]:
 
 
 def set_joint_attention_mask(model, mask: Sequence[int] | None) -> None:
-    """One entry per sample: 1 for an x, 0 for a y. The k-th x pairs with the k-th y; `None` takes the pairs away."""
+    """Sets pairs by one entry per sample, 1 for an x and 0 for a y: the k-th x with the k-th y. `None` removes them."""
     if mask is None:
         return clear_pairs(model)
     values = mask_values(mask, "The joint attention mask")
     if not set(values) <= {0, 1}:
         raise ValueError(
-            f"The joint attention mask {list(values)} says more than x or y: give 1 for an x and 0 for a y."
+            f"The joint attention mask {list(values)} has other entries than 0 and 1: give 1 for an x, 0 for a y."
         )
     x = [i for i, value in enumerate(values) if value]
     y = [i for i, value in enumerate(values) if not value]
@@ -84,9 +84,10 @@ def set_patch_lora_mask(model, adapter: str, mask: Sequence | None, kv_mask: Seq
 
     mask: any finite numbers; 0 leaves a sample alone, 1 is the adapter as it is.
 
-    For a self adapter the mask says on which samples it acts; `None` lets it act on all, as in PEFT. For a joint adapter it
-    says which samples read with it: their q and out, and the k and v that they read; `None` follows the pairs.
-    kv_mask: which samples' own k and v the joint adapter changes instead, whoever reads them.
+    A self adapter acts on the samples of its mask; with `None` on all, as in PEFT. A joint adapter changes q and out of
+    the samples of its mask and the k and v that they read; with `None` those of the pairs.
+    kv_mask: the samples whose own k and v the joint adapter changes instead, whoever reads them.
+    Raises ValueError for an unknown adapter or a mask that is no list of finite numbers.
     """
     net = patched_network(model)
     known = list(getattr(net, "peft_config", {}))

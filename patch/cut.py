@@ -2,15 +2,14 @@
 
 import torch
 
-OWN_WAYS = ("rank_pattern", "alpha_pattern", "use_dora", "use_rslora")  # in which alpha / rank is not the one scale
+OWN_SCALES = ("rank_pattern", "alpha_pattern", "use_dora", "use_rslora")  # alpha / rank is not the one scale
 NOTHING = 1e-6  # of the largest singular value
 
 
 def cut_rank(config: dict, tensors: dict[str, torch.Tensor], rank: int) -> tuple[dict, dict[str, torch.Tensor]]:
-    """Configuration and tensors of an adapter whose LoRAs have at most this rank, at the same scale. Output projections stay.
+    """Configuration and tensors of an adapter with LoRAs of at most this rank and the same scale.
 
-    Raises:
-        ValueError: LoRAs that are larger have no single rank and scale.
+    Output projections stay as they are. Raises ValueError when LoRAs of a larger rank have no single rank and scale.
     """
     lora = {role: _cut_fields(fields, rank) for role, fields in config["lora"].items()}
     kept = dict(tensors)
@@ -22,10 +21,10 @@ def cut_rank(config: dict, tensors: dict[str, torch.Tensor], rank: int) -> tuple
 
 
 def _cut_fields(fields: dict, rank: int) -> dict:
-    """alpha / rank, the scale, stays."""
+    """The scale, alpha / rank, stays."""
     if fields["r"] <= rank:
         return fields
-    if any(fields.get(way) for way in OWN_WAYS):
+    if any(fields.get(option) for option in OWN_SCALES):
         raise ValueError("LoRAs with ranks of their own, DoRA or rsLoRA cannot be cut: load them as they are.")
     return fields | {"r": rank, "lora_alpha": fields["lora_alpha"] * rank / fields["r"]}
 

@@ -77,7 +77,8 @@ class Fold:
     def renew(self, net: nn.Module) -> None:
         if any(is_cast(module) for module in net.modules()):
             raise ValueError(
-                "The weights of a fused model are cast layer by layer (enable_layerwise_casting): call patch.unfuse first."
+                "The weights of a fused model are cast layer by layer (enable_layerwise_casting): call patch.unfuse "
+                "first."
             )
         refuse_offloaded(net)
         drop_folded(net)
@@ -100,7 +101,10 @@ def drop_folded(net: nn.Module) -> None:
 
 
 def fuse_layer(layer: MaskedLinear, names: list[str | None], shared: bool) -> list[nn.Module]:
-    """Returns the modules whose weights are in it. shared: y needs the base's output too: merging would save nothing."""
+    """Returns the modules whose weights are folded.
+
+    shared: the base's output is needed for y too, so that merging would save nothing.
+    """
     forms, sources = {}, []
     for name, role in product(names, ROLES):
         adapter = lora_name(name, role)
@@ -172,7 +176,7 @@ def folded(forms: dict[str, nn.Module], layer: nn.Module, adapters: list[str]) -
 
 
 def fold(post: nn.Module, out_x: torch.Tensor, out_y: torch.Tensor, base: nn.Linear) -> nn.Module:
-    """An output projection that takes what the attention gives before `to_out`. out_x, out_y: (C, inner), of each role."""
+    """An output projection of the attention's result before `to_out`. out_x, out_y: (C, inner), of each role."""
 
     def after(linear: nn.Linear, out: torch.Tensor) -> Matrix:
         weight = linear.weight.float()

@@ -77,7 +77,7 @@ class MaskedLora:
 
     @contextmanager
     def _only_users(self) -> Iterator[None]:
-        """A scale for one call or for `fuse_lora` is the user's LoRAs', not that of the pairs' and masks'."""
+        """The scale of a call or of `fuse_lora` is for the user's LoRAs, not for those of pairs and masks."""
         active = self._active_adapter
         self._active_adapter = [a for a in self.active_adapters if not self._duet.state.acts_on_rows(a)]
         try:
@@ -147,16 +147,16 @@ def base_of(linear: nn.Module) -> nn.Module:
 
 
 def loras_disabled(layers: Iterable[nn.Module], places: LoraPlaces) -> bool:
-    """Whether disable_adapters or disable_lora was called: for these layers or, where they have no LoRA, for others."""
+    """Whether disable_adapters or disable_lora was called: on these layers, or on others where these have no LoRA."""
     own = [layer for layer in layers if isinstance(layer, BaseTunerLayer)] or places.layers[:1]
     return bool(own) and all(layer.disable_adapters for layer in own)
 
 
 def refuse_fused_projections(attn: Attention) -> None:
-    """Processors of `fuse_qkv_projections` go past the LoRAs on q, k and v."""
+    """Raises where a processor of `fuse_qkv_projections` leaves out LoRAs on q, k or v."""
     layers = (getattr(attn, name, None) for name in LAYERS)
     if type(attn.processor).__name__.startswith("Fused") and any(isinstance(each, BaseTunerLayer) for each in layers):
         raise ValueError(
-            "fuse_qkv_projections leaves out the LoRAs of q, k and v: call unfuse_qkv_projections before the model runs "
-            "with pairs or masks."
+            "fuse_qkv_projections leaves out the LoRAs of q, k and v: call unfuse_qkv_projections before the model "
+            "runs with pairs or masks."
         )

@@ -1,4 +1,4 @@
-"""A given side is run once: each layer keeps the keys and values that others read from it."""
+"""Runs a given side once: each layer keeps the keys and values that others read from it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,19 +30,20 @@ class JointMemory(nn.Module):
 
 @contextmanager
 def record(model, given: Sequence[int]) -> Iterator[None]:
-    """Runs given samples once, so that the others are sampled without them.
+    """Records given samples, so that the others are sampled without them.
 
     patch.set_pairs(unet, [(0, 1, "depth", 1.0, "x_reads_y")])
     with patch.record(unet, [1]):
         unet(sample[1:], timestep[1:], text[1:])    # the given samples alone, in this order
     unet(sample[:1], timestep[:1], text[:1])        # and from now on the others alone
 
-    The outputs are those of the whole batch, as long as sample, timestep and text of the given samples stay the same. It
-    ends when pairs or masks are set. Every layer keeps two tensors (rows, N, C) for each given sample that is read, without
-    gradients: this is for sampling, not for training.
+    The outputs are those of the whole batch, as long as sample, timestep and text of the given samples stay the same.
+    Setting pairs or masks ends it. Every layer keeps two tensors (rows, N, C) without gradients for each given sample
+    that is read: this is for sampling, not for training.
 
     given: samples, counted as in the pairs and masks; none of them may read.
-    Raises ValueError for a given sample that reads, and when the block did not run the model, or set other pairs or masks.
+    Raises ValueError for a given sample that reads, and when the block did not run the model or set other pairs or
+    masks. A later call of the model raises it when weights, scales or adapters have changed since.
     """
     net = patched_network(model)
     context = net._duet
@@ -75,8 +76,8 @@ class Recording:
     def check(self, net: nn.Module, everywhere: bool = False) -> None:
         if self.snapshot.changed(everywhere):
             raise ValueError(
-                "Weights, scales or adapters have changed since patch.record, so that what it kept is of another model: set "
-                "the pairs and record again."
+                "Weights, scales or adapters have changed since patch.record, so that its keys and values are those of "
+                "another model: set the pairs and record again."
             )
 
     def release(self) -> None:
@@ -88,8 +89,8 @@ def check_recorded(net: nn.Module, context: Context, given: tuple[int, ...]) -> 
     layers = [attn for _, attn in patched_attentions(net) if links is not None and is_joint(attn, links)]
     if context.settings.given != given or not all(attn.joint_memory._buffers for attn in layers):
         raise ValueError(
-            "Nothing was recorded: call the model on the given samples inside patch.record, and set pairs and masks before "
-            "it."
+            "Nothing was recorded: call the model on the given samples inside patch.record, and set pairs and masks "
+            "before it."
         )
 
 

@@ -13,6 +13,7 @@ from patch.lora import LAYERS
 from patch.post import is_cast, post_key
 from patch.state import LoraPlaces
 
+FUSED = ("to_qkv", "to_kv", "to_added_qkv")  # copies that fuse_qkv_projections leaves behind
 FEED_FORWARD = ("ff", "ff_in")
 OVER_TIME = (TransformerTemporalModel, AnimateDiffTransformer3D)
 
@@ -103,6 +104,17 @@ def posts_of(net: nn.Module, name: str | None) -> list[nn.Module]:
 
 def lora_layers(net: nn.Module) -> list[LoraLayer]:
     return [module for module in net.modules() if isinstance(module, LoraLayer)]
+
+
+def own_layers(model) -> list[str]:
+    """Full paths of a model's own linear layers and convolutions: none of an adapter's or of the patch's."""
+    found = set()
+    for name, module in network(model).named_modules():
+        parts = name.removesuffix(".base_layer").split(".")
+        added = any(part.startswith(("lora_", "joint_")) or part in FUSED for part in parts)
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and not added:
+            found.add(".".join(parts))
+    return sorted(found)
 
 
 def find_loras(net: nn.Module) -> LoraPlaces:

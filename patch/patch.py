@@ -16,7 +16,7 @@ from patch.control import (
 from patch.fuse import MERGED_FROM, fuse, unfuse
 from patch.inject import add_adapter
 from patch.memory import record
-from patch.network import get_joints
+from patch.network import get_joints, own_layers
 from patch.post import POSTS
 from patch.state import DIRECTIONS, Pair, lora_name
 from patch.surgery import apply_patch, initialize_joint_layers, remove_patch
@@ -42,6 +42,7 @@ __all__ = [
     "load",
     "lora_name",
     "noise_weight",
+    "own_layers",
     "read_config",
     "record",
     "remove_patch",

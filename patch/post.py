@@ -130,7 +130,7 @@ def _zero_linear(in_features: int, out_features: int) -> nn.Linear:
 
 
 def cast_input(post: nn.Module, x: torch.Tensor | None) -> torch.Tensor | None:
-    """PEFT's rule for its own layers: the input follows the dtype of the weights (adapters in float32, base in half)."""
+    """The input in the dtype of the weights, as PEFT does for its layers (adapters in float32, base in half)."""
     if x is None or any(is_cast(layer) for layer in post.children()):
         return x
     return x.to(next(post.parameters()).dtype)

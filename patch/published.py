@@ -13,7 +13,8 @@ from patch.state import ROLES
 LORA_FILE = "pytorch_lora_weights.safetensors"
 # Both of diffusers' spellings, and PEFT's with the adapter's name in it.
 LORA_KEY = re.compile(
-    r"(?:unet\.)?(?P<layer>.+)\.(?P<part>lora\.down|lora\.up|lora_linear_layer\.down|lora_linear_layer\.up|lora_A|lora_B)"
+    r"(?:unet\.)?(?P<layer>.+)\."
+    r"(?P<part>lora\.down|lora\.up|lora_linear_layer\.down|lora_linear_layer\.up|lora_A|lora_B)"
     r"(?:\.(?P<role>xy|yx|y)_lora)?\.weight"
 )
 POST_KEY = re.compile(r"(?:unet\.)?(?P<block>.+)\.conv1n\.weight")

@@ -1,8 +1,8 @@
 """Notices that weights have changed since something was computed from them.
 
 PyTorch counts the changes of a tensor that are made in place, but not those made through `.data`, which moving averages
-use. So values are compared too, all of a small tensor and some of a large one: at each call in the CPU's memory, elsewhere
-only when asked, since a forward must not wait for what it reads back.
+use. So values are compared too, all of a small tensor and some of a large one: at each call for weights in the CPU's
+memory, for others only on request, since a forward must not wait for numbers from the device.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""LoRA for networks that have no `add_adapter` and no `load_lora_weights`, such as the UNet of Stable Video Diffusion.
+"""Files of plain LoRAs for networks without `load_lora_weights`, such as the UNet of Stable Video Diffusion.
 
 The file is that of diffusers: `pytorch_lora_weights.safetensors`, keys `unet.{layer}.lora_A.weight`, and the
 configuration in the header under `lora_adapter_metadata`, without which an alpha other than the rank would be lost.
@@ -20,6 +20,7 @@ from utils.files import replacing
 LORA_FILE = "pytorch_lora_weights.safetensors"
 PREFIX = "unet."
 METADATA = "lora_adapter_metadata"
+A, B = ".lora_A.weight", ".lora_B.weight"
 FIELDS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias")
 PROJECTIONS = r"\.attn[12]\.(to_[qkv]|to_out\.0)$"
 TARGETS = {
@@ -33,8 +34,8 @@ def lora_targets(unet: nn.Module, targets: str = "temporal") -> list[str]:
     """Full names of the layers to adapt.
 
     Args:
-        targets: "temporal", "spatial" or "all" attention; anything else is a regular expression searched in the names
-            of linear layers and convolutions.
+        targets: "temporal", "spatial" or "all" attention; anything else is a regular expression that is searched in
+            the names of the network's own linear layers and convolutions.
 
     Raises:
         ValueError: It is no regular expression, or fits no layer.
@@ -43,10 +44,11 @@ def lora_targets(unet: nn.Module, targets: str = "temporal") -> list[str]:
         pattern = re.compile(TARGETS.get(targets, targets))
     except re.error as error:
         raise ValueError(f"{targets!r} is no regular expression: {error}.") from error
-    kinds = (nn.Linear, nn.Conv2d, nn.Conv3d)
-    layers = [name for name, module in unet.named_modules() if isinstance(module, kinds) and pattern.search(name)]
+    layers = [name for name in patch.own_layers(unet) if pattern.search(name)]
     if not layers:
-        raise ValueError(f"No layer is called as {targets!r} asks; choose {', '.join(TARGETS)} or another expression.")
+        raise ValueError(
+            f"No layer is called {targets!r} or matches it: choose {', '.join(TARGETS)} or another expression."
+        )
     return layers
 
 
@@ -79,10 +81,12 @@ def save_lora(
     training: dict | None = None,
     dtype: torch.dtype | None = None,
 ) -> Path:
-    """Write an adapter into a folder, or a file whose name ends in .safetensors, and return the file. One of that name is replaced.
+    """Write an adapter into a folder, or a file whose name ends in .safetensors, and return the file.
+
+    A file of that name is replaced.
 
     Args:
-        base_model: Name or folder of the model that it was trained on.
+        base_model: Name or folder of the model that the adapter was trained on.
         training: Arguments worth keeping, as JSON can hold them.
         dtype: Of the file, by default that of the weights.
     """
@@ -106,14 +110,14 @@ def load_lora(unet: nn.Module, path: str | Path, adapter_name: str = "default") 
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: It holds something else, was made for another network, or the name is taken.
+        ValueError: It is no whole LoRA, was made for another network, or the name is taken.
     """
     path = lora_file(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no LoRA {path}.")
     config, tensors = _read(path)
     layers = {name.rpartition(".lora_")[0] for name in tensors}
-    _check_fit(unet, path, tensors)
+    _check_fit(unet, path, config, tensors)
     patch.add_adapter(unet, LoraConfig(**config, target_modules=sorted(layers)), adapter_name, beside=True)
     set_peft_model_state_dict(unet, tensors, adapter_name)
     for name, parameter in unet.named_parameters():
@@ -122,7 +126,7 @@ def load_lora(unet: nn.Module, path: str | Path, adapter_name: str = "default") 
 
 
 def read_training(path: str | Path) -> dict:
-    """What `save_lora` was told of the training; empty for a file of others.
+    """The `training` that `save_lora` was given; empty for a file that something else wrote.
 
     Raises:
         FileNotFoundError: There is none.
@@ -153,15 +157,22 @@ def _read(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
         tensors = {name.removeprefix(PREFIX): value for name, value in load_file(path).items()}
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} holds no readable weights: {error}.") from error
-    first = next((value for name, value in sorted(tensors.items()) if name.endswith(".lora_A.weight")), None)
-    if first is None:
+    if not any(name.endswith(A) for name in tensors):
         raise ValueError(f"{path} is no LoRA: it has no lora_A.weight.")
     config = {name.removeprefix(PREFIX): value for name, value in header.items()}
     known = {name: config[name] for name in FIELDS if name in config}
-    return known or {"r": len(first), "lora_alpha": len(first)}, tensors
+    return known or _plain_config(tensors), tensors
 
 
-def _check_fit(unet: nn.Module, path: Path, tensors: dict[str, torch.Tensor]) -> None:
+def _plain_config(tensors: dict[str, torch.Tensor]) -> dict:
+    """The configuration of a file without header: alpha is the rank, which may be another for each layer."""
+    ranks = {name.removesuffix(A): len(value) for name, value in sorted(tensors.items()) if name.endswith(A)}
+    rank = next(iter(ranks.values()))
+    others = {layer: other for layer, other in ranks.items() if other != rank}
+    return {"r": rank, "lora_alpha": rank, "rank_pattern": others, "alpha_pattern": others}
+
+
+def _check_fit(unet: nn.Module, path: Path, config: dict, tensors: dict[str, torch.Tensor]) -> None:
     layers = dict(unet.named_modules())
     for name, value in tensors.items():
         layer, _, part = name.rpartition(".lora_")
@@ -170,6 +181,14 @@ def _check_fit(unet: nn.Module, path: Path, tensors: dict[str, torch.Tensor]) ->
         found = value.shape[1] if part.startswith("A") else value.shape[0]
         if width != found:
             raise ValueError(f"{path} was made for another network: {name} is {found} wide there and {width} here.")
+    for layer in {name.rpartition(".lora_")[0] for name in tensors}:
+        down, up = (tensors.get(layer + end) for end in (A, B))
+        ranks = (None if down is None else down.shape[0], None if up is None else up.shape[1])
+        if ranks[0] != ranks[1] or (ranks[0] != config["r"] and not config.get("rank_pattern")):
+            raise ValueError(
+                f"{path} is damaged: {layer} has matrices of rank {ranks[0]} and {ranks[1]}, and rank {config['r']} in "
+                "the header; copy or download it again."
+            )
 
 
 def _names(unet: nn.Module) -> str:

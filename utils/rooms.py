@@ -18,7 +18,7 @@ def enter() -> None:
 
 
 def check_rooms(home: Path) -> None:
-    """Raises ImportError in one sentence where something else is found under the name of a package in the folder `home`."""
+    """Raises ImportError where an import finds something else than the packages in the folder `home`."""
     for room in ROOMS:
         found = locate(room)
         if found is not None and found not in (home / room, home / room / "__init__.py"):

@@ -1,4 +1,4 @@
-"""Functions of diffusers and PEFT on a patched model with pairs: they act as without the patch, or one sentence refuses."""
+"""Functions of diffusers and PEFT on a patched model with pairs: they act as without the patch, or are refused."""
 
 import pytest
 import torch

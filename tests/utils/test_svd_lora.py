@@ -9,6 +9,7 @@ from peft import LoraConfig
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import patch
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.lora import LORA_FILE, add_lora, load_lora, lora_targets, save_lora
 from utils.peft_utils import get_peft_model_state_dict
@@ -173,3 +174,60 @@ def test_what_does_not_fit_is_refused_in_one_sentence_and_leaves_the_network_alo
     load_lora(unet, tmp_path, "a")
     with pytest.raises(ValueError, match="adapter 'a' already"):
         load_lora(unet, tmp_path, "a")
+
+
+def test_layers_that_have_a_lora_can_get_another(inputs):
+    unet = trained()
+    before = output(unet, inputs)
+    parameters = add_lora(unet, 3, adapter_name="second")
+    torch.testing.assert_close(output(unet, inputs), before, rtol=1e-5, atol=1e-5)
+    assert {id(p) for p in unet.parameters() if p.requires_grad} == {id(p) for p in parameters}
+    assert set(lora_targets(unet, "all")) == set(lora_targets(fresh(), "all"))
+
+
+def test_damaged_files_leave_the_network_alone(tmp_path):
+    path = save_lora(trained(), tmp_path)
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+    tensors = load_file(path)
+    for part in "AB":
+        lost = next(name for name in tensors if f"lora_{part}" in name)
+        save_file({name: value for name, value in tensors.items() if name != lost}, path, metadata=header)
+        unet = fresh()
+        with pytest.raises(ValueError, match="is damaged: .* has matrices of rank (2 and None|None and 2)"):
+            load_lora(unet, path)
+        assert not hasattr(unet, "peft_config")
+    header["lora_adapter_metadata"] = header["lora_adapter_metadata"].replace('"unet.r": 2', '"unet.r": 4')
+    save_file(tensors, path, metadata=header)
+    with pytest.raises(ValueError, match="of rank 2 and 2, and rank 4 in the header"):
+        load_lora(fresh(), path)
+
+
+def test_a_file_without_the_header_may_have_several_ranks(inputs, tmp_path):
+    unet = fresh()
+    layers = lora_targets(unet)
+    ranks = {layers[0]: 3}
+    config = LoraConfig(r=2, lora_alpha=2, target_modules=layers, rank_pattern=ranks, alpha_pattern=ranks)
+    patch.add_adapter(unet, config)
+    randomise(p for name, p in unet.named_parameters() if "lora" in name)
+    tensors = load_file(save_lora(unet, tmp_path))
+    save_file(tensors, tmp_path / "bare.safetensors")
+    again = fresh()
+    load_lora(again, tmp_path / "bare.safetensors")
+    torch.testing.assert_close(output(again, inputs), output(unet, inputs))
+
+
+def test_beside_a_joint_adapter_it_acts_on_both_sides_and_leaves_what_trains(inputs, tmp_path):
+    save_lora(trained(), tmp_path)
+    both = [torch.cat([each, each]) for each in inputs]
+    plain = fresh()
+    load_lora(plain, tmp_path, "style")
+    unet = fresh()
+    patch.add_joint(unet, "flow", rank=2)
+    trains = [name for name, p in unet.named_parameters() if p.requires_grad]
+    load_lora(unet, tmp_path, "style")
+    assert [name for name, p in unet.named_parameters() if p.requires_grad] == trains
+    patch.set_pairs(unet, [(0, 1, "flow")])
+    torch.testing.assert_close(output(unet, both), output(plain, both), rtol=1e-5, atol=1e-5)
+    patch.remove_patch(unet)
+    torch.testing.assert_close(output(unet, inputs), output(plain, inputs), rtol=1e-5, atol=1e-5)
