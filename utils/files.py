@@ -16,9 +16,9 @@ LONGEST_SUFFIX = 16  # bytes; writers tell formats by suffixes, and none of thes
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, of the same suffix, renamed to it when the block ends well; works for files and for folders.
+    """A temporary path beside `path`, renamed to it when the block ends well; works for files and for folders.
 
-    Parent folders are made. What the block leaves is removed when it fails.
+    It has the same suffix. Parent folders are made. What the block leaves is removed when it fails.
 
     Raises:
         ValueError: The name is longer than the folder takes.
@@ -60,12 +60,13 @@ def check_name(path: str | Path) -> None:
         if length > most:
             shown = part if len(part) <= 40 else f"{part[:40]}…"
             raise ValueError(
-                f"{shown} has {length} bytes, and a name in {folder} {most} at most: shorten the name that it comes from."
+                f"{shown} has {length} bytes, and a name in {folder} {most} at most: "
+                "shorten the name that it comes from."
             )
 
 
 def check_not_read(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raise a ValueError where something that is to be written is, or lies in, something that is read; links are followed."""
+    """Raise a ValueError where an output is, or lies in, something that is read; links are followed."""
     outputs, read = list(outputs), set(real_paths(inputs))
     for output, real in zip(outputs, map(Path, real_paths(outputs)), strict=True):
         if hit := next((place for place in (real, *real.parents) if str(place) in read), None):
@@ -75,7 +76,7 @@ def check_not_read(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
 
 
 def real_paths(paths: Iterable[Path]) -> Iterator[str]:
-    """Absolute paths with links followed; folders are looked at once, since data sets have many files in few of them."""
+    """Absolute paths with links followed; each folder is resolved once, since data sets have many files in few."""
     folders: dict[Path, str] = {}
     for path in paths:
         if os.path.islink(path):
@@ -115,7 +116,7 @@ def _temporary_end(path: Path) -> str:
 
 
 def _name_bytes(folder: Path) -> int:
-    """How many bytes a name in a folder may have, as far as its file system says; of its first parent where it is yet to be made."""
+    """How many bytes a name in a folder may have, as the file system of it or of its first existing parent says."""
     for place in (folder, *folder.parents):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             return os.pathconf(place, "PC_NAME_MAX")

@@ -1,8 +1,9 @@
 """What a folder holds, in the order in which a person counts: the one lister of all files that are read from folders.
 
-Names are compared part by part, text without regard to case and numbers by value, whatever digits they are written in, so that
-`img_2_640x480.png` comes before `img_10_640x480.png` and `٩.png` before `١٠.png`; the name itself decides between equals. What systems and editors leave
-behind is passed over: names that begin with a dot (`._a.jpg`, `.DS_Store`), `Thumbs.db`, `a.png~`, `__MACOSX/`, and the like.
+Names are compared part by part, text without regard to case and numbers by value, whatever digits they are written in,
+so that `img_2_640x480.png` comes before `img_10_640x480.png` and `٩.png` before `١٠.png`; the name itself decides
+between equals. What systems and editors leave behind is passed over: names that begin with a dot (`._a.jpg`,
+`.DS_Store`), `Thumbs.db`, `a.png~`, `__MACOSX/`, and the like.
 """
 
 import os
@@ -59,7 +60,7 @@ def list_files(folder: str | Path, suffixes: Collection[str]) -> list[Path]:
 
 
 def walk_files(folder: str | Path, suffixes: Collection[str] | None = None) -> list[Path]:
-    """Files at any depth of a folder with one of these suffixes, or all of them, in natural order; links to folders are not followed."""
+    """Files at any depth of a folder in natural order, of these suffixes or all; links to folders are not followed."""
     return sorted(
         (path for path in _walk(folder) if suffixes is None or _matches(path.name, suffixes)), key=natural_key
     )
@@ -85,7 +86,7 @@ def _name_key(name: str) -> tuple:
 
 
 def _chunks(text: str) -> tuple:
-    """Text and numbers in turn, text first; a number as the count of its digits and the digits, which orders by value."""
+    """Text and numbers in turn, text first; a number as its count of digits and its digits, which orders by value."""
     chunks = re.split(r"(\d+)", unicodedata.normalize("NFKC", text).casefold())
     chunks[1::2] = [_number(digits) for digits in chunks[1::2]]
     return tuple(chunks)

@@ -1,4 +1,4 @@
-"""Latents of an autoencoder: how many images are encoded at once, the scale of one side's latents, images there and back."""
+"""Latents of an autoencoder: their scale, how many images are encoded at once, and images there and back."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ ENCODED_TOGETHER = 8  # images, which bounds the memory of the autoencoder
 
 @dataclass(frozen=True)
 class LatentScale:
-    """Brings the latents (…, C, h, w) of one side, already multiplied by the autoencoder's scaling factor, to mean 0 and deviation 1.
+    """Brings the latents (…, C, h, w) of one side, after the autoencoder's scaling factor, to mean 0 and deviation 1.
 
-    Depth pictures have wider latents than images; without this the same noise level would leave more signal in them.
+    Depth images have wider latents than photographs; without this the same noise level would leave more signal in them.
 
     Attributes:
-        mean, std: Of all channels together, or one for each.
+        mean, std: One for all channels, or one for each.
     """
 
     mean: float | tuple[float, ...] = 0.0
@@ -28,7 +28,7 @@ class LatentScale:
 
     @classmethod
     def measure_channels(cls, latents: torch.Tensor) -> "LatentScale":
-        """The scale under which each channel of `latents` has."""
+        """The scale under which each channel of `latents` has mean 0 and deviation 1."""
         channels = latents.movedim(-3, 0).flatten(1)
         return cls(mean=tuple(channels.mean(dim=1).tolist()), std=tuple(channels.std(dim=1).tolist()))
 
@@ -51,7 +51,7 @@ class LatentScale:
 
 @torch.no_grad()
 def encode_mode(vae: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """Mode of the posterior, latents (B, C, h, w) that are not scaled, of pixels (B, 3, H, W) in [-1, 1]; in the autoencoder's type."""
+    """Mode of the posterior, unscaled (B, C, h, w) in the autoencoder's dtype, of pixels (B, 3, H, W) in [-1, 1]."""
     parts = pixels.to(vae.dtype).split(ENCODED_TOGETHER)
     return torch.cat([vae.encode(part).latent_dist.mode() for part in parts])
 

@@ -1,12 +1,13 @@
 """How much a clip moves, as the number that Stable Video Diffusion is conditioned on (`motion_bucket_id`, 0 to 255).
 
-Score. Frames are resized to a shorter side of `short_side` pixels, those `time_step` seconds apart (as near as the frame rate allows)
-are matched, and the score is the mean length of the flow, scaled to exactly `time_step`: pixels of that size per time step. So it depends neither
-on the resolution nor, for steady motion, on the frame rate.
+Score. Frames are resized to a shorter side of `short_side` pixels, those `time_step` seconds apart (as near as the
+frame rate allows) are matched, and the score is the mean length of the flow, scaled to exactly `time_step`: pixels of
+that size per time step. So it depends neither on the resolution nor, for steady motion, on the frame rate.
 
-Map. bucket = clip(round(scale * score + offset), 0, 255), with scale and offset such that two percentiles of the scores of a data set become
-0 and 255 (`utils.data.fit_motion_buckets`). Stability AI has not published its own map; this is another one. Its constants belong to the weights
-that were trained with them and lie beside those as `motion_buckets.json`.
+Map. bucket = clip(round(scale * score + offset), 0, 255), with scale and offset such that two percentiles of the scores
+of a data set become 0 and 255 (`utils.data.fit_motion_buckets`). Stability AI has not published its own map; this is
+another one. Its constants belong to the weights that were trained with them and lie beside those as
+`motion_buckets.json`.
 """
 
 import dataclasses

@@ -8,7 +8,7 @@ _said: set[str] = set()
 
 
 def notice(sentence: str, about: str | None = None) -> None:
-    """Print a sentence to stderr, once for each `about` (default: the sentence) in a run of any number of processes and workers."""
+    """Print a sentence to stderr, once for each `about` in a run of any number of processes (default: the sentence)."""
     about = about or sentence
     if about in _said or os.environ.get("LOCAL_RANK", "0") != "0" or multiprocessing.parent_process() is not None:
         return

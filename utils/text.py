@@ -1,8 +1,8 @@
 """Text files that people write: the one reader of captions, lists, tracks and settings.
 
-Encoding. A byte order mark decides (UTF-8, UTF-16, UTF-32). Without one the bytes are UTF-8, and where they are not, Windows-1252, the superset of
-Latin-1 that Western programs write; what it leaves undefined is read as Latin-1. Zero bytes without a mark are refused: the file
-is no text, or UTF-16 that does not say so. Errors name the file.
+Encoding. A byte order mark decides (UTF-8, UTF-16, UTF-32). Without one the bytes are UTF-8, and where they are not,
+Windows-1252, the superset of Latin-1 that Western programs write; what it leaves undefined is read as Latin-1. Zero
+bytes without a mark are refused: the file is no text, or UTF-16 that does not say so. Errors name the file.
 """
 
 import codecs

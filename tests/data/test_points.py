@@ -22,7 +22,7 @@ ALL = PointChoice(num_points=1, num_other_points=0, moving_share=1.0)
 
 @pytest.fixture(scope="module")
 def dots(tmp_path_factory):
-    """Two clips in which one pixel is white and moves, with its track; a second track stays and is hidden in frame 0."""
+    """Two clips in which one pixel is white and moves, with its track; another track stays, hidden in frame 0."""
     folder = tmp_path_factory.mktemp("dots")
     rows = []
     for clip, (start, step) in enumerate([((20, 6), (1, 2)), ((28, 25), (-1, -2))]):

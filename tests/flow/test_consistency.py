@@ -8,7 +8,7 @@ from utils.scenes import render_clip, sample_clip
 
 
 def shifted(F=3, side=16, step=2):
-    """Latents that move `step` cells to the right in each frame, their flow at 4 times the size, and what is visible."""
+    """Latents that move `step` cells to the right in each frame, flow at 4 times the size, what is visible."""
     world = torch.randn(1, 4, side, side + F * step, generator=torch.Generator().manual_seed(0))
     frames = [world[..., (F - 1 - t) * step : (F - 1 - t) * step + side] for t in range(F)]
     flow = torch.zeros(1, F - 1, 2, 4 * side, 4 * side)

@@ -104,7 +104,7 @@ def test_pairs_that_differ_by_a_constant_have_no_width():
 
 
 def moving_square(shift, camera, frames=5):
-    """Flow (F - 1, 2, 32, 32) of a square that moves by `shift` before a background that moves by `camera`, and the square in frame 0."""
+    """Flow (F - 1, 2, 32, 32) of a square that moves by `shift`, of a background by `camera`, and the square."""
     flow = torch.tensor(camera, dtype=torch.float32)[None, :, None, None].repeat(frames - 1, 1, 32, 32)
     for t in range(frames - 1):
         x, y = (8 + t * (c + s) for c, s in zip(camera, shift, strict=True))

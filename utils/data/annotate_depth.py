@@ -1,11 +1,13 @@
-"""Make the depth of a folder of images with any depth estimation model of transformers.
+r"""Make the depth of a folder of images with any depth estimation model of transformers.
 
-    python -m utils.data.annotate_depth --train_data_dir VOC2012 --pretrained_model_name_or_path depth-anything/Depth-Anything-V2-Small-hf
+    python -m utils.data.annotate_depth --train_data_dir VOC2012 \
+        --pretrained_model_name_or_path depth-anything/Depth-Anything-V2-Small-hf
 
-PascalVOC gets `Depth/*.png`. Any other folder gets `depth/*.png` and, at the end, the columns `depth_file_name` and `depth_kind` in its
-`metadata.jsonl`, which is written (with empty captions) where it is missing. Files are 16-bit disparity, normalised per image (`utils.depth`);
-metric models are inverted. Depth that exists is kept, so an interrupted run continues when it is started again; images, and depth that somebody
-else has made, are never replaced (`utils.data.depth_places`).
+PascalVOC gets `Depth/*.png`. Any other folder gets `depth/*.png` and, at the end, the columns `depth_file_name` and
+`depth_kind` in its `metadata.jsonl`, which is written (with empty captions) where it is missing. Files are 16-bit
+disparity, normalised per image (`utils.depth`); metric models are inverted. Depth that exists is kept, so an
+interrupted run continues when it is started again; images, and depth that somebody else has made, are never replaced
+(`utils.data.depth_places`).
 """
 
 import argparse

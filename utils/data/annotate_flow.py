@@ -2,9 +2,9 @@
 
     python -m utils.data.annotate_flow --train_data_dir clips --output_dir clips_flow --backward
 
-Clips are read in every form of docs/video_data.md. Flow is kept as fp16 arrays, forward and with --backward back, in the layout of
-`utils.data.flow_folder`, with the tool, its settings and checksums beside. Work is split with --shard_index and --num_shards; what is finished is kept,
-so an interrupted run continues when it is started again.
+Clips are read in every form of docs/video_data.md. Flow is kept as fp16 arrays, forward and with --backward back, in
+the layout of `utils.data.flow_folder`, with the tool, its settings and checksums beside. Work is split with
+--shard_index and --num_shards; what is finished is kept, so an interrupted run continues when it is started again.
 """
 
 import argparse
@@ -69,17 +69,27 @@ def make_parser() -> argparse.ArgumentParser:
     add("--train_data_dir", required=True, help="clips, in any form of docs/video_data.md")
     add("--output_dir", required=True, help="folder of the annotations; new, or begun with the same settings")
     add_backend_arguments(parser)
-    add("--preset", choices=DIS_PRESETS, help="of dis; default: medium")
-    add("--inference_size", type=positive_int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="size to estimate at")
-    add("--resolution", type=positive_int, help="shorter side of what is read and kept; default: that of the clip")
-    add("--fps", type=clip_rate, help="rate to count frames at, before frame_stride; default: the clip's own")
-    add("--frame_stride", type=positive_int, default=1, help="frames between the two that a flow connects")
-    add("--max_frames", type=positive_int, help="annotate the first ones only")
-    add("--backward", action="store_true", help="also the flow back")
-    add("--shard_index", type=int, default=0)
-    add("--num_shards", type=positive_int, default=1)
+    add("--preset", choices=DIS_PRESETS, help="quality of --backend dis (default: medium)")
+    add(
+        "--inference_size",
+        type=positive_int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="size to estimate flow at (default: the size that is kept)",
+    )
+    add("--resolution", type=positive_int, help="shorter side of the flow that is kept (default: that of the clip)")
+    add("--fps", type=clip_rate, help="rate to count frames at, before --frame_stride (default: the clip's own)")
+    add("--frame_stride", type=positive_int, default=1, help="frames from the first to the second frame of a flow")
+    add(
+        "--max_frames",
+        type=positive_int,
+        help="annotate only so many frames of each clip, the first ones (default: all)",
+    )
+    add("--backward", action="store_true", help="write the backward flow, too")
+    add("--shard_index", type=int, default=0, help="number of this shard, from 0")
+    add("--num_shards", type=positive_int, default=1, help="number of runs that share the clips")
     add_reading_arguments(parser)
-    add("--verify", action="store_true", help="compare checksums of what is finished, and make anew what differs")
+    add("--verify", action="store_true", help="compare checksums of finished clips, and make those anew that differ")
     return parser
 
 
@@ -122,7 +132,7 @@ def check_folder(folder: Path, manifest: dict) -> None:
 
 
 def check_places(records: list[VideoRecord], folder: Path, args: argparse.Namespace) -> None:
-    """Raise a ValueError where an array would get a name that is too long, or lie on what is read; bad clips are left out later."""
+    """Raise a ValueError where an array would get too long a name, unless bad clips are skipped, or lie on an input."""
     paths = [path for record in records for path in array_paths(record, folder, args).values()]
     if not args.skip_bad_clips:
         for path in paths:
@@ -207,7 +217,8 @@ def annotate_clip(
     if rows < 1:
         limit = f", --max_frames is {args.max_frames}" if args.max_frames else ""
         raise ValueError(
-            f"{frames.name} has {count(len(frames), 'frame')}{limit}; flow at --frame_stride {args.frame_stride} needs more."
+            f"{frames.name} has {count(len(frames), 'frame')}{limit}; "
+            f"flow at --frame_stride {args.frame_stride} needs more."
         )
     paths = array_paths(record, folder, args)
     for path in paths.values():
@@ -228,7 +239,7 @@ def annotate_clip(
 
 
 def frame_pairs(frames: ClipFrames, rows: int, args: argparse.Namespace) -> Iterator[torch.Tensor]:
-    """Pixels (2, 3, H, W) of frame t and t + frame_stride, for `rows` t; only frames between the two are kept in memory."""
+    """Pixels (2, 3, H, W) of frame t and t + frame_stride, for `rows` t; frames between the two are kept in memory."""
     window = []
     for frame in frames.read(range(rows + args.frame_stride)):
         window.append(resize_shorter(to_pixels(frame[None]), args.resolution))

@@ -1,8 +1,9 @@
 """Latents and text embeddings, encoded once and kept on disk (`--cache_latents`).
 
-A cache is a folder whose name is a hash of everything that decides its content: files, captions, resolution, and the weights of the
-encoder. Changed inputs therefore give another folder, and an unchanged one is used again. Mean and standard deviation
-of the posterior are kept, not a draw of it, so that training samples it anew at each access as it would without a cache.
+A cache is a folder whose name is a hash of everything that decides its content: files, captions, resolution, and the
+weights of the encoder. Changed inputs therefore give another folder, and an unchanged one is used again. Mean and
+standard deviation of the posterior are kept, not a draw of it, so that training samples it anew at each access as it
+would without a cache.
 """
 
 import argparse
@@ -28,15 +29,17 @@ SIDES = {"pixel_values": "latents", "conditioning_pixel_values": "conditioning_l
 
 def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--cache_latents` and `--cache_dir`; a script that has them calls `cache_latents` and `cache_texts`."""
-    parser.add_argument("--cache_latents", action="store_true", help="encode images and captions once; centre crops")
+    parser.add_argument(
+        "--cache_latents", action="store_true", help="encode images and captions once, cropped at the centre"
+    )
     parser.add_argument("--cache_dir", default="cache", help="folder of all caches")
 
 
 class CachedPairs(Dataset):
     """The samples of a `PairDataset` as latents.
 
-    A sample has `latents` (C, h, w), `conditioning_latents` where there is a condition, and `caption`. They are draws of the posterior,
-    float32, not yet multiplied by the autoencoder's scaling factor.
+    A sample has `latents` (C, h, w), `conditioning_latents` where there is a condition, and `caption`. They are samples
+    of the posterior, float32, not yet multiplied by the autoencoder's scaling factor.
     """
 
     def __init__(self, folder: Path, captions: list[str]):
@@ -57,7 +60,8 @@ class CachedPairs(Dataset):
 def cache_latents(dataset: PairDataset, vae: nn.Module, cache_dir: str | Path, batch_size: int = 8) -> CachedPairs:
     """Encode a data set once.
 
-    The crop is the centre, since a random one has no latent to keep; mirrored samples are encoded as well where the data set flips.
+    The crop is the centre, since a random one has no latent to keep; mirrored samples are encoded as well where the
+    data set flips.
 
     Args:
         dataset: Images, with or without a condition.
@@ -182,12 +186,12 @@ def cache_key(*parts) -> str:
 
 
 def _files(dataset: PairDataset) -> list:
-    """What tells one state of a data set from another without reading its pictures."""
+    """What tells one state of a data set from another without reading its images."""
     return [file_state(path) for record in dataset.records for path in (record.image, record.depth) if path]
 
 
 def file_state(path: Path) -> list:
-    """What tells one state of a file from another without reading it: its place, size and time, and for a folder those of all frames in it."""
+    """What tells one state of a file from another without reading it: place, size, time; for a folder of all frames."""
     if path.is_dir():
         return [str(path.resolve()), [[file.name, *_size_and_time(file)] for file in list_files(path, IMAGE_SUFFIXES)]]
     return [str(path.resolve()), *_size_and_time(path)]

@@ -1,4 +1,4 @@
-"""The frames of a record, whether they lie in a video file, in a tar or in a folder of pictures."""
+"""The frames of a record, whether they lie in a video file, in a tar or in a folder of images."""
 
 import re
 import unicodedata
@@ -34,14 +34,14 @@ class ClipFrames:
         if fps is not None:
             check_rate(self.name, fps)
         self.source = _source(record)
-        self.pictures: list[Path] | None = None
+        self.files: list[Path] | None = None
         if isinstance(record.video, Path) and is_folder(record.video):
-            self.pictures = list_frames(record.video)
-            self.index = _index(record, len(self.pictures))
+            self.files = list_frames(record.video)
+            self.index = _index(record, len(self.files))
         else:
             self.index = index_frames(self.source)
         self.numbers = self.index.resample(fps)
-        self.fps = float(fps or (record.fps if self.pictures else self.index.fps))
+        self.fps = float(fps or (record.fps if self.files else self.index.fps))
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -53,7 +53,7 @@ class ClipFrames:
             ValueError: One is damaged, or differs in size from the first.
         """
         numbers = [self.numbers[number] for number in wanted]
-        frames = decode(self.source, numbers, self.index) if self.pictures is None else self._pictures(numbers)
+        frames = decode(self.source, numbers, self.index) if self.files is None else self._read_files(numbers)
         shape = None
         for number, frame in zip(wanted, frames, strict=True):
             shape = shape or frame.shape
@@ -62,8 +62,8 @@ class ClipFrames:
                 raise ValueError(f"{self.name}: frame {number} is {w}x{h} and those before it {W}x{H}.")
             yield frame
 
-    def _pictures(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        return (np.array(read_image(self.pictures[number])) for number in numbers)
+    def _read_files(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        return (np.array(read_image(self.files[number])) for number in numbers)
 
 
 def list_frames(folder: Path) -> list[Path]:

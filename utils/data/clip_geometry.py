@@ -11,7 +11,7 @@ from utils.flow import flip_flow, resize_flow
 
 @dataclass(frozen=True)
 class ClipGeometry:
-    """A rectangle cut out of frames that are resized until they just cover it.
+    """A rectangle cropped from frames that are resized to just cover it.
 
     Attributes:
         height, width: Of the rectangle in pixels.
@@ -32,7 +32,7 @@ class ClipGeometry:
         return cls(height, width, left, top, random_flip and random.random() < 0.5)
 
     def apply(self, frames: torch.Tensor) -> torch.Tensor:
-        """Pixels (F, 3, H, W) to (F, 3, height, width), bilinear with antialiasing; unchanged where they have that size."""
+        """Pixels (F, 3, H, W) to (F, 3, height, width), bilinear with antialiasing; unchanged at that size."""
         size = self.covering(*frames.shape[-2:])
         if size != tuple(frames.shape[-2:]):
             frames = functional.interpolate(frames, size, mode="bilinear", antialias=True).clamp(-1, 1)
@@ -40,7 +40,7 @@ class ClipGeometry:
         return frames.flip(-1) if self.flip else frames.contiguous()
 
     def apply_flow(self, flow: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """Flow (F, 2, h, w) in pixels, of whatever size it was kept at, to that of frames (height, width) after `apply`."""
+        """Flow (F, 2, h, w) in pixels, of any size, as that of frames (height, width) after `apply`."""
         flow = self._crop(resize_flow(flow, self.covering(height, width)))
         return flip_flow(flow) if self.flip else flow.contiguous()
 

@@ -1,4 +1,4 @@
-"""Clips encoded once and kept on disk, of which a training takes stretches: start, stride and direction are drawn anew each time.
+"""Clips encoded once and kept on disk. A training takes stretches of them: start, stride and direction are random.
 
 A clip keeps the posterior's mean and deviation of every frame, its frames as bytes (the condition of Stable Video
 Diffusion begins with an image, to which noise is added), its frame rate and its motion score. What a variant adds
@@ -59,7 +59,8 @@ class CachedClips(Dataset):
     """Stretches of cached clips.
 
     A sample has `latents` (F, C, h, w), float32, a sample of the posterior, not yet scaled; `image` (3, H, W) in
-    [-1, 1], the first frame; `fps` of the stretch; `motion_bucket_id` of the whole clip; and what the extras kept of it.
+    [-1, 1], the first frame; `fps` of the stretch; `motion_bucket_id` of the whole clip; and what the extras kept of
+    it.
 
     Args:
         folder: What `cache_clips` has written.
@@ -80,7 +81,7 @@ class CachedClips(Dataset):
         with_pixels: bool = False,
         extras: Sequence[tuple[Extra, Path]] = (),
     ):
-        # (M, frames, mean and std, C, h, w), (M, frames, H, W, 3), (M,), (M,); M is N, or 2 N with the mirrored clips behind
+        # (M, frames, mean and std, C, h, w), (M, frames, H, W, 3), (M,), (M,); M is N, or 2 N with mirrored clips
         self.latents, self.frames, self.fps, self.scores = (
             np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("latents", "frames", "fps", "scores")
         )

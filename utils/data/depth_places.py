@@ -1,8 +1,9 @@
-"""Where the depth of a folder of images lies, and where it is to be written: never on what is read, and never on what is not ours.
+"""Where the depth of a folder of images lies or is to be written: never on an input or on a file of somebody else.
 
-Depth is written into a folder of its own inside the data set: `Depth` of PascalVOC, `depth` of any other. There a file counts as depth of an image where
-the metadata names it, or where it says itself that it was made of just that image, as an interrupted run leaves it. A name that the metadata gives and
-that is free is kept. Whatever else lies in the way is left alone, and the depth gets another name.
+Depth is written into a folder of its own inside the data set: `Depth` of PascalVOC, `depth` of any other. There a file
+counts as depth of an image where the metadata names it, or where it says itself that it was made of just that image, as
+an interrupted run leaves it. A name that the metadata gives and that is free is kept. Whatever else lies in the way is
+left alone, and the depth gets another name.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from utils.files import NAME_BYTES, check_name, check_not_read, is_file
 from utils.folders import IMAGE_SUFFIXES, list_files
 from utils.text import read_json_lines
 
-SOURCE_KEY = "Depth of"  # text chunk of the pictures that are made here: digests of the image's name and content
+SOURCE_KEY = "Depth of"  # text chunk of the images that are made here: digests of the image's name and content
 VOC_IMAGES = "JPEGImages"
 
 
@@ -48,7 +49,7 @@ def plan_voc(folder: Path, overwrite: bool) -> list[DepthPlace]:
     """The places of PascalVOC, `Depth/<stem>.png`.
 
     Raises:
-        ValueError: There is no image, or two would share a depth picture.
+        ValueError: There is no image, or two would share a depth image.
     """
     existing = list_voc_depths(folder)
     images = list_files(folder / VOC_IMAGES, IMAGE_SUFFIXES)
@@ -66,7 +67,7 @@ def plan_folder(folder: Path, rows: Sequence[dict], overwrite: bool) -> list[Dep
 
     Raises:
         FileNotFoundError: An image is missing.
-        ValueError: Two images would share a depth picture, or the metadata takes an image for depth.
+        ValueError: Two images would share a depth image, or the metadata takes an image for depth.
     """
     images = [folder / row["file_name"] for row in rows]
     if missing := [image for image in images if not is_file(image)]:
@@ -107,7 +108,7 @@ def with_depth(folder: Path, row: dict, place: DepthPlace) -> dict:
 
 
 def source_of(image: Path) -> str:
-    """Name and content of an image, as a depth picture keeps them."""
+    """Name and content of an image, as a depth image keeps them."""
     return f"{_digest(image.name)} {hashlib.sha256(image.read_bytes()).hexdigest()}"
 
 

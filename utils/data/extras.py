@@ -1,4 +1,4 @@
-"""What a variant adds to the samples of clips: functions from a clip to entries of the sample, with and without a cache."""
+"""What a variant adds to samples of clips: functions from a clip to entries of the sample, cached or not."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,15 +14,17 @@ from utils.data.videos import VideoSample
 class Extra(ABC):
     """A function from a clip to entries of the sample. A variant writes `__call__`; the rest is there for all.
 
-    The clip is a `VideoSample`. Where clips are cached (`utils.data.clip_latents`) it has `latents` and `image`, the frames as
-    `pixel_values` unless `frames` is false, and what `take` makes of the arrays that `keep` returned for the whole clip. By default
-    these are the annotations in `reads`, of which a stretch takes its own rows: `__call__` then sees no difference. An extra that
-    encodes something, or that is the same for each stretch of a clip, overrides `keep`, `take` and `settings`.
+    The clip is a `VideoSample`. Where clips are cached (`utils.data.clip_latents`) it has `latents` and `image`, the
+    frames as `pixel_values` unless `frames` is false, and what `take` makes of the arrays that `keep` returned for the
+    whole clip. By default these are the annotations in `reads`, of which a stretch takes its own rows: `__call__` then
+    sees no difference. An extra that encodes something, or that is the same for each stretch of a clip, overrides
+    `keep`, `take` and `settings`.
 
     Attributes:
         name: Of the cache's folder.
         reads: Annotations that each clip must have: "flow", "backward_flow", "tracks".
-        wants: Annotations that are read where all clips have them for the frames that are taken, and only without a cache.
+        wants: Annotations that are read where all clips have them for the frames that are taken, and only without a
+            cache.
         frames: Whether it looks at the frames of a clip that is cached.
         cached: Whether a cache keeps something of it; by default where it reads annotations.
         steady: Whether a cached stretch has to take every frame and run forwards, as annotated flow does.

@@ -47,15 +47,21 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--train_data_dir", required=True, help="clips, in any form of docs/video_data.md")
-    add("--output_path", required=True, help="folder of the weights, or a name that ends in .json")
-    add("--overwrite", action="store_true", help="replace the constants that are there")
-    add("--max_train_samples", type=positive_int, help="use the first ones only")
-    add("--max_frames", type=positive_int, default=32, help="of each clip, from its first on")
+    add("--output_path", required=True, help="folder of the weights, or a file that ends in .json")
+    add("--overwrite", action="store_true", help="replace the file that is there")
+    add("--max_train_samples", type=positive_int, help="use only so many clips, the first ones (default: all)")
+    add("--max_frames", type=positive_int, default=32, help="frames of each clip that are used, from its first on")
     add_reading_arguments(parser)
     add_backend_arguments(parser)
-    add("--short_side", type=positive_int, default=128, help="pixels of the shorter side, at which flow is estimated")
+    add("--short_side", type=positive_int, default=128, help="pixels of the shorter side at which flow is estimated")
     add("--time_step", type=positive_float, default=0.125, help="seconds between the matched frames")
-    add("--percentiles", type=float, nargs=2, default=(5.0, 95.0), help="of the scores, that become 0 and 255")
+    add(
+        "--percentiles",
+        type=float,
+        nargs=2,
+        default=(5.0, 95.0),
+        help="percentiles of the scores that become buckets 0 and 255",
+    )
     return parser
 
 

@@ -1,9 +1,10 @@
 """The layout of a folder of flow annotations, written by `utils.data.annotate_flow` and read with the clips.
 
 manifest.json                   tool, settings and versions
-files-00000-of-00004.jsonl      a line per clip, from each shard: key, made_at, shape, source and the files with their sha256
-flow/<key>.npy                  fp16 (F - frame_stride, 2, H, W), pixels, x then y: row t from frame t to frame t + frame_stride
-backward_flow/<key>.npy         and back
+files-00000-of-00004.jsonl      a line per clip, of each shard: key, made_at, shape, source, files with their sha256
+flow/<key>.npy                  fp16 (F - frame_stride, 2, H, W), pixels, x then y: row t is the flow from frame t to
+                                frame t + frame_stride
+backward_flow/<key>.npy         the flow back
 """
 
 from collections.abc import Sequence

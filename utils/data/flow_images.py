@@ -13,10 +13,10 @@ from utils.flow.code import FlowCode
 
 
 class FlowImages(Extra):
-    """`flow_pixel_values` (F, 3, H, W) in [-1, 1], or from a cache `flow_latents` (F, C, h, w), float32, a sample of the posterior, not scaled.
+    """`flow_pixel_values` (F, 3, H, W) in [-1, 1], or from a cache `flow_latents` (F, C, h, w), unscaled, float32.
 
-    Flow images are encoded one by one, so that the latents of a stretch are rows of those of the whole clip, but for its last frame: it
-    repeats the flow before, whose latents it takes.
+    Flow images are encoded one by one, so that the latents of a stretch are rows of those of the whole clip, but for
+    its last frame: it repeats the flow before, whose latents it takes.
 
     Args:
         code: How flow becomes images; its scale of latents plays no part here.

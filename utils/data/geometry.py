@@ -1,4 +1,4 @@
-"""Resize, crop and flip, drawn once and applied to an image and everything aligned with it."""
+"""Resize, crop and flip at random, applied alike to an image and everything aligned with it."""
 
 import random
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Geometry:
-    """A square cut out of an image whose shorter side is resized to the square's.
+    """A square cropped from an image whose shorter side is resized to that of the square.
 
     Attributes:
         resolution: Side of the square in pixels.
@@ -28,14 +28,14 @@ class Geometry:
         left, top = (0.5, 0.5) if center_crop else (random.random(), random.random())
         return cls(resolution, left, top, random_flip and random.random() < 0.5)
 
-    def apply(self, picture: torch.Tensor) -> torch.Tensor:
-        """Cut a picture (C, H, W) to (C, resolution, resolution), bilinear with antialiasing; unchanged if it has that size."""
-        H, W = picture.shape[-2:]
+    def apply(self, image: torch.Tensor) -> torch.Tensor:
+        """Crop (C, H, W) to (C, resolution, resolution), bilinear with antialiasing; unchanged at that size."""
+        H, W = image.shape[-2:]
         side, short = self.resolution, min(H, W)
         if short != side:
             size = (max(side, round(H * side / short)), max(side, round(W * side / short)))
-            picture = functional.interpolate(picture[None], size, mode="bilinear", antialias=True)[0]
-        H, W = picture.shape[-2:]
+            image = functional.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+        H, W = image.shape[-2:]
         y, x = round(self.top * (H - side)), round(self.left * (W - side))
-        picture = picture[..., y : y + side, x : x + side]
-        return picture.flip(-1) if self.flip else picture.contiguous()
+        image = image[..., y : y + side, x : x + side]
+        return image.flip(-1) if self.flip else image.contiguous()

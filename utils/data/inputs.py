@@ -44,9 +44,9 @@ def read_steps(path: str | Path, num_flows: int | None = None) -> torch.Tensor:
     """Flow (F - 1, 2, H, W) in pixels, x then y, from each frame to the next.
 
     Args:
-        path: A .flo file or a KITTI .png of one step; an annotation .npy (F - 1, 2, H, W) or (2, H, W), or the folder of
-            `utils.data.annotate_flow` with one clip in it; a folder of any of these files, one for each step. An annotation over
-            several frames is read as the flow of every such frame.
+        path: A .flo file or a KITTI .png of one step; an annotation .npy (F - 1, 2, H, W) or (2, H, W), or the folder
+            of `utils.data.annotate_flow` with one clip in it; a folder of any of these files, one for each step. An
+            annotation over several frames is read as the flow of every such frame.
         num_flows: How many to read, the first ones; by default all.
 
     Raises:

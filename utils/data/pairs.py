@@ -22,7 +22,7 @@ class PairSample(TypedDict):
 
     Keys:
         pixel_values: Image (3, H, W) in [-1, 1].
-        conditioning_pixel_values: The condition as a picture (3, H, W) in [-1, 1]; absent without a condition.
+        conditioning_pixel_values: The condition as an image (3, H, W) in [-1, 1]; absent without a condition.
         caption: Text.
     """
 
@@ -34,16 +34,23 @@ class PairSample(TypedDict):
 def add_data_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
     """Add the flags that `PairDataset.from_args` reads; `defaults` replace their defaults."""
     add = parser.add_argument_group("data").add_argument
-    add("--train_data_dir", required=True, help="folder with metadata.jsonl, or PascalVOC (JPEGImages, Depth)")
-    add("--resolution", type=positive_int, default=512, help="the shorter side is resized to it, then a square cut")
-    add("--center_crop", action="store_true", help="cut the middle; by default a random part")
+    add(
+        "--train_data_dir", required=True, help="folder of images with metadata.jsonl, or PascalVOC (JPEGImages, Depth)"
+    )
+    add(
+        "--resolution",
+        type=positive_int,
+        default=512,
+        help="the shorter side is resized to it, then a square is cropped",
+    )
+    add("--center_crop", action="store_true", help="crop the centre (default: a random part)")
     add("--random_flip", action="store_true", help="mirror half of the samples")
-    add("--max_train_samples", type=positive_int, help="use the first ones only")
+    add("--max_train_samples", type=positive_int, help="use the first so many images only (default: all)")
     parser.set_defaults(**defaults)
 
 
 class PairDataset(Dataset):
-    """Samples of a list of records; resize, crop and flip are drawn anew at each access and are the same for both sides.
+    """Samples of a list of records; resize, crop and flip are random at each access and the same for both sides.
 
     Args:
         records: Files and captions (`utils.data.records.read_records`).
@@ -87,7 +94,7 @@ class PairDataset(Dataset):
         return self.sample(index, Geometry.draw(self.resolution, self.center_crop, self.random_flip))
 
     def sample(self, index: int, geometry: Geometry) -> PairSample:
-        """Sample `index` cut by a given geometry.
+        """Sample `index` cropped by a given geometry.
 
         Raises:
             ValueError: A file cannot be read, or image and depth differ in size.
@@ -104,12 +111,12 @@ class PairDataset(Dataset):
 
 
 def check_pictures(records: list[Record], condition: str | None = None) -> None:
-    """Look at the headers of all pictures, before a training that would meet a wrong one only after hours.
+    """Look at the headers of all images, before a training that would meet a wrong one only after hours.
 
     Raises:
-        ValueError: A file is no picture, or image and depth differ in size.
+        ValueError: A file is no image, or image and depth differ in size.
     """
-    for record in tqdm(records, desc="check pictures"):
+    for record in tqdm(records, desc="check images"):
         size = image_size(record.image)
         if condition == "depth" and record.depth is not None:
             _check_size(record, size, depth_size(record.depth))

@@ -1,7 +1,7 @@
-"""Clips with a few points that are followed through them, for networks that are told where points go.
+"""Clips with a few points that are followed through them, for networks that are conditioned on them.
 
-The points are the exact tracks of a data set that has them. In any other they are places drawn at random and carried along by
-its flow, as long as they are seen.
+The points are the exact tracks of a data set that has them. In any other they are random places and carried
+along by its flow, as long as they are seen.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,15 @@ MOVING_SHARE_OF_SIDE = 1 / 32  # of the shorter side: who comes that far from th
 
 @dataclass(frozen=True)
 class PointChoice:
-    """Which points of a clip a network is told of.
+    """Which points of a clip a network is conditioned on.
 
     Attributes:
-        num_points: 1 to so many are drawn, each number equally often.
-        num_other_points: 1 to so many more of those that stand still, or of all where nothing does, as when the camera moves.
+        num_points: Largest number of points; a sample has 1 to so many, each number equally often.
+        num_other_points: 1 to so many more of those that stand still, or of all where nothing does, as when the camera
+            moves.
         other_share: Probability that a sample has such others. Who drags a point says nothing of the rest, as a rule.
-        moving_share: A point of the first kind is drawn from those that move with this probability, otherwise, and where these
-            do not suffice, from all.
+        moving_share: A point of the first kind is drawn from those that move with this probability, otherwise, and
+            where these do not suffice, from all.
     """
 
     num_points: int = 3
@@ -43,11 +44,11 @@ class PointChoice:
                 raise ValueError(f"{name}={getattr(self, name)} is not between 0 and 1.")
 
     def draw(self, tracks: torch.Tensor, visible: torch.Tensor, shorter_side: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Points (F, K, 2), and bool (F, K), where they are shown; K is the largest number, and the rest is shown nowhere.
+        """Points (F, K, 2), and bool (F, K), where they are shown; K is the largest number, the rest is never shown.
 
         Args:
             tracks: (F, N, 2), pixels, x then y.
-            visible: bool (F, N). Only points are drawn that are seen in frame 0 and in half of the frames.
+            visible: bool (F, N). Only points are taken that are seen in frame 0 and in half of the frames.
             shorter_side: Of the clip in pixels.
         """
         known = visible[0] & (visible.float().mean(dim=0) >= 0.5)
@@ -77,7 +78,7 @@ class Points(Extra):
     """`points` (F, K, 2), pixels, and `shown`, bool (F, K), of tracks that the clip has or that its flow gives.
 
     Args:
-        choice: Which of them are drawn.
+        choice: Which of them are taken.
         source: "tracks" or "flow": the annotation that is followed.
     """
 
@@ -98,7 +99,7 @@ class Points(Extra):
 
 
 def find_tracks(clip: dict) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tracks (F, N, 2) and visible, bool (F, N): the clip's own, or those of random places that its flow carries along."""
+    """Tracks (F, N, 2) and visible, bool (F, N): those of the clip, or random places that its flow carries along."""
     if "tracks" in clip:
         return clip["tracks"], clip["visible"]
     frames, flow = clip["pixel_values"], clip["flow"]

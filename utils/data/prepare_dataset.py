@@ -5,8 +5,9 @@
 frames/<video>/00000.png     and nothing but such folders in `frames`
 frames.jsonl                 beside it, a line per video: video_folder, text, fps, num_frames, source, settings
 
-The second file brings captions and rates to our own loaders, which find it when they are given either of the two. A video's folder
-appears when it is complete, and what is there is kept, so an interrupted run continues when it is started again.
+The second file brings captions and rates to our own loaders, which find it when they are given either of the two. A
+video's folder appears when it is complete, and what is there is kept, so an interrupted run continues when it is
+started again.
 """
 
 import argparse
@@ -60,16 +61,22 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--video_dir", required=True, help="videos at any depth, or clips in any other form of docs/video_data.md")
-    add("--output_dir", required=True, help="folder of the folders; new, or begun with the same settings")
-    add("--max_frames", type=positive_int, help="take the first ones only")
-    add("--min_frames", type=positive_int, default=1, help="shorter videos are bad")
-    add("--fps", type=clip_rate, help="rate to take frames at, before frame_stride; default: the video's own")
-    add("--frame_stride", type=positive_int, default=1, help="take every how many frames")
-    add("--resolution", type=positive_int, help="resize the shorter side to it; default: keep the size")
-    add("--height", type=positive_int, help="with --width: resize until the frame covers it, and cut the middle")
-    add("--width", type=positive_int)
+    add(
+        "--output_dir",
+        required=True,
+        help="folder that gets a folder for each video; new, or begun with the same settings",
+    )
+    add("--max_frames", type=positive_int, help="take only so many frames of each video, the first ones (default: all)")
+    add("--min_frames", type=positive_int, default=1, help="videos with fewer frames count as bad")
+    add("--fps", type=clip_rate, help="rate to take frames at, before --frame_stride (default: the video's own)")
+    add("--frame_stride", type=positive_int, default=1, help="take every n-th frame")
+    add("--resolution", type=positive_int, help="resize the shorter side to it (default: keep the size)")
+    add(
+        "--height", type=positive_int, help="with --width: resize frames to cover it and crop the centre (default: off)"
+    )
+    add("--width", type=positive_int, help="see --height (default: off)")
     add_reading_arguments(parser)
-    add("--num_workers", type=positive_int, default=1)
+    add("--num_workers", type=positive_int, default=1, help="processes that share the work")
     return parser
 
 
@@ -82,7 +89,9 @@ def check_sizes(args: argparse.Namespace) -> None:
             f"--min_frames {args.min_frames} is more than --max_frames {args.max_frames}: all videos would be bad."
         )
     if args.height and args.resolution:
-        raise ValueError(f"--resolution {args.resolution} keeps the shape and --height, --width cut; give one of them.")
+        raise ValueError(
+            f"--resolution {args.resolution} keeps the shape and --height, --width crop; pass one of them."
+        )
 
 
 def list_jobs(args: argparse.Namespace) -> list[Job]:

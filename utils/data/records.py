@@ -65,17 +65,17 @@ def read_records(folder: str | Path) -> list[Record]:
 def read_image_folder(folder: Path) -> list[Record]:
     """Read `metadata.jsonl`, one JSON object a line, with paths relative to the folder.
 
-    `file_name` is required; a caption (`utils.data.rows`), `depth_file_name` and `depth_kind` ("metres", the default, or "disparity")
-    are not.
+    `file_name` is required; a caption (`utils.data.rows`), `depth_file_name` and `depth_kind` ("metres", the default,
+    or "disparity") are not.
     """
     return [_record(folder, place, row) for place, row in read_json_lines(folder / METADATA)]
 
 
 def read_pascal_voc(folder: Path) -> list[Record]:
-    """List the images in `JPEGImages`, the disparity in `Depth/*.png` where it exists, and captions of the annotated objects.
+    """List `JPEGImages`, the disparity in `Depth/*.png` where it exists, and captions of the annotated objects.
 
     Raises:
-        ValueError: An annotation cannot be read, or two images would share a depth picture.
+        ValueError: An annotation cannot be read, or two images would share a depth image.
     """
     depths = list_voc_depths(folder)
     records = []
@@ -92,7 +92,7 @@ def read_pascal_voc(folder: Path) -> list[Record]:
 
 
 def list_voc_depths(folder: Path) -> dict[str, Path]:
-    """The depth pictures of PascalVOC by the stem of their image."""
+    """The depth images of PascalVOC by the stem of their image."""
     place = folder / "Depth"
     return {path.stem: path for path in list_files(place, {".png"})} if place.is_dir() else {}
 

@@ -1,6 +1,7 @@
-"""What a row of a data set may hold: paths, numbers and captions, checked before any work, each error with the row's place.
+"""What a row of a data set may hold: paths, rates and captions, checked before any work; errors name the row.
 
-A caption is the first of `CAPTION_KEYS` that a row has and that is neither null nor empty, in metadata.jsonl, in JSON lists and in a .json beside a clip alike.
+A caption is the first of `CAPTION_KEYS` that a row has and that is neither null nor empty, in metadata.jsonl, in JSON
+lists and in a .json beside a clip alike.
 """
 
 import reprlib
@@ -67,7 +68,7 @@ def read_row_caption(place: str, row: dict) -> tuple[str, str]:
 
 
 def say_captions(path: Path, sources: Iterable[str]) -> None:
-    """Say on stderr where the captions of a data set come from, or that there are none; `sources` are keys, "" for none."""
+    """Print to stderr where captions come from, or that there are none; `sources` has a key for each, "" for none."""
     counts = Counter(sources)
     total, none = counts.total(), counts.pop("", 0)
     if none == total:

@@ -1,9 +1,9 @@
-"""Draw a sheet of frames for each of the first clips of a data set, and below them the flow of its annotation.
+"""Plot a sheet of frames for each of the first clips of a data set, and below them the flow of its annotation.
 
     python -m utils.data.show_clips --train_data_dir clips --flow_dir clips_flow --output_dir sheets
 
-Flow is in Middlebury's colours, one scale for the sheet; the longest vector of the sheet is printed. The last row has the frames with arrows of the flow,
-as long as it is.
+Flow is in Middlebury's colours, one scale for the sheet; the longest vector of the sheet is printed. The last row has
+the frames with arrows of the flow, as long as it is.
 """
 
 import argparse
@@ -43,9 +43,9 @@ def main(argv: list[str] | None = None) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_video_arguments(parser, max_train_samples=4, center_crop=True, first_frames=True)
-    parser.add_argument("--output_dir", required=True, help="folder of <clip>.png")
-    parser.add_argument("--flow", action="store_true", help="draw the flow that the data set itself brings")
-    parser.add_argument("--columns", type=positive_int, default=6, help="frames that are shown, spread over the clip")
+    parser.add_argument("--output_dir", required=True, help="folder that gets <clip>.png")
+    parser.add_argument("--flow", action="store_true", help="plot the flow that the data set itself has")
+    parser.add_argument("--columns", type=positive_int, default=6, help="number of frames shown, spread over the clip")
     return parser
 
 

@@ -25,17 +25,17 @@ def add_video_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
     group = parser.add_argument_group("data")
     add = group.add_argument
     add("--train_data_dir", "--dataset_dir", required=True, help="clips, in any form of docs/video_data.md")
-    add("--num_frames", type=positive_int, default=14)
-    add("--height", type=positive_int, default=320, help="frames are resized until they cover it, then cut")
-    add("--width", type=positive_int, default=512)
-    add("--frame_stride", type=positive_int, default=1, help="take every how many frames")
-    add("--fps", type=clip_rate, help="rate to count frames at, before frame_stride; default: the clip's own")
-    add("--center_crop", action="store_true", help="cut the middle; by default a random part")
+    add("--num_frames", type=positive_int, default=14, help="frames of a sample")
+    add("--height", type=positive_int, default=320, help="frames are resized to cover it, then cropped")
+    add("--width", type=positive_int, default=512, help="see --height")
+    add("--frame_stride", type=positive_int, default=1, help="take every n-th frame")
+    add("--fps", type=clip_rate, help="rate to count frames at, before --frame_stride (default: the clip's own)")
+    add("--center_crop", action="store_true", help="crop the centre (default: a random part)")
     add("--random_flip", action="store_true", help="mirror half of the samples")
-    add("--first_frames", action="store_true", help="begin with the first frame; by default with a random one")
-    add("--flow_dir", help="annotations of python -m utils.data.annotate_flow")
-    add("--max_train_samples", type=positive_int, help="use the first ones only")
-    add("--check_clips", action="store_true", help="look at all clips before the training begins")
+    add("--first_frames", action="store_true", help="begin with the first frame (default: a random one)")
+    add("--flow_dir", help="annotations of python -m utils.data.annotate_flow (default: none)")
+    add("--max_train_samples", type=positive_int, help="use only so many clips, the first ones (default: all)")
+    add("--check_clips", action="store_true", help="look at all clips and captions before the training begins")
     add_reading_arguments(group)
     parser.set_defaults(**defaults)
 
@@ -47,7 +47,7 @@ def add_reading_arguments(container: argparse._ActionsContainer) -> None:
         "--frame_folder_fps",
         type=clip_rate,
         default=FRAME_FOLDER_FPS,
-        help="rate of folders of frames without one",
+        help="frame rate of folders of frames that come without one",
     )
     add("--skip_bad_clips", action="store_true", help="pass over damaged and too short clips, and count them")
 

@@ -1,4 +1,4 @@
-"""What a data set of clips lists before a frame is read. One function for each layout on disk; `read_video_records` finds out which."""
+"""What a data set of clips lists before a frame is read: a function for each layout, found by `read_video_records`."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -26,8 +26,8 @@ class VideoRecord:
         video: A video file, on its own or in a tar, or a folder of numbered frames.
         caption: Text, or the file that holds it (.txt, or .json with one of `utils.data.rows.CAPTION_KEYS`).
         fps: Rate of a folder of frames; a video file knows its own.
-        flow, backward_flow: Arrays (F - flow_stride, 2, H, W) in pixels, x then y: row t is the flow from frame t to frame
-            t + flow_stride, and back. None where there is no annotation.
+        flow, backward_flow: Arrays (F - flow_stride, 2, H, W) in pixels, x then y: row t is the flow from frame t to
+            frame t + flow_stride, and back. None where there is no annotation.
         flow_stride: Frames between the two that a flow connects.
         flow_fps: Rate at which the frames were counted; None is that of the file.
         tracks: Arrays tracks (F, N, 2) in pixels and visible (F, N), in one .npz.
@@ -65,8 +65,9 @@ def read_video_records(path: str | Path, frame_folder_fps: float = FRAME_FOLDER_
     """List a data set of clips.
 
     Args:
-        path: A `.csv` of WebVid, a `.json` list, a `.jsonl` of metadata, a `.tar` shard, a video; or a folder with `metadata.jsonl` (or with a
-            `.jsonl` of its name beside it), one `.csv`, shards, video files at any depth (Panda-70M), or folders of numbered frames.
+        path: A `.csv` of WebVid, a `.json` list, a `.jsonl` of metadata, a `.tar` shard, a video; or a folder with
+            `metadata.jsonl` (or with a `.jsonl` of its name beside it), one `.csv`, shards, video files at any depth
+            (Panda-70M), or folders of numbered frames.
         frame_folder_fps: Rate of folders of frames that come without one.
 
     Raises:
@@ -94,7 +95,7 @@ def find_lists(path: str | Path) -> list[Path]:
 
 
 def unique_clips(records: Iterable[VideoRecord]) -> list[VideoRecord]:
-    """One record of each clip, where some are listed several times, as with several captions: its last, at the place of its first."""
+    """One record of each clip, the last one at the place of the first, where some are listed several times."""
     records = list(records)
     places = real_paths(record.files[0] for record in records)
     members = (None if isinstance(record.video, Path) else record.video for record in records)
@@ -119,7 +120,8 @@ def read_caption_file(file: File) -> str:
 def read_metadata(path: Path) -> list[VideoRecord]:
     """Read lines of JSON with paths relative to the file.
 
-    Each has `video_folder` with `fps`, or `file_name` of a video; a caption, `flow_file_name` and `tracks_file_name` may be missing.
+    Each has `video_folder` with `fps`, or `file_name` of a video; a caption, `flow_file_name` and `tracks_file_name`
+    may be missing.
     """
     return [_metadata_record(path, place, row) for place, row in read_json_lines(path)]
 
@@ -127,8 +129,8 @@ def read_metadata(path: Path) -> list[VideoRecord]:
 def read_webvid(path: Path, video_folder: Path | None = None) -> list[VideoRecord]:
     """Read a csv with the columns videoid, page_dir and name.
 
-    Videos lie at `videos/<page_dir>/<videoid>.mp4` or at `<videoid>.mp4` in the folder of the csv, or in `video_folder`, with or
-    without the `videos`.
+    Videos lie at `videos/<page_dir>/<videoid>.mp4` or at `<videoid>.mp4` in the folder of the csv, or in
+    `video_folder`, with or without the `videos`.
     """
     columns, rows = read_csv(path)
     missing = {"videoid", "page_dir", "name"} - set(columns)
@@ -160,7 +162,7 @@ def read_video_files(folder: Path, files: Iterable[Path]) -> list[VideoRecord]:
 
 
 def read_json_list(path: Path) -> list[VideoRecord]:
-    """Read a list of {"video_path", "text"}, with paths relative to the file or absolute; a folder of frames also needs "fps"."""
+    """Read a list of {"video_path", "text"}, paths relative to the file or absolute; folders of frames need "fps"."""
     rows = read_json(path)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "video_path" in row for row in rows):
         raise ValueError(f'{path} is no list of {{"video_path": …, "text": …}}.')

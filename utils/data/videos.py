@@ -3,7 +3,7 @@
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 
 from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import ClipGeometry
+from utils.data.clip_options import ClipOptions
 from utils.data.flow_folder import open_flow, read_flow
-from utils.data.rows import check_rate
 from utils.data.video_records import VideoRecord, read_video_records
 from utils.files import is_file
 from utils.video import to_pixels
@@ -39,8 +39,8 @@ class VideoSample(TypedDict):
         key: Name of the clip within its data set.
         flow: (F - 1, 2, H, W), pixels, x then y, from each frame to the next.
         backward_flow: (F - 1, 2, H, W), from the next frame to each.
-        tracks: (F, N, 2), pixels, x then y; points may lie outside of the cut.
-        visible: bool (F, N), false too for points outside of the cut.
+        tracks: (F, N, 2), pixels, x then y; points may lie outside of the crop.
+        visible: bool (F, N), false for points outside of the crop, too.
     """
 
     pixel_values: torch.Tensor
@@ -53,68 +53,12 @@ class VideoSample(TypedDict):
     visible: NotRequired[torch.Tensor]
 
 
-@dataclass(frozen=True)
-class ClipOptions:
-    """Which frames of a clip are taken, and what is cut out of them.
-
-    Attributes:
-        num_frames: F.
-        height, width: Frames are resized until they cover it, then cut.
-        frame_stride: Every how many frames.
-        fps: Rate to count frames at, before `frame_stride`; the clip's own, by default.
-        center_crop: Cut the middle; by default a random part.
-        random_flip: Mirror half of the samples.
-        first_frames: Begin with the first frame; by default with a random one.
-        frame_strides: One of these is drawn for each sample, and of the frames that `frame_stride` leaves every so
-            many are taken.
-        random_reverse: Half of the samples run backwards, which is as true where everything moves steadily.
-        held_out_frames: So many at the end of each clip are left alone, for validation (`VideoDataset.held_out`).
-    """
-
-    num_frames: int = 14
-    height: int = 320
-    width: int = 512
-    frame_stride: int = 1
-    fps: float | None = None
-    center_crop: bool = False
-    random_flip: bool = False
-    first_frames: bool = False
-    frame_strides: tuple[int, ...] = (1,)
-    random_reverse: bool = False
-    held_out_frames: int = 0
-
-    def __post_init__(self):
-        for name in ("num_frames", "height", "width", "frame_stride", "fps"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name}={value} is not positive.")
-        if self.fps is not None:
-            check_rate("ClipOptions", self.fps)
-        if not self.frame_strides or min(self.frame_strides) < 1:
-            raise ValueError(f"frame_strides={self.frame_strides} has to be positive steps, at least one.")
-
-    @property
-    def steady(self) -> bool:
-        """Whether all samples have the same step, and run forwards."""
-        return self.frame_strides == (1,) and not self.random_reverse
-
-    @property
-    def span(self) -> int:
-        """Frames from the first to the last, at the largest step."""
-        return self.stretch(0, max(self.frame_strides))[-1] + 1
-
-    def stretch(self, start: int, step: int = 1) -> range:
-        """Numbers of the frames that are taken."""
-        stride = self.frame_stride * step
-        return range(start, start + self.num_frames * stride, stride)
-
-
 class VideoDataset(Dataset):
-    """Samples of a list of records; stretch, crop and flip are drawn anew at each access, from `random`.
+    """Samples of a list of records; stretch, crop and flip are random at each access (`random`).
 
     Args:
         records: Clips and captions (`utils.data.video_records.read_video_records`).
-        options: Frames and cut.
+        options: Frames and crop.
         extras: What of "flow", "backward_flow" and "tracks" belongs to a sample.
         skip_bad_clips: Take the next clip in place of one that is damaged or too short, and count it (`num_skipped`).
 
@@ -154,7 +98,7 @@ class VideoDataset(Dataset):
                     return self.draw(candidate)
                 except (ValueError, FileNotFoundError) as error:
                     self._skip(candidate, error)
-                    # A clip that is known to be bad draws nothing, so neither may one that turns out to be.
+                    # A known bad clip draws no random number, so neither may one that turns out to be bad.
                     random.setstate(state)
         raise ValueError(f"All {len(self)} clips are bad; without --skip_bad_clips the first one says why.")
 
@@ -170,7 +114,7 @@ class VideoDataset(Dataset):
         return reverse(sample) if options.random_reverse and random.random() < 0.5 else sample
 
     def sample(self, index: int, geometry: ClipGeometry, start: int = 0) -> VideoSample:
-        """Sample `index` from frame `start` on at the smallest step, forwards, cut by a given geometry.
+        """Sample `index` from frame `start` on at the smallest step, forwards, cropped by a given geometry.
 
         Raises:
             FileNotFoundError, ValueError: A file is missing, damaged or too short.
@@ -183,7 +127,7 @@ class VideoDataset(Dataset):
         return self._sample(self.records[index], frames, numbers, geometry)
 
     def held_out(self, index: int) -> VideoSample:
-        """The first stretch of the frames that are held out, cut in the middle.
+        """The first stretch of the frames that are held out, cropped at the centre.
 
         Raises:
             ValueError: They are fewer than a stretch has.
@@ -272,7 +216,7 @@ def Panda(folder: str | Path, sample_size: int | tuple[int, int], sample_n_frame
 def read_tracks(
     path: Path, numbers: Sequence[int], geometry: ClipGeometry, height: int, width: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tracks (F, N, 2) of the cut frames and visible (F, N); height and width are those of the frames before.
+    """Tracks (F, N, 2) of the cropped frames and visible (F, N); height and width are those of the frames before.
 
     Raises:
         ValueError: There are fewer frames in the file.

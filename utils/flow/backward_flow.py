@@ -1,7 +1,8 @@
-"""Where in the first picture the pixels of later frames come from, by the flow from each frame to the next.
+"""Backward flow from each frame to the first one, made of the flow from each frame to the next.
 
-Every pixel is carried to the next frame by its flow. Where several arrive, the one moved on whose flow is most like that of the place, for flow
-k lies on the pixels of frame k. Where none arrives, something was uncovered: it shows what is seen nearest to it that moves as it does.
+Every pixel is carried to the next frame by its flow. Where several arrive, the one counts whose flow is most like the
+flow at that place, since flow k lies on the pixels of frame k. Where none arrives, something was uncovered: it takes
+the nearest visible pixel that moves as it does.
 """
 
 import cv2
@@ -10,21 +11,21 @@ import torch
 
 from utils.flow.warp import warp
 
-NEAR = 0.8  # pixels from a place at which one arrives there; where things grow they arrive that far apart
-UNLIKE = 0.3  # pixels of distance that a pixel of difference in flow counts as, between those that arrive
-ALIKE = 8.0  # likewise, where uncovered places are filled
+NEAR = 0.8  # pixels from a place at which a pixel arrives there; where objects grow pixels arrive that far apart
+UNLIKE = 0.3  # pixels of distance that equal one pixel of difference in flow, between pixels that arrive
+ALIKE = 8.0  # likewise where uncovered places are filled
 EDGE, EDGE_SHARE = 0.5, 0.3  # pixels, and share of the length, by which flows of neighbours differ at an edge
 ONE_KD_TREE = 4  # FLANN's name of the exact search
 
 
 def move_along(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-    """A picture (3, H, W) as flow (F - 1, 2, H, W) from each frame to the next moves it: (F, 3, H, W)."""
+    """An image (3, H, W) warped by flow (F - 1, 2, H, W) from each frame to the next: (F, 3, H, W)."""
     way = backward_flow(flow).to(image)
     return warp(image.expand(len(way), -1, -1, -1), way)
 
 
 def backward_flow(flow: torch.Tensor) -> torch.Tensor:
-    """For each pixel of each frame the way to its place in frame 0, float32 (F, 2, H, W), pixels, x then y.
+    """Flow from each pixel of each frame back to its place in frame 0, float32 (F, 2, H, W), pixels, x then y.
 
     flow: (F - 1, 2, H, W), flow k on the pixels of frame k, to frame k + 1.
     """
@@ -37,7 +38,7 @@ def backward_flow(flow: torch.Tensor) -> torch.Tensor:
         source, arrived = _arrivals(step, next_step, grid)
         way = np.where(arrived[..., None], (ways[-1] - step).reshape(-1, 2)[source], ways[-1])
         edges = _edges(next_step)
-        of_edge = _look_up(first_edges, grid + way)  # such pixels are of two colours, and stay at an edge
+        of_edge = _look_up(first_edges, grid + way)  # such pixels mix two objects, and stay at an edge
         seen = arrived & (edges | ~of_edge)
         sources = next((known for known in (seen & ~edges, seen, arrived) if known.any()), None)
         ways.append(way if sources is None else _fill(way, seen, sources, next_step, grid))
@@ -63,7 +64,7 @@ def _arrivals(step: np.ndarray, next_step: np.ndarray, grid: np.ndarray) -> tupl
 
 
 def _edges(step: np.ndarray) -> np.ndarray:
-    """Pixels (H, W) beside others that move in another way."""
+    """Pixels (H, W) whose neighbours move differently."""
     kernel = np.ones((3, 3), np.uint8)
     lengths = np.linalg.norm(step, axis=-1)
     return (cv2.dilate(step, kernel) - cv2.erode(step, kernel)).max(axis=-1) > np.maximum(EDGE, EDGE_SHARE * lengths)
@@ -77,7 +78,7 @@ def _look_up(values: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def _fill(way: np.ndarray, seen: np.ndarray, sources: np.ndarray, step: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """The way, where a pixel was not seen before by that of the nearest source that moves as it does."""
+    """The backward flow, where a pixel was not seen before that of the nearest source that moves as it does."""
     if seen.all():
         return way
     features = np.concatenate([grid, ALIKE * step], axis=-1)
@@ -88,7 +89,7 @@ def _fill(way: np.ndarray, seen: np.ndarray, sources: np.ndarray, step: np.ndarr
 
 
 def _carry_on(step: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """The flow of the last frame, which has none: that of the one before, carried along itself, what is faster before what is slower."""
+    """The flow of the last frame, which has none: that of the frame before, carried along itself, fast before slow."""
     H, W = step.shape[:2]
     order = np.argsort(np.linalg.norm(step, axis=-1), axis=None)
     places = np.rint(grid + step).astype(int).reshape(-1, 2)[order]
@@ -100,7 +101,7 @@ def _carry_on(step: np.ndarray, grid: np.ndarray) -> np.ndarray:
     if known.all() or not known.any():
         return carried
     around = carried[known][_nearest(grid[known], grid[~known], min(8, int(known.sum())))]  # (M, 8, 2)
-    slowest = np.linalg.norm(around, axis=-1).argmin(axis=1)  # what was covered is behind
+    slowest = np.linalg.norm(around, axis=-1).argmin(axis=1)  # what was covered lies behind
     carried[~known] = around[np.arange(len(around)), slowest]
     return carried
 

@@ -1,4 +1,4 @@
-"""Flow as a video network sees it: pictures, one for each frame, and the scale of their latents."""
+"""Flow as a video network sees it: flow images, one for each frame, and the scale of their latents."""
 
 from dataclasses import asdict, dataclass, field
 
@@ -12,13 +12,13 @@ from utils.latents import LatentScale
 class FlowCode:
     """How a clip's F - 1 flows fill F latent frames, and how they are read back.
 
-    Flow k, from frame k to frame k + 1, is in frame k: it is given where the pixels of frame k are, so that its edges and those of the frame
-    coincide, and flow 0 lies on the image that both sides are told. The last frame has no flow of its own; it repeats the one
-    before, the nearest guess where motion is steady, and is not read back.
+    Flow k, from frame k to frame k + 1, is in frame k: it lies on the pixels of frame k, so that its edges and those of
+    the frame coincide, and flow 0 lies on the image that both sides are conditioned on. The last frame has no flow of
+    its own: it repeats the flow before, which is exact for steady motion, and is not read back.
 
     Attributes:
-        picture: Between flow in pixels and pictures.
-        scale: Between latents of the pictures, multiplied by the autoencoder's factor, and those that are denoised.
+        picture: Maps flow in pixels to flow images and back.
+        scale: Maps latents of the flow images, multiplied by the autoencoder's factor, to those that are denoised.
     """
 
     picture: FlowPicture = field(default_factory=FlowPicture)
@@ -32,7 +32,9 @@ class FlowCode:
             ValueError: The weights were not trained on flow.
         """
         if "flow_code" not in training:
-            raise ValueError("The adapter says nothing of flow: take one of train_svd_flow.py or train_flow_video.py.")
+            raise ValueError(
+                "The adapter was not trained on flow; pass one of train_svd_flow.py or train_flow_video.py."
+            )
         code = training["flow_code"]
         return cls(FlowPicture(**code["picture"]), LatentScale.read(code["scale"]))
 
@@ -40,9 +42,9 @@ class FlowCode:
         return {"flow_code": asdict(self)}
 
     def to_pictures(self, flow: torch.Tensor) -> torch.Tensor:
-        """Pictures (…, F, 3, H, W) in [-1, 1] of flow (…, F - 1, 2, H, W) in pixels."""
+        """Flow images (…, F, 3, H, W) in [-1, 1] of flow (…, F - 1, 2, H, W) in pixels."""
         return self.picture.encode(torch.cat([flow, flow[..., -1:, :, :, :]], dim=-4))
 
     def to_flow(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Flow (…, F - 1, 2, H, W) in pixels of pictures (…, F, 3, H, W)."""
+        """Flow (…, F - 1, 2, H, W) in pixels of flow images (…, F, 3, H, W)."""
         return self.picture.decode(pictures[..., :-1, :, :, :])

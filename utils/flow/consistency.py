@@ -13,7 +13,7 @@ SAME_COLOR = (
 def visible_in_next(frames: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     """Which pixels of frames (F, 3, H, W) in [-1, 1] are seen in the next one: bool (F - 1, H, W).
 
-    Those that stay inside the picture and find their own colour where flow (F - 1, 2, H, W) sends them: what is
+    Those that stay inside the image and find their own colour where flow (F - 1, 2, H, W) sends them: what is
     covered, lit differently or has a wrong flow does not.
     """
     difference = (warp(frames[1:], flow) - frames[:-1]).abs().mean(1)

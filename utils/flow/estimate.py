@@ -34,8 +34,9 @@ def estimate_flow(video: torch.Tensor, backend: str = "dis", **options) -> torch
         video: (F, 3, H, W) in [-1, 1], at least 2 frames.
         backend: "dis" (OpenCV, without weights), "unimatch", "raft" (needs torchvision) or "exact" (procedural world).
         options: `inference_size=(H, W)` for any: estimate at that size and scale the vectors back. For "dis" `preset`
-            ("ultrafast", "fast", "medium"); for "unimatch" and "raft" `checkpoint` (a file; raft downloads its own without it) and
-            `device`, for "unimatch" also the `dtype` of the weights; for "exact" the `clip` that was rendered.
+            ("ultrafast", "fast", "medium"); for "unimatch" and "raft" `checkpoint` (a file; raft downloads its own
+            without it) and `device`, for "unimatch" also the `dtype` of the weights; for "exact" the `clip` that was
+            rendered.
 
     Raises:
         ValueError: Unknown backend, or the video has another shape or range.
@@ -72,8 +73,8 @@ def both_flows_estimator(
 ) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
     """A function from a video to its flow and to the flow back, (F - 1, 2, H, W) from frame t + 1 to frame t.
 
-    Both are as `flow_estimator` gives them for the video and for the one that runs backwards; unimatch finds them at once.
-    Raises a ValueError for "exact", which knows the way forward alone.
+    Both are as `flow_estimator` gives them for the video and for the one that runs backwards; unimatch finds them at
+    once. Raises a ValueError for "exact", which knows the way forward alone.
     """
     if backend == "exact":
         raise ValueError("The exact backend has no flow back; utils.scenes.render_clip gives it.")
@@ -128,7 +129,7 @@ def unimatch_estimator(
     """
     if checkpoint is None:
         raise ValueError(
-            "The unimatch backend needs a checkpoint: the path of a released .pth file, or of the same weights as .safetensors."
+            "The unimatch backend needs a checkpoint: a released .pth file, or its weights as .safetensors."
         )
     model = unimatch.load_unimatch(checkpoint, device=device, dtype=dtype)
     return partial(match_frames_both_ways if both_ways else match_frames, model)

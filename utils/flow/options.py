@@ -9,7 +9,9 @@ from utils.processes import process_state
 def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that choose a backend and its weights."""
     parser.add_argument("--backend", choices=["dis", "unimatch", "raft"], default="dis")
-    parser.add_argument("--checkpoint", help="weights of unimatch or raft")
+    parser.add_argument(
+        "--checkpoint", help="weights of unimatch or raft (default: none for dis, those of torchvision for raft)"
+    )
 
 
 def backend_options(backend: str, checkpoint: str | None = None, preset: str | None = None) -> dict:

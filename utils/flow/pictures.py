@@ -1,4 +1,4 @@
-"""Flow as pictures: one that a VAE encodes and that can be read back, and those for people."""
+"""Flow as images: those that a VAE encodes and that are read back, and those that people look at."""
 
 from dataclasses import dataclass
 
@@ -19,15 +19,15 @@ WHEEL = (
 
 @dataclass(frozen=True)
 class FlowPicture:
-    """Flow as a picture in [-1, 1]: red holds x, green y, blue the mean of both.
+    """Flow as an image in [-1, 1]: red holds x, green y, blue the mean of both.
 
-    A component f becomes sign(f) |f / max_flow|^power. A power below 1 spends the range on slow motion, of which there is most.
-    Blue makes what stands still gray and keeps colours pale, which autoencoders of images bring back better (docs/motion.md); `decode` does not
-    read it.
+    A component f becomes sign(f) |f / max_flow|^power. A power below 1 spends the range on slow motion, of which there
+    is most. Blue makes what stands still gray and keeps colours pale, which autoencoders of images bring back better
+    (docs/motion.md); `decode` does not read it.
 
     Attributes:
-        max_flow: Pixels that the range holds; what is faster is clipped.
-        power: 1 is linear.
+        max_flow: Pixels that the range holds; faster motion is clipped.
+        power: Exponent; 1 is linear.
     """
 
     max_flow: float = 16.0
@@ -38,23 +38,23 @@ class FlowPicture:
             raise ValueError(f"max_flow={self.max_flow} and power={self.power} have to be positive.")
 
     def encode(self, flow: torch.Tensor) -> torch.Tensor:
-        """Picture (…, 3, H, W) in [-1, 1] of flow (…, 2, H, W) in pixels."""
+        """Image (…, 3, H, W) in [-1, 1] of flow (…, 2, H, W) in pixels."""
         share = (flow / self.max_flow).clamp(-1, 1)
         red_green = share.sign() * share.abs() ** self.power
         return torch.cat([red_green, red_green.mean(dim=-3, keepdim=True)], dim=-3)
 
     def decode(self, picture: torch.Tensor) -> torch.Tensor:
-        """Flow (…, 2, H, W) in pixels of a picture (…, 3, H, W); values outside [-1, 1] are clipped."""
+        """Flow (…, 2, H, W) in pixels of an image (…, 3, H, W); values outside [-1, 1] are clipped."""
         share = picture[..., :2, :, :].clamp(-1, 1)
         return share.sign() * share.abs() ** (1 / self.power) * self.max_flow
 
 
 def color_flow(flow: np.ndarray | torch.Tensor, max_flow: float | None = None) -> np.ndarray:
-    """Middlebury colours, uint8 (H, W, 3), of flow (2, H, W): hue is direction, white is standing, black unknown (nan).
+    """Middlebury colours, uint8 (H, W, 3), of flow (2, H, W): hue is direction, white standstill, black unknown (nan).
 
     Args:
         flow: Pixels, x then y.
-        max_flow: Length that gets full colours; longer vectors are darker. The longest one, by default.
+        max_flow: Length that gets full colours; longer vectors are darker (default: that of the longest).
     """
     x, y = np.asarray(flow, np.float32)
     known = np.isfinite(x) & np.isfinite(y)
@@ -72,7 +72,7 @@ def color_flow(flow: np.ndarray | torch.Tensor, max_flow: float | None = None) -
 
 
 def draw_arrows(image: np.ndarray, flow: np.ndarray | torch.Tensor, step: int = 16, scale: float = 1.0) -> np.ndarray:
-    """A copy of the image, uint8 (H, W, 3), with an arrow every `step` pixels, `scale` times as long as the flow (2, H, W)."""
+    """A copy of the image, uint8 (H, W, 3), with arrows of the flow (2, H, W) times `scale` every `step` pixels."""
     picture, vectors = np.ascontiguousarray(image).copy(), np.asarray(flow, np.float32)
     for y in range(step // 2, picture.shape[0], step):
         for x in range(step // 2, picture.shape[1], step):

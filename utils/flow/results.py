@@ -1,4 +1,4 @@
-"""Flow that was drawn, as files: one .flo for each step, and pictures for people."""
+"""Sampled flow as files: one .flo for each step, and images of it."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from utils.video import contact_sheet, write_video
 
 
 def write_flow_results(folder: str | Path, flow: torch.Tensor, image: torch.Tensor, fps: float) -> list[Path]:
-    """Write `flow_000.flo` and on, `flow.png`, the picture and all flows in Middlebury's colours, and `flow.mp4`, these in time.
+    """Write `flow_000.flo` and so on, `flow.png` (first frame and all flows in Middlebury's colours) and `flow.mp4`.
 
-    Flows of a longer video that were in the folder are removed, lest they be taken for parts of this one.
+    `.flo` files of a longer video in the folder are removed, lest they be taken for parts of this one.
 
     Args:
         flow: (F - 1, 2, H, W), pixels.
         image: First frame (3, H, W) in [-1, 1].
-        fps: Of the video.
+        fps: Frame rate of the video.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

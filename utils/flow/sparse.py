@@ -1,4 +1,4 @@
-"""From a few points that move to flow everywhere."""
+"""Dense flow of a few points that move."""
 
 import torch
 
@@ -10,8 +10,9 @@ TINY = 1e-6  # square pixels: of a pixel that lies on a point
 def spread_points(points: torch.Tensor, vectors: torch.Tensor, size: tuple[int, int], sigma: float) -> torch.Tensor:
     """Flow (2, H, W) that takes the value of each vector at its point and falls off to 0 over `sigma` pixels.
 
-    Flow is the mean of the vectors with the weights w / distance^2, w = exp(-distance^2 / (2 sigma^2)), times the largest w: at a point it
-    is that point's vector however near the others are (Shepard's interpolation), far from all it vanishes.
+    Flow is the mean of the vectors with the weights w / distance^2, w = exp(-distance^2 / (2 sigma^2)), times the
+    largest w: at a point it is that point's vector however near the others are (Shepard's interpolation), far from all
+    it vanishes.
 
     Args:
         points: (N, 2) pixels, x then y.
@@ -43,8 +44,8 @@ def tracks_to_flow(
         tracks: Pixels, x then y.
         size: (H, W).
         sigma: Reach of a point in pixels.
-        visible: bool (F, N); a vector counts where both its ends are visible. All, by default.
-        from_first: From frame 0 to each later one, where the default is between neighbours.
+        visible: bool (F, N); a vector counts where both its ends are visible (default: everywhere).
+        from_first: Flow from frame 0 to each later frame (default: between neighbours).
     """
     if tracks.ndim != 3 or tracks.shape[-1] != 2 or len(tracks) < 2:
         raise ValueError(f"Tracks have the shape (F, N, 2) with at least 2 frames, not {tuple(tracks.shape)}.")

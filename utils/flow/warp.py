@@ -1,9 +1,10 @@
-"""Arithmetic of flow. Flow is (B, 2, H, W) in pixels, x then y; a pixel p of the first frame is found at p + flow(p) in the second."""
+"""Arithmetic of flow (B, 2, H, W) in pixels, x then y: a pixel p of the first frame is at p + flow(p) in the second."""
 
 import torch
 from torch.nn import functional
 
-# Sundaram, Brox and Keutzer, ECCV 2010, eq. 5: the round trip may miss by this share of both squared lengths, plus a constant.
+# Sundaram, Brox and Keutzer, ECCV 2010, eq. 5: the round trip may miss by this share of both squared lengths, plus a
+# constant.
 SHARE, CONSTANT = 0.01, 0.5
 
 
@@ -15,9 +16,9 @@ def pixel_grid(H: int, W: int, like: torch.Tensor) -> torch.Tensor:
 
 
 def warp(second: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-    """Bring the second frame (B, C, H, W) to the first by looking it up at p + flow(p), bilinear.
+    """Backward warp: the second frame (B, C, H, W) looked up at p + flow(p), bilinear.
 
-    What lies outside takes the value of the nearest edge; `leaves_picture` says where.
+    Places outside take the value of the nearest edge; `leaves_picture` says which they are.
     """
     if second.shape[-2:] != flow.shape[-2:]:
         raise ValueError(f"Frames of {tuple(second.shape[-2:])} and flow of {tuple(flow.shape[-2:])} differ in size.")
@@ -36,12 +37,12 @@ def leaves_picture(flow: torch.Tensor) -> torch.Tensor:
 
 
 def compose(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Flow (B, 2, H, W) from frame 0 to 2, of those from 0 to 1 and from 1 to 2."""
+    """Flow (B, 2, H, W) from frame 0 to 2, composed of the flows from 0 to 1 and from 1 to 2."""
     return first + warp(second, first)
 
 
 def accumulate(flow: torch.Tensor) -> torch.Tensor:
-    """Flow (F - 1, 2, H, W) from frame 0 to each later one, of that between neighbours, by composition along time."""
+    """Flow (F - 1, 2, H, W) from frame 0 to each later frame, composed of the flow between neighbours."""
     total = [flow[:1]]
     for step in flow[1:].split(1):
         total.append(compose(total[-1], step))
@@ -49,7 +50,7 @@ def accumulate(flow: torch.Tensor) -> torch.Tensor:
 
 
 def find_occlusion(forward: torch.Tensor, backward: torch.Tensor) -> torch.Tensor:
-    """Where the way forward and back does not return: bool (B, H, W), outside included.
+    """Occlusion, bool (B, H, W): where forward and backward flow together do not return, or lead outside.
 
     Args:
         forward: (B, 2, H, W), first frame to second.

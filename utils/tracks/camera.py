@@ -1,4 +1,4 @@
-"""Camera moves as flow over the whole picture: exact motion of the image plane at constant speed, whatever the scene."""
+"""Camera moves as flow of the whole image: exact motion of the image plane at constant speed, whatever the scene."""
 
 import math
 import reprlib
@@ -7,7 +7,7 @@ import torch
 
 from utils.flow.warp import pixel_grid
 
-PANS = {"pan_left": (1, 0), "pan_right": (-1, 0), "tilt_up": (0, 1), "tilt_down": (0, -1)}  # where the picture goes
+PANS = {"pan_left": (1, 0), "pan_right": (-1, 0), "tilt_up": (0, 1), "tilt_down": (0, -1)}  # where the image goes
 ZOOMS = {"zoom_in": 1, "zoom_out": -1}
 ROLLS = {"roll_left": 1, "roll_right": -1}
 MAX_SPEED = 1e6  # also refuses inf and nan
@@ -15,12 +15,13 @@ PRESETS = (*PANS, *ZOOMS, *ROLLS)
 
 
 def camera_flow(preset: str, speed: float, num_frames: int, width: int, height: int) -> torch.Tensor:
-    """Flow (F - 1, 2, H, W) in pixels of a camera move; a preset names what the camera does, so `pan_left` shifts the picture right.
+    """Flow (F - 1, 2, H, W), in pixels, of a camera move, named after the camera: `pan_left` shifts the image right.
 
     Args:
         preset: One of `PRESETS`.
-        speed: Of pans and tilts pixels per frame; of zooms the factor per frame, above 1, about the middle of the picture; of rolls
-            degrees per frame about that middle, `roll_left` turning the camera against the clock and the picture with it.
+        speed: For pans and tilts pixels per frame; for zooms the factor per frame, above 1, about the middle of the
+            image; for rolls degrees per frame about that middle, where `roll_left` turns the camera counterclockwise
+            and the image clockwise.
 
     Raises:
         ValueError: See `check_camera`.

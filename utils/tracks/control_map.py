@@ -1,14 +1,14 @@
-"""Tracks as pictures that a ControlNet reads: 8 channels for each frame, all zero where nothing is known.
+"""Tracks as the control maps of a ControlNet: 8 channels for each frame, all zero where no point is near.
 
-0, 1    at a point's place in frame k: where it goes to in frame k + 1, x then y; the last frame repeats the step before
-2, 3    there too: the way back to its place in frame 0, whose content the network is told
+0, 1    at the place of a point in frame k: its flow to frame k + 1, x then y; the last frame repeats the step before
+2, 3    there too: the vector back to its place in frame 0, the image that the network is conditioned on
 4       1 at that place
-5, 6    at its place in frame 0: the way from there to its place in frame k
+5, 6    at its place in frame 0: the vector from there to its place in frame k
 7       1 at that place
 
-Every value is spread by a Gaussian, and a vector v becomes sign(v) sqrt(|v| / unit), by component, so that slow motion is seen beside
-fast motion. Both sizes are shares of the picture's shorter side: a picture resized with its tracks has the same control. A point that
-stays has vectors of zero and ones in 4 and 7, which is not the same as nothing known.
+Every value is spread by a Gaussian, and a vector v becomes sign(v) sqrt(|v| / unit), by component, so that slow motion
+is seen beside fast motion. Both sizes are shares of the image's shorter side: an image resized with its tracks has
+the same control map. A point that stays has zero vectors and ones in 4 and 7, which differs from no point at all.
 """
 
 import torch
@@ -22,15 +22,16 @@ UNIT_SHARE = 1 / 4  # motion that becomes 1
 
 
 def track_control(tracks: Tracks) -> torch.Tensor:
-    """The control (F, 8, H, W) of what a user asks for: dragged points, static parts and a camera's move."""
+    """The control map (F, 8, H, W) of a user's tracks: dragged points, static regions and a camera move."""
     points, shown = control_points(tracks)
     return draw_control(points, shown, (tracks.height, tracks.width))
 
 
 def control_points(tracks: Tracks) -> tuple[torch.Tensor, torch.Tensor]:
-    """All that tracks say as points (F, K, 2), and bool (F, K), where they are inside of the picture.
+    """All that tracks say as points (F, K, 2), and bool (F, K), whether they are inside of the image.
 
-    Static regions and the camera are points on a grid; those of the camera keep clear of the other points and of static pixels.
+    Static regions and the camera are points on a grid; those of the camera keep clear of the other points and of static
+    pixels.
     """
     points = tracks.held_points
     if tracks.camera is not None:
@@ -39,7 +40,7 @@ def control_points(tracks: Tracks) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def draw_control(points: torch.Tensor, shown: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """The control (..., F, 8, H, W) of points.
+    """The control map (..., F, 8, H, W) of points.
 
     Args:
         points: (..., F, K, 2), pixels, x then y, F at least 2.
@@ -57,7 +58,7 @@ def draw_control(points: torch.Tensor, shown: torch.Tensor, size: tuple[int, int
 
 
 def _spread(places: torch.Tensor, values: torch.Tensor, shown: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Values (..., K, C) around places (..., K, 2), and behind them the weight of their sum, at most 1: (..., C + 1, H, W).
+    """Values (..., K, C) spread around places (..., K, 2), and the sum of their weights, at most 1: (..., C + 1, H, W).
 
     A pixel between several points takes their weighted mean where their weights sum to more than 1.
     """

@@ -1,4 +1,4 @@
-"""Paths of points drawn over frames, for people."""
+"""Paths of points plotted over frames."""
 
 import cv2
 import numpy as np
@@ -16,9 +16,9 @@ SMALLEST_SIDE = 256  # frames are enlarged to about it, so that lines hide littl
 def draw_paths(
     frame: np.ndarray, wanted: torch.Tensor, obtained: torch.Tensor | None = None, scale: int = 1
 ) -> np.ndarray:
-    """A copy of a frame uint8 (H, W, 3), `scale` times as large, with the ways of points (K, N, 2) in pixels of the frame up to now.
+    """A copy of a frame uint8 (H, W, 3), `scale` times as large, with paths of points (K, N, 2) in its pixels.
 
-    Wanted ways are green, obtained ones red; a ring is where a point is, a dot where it began.
+    Wanted paths are green, obtained ones red; a ring marks where a point is, a dot where it began.
     """
     picture = np.ascontiguousarray(frame.repeat(scale, axis=0).repeat(scale, axis=1))
     thickness = max(1, min(picture.shape[:2]) // 256)
@@ -36,9 +36,9 @@ def draw_paths(
 def track_sheet(
     video: torch.Tensor | np.ndarray, wanted: torch.Tensor, obtained: torch.Tensor | None = None
 ) -> Image.Image:
-    """The first frame with whole paths (F, N, 2), then every frame with the paths up to it, and below them what the colours mean.
+    """The first frame with whole paths (F, N, 2), then each frame with the paths up to it, and a legend of colours.
 
-    The video is as of `to_frames`.
+    The video is what `to_frames` takes.
     """
     frames = to_frames(video)
     scale = max(1, round(SMALLEST_SIDE / min(frames.shape[1:3])))

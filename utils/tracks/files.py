@@ -6,8 +6,8 @@
  "static_regions": [[x0, y0, x1, y1], …],
  "camera": {"preset": "pan_left", "speed": 2.0}}
 
-All but one of tracks, static_points, static_regions and camera may be missing. Numbers are pixels, x then y, of a picture of that width and height, by default
-of the input picture.
+At least one of tracks, static_points, static_regions and camera has to be there. Numbers are pixels, x then y, of an
+image of that width and height (default: the size of the input image).
 """
 
 import math
@@ -29,19 +29,19 @@ from utils.tracks.tracks import Tracks, check_inside
 KEYS = ("width", "height", "tracks", "static_points", "static_regions", "camera")
 LAYOUTS = ("points", "box")
 MAX_SIDE = 1e6  # pixels; also refuses inf and nan
-ROUNDING = 1e-3  # pixels: of edges that fall on those of pixels
+ROUNDING = 1e-3  # pixels by which an edge may miss that of a pixel
 
 
 @dataclass(frozen=True, eq=False)
 class TrackFile:
-    """What a file asks for, in pixels of the input picture.
+    """What a file asks for, in pixels of the input image.
 
     Attributes:
-        tracks: One (K, 2) float32 for each, K its own number of points over the whole video.
+        tracks: (K, 2) float32 each; K points at equal times over the whole video, K of its own.
         static_points: (S, 2).
-        static_regions: (R, 4): left, top, right and lower edge, pixel i reaching from i to i + 1.
+        static_regions: (R, 4): left, top, right and lower edge; pixel i reaches from i to i + 1.
         camera: Preset and speed, or None.
-        size: Width and height of the picture.
+        size: Width and height of the input image.
     """
 
     tracks: tuple[torch.Tensor, ...]
@@ -51,12 +51,12 @@ class TrackFile:
     size: tuple[int, int]
 
     def on_video(self, num_frames: int, width: int, height: int) -> Tracks:
-        """The motion in a video whose first frame is the picture after `utils.images.cover`.
+        """The motion in a video whose first frame is the input image after `utils.images.cover`.
 
-        Each track is spread evenly over the frames, linear in time between its points. A camera's speed is per frame of the video.
+        Each track is interpolated linearly in time. The speed of a camera is per frame of the video.
 
         Raises:
-            ValueError: A point of frame 0 is cut away, or a dragged point starts in a static region.
+            ValueError: A point of frame 0 is cropped away, or a dragged point starts in a static region.
         """
         scale, corner = cover_map(self.size, (width, height))
         points = [_resample(track, num_frames) for track in self.tracks]
@@ -77,7 +77,7 @@ class TrackFile:
             low, high = (edge * scale - corner for edge in region.view(2, 2))
             left, top = (max(0, math.floor(value + ROUNDING)) for value in low.tolist())
             right, bottom = (max(0, math.ceil(value - ROUNDING)) for value in high.tolist())
-            mask[top:bottom, left:right] = True  # all pixels that it covers a part of
+            mask[top:bottom, left:right] = True  # all pixels that it covers in part
         return mask
 
     def _camera(self, scale, num_frames: int, width: int, height: int) -> torch.Tensor | None:
@@ -90,15 +90,15 @@ class TrackFile:
 
 
 def read_track_file(path: str | Path, width: int, height: int, layout: str = "points") -> TrackFile:
-    """Reads a .json or .npy file for an input picture of this size.
+    """Read a .json or .npy file for an input image of this size.
 
     Args:
-        layout: Of arrays. "points": each track is its points. "box": two opposite corners of a box on the first frame come before the
-            points, which are its middle (the files of SG-I2V); they are left out.
+        layout: Layout of arrays. "points": each track is its points. "box": two opposite corners of a box on the first
+            frame come before the points, which are its middle (the files of SG-I2V); they are skipped.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It does not hold what the head of this file says, or frame 0 has a point outside of the picture.
+        ValueError: It does not hold what this module's text says, or frame 0 has a point outside of the image.
     """
     path = Path(path)
     if layout not in LAYOUTS:
@@ -116,7 +116,10 @@ def read_track_file(path: str | Path, width: int, height: int, layout: str = "po
 
 
 def cover_map(size: tuple[int, int], video_size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale (2,) and corner (2,) with which `utils.images.cover` maps points: (p + 0.5) scale - 0.5 - corner. Sizes are (width, height)."""
+    """Scale (2,) and corner (2,) by which `utils.images.cover` maps points: (p + 0.5) scale - 0.5 - corner.
+
+    Sizes are (width, height).
+    """
     factor = max(due / side for due, side in zip(video_size, size, strict=True))
     covering = [max(due, round(side * factor)) for due, side in zip(video_size, size, strict=True)]
     corner = [(side - due) // 2 for side, due in zip(covering, video_size, strict=True)]
@@ -147,7 +150,7 @@ def _from_json(path: Path, width: int, height: int) -> TrackFile:
 
 
 def _scale(path: Path, content: dict, width: int, height: int) -> list[float]:
-    """From the size that a file names to that of the picture."""
+    """Factors from the size that a file names to that of the input image."""
     named = [content.get("width", width), content.get("height", height)]
     if any(isinstance(side, bool) or not isinstance(side, int | float) or not 0 < side <= MAX_SIDE for side in named):
         raise ValueError(
@@ -156,7 +159,8 @@ def _scale(path: Path, content: dict, width: int, height: int) -> list[float]:
     scale = [width / named[0], height / named[1]]
     if abs(scale[0] / scale[1] - 1) > 0.02:
         raise ValueError(
-            f"{path} is for a picture of {named[0]}x{named[1]} pixels and the input's {width}x{height} are of another shape."
+            f"{path} is for an image of {named[0]}x{named[1]} pixels and the input's {width}x{height} are of another "
+            "shape; pass the image that the tracks were made for."
         )
     return scale
 
@@ -197,7 +201,8 @@ def _from_array(path: Path, layout: str) -> tuple[torch.Tensor, ...]:
         array = array[:, 2:]
     elif _starts_with_boxes(array):
         raise ValueError(
-            f"{path}: the third point of each track is the middle of the first two, as of a box: pass --tracks_layout box."
+            f"{path}: the third point of each track is the middle of the first two, as in files of boxes; "
+            "pass --tracks_layout box."
         )
     tracks = tuple(torch.from_numpy(array.astype(np.float32)))
     _warn_of_shares(path, tracks, [])
@@ -205,7 +210,7 @@ def _from_array(path: Path, layout: str) -> tuple[torch.Tensor, ...]:
 
 
 def _warn_of_shares(path: Path, tracks: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> None:
-    """Say on stderr when all points (K, 2) lie within one pixel, as those do that count from 0 to 1, a little beyond at most."""
+    """Print a line to stderr where all points (K, 2) lie within one pixel, as coordinates from 0 to 1 do."""
     points = torch.cat([torch.zeros(0, 2), *tracks, *others])
     if len(points) == 0:
         return
@@ -240,7 +245,7 @@ def _check(path: Path, file: TrackFile) -> None:
         inside = right > 0 and lower > 0 and left < file.size[0] and top < file.size[1]
         if not (inside and left < right and top < lower):
             region = [left, top, right - 1, lower - 1]
-            raise ValueError(f"{path}: the static region {region} is no x0, y0, x1, y1 inside of the picture.")
+            raise ValueError(f"{path}: the static region {region} is no x0, y0, x1, y1 inside of the image.")
 
 
 def _check_not_cut(points: torch.Tensor, width: int, height: int) -> None:
@@ -248,7 +253,7 @@ def _check_not_cut(points: torch.Tensor, width: int, height: int) -> None:
         check_inside(points, width, height)
     except ValueError as error:
         raise ValueError(
-            f"{error} It was cut away with the picture's sides: give the video the picture's shape."
+            f"{error} It was cut away with the sides of the image: give the video the shape of the image."
         ) from None
 
 

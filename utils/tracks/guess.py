@@ -1,4 +1,4 @@
-"""What a user's tracks say of a whole picture: the guess of `utils/tracks/heuristic_flow.py` for drags, static parts and a camera."""
+"""The heuristic flow (`utils.tracks.heuristic_flow`) of a user's tracks: drags, static regions and a camera move."""
 
 import torch
 
@@ -7,13 +7,13 @@ from utils.tracks.tracks import Tracks, known_flow, outside, point_discs
 
 
 def track_pictures(tracks: Tracks, image: torch.Tensor) -> torch.Tensor:
-    """What a ControlNet's base is told in place of an image (3, H, W) in [-1, 1]: the image moved as a user asks, (F, 3, H, W)."""
+    """The first frame (3, H, W) in [-1, 1] warped by the heuristic flow: images (F, 3, H, W) for a ControlNet."""
     ground = None if tracks.camera is None else camera_backward_flow(tracks.camera)
     return move_picture(*_shown_points(tracks), image, ground)
 
 
 def track_flow(tracks: Tracks, image: torch.Tensor, radius: float | None = None) -> torch.Tensor:
-    """The flow by which it moves, (F - 1, 2, H, W) in pixels; exact in discs around points (`known_flow`) and in static regions."""
+    """Heuristic flow (F - 1, 2, H, W), pixels; exact in discs around points (`known_flow`) and in static regions."""
     guess = guess_flow(*_shown_points(tracks), image, tracks.camera)
     said = point_discs(tracks, radius)
     if tracks.static is not None:

@@ -1,7 +1,8 @@
-"""A guess of where in the first picture the pixels of later frames come from, by points that are followed and by that picture.
+"""A heuristic flow of the whole image, from a few tracks and the first frame alone, without a network.
 
-What a point lies on reaches as far as the picture looks alike around it (as edge-aware interpolation of sparse matches takes it, Revaud et al., CVPR 2015).
-That part moves with its point as a whole, without turning or growing; where it was, the surroundings close in; all else stays.
+The object under a point is taken to reach as far as the image looks alike around the point (edge-aware interpolation
+of sparse matches, Revaud et al., CVPR 2015). It moves with its point as a whole, without turning or growing; the place
+that it leaves is filled from its surroundings; everything else stays.
 """
 
 import cv2
@@ -11,27 +12,28 @@ import torch
 from utils.flow.warp import pixel_grid, warp
 from utils.tracks.tracks import look_up, outside
 
-CORE_SHARE = 1 / 16  # of the shorter side: deviation around a point of what is its own, however it looks
-REACH_SHARE = 3 / 16  # deviation of what is its own where it looks alike
-ALIKE = 0.055  # deviation of looks that are alike
-DARKEST = 0.15  # sum of colours in [0, 1] below which their shares say little
-SHADING = 0.08  # weight of brightness, which changes on one thing, beside the shares of the colours
-INSIDE = 0.25  # of a matte: what is filled in from outside when it has gone
-ON_IT = 0.4  # of a matte: what moves with it where flow is asked for, which has edges
-MOVES = 0.5  # pixels
-INVERSIONS = 8  # of a camera's flow, whose fixed point they approach
+CORE_SHARE = 1 / 16  # of the shorter side: deviation around a point of what belongs to it, however it looks
+REACH_SHARE = 3 / 16  # of the shorter side: deviation around a point of what looks alike
+ALIKE = 0.055  # deviation of colours that look alike
+DARKEST = 0.15  # sum of the colours in [0, 1] below which their ratios say little
+SHADING = 0.08  # weight of brightness, which varies on one object, beside the ratios of the colours
+INSIDE = 0.25  # matte above which a pixel is filled in from outside after its object has left
+ON_IT = 0.4  # matte above which a pixel moves with its object in `guess_flow`, whose result has sharp edges
+MOVES = 0.5  # pixels from which on a point counts as moving
+INVERSIONS = 8  # fixed-point iterations that invert the flow of a camera
 
 
 def guess_backward_flow(
     points: torch.Tensor, shown: torch.Tensor, image: torch.Tensor, ground: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """For each pixel of each frame the way to its place in frame 0, (F, 2, H, W), pixels, x then y.
+    """Flow from each pixel of each frame back to its place in frame 0, (F, 2, H, W), pixels, x then y.
 
     Args:
         points: (F, K, 2), pixels, x then y.
-        shown: bool (F, K); a point that is not shown in frame 0 says nothing, one that is not in a later frame is hidden there, or has left.
+        shown: bool (F, K); a point that is not shown in frame 0 is ignored, and one that is not shown in a later
+            frame is hidden there or has left the image.
         image: Frame 0, (3, H, W) in [-1, 1].
-        ground: The ways (F, 2, H, W) of all that no point is on, as of a camera's move; by default it stays.
+        ground: Backward flow (F, 2, H, W) of everything without a point, such as that of a camera move; default: zero.
     """
     points, shown = points[:, shown[0]].to(image), shown[:, shown[0]].to(image.device)
     ground = image.new_zeros(len(points), 2, *image.shape[-2:]) if ground is None else ground.to(image)
@@ -41,7 +43,7 @@ def guess_backward_flow(
     apart = ways - torch.stack([look_up(*frame) for frame in zip(ground, points, strict=True)])
     way_out = _way_out(own[(apart.norm(dim=-1) > MOVES).any(dim=0)], image)
     H, W = image.shape[-2:]
-    shown = shown | outside(points, W, H)  # they have left, and nothing hides them
+    shown = shown | outside(points, W, H)  # such points have left the image, and nothing hides them
     found = []
     for way, seen, moved, behind in zip(ways, shown, apart, ground, strict=True):
         arrived = _moved(own, way) * seen[:, None, None]
@@ -55,9 +57,9 @@ def guess_backward_flow(
 def guess_flow(
     points: torch.Tensor, shown: torch.Tensor, image: torch.Tensor, ground: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Flow (F - 1, 2, H, W) from each frame to the next by the guess, on the pixels of each; pixels, x then y.
+    """Flow (F - 1, 2, H, W) from each frame to the next, on the pixels of each; pixels, x then y.
 
-    Arguments as of `guess_backward_flow`, but ground: the flow (F - 1, 2, H, W) of all that no point is on.
+    Arguments as in `guess_backward_flow`, but `ground` is the flow (F - 1, 2, H, W) of everything without a point.
     """
     points, shown = points[:, shown[0]].to(image), shown[:, shown[0]].to(image.device)
     F, (H, W) = len(points), image.shape[-2:]
@@ -77,13 +79,13 @@ def guess_flow(
 def move_picture(
     points: torch.Tensor, shown: torch.Tensor, image: torch.Tensor, ground: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The picture as it may look in each frame, (F, 3, H, W), by the guess; arguments as of `guess_backward_flow`."""
+    """The first frame warped by `guess_backward_flow`, whose arguments it takes: (F, 3, H, W)."""
     way = guess_backward_flow(points, shown, image, ground)
     return warp(image.expand(len(way), -1, -1, -1), way)
 
 
 def camera_backward_flow(flow: torch.Tensor) -> torch.Tensor:
-    """The ways (F, 2, H, W) to frame 0 by a smooth flow (F - 1, 2, H, W) from each frame to the next."""
+    """Backward flow (F, 2, H, W) to frame 0 of a smooth flow (F - 1, 2, H, W) from each frame to the next."""
     ways = [torch.zeros_like(flow[0])]
     for step in flow:
         back = -step
@@ -94,7 +96,7 @@ def camera_backward_flow(flow: torch.Tensor) -> torch.Tensor:
 
 
 def mattes(points: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """How much each pixel belongs to what each point (K, 2) lies on, (K, H, W), 0 to 1."""
+    """Mattes (K, H, W), 0 to 1: how much each pixel belongs to the object under each point (K, 2)."""
     side = min(image.shape[-2:])
     looks = _looks(image)
     grid = pixel_grid(*image.shape[-2:], like=image)
@@ -108,20 +110,20 @@ def mattes(points: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
 
 
 def _shares(arrived: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    """Who counts where several mattes (K, H, W) arrive: the smaller one, a thing before the ground it comes over."""
+    """Weights (K, H, W) where several mattes overlap: the smaller one counts, an object before the ground behind it."""
     weight = arrived / own.sum(dim=(1, 2)).square()[:, None, None]
     return weight / weight.sum(dim=0).clamp(min=1e-12)
 
 
 def _looks(image: torch.Tensor) -> torch.Tensor:
-    """Shares of the colours, which shading leaves as they are, and a little of the brightness, (4, H, W)."""
+    """Ratios of the colours, which shading leaves as they are, and a little of the brightness: (4, H, W)."""
     colors = (image + 1) / 2
     brightness = colors.sum(dim=0, keepdim=True)
     return torch.cat([colors / (brightness + DARKEST), SHADING * brightness])
 
 
 def _moved(own: torch.Tensor, ways: torch.Tensor) -> torch.Tensor:
-    """Each matte (K, H, W) as a whole where its way back (K, 2) leads to it; what was outside of the picture stays there."""
+    """Mattes (K, H, W), each shifted as a whole by its backward vector (K, 2); nothing comes in from outside."""
     flow = ways[..., None, None].to(own).expand(-1, -1, *own.shape[-2:])
     H, W = own.shape[-2:]
     x, y = (pixel_grid(H, W, like=own) + flow).unbind(dim=1)
@@ -130,7 +132,7 @@ def _moved(own: torch.Tensor, ways: torch.Tensor) -> torch.Tensor:
 
 
 def _way_out(own: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """From each pixel inside of mattes (K, H, W) to the nearest one outside, (2, H, W), pixels."""
+    """Vectors (2, H, W), in pixels, from each pixel inside of mattes (K, H, W) to the nearest pixel outside."""
     H, W = image.shape[-2:]
     way = np.zeros((2, H, W), np.float32)
     inside = (own > INSIDE).any(dim=0).cpu().numpy().astype(np.uint8)

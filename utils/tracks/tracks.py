@@ -1,4 +1,4 @@
-"""What a user says of the motion in a video: points that are dragged, parts that stay, and a move of the camera."""
+"""The motion that a user wants in a video: points that are dragged, regions that stay, and a camera move."""
 
 from dataclasses import dataclass
 
@@ -9,19 +9,19 @@ from utils.flow.sparse import spread_points
 from utils.flow.warp import pixel_grid, resize_flow
 
 REACH_SHARE, RADIUS_SHARE = 1 / 8, 1 / 16  # of the shorter side
-SPACING_SHARE = 1 / 4  # of it too, between points that stand for regions
-FAR = 2.0  # reaches from a point at which only the camera moves a pixel
+SPACING_SHARE = 1 / 4  # of the shorter side, between points that stand for regions
+FAR = 2.0  # times the reach: distance from all points beyond which only the camera moves a pixel
 
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """Wanted motion in pixels of a video, x then y, counted from the middle of the upper left pixel; tensors on the CPU.
+    """Wanted motion in pixels of a video, x then y, from the middle of the upper left pixel; tensors on the CPU.
 
     Attributes:
         points: (F, N, 2), float32. A point that must not move is one that stays where it is.
         width, height: Of the video.
         static: bool (H, W), pixels that must not move; None for none.
-        camera: (F - 1, 2, H, W), flow of what nothing else is said of; None where it stands still, or is left open.
+        camera: (F - 1, 2, H, W), flow of all pixels without a point; None for a camera that stands still or is open.
     """
 
     points: torch.Tensor
@@ -48,7 +48,7 @@ class Tracks:
 
     @property
     def vectors(self) -> torch.Tensor:
-        """(F - 1, N, 2): where each point goes from each frame to the next."""
+        """(F - 1, N, 2): the step of each point from each frame to the next."""
         return self.points.diff(dim=0)
 
     @property
@@ -57,7 +57,7 @@ class Tracks:
 
     @property
     def moving(self) -> torch.Tensor:
-        """bool (N,): which points are dragged at all."""
+        """bool (N,): which points move in any step."""
         return (self.vectors != 0).any(dim=-1).any(dim=0)
 
     @property
@@ -68,7 +68,7 @@ class Tracks:
         return torch.cat([self.points, points_on(self.static).expand(self.num_frames, -1, 2)], dim=1)
 
     def resized(self, width: int, height: int) -> "Tracks":
-        """The same motion in a video that is stretched to another size. A pixel is static that covers a part of a static one."""
+        """The same motion in a video stretched to another size; pixels that cover a part of a static one are static."""
         size = (height, width)
         scale = torch.tensor([width / self.width, height / self.height])
         static = None
@@ -79,13 +79,13 @@ class Tracks:
 
 
 def outside(points: torch.Tensor, width: int, height: int) -> torch.Tensor:
-    """Which of the points (..., 2) lie outside of a picture, bool (...)."""
+    """Which of the points (..., 2) lie outside of an image, bool (...)."""
     limit = torch.tensor([width - 0.5, height - 0.5]).to(points)
     return ((points < -0.5) | (points > limit)).any(dim=-1)
 
 
 def points_on(mask: torch.Tensor) -> torch.Tensor:
-    """Points (N, 2) of a regular grid on a mask bool (H, W), and a pixel near the middle of one that all of them miss."""
+    """Points (N, 2) of a regular grid on a mask bool (H, W), or its middlemost pixel where all of them miss it."""
     H, W = mask.shape
     spacing = max(1, round(min(H, W) * SPACING_SHARE))
     on_grid = torch.zeros_like(mask)
@@ -98,7 +98,7 @@ def points_on(mask: torch.Tensor) -> torch.Tensor:
 
 
 def check_inside(points: torch.Tensor, width: int, height: int) -> None:
-    """Raises ValueError for one of the points (N, 2) that lies outside of a picture."""
+    """Raises ValueError for one of the points (N, 2) that lies outside of an image."""
     beyond = outside(points, width, height)
     if beyond.any():
         x, y = points[beyond][0].tolist()
@@ -108,15 +108,16 @@ def check_inside(points: torch.Tensor, width: int, height: int) -> None:
 def known_flow(
     tracks: Tracks, radius: float | None = None, reach: float | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the tracks say for certain: flow (F - 1, 2, H, W) in pixels, and where it is known, bool (F - 1, 1, H, W).
+    """The flow that the tracks fix: (F - 1, 2, H, W) in pixels, and where it is known, bool (F - 1, 1, H, W).
 
-    Flow k is known on the pixels of frame k: in a disc around each point's place, in which the nearest point counts; in the static
-    pixels outside of these, where it is 0; and with a camera everywhere that is `FAR` times `reach` from all points, whether they are
-    dragged or stay: how far what they lie on extends is open.
+    Flow k is known on the pixels of frame k: in a disc around each point, where the nearest point counts; in static
+    pixels outside of the discs, where it is 0; and with a camera move in all pixels that are more than `FAR` times
+    `reach` away from every point. How far the object under a point extends is open.
 
     Args:
-        radius: Of the discs in pixels; by default a share of the shorter side, and never so small that a disc has no pixel.
-        reach: As of `dense_flow`.
+        radius: Radius of the discs in pixels, at least so large that a disc has a pixel (default: 1/16 of the shorter
+            side).
+        reach: As in `dense_flow`.
     """
     radius = disc_radius(tracks, radius)
     reach = tracks.shorter_side * REACH_SHARE if reach is None else reach
@@ -125,7 +126,7 @@ def known_flow(
 
 
 def point_discs(tracks: Tracks, radius: float | None = None) -> torch.Tensor:
-    """Where a point says what is known, bool (F - 1, 1, H, W); `radius` as of `known_flow`."""
+    """The discs of `known_flow`, bool (F - 1, 1, H, W); `radius` as there."""
     size = (tracks.height, tracks.width)
     steps = zip(tracks.points, tracks.vectors, strict=False)
     discs = [_nearest(size, points, vectors)[0] <= disc_radius(tracks, radius) for points, vectors in steps]
@@ -133,18 +134,18 @@ def point_discs(tracks: Tracks, radius: float | None = None) -> torch.Tensor:
 
 
 def disc_radius(tracks: Tracks, radius: float | None) -> float:
-    """In pixels, never so small that a disc has none."""
+    """The radius of the discs in pixels, at least so large that a disc has a pixel."""
     return max(0.71, tracks.shorter_side * RADIUS_SHARE if radius is None else radius)
 
 
 def dense_flow(tracks: Tracks, reach: float | None = None, radius: float | None = None) -> torch.Tensor:
-    """A guess of the flow everywhere, (F - 1, 2, H, W) in pixels.
+    """Flow interpolated with a Gaussian around each point, (F - 1, 2, H, W) in pixels.
 
-    The vectors fall off over `reach` to the camera's flow, or to 0 (`spread_points`); what is known (`known_flow`) is exact.
+    The vectors fall off over `reach` to the camera's flow, or to 0 (`spread_points`); `known_flow` is kept exactly.
 
     Args:
-        reach: Pixels; by default a share of the shorter side.
-        radius: As of `known_flow`.
+        reach: Deviation of the Gaussian in pixels (default: 1/8 of the shorter side).
+        radius: As in `known_flow`.
     """
     reach = tracks.shorter_side * REACH_SHARE if reach is None else reach
     flow, known = known_flow(tracks, radius, reach)
@@ -166,7 +167,7 @@ def _known_step(tracks: Tracks, k: int, radius: float, reach: float) -> tuple[to
 
 
 def _nearest(size: tuple[int, int], points: torch.Tensor, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distance (H, W) of each pixel from the nearest of some points (N, 2), infinite without any, and that point's vector (2, H, W)."""
+    """Distance (H, W) of each pixel from the nearest point (N, 2), inf without any, and its vector (2, H, W)."""
     grid = pixel_grid(*size, like=points)
     if len(points) == 0:
         return torch.full(grid.shape[1:], torch.inf), torch.zeros_like(grid)
@@ -175,7 +176,7 @@ def _nearest(size: tuple[int, int], points: torch.Tensor, vectors: torch.Tensor)
 
 
 def _spread_step(tracks: Tracks, k: int, reach: float) -> torch.Tensor:
-    """Flow (2, H, W) of step k that falls off to the camera's."""
+    """Flow (2, H, W) of step k that falls off to the camera's flow."""
     points, vectors = tracks.points[k], tracks.vectors[k]
     size = (tracks.height, tracks.width)
     if tracks.camera is None:
@@ -185,7 +186,7 @@ def _spread_step(tracks: Tracks, k: int, reach: float) -> torch.Tensor:
 
 
 def look_up(flow: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Vectors (N, 2) of flow (2, H, W) at points (N, 2), bilinear; outside that of the nearest edge."""
+    """Vectors (N, 2) of flow (2, H, W) at points (N, 2), bilinear; points outside take the nearest edge."""
     H, W = flow.shape[-2:]
     scale = torch.tensor([max(W - 1, 1), max(H - 1, 1)], dtype=flow.dtype, device=flow.device)
     grid = (2 * points.to(flow) / scale - 1).view(1, 1, -1, 2)
