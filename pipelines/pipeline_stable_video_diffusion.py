@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -67,6 +68,8 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
     pipe = StableVideoDiffusionEDMPipeline.from_pretrained("weights/tiny_svd")
     frames = pipe(image, fps=8, motion_bucket_id=127).frames[0]     # PIL pictures
     """
+
+    denoiser: ClassVar[type[Denoiser]] = Denoiser  # what calls the network
 
     @torch.no_grad()
     def __call__(
@@ -182,7 +185,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
 
         unet: Called in place of the pipeline's own.
         """
-        denoiser, levels = Denoiser(self.unet if unet is None else unet, EDM()), sigma.expand(len(x_t))
+        denoiser, levels = self.denoiser(self.unet if unet is None else unet, EDM()), sigma.expand(len(x_t))
         if guidance is None:
             return denoiser.denoise(x_t, levels, condition)
         free, told = denoiser.predict(torch.cat([x_t, x_t]), levels.repeat(2), condition).chunk(2)

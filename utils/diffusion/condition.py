@@ -1,7 +1,7 @@
 """The condition of Stable Video Diffusion: the image by its CLIP embedding and its latents, and three numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import nn
@@ -32,13 +32,15 @@ class Condition:
         if motion_bucket_id is not None:
             ids = ids.clone()
             ids[~kept, BUCKET] = motion_bucket_id
-        return Condition(
-            self.image_embeddings * kept[:, None, None], self.image_latents * kept[:, None, None, None, None], ids
+        embeddings, latents = (
+            self.image_embeddings * kept[:, None, None],
+            self.image_latents * kept[:, None, None, None, None],
         )
+        return replace(self, image_embeddings=embeddings, image_latents=latents, time_ids=ids)
 
     def repeat(self, times: int) -> "Condition":
         """The same condition for several sides, whose samples follow one another."""
-        return Condition.join([self] * times)
+        return self.join([self] * times)
 
     @classmethod
     def join(cls, conditions: Sequence["Condition"]) -> "Condition":
@@ -47,16 +49,16 @@ class Condition:
 
     def take(self, rows: Sequence[int]) -> "Condition":
         """The condition of some samples, in this order."""
-        return Condition(*(value[list(rows)] for value in self._tensors))
+        return type(self)(*(value[list(rows)] for value in self._tensors))
 
     @property
     def _tensors(self) -> tuple[torch.Tensor, ...]:
-        return self.image_embeddings, self.image_latents, self.time_ids
+        return tuple(getattr(self, field.name) for field in fields(self))
 
     def with_unconditional(self, motion_bucket_id: float | None = None) -> "Condition":
         """Condition of 2 B samples for guidance: first the unconditional ones (`drop`), then these, as diffusers orders them."""
         everything = torch.ones(len(self.time_ids), dtype=torch.bool)
-        return Condition.join([self.drop(everything, motion_bucket_id), self])
+        return self.join([self.drop(everything, motion_bucket_id), self])
 
 
 class ConditionEncoder:
