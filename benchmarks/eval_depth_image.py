@@ -3,7 +3,7 @@
 python -m benchmarks.eval_depth_image --output_dir outputs/eval_depth_image
 
 Prints a table and writes results.md, results.json and results.png. A run that was stopped goes on when it is started again.
-docs/evaluation.md has the protocol.
+docs/evaluation_depth_image.md has the protocol.
 """
 
 import argparse
