@@ -1,7 +1,7 @@
 """Write clips of the procedural world: a folder of numbered PNG frames per clip, with caption, flow and tracks.
 
 metadata.jsonl             a line per clip: video_folder, text, fps, flow_file_name, tracks_file_name, seed, camera (pan, truck, dolly per
-                           frame: radians, metres, metres), objects (color, shape, speed in picture widths per frame)
+                           frame: radians, metres, metres), objects (color, shape, speed in image widths per frame)
 videos/0000007/00000.png   frames
 flow/0000007.npy           fp16 (F - 1, 2, H, W), pixels, x then y, from frame t to t + 1
 tracks/0000007.npz         tracks (F, N, 2), visible (F, N)
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from utils.arguments import parse_args, positive_int, run_script
+from utils.arguments import make_parser, parse_args, positive_int, run_script
 from utils.files import replacing
 from utils.scenes.captions import clip_caption
 from utils.scenes.clips import OBJECT_COUNTS, REACHES, TEXTURE, sample_clip
@@ -30,7 +30,7 @@ FPS = 8
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_args(make_parser(), argv)
+    args = parse_args(parser(), argv)
     if Path(args.output_dir).exists():
         raise FileExistsError(f"{args.output_dir} exists; choose another --output_dir or remove it.")
     if args.seed < 0:
@@ -51,30 +51,28 @@ def main(argv: list[str] | None = None) -> None:
                 metadata.write(json.dumps(row) + "\n")
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    add = parser.add_argument
+def parser() -> argparse.ArgumentParser:
+    result = make_parser(__doc__)
+    add = result.add_argument
     add("--output_dir", required=True, help="new folder")
-    add("--num_samples", type=positive_int, default=100, help="clips")
+    add("--num_samples", type=positive_int, default=100, help="number of clips")
     add("--seed", type=int, default=0, help="the first seed; the others follow it")
-    add("--num_frames", type=positive_int, default=16)
-    add("--first_frames", type=positive_int, help="write only so many of the num_frames that a clip is planned for")
-    add("--camera", choices=list(REACHES), help="the same move in all clips; drawn, by default")
+    add("--num_frames", type=positive_int, default=16, help="frames that a clip is planned for")
+    add("--first_frames", type=positive_int, help="write only so many of --num_frames (default: all)")
+    add("--camera", choices=list(REACHES), help="the same move in all clips (default: random)")
     add(
         "--num_objects",
         type=int,
         nargs="+",
         choices=OBJECT_COUNTS,
-        help="objects of a clip; clips take several numbers in turn (1 2 3: equal shares); drawn, by default",
+        help="objects of a clip; clips take several numbers in turn, 1 2 3: equal shares (default: random)",
     )
-    add("--resolution", type=positive_int, default=64)
+    add("--resolution", type=positive_int, default=64, help="side of a frame in pixels")
     add("--texture", type=float, default=TEXTURE, help="strength of the pattern on all surfaces, 0 to 1")
-    add("--num_tracks", type=positive_int, default=64, help="points that are followed from frame 0")
-    add("--write_truth", action="store_true", help="also depth, backward flow and occlusion")
-    add("--num_workers", type=positive_int, default=1)
-    return parser
+    add("--num_tracks", type=positive_int, default=64, help="points that are tracked from frame 0")
+    add("--write_truth", action="store_true", help="write depth, backward flow and occlusion as well")
+    add("--num_workers", type=positive_int, default=1, help="processes that render")
+    return result
 
 
 def write_clip(task: tuple[argparse.Namespace, int]) -> dict:
@@ -121,7 +119,7 @@ def speed_of(solid: Solid, motion: SolidMotion) -> float:
 
 
 def write_truth(path: Path, rendering: ClipRendering) -> None:
-    """Write what else is known, depth in metres and flow in pixels as fp16."""
+    """Write the rest of the truth, depth in metres and flow in pixels as fp16."""
     np.savez_compressed(
         path,
         depth=rendering.depth.astype(np.float16),

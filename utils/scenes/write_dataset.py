@@ -1,4 +1,4 @@
-"""Write scenes as an image folder: metadata.jsonl, pictures, 16-bit depth (millimetres)."""
+"""Write scenes as an image folder: metadata.jsonl, images, depth as 16-bit PNGs of millimetres."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from utils.arguments import parse_args, run_script
+from utils.arguments import make_parser, parse_args, positive_int, run_script
 from utils.depth import write_depth
 from utils.files import replacing
 from utils.scenes import caption, render, sample_scene
@@ -41,7 +41,7 @@ def write_sample(task: tuple[Path, int, int]) -> dict:
 
 
 def center(mask: np.ndarray) -> list[float]:
-    """Middle (x, y) of the pixels of a mask (H, W), as shares of width and height."""
+    """Centroid (x, y) of a mask (H, W), as shares of width and height."""
     rows, columns = np.nonzero(mask)
     return [
         round(float(places.mean() + 0.5) / size, 4)
@@ -67,14 +67,19 @@ def write_dataset(folder: str | Path, seeds: range, size: int, num_workers: int 
                 metadata.write(json.dumps(row) + "\n")
 
 
+def parser() -> argparse.ArgumentParser:
+    result = make_parser(__doc__)
+    add = result.add_argument
+    add("--output_dir", required=True, help="new folder")
+    add("--num_samples", type=positive_int, default=1000, help="number of scenes")
+    add("--seed", type=int, default=0, help="the first seed; the others follow it")
+    add("--resolution", type=positive_int, default=64, help="side of an image in pixels")
+    add("--num_workers", type=positive_int, default=1, help="processes that render")
+    return result
+
+
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output_dir", required=True)
-    parser.add_argument("--num_samples", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0, help="the first seed; the others follow it")
-    parser.add_argument("--resolution", type=int, default=64)
-    parser.add_argument("--num_workers", type=int, default=1)
-    args = parse_args(parser, argv)
+    args = parse_args(parser(), argv)
     write_dataset(args.output_dir, range(args.seed, args.seed + args.num_samples), args.resolution, args.num_workers)
 
 
