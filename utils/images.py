@@ -106,6 +106,16 @@ def cover(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return resized[:, top : top + size[0], left : left + size[1]].clamp(-1, 1)
 
 
+def resize_shorter(frames: torch.Tensor, resolution: int | None) -> torch.Tensor:
+    """Pixels (F, 3, H, W) with the shorter side resized to `resolution`; unchanged without one."""
+    H, W = frames.shape[-2:]
+    if resolution is None or min(H, W) == resolution:
+        return frames
+    scale = resolution / min(H, W)
+    size = (round(H * scale), round(W * scale))
+    return functional.interpolate(frames, size, mode="bilinear", antialias=True).clamp(-1, 1)
+
+
 @contextmanager
 def open_image(path: str | Path) -> Iterator[Image.Image]:
     """The image of a file, as Pillow opens it; whatever it complains about inside becomes one sentence."""

@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 
 from unimatch import UniMatch
-from utils.data.clip_geometry import resize_shorter
 from utils.files import is_file, replacing
 from utils.flow.estimate import FlowEstimator, check_video, match_frames
+from utils.images import resize_shorter
 from utils.text import read_json
 
 BUCKETS_FILE = "motion_buckets.json"

@@ -191,3 +191,11 @@ def test_a_list_that_an_editor_saved_without_its_last_end_of_line_keeps_all_rows
     journal = folder.with_name("frames.jsonl")
     journal.write_text(journal.read_text().rstrip("\n"))
     assert run()[1].startswith("0 videos prepared, 2 already there")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_that_an_editor_saved_in_another_encoding_keeps_all_rows(run, encoding):
+    folder, _ = run()
+    journal = folder.with_name("frames.jsonl")
+    journal.write_text(journal.read_text(), encoding=encoding)
+    assert run()[1].startswith("0 videos prepared, 2 already there")

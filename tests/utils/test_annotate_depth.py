@@ -283,3 +283,11 @@ def test_metadata_with_a_byte_order_mark_is_read(tmp_path, estimator):
     (folder / "metadata.jsonl").write_text('{"file_name": "0.jpg", "text": "é"}\n', encoding="utf-16")
     run(folder, estimator)
     assert read_records(folder)[0].caption == "é"
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_before_any_work(tmp_path):
+    folder = write_images(tmp_path / "photos")
+    (folder / "depth").write_text("notes")
+    with pytest.raises(ValueError, match=r"depth is to be a folder of depth and is a file; move it away"):
+        run(folder, tmp_path / "no model")
+    assert (folder / "depth").read_text() == "notes"

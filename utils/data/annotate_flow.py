@@ -23,7 +23,6 @@ from tqdm.auto import tqdm
 
 from utils.arguments import parse_args, positive_int, run_script
 from utils.data.clip_frames import ClipFrames, list_frames
-from utils.data.clip_geometry import resize_shorter
 from utils.data.flow_folder import MANIFEST, read_finished, read_manifest
 from utils.data.journal import Journal, append_row, check_same, say_finished
 from utils.data.video_arguments import add_reading_arguments, clip_rate
@@ -33,6 +32,7 @@ from utils.flow import both_flows_estimator, flow_estimator
 from utils.flow.estimate import DIS_PRESETS
 from utils.flow.options import add_backend_arguments, backend_options
 from utils.folders import walk_files
+from utils.images import resize_shorter
 from utils.video import to_pixels
 from utils.words import count
 

@@ -65,13 +65,3 @@ class ClipGeometry:
 
     def _corner(self, height: int, width: int) -> tuple[int, int]:
         return round(self.top * (height - self.height)), round(self.left * (width - self.width))
-
-
-def resize_shorter(frames: torch.Tensor, resolution: int | None) -> torch.Tensor:
-    """Pixels (F, 3, H, W) with the shorter side resized to `resolution`; unchanged without one."""
-    H, W = frames.shape[-2:]
-    if resolution is None or min(H, W) == resolution:
-        return frames
-    scale = resolution / min(H, W)
-    size = (round(H * scale), round(W * scale))
-    return functional.interpolate(frames, size, mode="bilinear", antialias=True).clamp(-1, 1)

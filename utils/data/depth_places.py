@@ -15,7 +15,7 @@ from pathlib import Path
 
 from utils.data.records import METADATA, list_voc_depths, read_image_folder
 from utils.depth import read_about
-from utils.files import NAME_BYTES, check_name, check_not_read, is_file
+from utils.files import NAME_BYTES, check_name, check_not_read, is_file, is_folder
 from utils.folders import IMAGE_SUFFIXES, list_files
 from utils.text import read_json_lines
 
@@ -164,4 +164,7 @@ def _check(folder: Path, places: Sequence[DepthPlace]) -> None:
         raise ValueError(f"{count} images of {folder} would share {shared}; give them different names.")
     for place in places:
         check_name(place.file)
+        above = next(folder for folder in place.file.parents if os.path.lexists(folder))
+        if not is_folder(above):
+            raise ValueError(f"{above} is to be a folder of depth and is a file; move it away.")
     check_not_read([place.file for place in places if not place.is_done], images.values())

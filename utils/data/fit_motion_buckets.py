@@ -12,12 +12,12 @@ from tqdm.auto import tqdm
 
 from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.data.clip_frames import ClipFrames
-from utils.data.clip_geometry import resize_shorter
 from utils.data.video_arguments import add_reading_arguments
 from utils.data.video_records import VideoRecord, read_video_records, unique_clips
 from utils.flow import flow_estimator
 from utils.flow.estimate import FlowEstimator
 from utils.flow.options import add_backend_arguments, backend_options
+from utils.images import resize_shorter
 from utils.motion_helper import MotionBuckets, buckets_file, check_percentiles, motion_scores
 from utils.video import to_pixels
 from utils.words import count

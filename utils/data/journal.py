@@ -1,11 +1,12 @@
 """What a long command has finished, so that it can be interrupted and started again."""
 
+import codecs
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from utils.files import replacing
-from utils.text import decode, json_line, parse_json_lines
+from utils.text import decode, json_line, parse_json_lines, read_json_lines
 from utils.words import count
 
 
@@ -52,7 +53,10 @@ def _read(path: Path) -> tuple[list[dict], bytes]:
     """The complete lines, and what an interruption has left behind them."""
     if not path.is_file():
         return [], b""
-    whole, end, tail = path.read_bytes().rpartition(b"\n")
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # saved so by an editor, whole
+        return [row for _, row in read_json_lines(path)], b""
+    whole, end, tail = data.rpartition(b"\n")
     try:
         json.loads(tail)
     except (ValueError, RecursionError):
