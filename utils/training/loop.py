@@ -56,8 +56,8 @@ def fit(
             earlier runs logged in `output_dir` is kept up to `kept_step`.
         validate: `(model, step) -> {name: image}`, called every `--validation_steps` and at the end in the same way.
             Images go to `output_dir/validation/{step}_{name}.png` and to the tracker.
-        parameters: Parameters of `model`, or optimizer groups of them with a learning rate of their own; every other parameter is
-            frozen. Default: all that require a gradient.
+        parameters: Parameters of `model`, or optimizer groups of them with a learning rate of their own, and `start_step`, the number of
+            steps that pass before they are trained as well; every other parameter is frozen. Default: all that require a gradient.
         frozen: Modules that `compute_loss` uses (autoencoder, text encoder): moved to the training device, without gradients.
 
     Raises:
@@ -165,6 +165,7 @@ def _batches(run: Run) -> Iterator:
 
 def _train_on(run: Run, batch, compute_loss) -> bool:
     """Forward and backward of one batch; True where it completed an optimizer step."""
+    run.open_groups()
     with run.accelerator.accumulate(run.prepared):
         result = compute_loss(run.prepared, batch)
         loss, scalars = result if isinstance(result, tuple) else (result, {})

@@ -57,6 +57,13 @@ class Run:
         """The flags in use, and what changed where the run was resumed."""
         return vars(self.args) | ({"resumed": self.resumed} if self.resumed else {})
 
+    def open_groups(self) -> None:
+        """Let the parameters of each optimizer group learn from its `start_step` on, and no gradient be computed before."""
+        for group in self.optimizer.param_groups:
+            if "start_step" in group:
+                for parameter in group["params"]:
+                    parameter.requires_grad_(self.step >= group["start_step"])
+
     def due(self, steps: str) -> bool:
         """Whether the work that the argument `steps` spaces out is due now; at the last step all of it is."""
         interval = getattr(self.args, steps)
