@@ -14,4 +14,4 @@ def check_fps(fps: float, path: str | Path) -> None:
         raise ValueError(f"{path}: videos are written as {' or '.join(FRAME_RATES)}.")
     low, high = FRAME_RATES[suffix]
     if not low <= fps <= high:
-        raise ValueError(f"fps {fps:g} is more or less than {suffix} files hold: pass {low:g} to {high:g}.")
+        raise ValueError(f"fps {fps:g} is no rate that {suffix} files hold: pass {low:g} to {high:g}.")

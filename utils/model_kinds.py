@@ -89,12 +89,22 @@ def check_adapter(name: str | Path, unet_class: str, trained_by: str, flag: str 
     raise ValueError(f"{_said(flag, name)} is {describe(path)}; a joint adapter of {trained_by} is needed.")
 
 
-def check_lora(name: str | Path, trained_by: str, flag: str = "") -> None:
-    """Raises ValueError where the file or folder exists and holds no LoRA in diffusers' format."""
+def check_lora(name: str | Path, trained_by: str, flag: str = "", flow: bool | None = None) -> None:
+    """Raises ValueError where the file or folder exists and holds no LoRA in diffusers' format.
+
+    Args:
+        trained_by: Script that writes such LoRAs, for the sentence.
+        flow: Whether it has to make a base generate optical flow, or must not; by default either will do.
+    """
     path = Path(name)
-    if not path.exists() or any(_kind_of(header) == LORA for header in _headers(path).values()):
+    headers = [header for header in _headers(path).values() if _kind_of(header) == LORA] if path.exists() else []
+    if not path.exists() or any(flow is None or flow == _is_of_flow(header) for header in headers):
         return
     raise ValueError(f"{_said(flag, name)} is {describe(path)}; a LoRA of {trained_by} is needed.")
+
+
+def _is_of_flow(header: dict) -> bool:
+    return "flow_code" in (header["config"].get("training") or {})
 
 
 def index_of(name: str | Path) -> dict | None:
@@ -176,8 +186,7 @@ def _describe_header(header: dict) -> str:
         base = "Stable Video Diffusion" if "Temporal" in config["model_class"] else "Stable Diffusion"
         return f"a joint adapter ({config['name']}) for {base}"
     if kind == LORA:
-        flow = "flow_code" in (header["config"].get("training") or {})
-        return "a LoRA that makes Stable Video Diffusion generate optical flow" if flow else "a LoRA"
+        return "a LoRA" + (" that makes Stable Video Diffusion generate optical flow" if _is_of_flow(header) else "")
     if judge := header.get("judge"):
         return f"a judge of results ({judge})"
     return "a file of weights without a configuration"

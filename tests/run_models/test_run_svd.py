@@ -15,7 +15,9 @@ from PIL import Image
 from pipelines.sizes import target_size
 from run_models.run_svd import list_images, main
 from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.flow.code import FlowCode
 from utils.lora import add_lora, save_lora
+from utils.pretrained import shipped
 from utils.video import index_frames, read_video
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -168,7 +170,7 @@ def test_what_exists_is_kept_without_overwrite(run):
     ("arguments", "message"),
     [
         ({"image": ("none.png",)}, "There is no image .*none.png"),
-        ({"image": ("a.png", "b.png")}, "one file for 2 pictures: name a folder"),
+        ({"image": ("a.png", "b.png")}, "one file for 2 images: name a folder"),
         ({"image": ("a.png", "a.png"), "video": "folder"}, "videos of one name"),
         ({"video": "out.avi"}, "neither a folder nor an .mp4 or .gif"),
         (
@@ -186,6 +188,18 @@ def test_what_exists_is_kept_without_overwrite(run):
         (
             {"options": ["--noise_aug_strength", -1]},
             "noise_aug_strength -1 is not allowed: pass a finite number of 0 or more",
+        ),
+        ({"options": ["--fps", "0.0001"]}, "fps 0.0001 is no rate that .mp4 files hold: pass 0.01 to 1000"),
+        ({"options": ["--fps", "100000"]}, "fps 100000 is no rate that .mp4 files hold"),
+        ({"options": ["--fps", "60"], "video": "out.gif"}, "fps 60 is no rate that .gif files hold"),
+        ({"options": ["--fps", "nan"]}, "fps nan"),
+        (
+            {"options": ["--model_dir", shipped("tiny_sd")]},
+            "is a Stable Diffusion base .*; a Stable Video Diffusion base",
+        ),
+        (
+            {"options": ["--lora", shipped("flow_video")]},
+            "--lora .* is a joint adapter .*; a LoRA of train_svd.py is needed",
         ),
         ({"options": ["--num_frames", 1]}, "num_frames 1 is no video"),
         ({"options": ["--overlap_frames", 2]}, "pass --total_frames"),
@@ -219,6 +233,41 @@ def test_a_file_that_is_no_picture_is_refused_before_any_work(run, pictures):
     (pictures / "b.png").write_text("no picture")
     with pytest.raises(ValueError, match="b.png cannot be read as an image"):
         run(image=("",), video="all")
+
+
+def test_a_lora_of_flow_is_told_from_one_of_videos(run, tiny_svd, tmp_path):
+    add_lora(tiny_svd.unet, 2)
+    save_lora(tiny_svd.unet, tmp_path / "flow", training=FlowCode().to_training())
+    with pytest.raises(
+        ValueError, match="is a LoRA that makes Stable Video Diffusion generate optical flow; a LoRA of"
+    ):
+        run("--lora", tmp_path / "flow")
+
+
+def test_a_video_never_replaces_the_image_that_it_is_made_of(run, pictures, tmp_path):
+    Image.open(pictures / "a.png").save(tmp_path / "a.gif")
+    before = (tmp_path / "a.gif").read_bytes()
+    with pytest.raises(ValueError, match="would replace .*a.gif, which is read"):
+        run("--overwrite", image=(tmp_path / "a.gif",), video="a.gif")
+    assert (tmp_path / "a.gif").read_bytes() == before
+
+
+def test_the_record_beside_a_video_says_what_made_it(run, model_dir):
+    (path,) = run("--seed", 3)
+    record = json.loads(path.with_name("out.mp4.json").read_text())
+    assert "--seed 3" in record["command"] and record["seed"] == 3 and record["files"] == ["out.mp4"]
+    assert len(record["weights"][str(model_dir)]) == 3 and record["seconds"] >= 0
+    assert {"torch", "diffusers", "duet"} <= record["versions"].keys()
+
+
+def test_a_photograph_for_the_small_model_is_warned_of_once(shared_media, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("utils.notices._said", set())
+    images = [str(shared_media / name) for name in ("bench_dog.png", "davis_0.jpg")]
+    main(
+        ["--input_image", *images, "--output_video", str(tmp_path / "out"), "--num_inference_steps=1", "--num_frames=2"]
+    )
+    said = [line for line in capsys.readouterr().err.splitlines() if "does not look like" in line]
+    assert len(said) == 1 and "--model_dir stabilityai/stable-video-diffusion-img2vid-xt" in said[0]
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ def test_the_ends_of_the_range_are_played_at_their_rate(suffix, tmp_path):
 def test_rates_that_no_file_holds_are_refused(suffix, fps, tmp_path):
     low, high = FRAME_RATES[suffix]
     for refuse in (check_fps, lambda fps, path: WRITERS[suffix](path, FRAMES, fps)):
-        with pytest.raises(ValueError, match=f"fps .* than {suffix} files hold: pass {low:g} to {high:g}"):
+        with pytest.raises(ValueError, match=f"fps .* no rate that {suffix} files hold: pass {low:g} to {high:g}"):
             refuse(fps, tmp_path / f"a{suffix}")
     assert not list(tmp_path.iterdir())
 

@@ -220,5 +220,5 @@ def test_other_videos_and_names_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"written as .mp4"):
         write_video(tmp_path / "a.avi", numbered(), 8)
     for write in (write_video, write_gif):
-        with pytest.raises(ValueError, match="fps 0 is more or less"):
+        with pytest.raises(ValueError, match="fps 0 is no rate"):
             write(tmp_path / "a.mp4", numbered(), 0)
