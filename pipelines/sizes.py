@@ -33,14 +33,23 @@ def fit_video(
 ) -> torch.Tensor:
     """Frames (F, 3, H, W) in [-1, 1], each as `fit_image`."""
     size = settle_size(pipe, pixels, height, width, name)
-    return torch.stack([cover(frame, size) for frame in pixels])
+    return pixels if pixels.shape[-2:] == size else torch.stack([cover(frame, size) for frame in pixels])
 
 
 def fit_flow(
     pipe, flow: torch.Tensor, height: int | None = None, width: int | None = None, name: str = "The flow"
 ) -> torch.Tensor:
-    """Flow (F - 1, 2, H, W) in pixels, resized and cropped as its frames would be by `fit_video`; its vectors are resized, too."""
-    size, (H, W) = settle_size(pipe, flow, height, width, name), flow.shape[-2:]
+    """Flow (F - 1, 2, H, W) in pixels, resized and cropped as its frames would be by `fit_video`, with its vectors.
+
+    Without height and width it keeps its size, up to the multiple that the model takes, and that of a large one is said.
+    """
+    H, W = flow.shape[-2:]
+    if not height and not width:
+        multiple = network_multiple(pipe)
+        height, width = (max(1, round(side / multiple)) * multiple for side in (H, W))
+        if own_scale(pipe, (H, W)) < 0.75:
+            tqdm.write(f"The video has the size of {name}, {width}x{height}; --height and --width make it smaller.")
+    size = settle_size(pipe, flow, height, width, name)
     scale = max(size[0] / H, size[1] / W)
     covering = [max(due, round(side * scale)) for due, side in zip(size, (H, W), strict=True)]
     top, left = ((side - due) // 2 for side, due in zip(covering, size, strict=True))

@@ -20,7 +20,7 @@ from utils.depth import KINDS
 from utils.embedded import warn_of_photograph
 from utils.images import read_image, to_pixels
 from utils.pretrained import choose_device, find_scheduler, shipped
-from utils.results import RECORD, Run, check_output_dir, last_files, remove_last_run
+from utils.results import RECORD, Run, check_output_dir, remove_last_run
 from utils.words import count
 
 MODES = ("joint", "image_to_depth", "depth_to_image", "coarse")
@@ -128,8 +128,7 @@ def check_arguments(args) -> None:
     if args.scheduler:
         find_scheduler(args.scheduler)
     choose_device(args.device)
-    check_output_dir(args.output_dir, args.overwrite)
-    last_files(args.output_dir)  # a record that cannot be read is not replaced
+    check_output_dir(args.output_dir, args.overwrite, [args.image, *condition_files(args).values()])
 
 
 def condition_files(args) -> dict[str, str]:

@@ -1,11 +1,11 @@
-"""Draws a video and its optical flow together from a picture, by a joint adapter of train_flow_video.py.
+"""Samples a video and its optical flow together from an image, by a joint adapter of train_flow_video.py, and either from the other.
 
 python run_models/run_flow_video.py --input_image photo.png --output_dir outputs/pair
 python run_models/run_flow_video.py --mode flow_to_video --input_image photo.png --input_flow flows/ --output_dir …
 python run_models/run_flow_video.py --mode video_to_flow --input_video clip.mp4 --output_dir …
 python run_models/run_flow_video.py --mode coarse --flow_strength 0.6 --input_image photo.png --input_flow flows/ --output_dir …
 
-Writes video.mp4, flow_000.flo and on, one for each step, flow.png, flow.mp4 and pair.mp4 (video above its flow).
+Writes video.mp4, flow_000.flo and on, one for each step, flow.png, flow.mp4, pair.mp4 (video above its flow) and run.json.
 """
 
 import argparse
@@ -15,134 +15,122 @@ import numpy as np
 import torch
 
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
-from pipelines.sizes import check_num_frames, fit_image
-from utils.arguments import parse_args, positive_int, run_script
+from pipelines.sizes import fit_flow, fit_image, fit_video
+from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
+from utils.arguments import check_choice, make_parser, parse_args, run_script
+from utils.data.inputs import read_clip, read_steps
 from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
-from utils.flow.files import read_flo
-from utils.flow.results import check_output_folder, color_video, write_flow_results
-from utils.folders import list_files
-from utils.images import image_size, read_image
-from utils.pretrained import DTYPES, check_device, loading
-from utils.processes import process_state
-from utils.video import read_video, to_frames, write_video
+from utils.embedded import warn_of_photograph
+from utils.flow.results import color_video, write_flow_results
+from utils.images import read_image
+from utils.model_kinds import check_adapter
+from utils.pretrained import choose_device, load_pipeline, shipped
+from utils.results import RECORD, Run, remove_last_run
+from utils.video import to_frames, write_video
+from utils.words import count
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-MODES = {  # what each needs
-    "joint": ("input_image",),
-    "flow_to_video": ("input_image", "input_flow"),
-    "video_to_flow": ("input_video",),
-    "coarse": ("input_image", "input_flow"),
+NEEDS = {  # one of each group
+    "joint": [("input_image",)],
+    "flow_to_video": [("input_image",), ("input_flow",)],
+    "video_to_flow": [("input_video",)],
+    "coarse": [("input_image",), ("input_flow",)],
+}
+READ_BY = {
+    "input_image": ("joint", "flow_to_video", "coarse"),
+    "input_flow": ("flow_to_video", "coarse"),
+    "input_video": ("video_to_flow",),
+    "flow_first": ("joint", "coarse"),
+    "flow_guidance_scale": ("joint", "coarse"),
+    "flow_strength": ("coarse",),
 }
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument_group("files and machine").add_argument
-    add("--model_dir", default=str(REPOSITORY / "weights/tiny_svd"), help="folder or hub name of the base")
-    add("--adapter", default=str(REPOSITORY / "weights/flow_video"), help="file or folder of train_flow_video.py")
-    add("--mode", choices=MODES, default="joint")
-    add("--input_image", help="the first frame; of --input_video in the mode video_to_flow")
-    add("--input_flow", help="folder of .flo files of the video's size, one for each step, in the order of their names")
-    add("--input_video", help="of the size wanted; its first --num_frames frames are taken")
-    add("--output_dir", required=True)
-    add("--overwrite", action="store_true", help="accept an output_dir with content")
-    add("--device", help="by default the one that Accelerate gives to the process")
-    add("--dtype", choices=DTYPES, default="float32")
-    group = parser.add_argument_group("sampling")
-    add_sampling_arguments(group)
-    add_sampling_arguments(group, FlowSampling, flow_strength=0.6)
-    add = group.add_argument
-    add("--seed", type=int, default=0)
-    add("--num_frames", type=positive_int, help="by default the model's, or those of --input_flow")
-    add("--height", type=positive_int, help="like --width of the mode joint; flow and video have a size")
-    add("--width", type=positive_int, help="by default the picture's shape at the model's number of pixels")
-    add("--decode_chunk_size", type=positive_int, help="frames decoded at once; by default all")
-    return parser
+def parser() -> argparse.ArgumentParser:
+    result = make_parser(__doc__)
+    add = result.add_argument_group("what is given").add_argument
+    add("--mode", choices=NEEDS, default="joint", help="what is sampled, and from what")
+    add("--input_image", help="first frame, in all modes but video_to_flow (default: none)")
+    add(
+        "--input_flow",
+        help="flow of the modes flow_to_video and coarse: a folder of .flo or .npy files, one for each step, a single one, or "
+        "an annotation of utils.data.annotate_flow (default: none)",
+    )
+    add(
+        "--input_video",
+        help="video of the mode video_to_flow: a file, or a folder of numbered frames; its first frames are taken (default: none)",
+    )
+    group = result.add_argument_group("weights")
+    add_base_argument(group)
+    group.add_argument("--adapter", default=shipped("flow_video"), help="file or folder of train_flow_video.py")
+    add_sampling_arguments(add_video_sampling(result), FlowSampling, flow_strength=0.6)
+    add_result_arguments(result)
+    return result
 
 
 def main(argv=None) -> list[Path]:
     """Runs the script and returns the files."""
-    args = parse_args(make_parser(), argv)
+    args = parse_args(parser(), argv)
     check(args)
-    flow = read_flow_folder(Path(args.input_flow)) if args.input_flow else None
-    pipe = load_pipeline(args)
-    pixels, known = read_known(args, pipe, flow)
+    run = Run.start(argv, vars(args), [args.model_dir, args.adapter])
+    flow = read_steps(args.input_flow, args.num_frames and args.num_frames - 1) if args.input_flow else None
+    pipe = load(args.model_dir, args.adapter, args.device, args.dtype)
+    image, known = fit_inputs(args, pipe, flow)
+    warn_of_photograph(args.model_dir, image, args.input_image or args.input_video, "--model_dir")
     strength = None if flow is None else args.flow_strength if args.mode == "coarse" else 0.0
-    out = pipe(
-        pixels[None],
-        **known,
-        **VideoSampling.from_args(args).options(),
-        **FlowSampling.from_args(args, flow_strength=strength).options(),
-        generator=torch.Generator().manual_seed(args.seed),
-        num_frames=args.num_frames,
-        decode_chunk_size=args.decode_chunk_size,
-        output_type="pt",
-    )
-    files = write_results(Path(args.output_dir), out.frames[0] * 2 - 1, out.flows[0], pixels, args.fps)
-    print(f"Written: video.mp4, pair.mp4 and {len(out.flows[0])} flows in {args.output_dir}")
+    options = VideoSampling.from_args(args).options() | FlowSampling.from_args(args, flow_strength=strength).options()
+    options |= {"generator": torch.Generator().manual_seed(args.seed), "decode_chunk_size": args.decode_chunk_size}
+    if not known:
+        options |= {"num_frames": args.num_frames}
+    out = pipe(image[None], **known, **options, output_type="pt")
+    video, flow = out.frames[0] * 2 - 1, out.flows[0]
+    folder = Path(args.output_dir)
+    files = write_pair(folder, video, flow, image, args.fps)
+    remove_last_run(folder, kept=files)
+    run.write(folder / RECORD, files, frames=len(video), height=video.shape[-2], width=video.shape[-1])
+    print(f"Written: video.mp4, pair.mp4 and {count(len(flow), 'flow')} in {folder}")
     return files
 
 
 def check(args) -> None:
     """One sentence about what would fail after a long time."""
-    VideoSampling.from_args(args)
+    check_choice(parser(), args, "mode", NEEDS, READ_BY)
+    check_video_run(args, [args.input_image, args.input_flow, args.input_video])
     FlowSampling.from_args(args)
-    check_num_frames(args.num_frames)
-    check_output_folder(args.output_dir, args.overwrite)
-    for name in ("input_image", "input_flow", "input_video"):
-        if (getattr(args, name) is not None) != (name in MODES[args.mode]):
-            raise ValueError(f"--mode {args.mode} takes {', '.join(f'--{n}' for n in MODES[args.mode])} and no other.")
-    if args.mode != "joint" and (args.height or args.width):
-        known = MODES[args.mode][-1]
-        raise ValueError(f"--mode {args.mode} draws at the size of --{known}: leave --height and --width out.")
-    if args.flow_first is not None and args.mode not in ("joint", "coarse"):
-        raise ValueError(f"--flow_first is of the modes joint and coarse; in {args.mode} one side is given.")
-    if args.flow_guidance_scale is not None and (args.mode not in ("joint", "coarse") or args.flow_first is False):
-        raise ValueError(f"--flow_guidance_scale {args.flow_guidance_scale:g} is of flow that is drawn first.")
-    if args.mode == "coarse" and not 0 < args.flow_strength <= 1:
-        raise ValueError(f"--flow_strength {args.flow_strength} is not in 0 to 1; for 0 take --mode flow_to_video.")
-    if args.input_image:
-        image_size(args.input_image)
-    if args.device:
-        check_device(args.device)
+    if args.flow_guidance_scale is not None and args.flow_first is False:
+        scale = f"--flow_guidance_scale {args.flow_guidance_scale:g}"
+        raise ValueError(f"{scale} applies to flow that is sampled first: remove it or --no-flow_first.")
+    if args.mode == "coarse" and args.flow_strength == 0:
+        raise ValueError("--flow_strength 0 keeps the flow as it is: pass --mode flow_to_video, or more than 0.")
+    check_adapter(args.adapter, "UNetSpatioTemporalConditionModel", "train_flow_video.py", "--adapter")
 
 
-def load_pipeline(args) -> StableVideoDiffusionJointPipeline:
-    with loading(args.model_dir):
-        pipe = StableVideoDiffusionJointPipeline.from_pretrained(args.model_dir, dtype=DTYPES[args.dtype])
-    pipe.load_flow_adapter(args.adapter)
-    return pipe.to(args.device or process_state().device)
+def load(
+    base: str, adapter: str, device: str | None = None, dtype: str = "float32"
+) -> StableVideoDiffusionJointPipeline:
+    """The pipeline of a base with a joint adapter of flow."""
+    pipe = load_pipeline(StableVideoDiffusionJointPipeline, base, dtype, "--model_dir")
+    pipe.load_flow_adapter(adapter)
+    return pipe.to(choose_device(device))
 
 
-def read_flow_folder(folder: Path) -> torch.Tensor:
-    """Flow (F - 1, 2, H, W) in pixels."""
-    paths = list_files(folder, {".flo"})
-    if not paths:
-        raise FileNotFoundError(f"There is no .flo file in --input_flow {folder}.")
-    flows = [read_flo(path) for path in paths]
-    for path, flow in zip(paths, flows, strict=True):
-        if flow.shape != flows[0].shape:
-            raise ValueError(f"{path} is of another size than {paths[0]}: bring them to one.")
-    return torch.from_numpy(np.stack(flows))
-
-
-def read_known(args, pipe, flow: torch.Tensor | None) -> tuple[torch.Tensor, dict]:
-    """The first frame (3, H, W), and what the pipeline is told besides."""
+def fit_inputs(args, pipe, flow: torch.Tensor | None) -> tuple[torch.Tensor, dict]:
+    """The first frame (3, H, W), and what the pipeline is given besides, all of one size."""
     if args.mode == "video_to_flow":
-        frames = read_video(args.input_video, num_frames=args.num_frames or pipe.unet.config.num_frames).pixels
+        frames = read_clip(args.input_video, args.num_frames, at_most=pipe.unet.config.num_frames)
+        frames = fit_video(pipe, frames, args.height, args.width, args.input_video)
         return frames[0], {"video": frames[None]}
-    if flow is None:
-        return fit_image(pipe, read_image(args.input_image), args.height, args.width, args.input_image), {}
-    # The image takes the size of the flow, whose vectors are in pixels of it.
-    size = tuple(flow.shape[-2:])
-    return fit_image(pipe, read_image(args.input_image), *size, args.input_image), {"flow": flow[None]}
+    size, known = (args.height, args.width), {}
+    if flow is not None:
+        flow = fit_flow(pipe, flow, *size, args.input_flow)
+        size, known = flow.shape[-2:], {"flow": flow[None]}
+    return fit_image(pipe, read_image(args.input_image), *size, args.input_image), known
 
 
-def write_results(folder: Path, video: torch.Tensor, flow: torch.Tensor, image: torch.Tensor, fps: float) -> list[Path]:
-    """Files of a video (F, 3, H, W) in [-1, 1] and its flow (F - 1, 2, H, W)."""
+def write_pair(folder: Path, video: torch.Tensor, flow: torch.Tensor, image: torch.Tensor, fps: float) -> list[Path]:
+    """Write a video (F, 3, H, W) in [-1, 1] and its flow (F - 1, 2, H, W); returns the files."""
     files = write_flow_results(folder, flow, image, fps)
     frames = to_frames(video)
-    colors = color_video(flow.cpu().numpy())
+    colors = color_video(flow.float().cpu().numpy())
     write_video(folder / "video.mp4", frames, fps)
     write_video(folder / "pair.mp4", np.concatenate([frames[:-1], colors], axis=1), fps)
     return [*files, folder / "video.mp4", folder / "pair.mp4"]

@@ -22,11 +22,12 @@ from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
 from utils.files import replacing
 from utils.flow.estimate import estimate_flow
-from utils.flow.results import check_output_folder, write_flow_results
+from utils.flow.results import write_flow_results
 from utils.images import image_size, read_image
 from utils.metrics.trajectory import follow_flow
 from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
+from utils.results import check_output_dir
 from utils.tracks import Tracks
 from utils.tracks.control_map import track_control
 from utils.tracks.drawing import track_sheet
@@ -175,7 +176,7 @@ def check(args) -> Guidance:
     VideoSampling.from_args(args)
     FlowSampling.from_args(args)
     check_num_frames(args.num_frames)
-    check_output_folder(args.output_dir, args.overwrite)
+    check_output_dir(args.output_dir, args.overwrite)
     image_size(args.input_image)
     if getattr(args, METHODS[args.method]) is None:
         setattr(args, METHODS[args.method], str(REPOSITORY / DEFAULTS[METHODS[args.method]]))

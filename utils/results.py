@@ -31,14 +31,30 @@ WEIGHTS = re.compile(r"[^.]+\.(safetensors|bin|pth)")  # no variants, such as mo
 HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def check_output_dir(folder: str | Path, overwrite: bool, flag: str = "--output_dir") -> None:
-    """Raises FileExistsError where the folder cannot be made, or has content and may not be overwritten."""
+def check_output_dir(
+    folder: str | Path, overwrite: bool, inputs: Iterable[str | Path | None] = (), flag: str = "--output_dir"
+) -> None:
+    """Raises before any work where results cannot go into a folder.
+
+    Args:
+        inputs: Files and folders that are read; None is passed over.
+
+    Raises:
+        FileExistsError: It cannot be made, or has content and may not be overwritten.
+        ValueError: Something that is read lies in it and might be replaced, or the record in it cannot be read.
+    """
     folder = Path(folder)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise FileExistsError(f"{flag} {folder}: {existing} is a file; choose another folder.")
     if existing == folder and has_content(folder) and not overwrite:
         raise FileExistsError(f"{flag} {folder} is not empty: choose another folder or pass --overwrite.")
+    for path in inputs:
+        if path is not None and Path(path).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"{path} is read and lies in {flag} {folder}, where it may be replaced: choose another folder."
+            )
+    last_files(folder)
 
 
 def check_output_file(path: str | Path, overwrite: bool, flag: str) -> None:

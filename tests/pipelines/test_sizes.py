@@ -40,7 +40,16 @@ def test_frames_and_flow_are_cut_alike_and_vectors_keep_pointing_at_what_they_di
     assert "flows: 120x80 pixels are resized and cropped to 40x40." in said
 
 
-def test_what_has_the_size_already_stays_as_it_is(video_pipe, capsys):
+def test_flow_keeps_its_size_up_to_the_multiple_and_that_of_a_large_one_is_said(video_pipe, capsys):
     flow = torch.randn(2, 2, 64, 64)
-    assert fit_flow(video_pipe, flow) is flow or torch.equal(fit_flow(video_pipe, flow), flow)
+    assert torch.equal(fit_flow(video_pipe, flow), flow)
     assert capsys.readouterr().out == ""
+    assert fit_flow(video_pipe, torch.randn(1, 2, 30, 43), name="a.flo").shape == (1, 2, 32, 40)
+    assert "a.flo: 43x30 pixels are resized and cropped to 40x32." in capsys.readouterr().out
+    assert fit_flow(video_pipe, torch.randn(1, 2, 200, 96), name="a.flo").shape == (1, 2, 200, 96)
+    assert "has the size of a.flo, 96x200; --height and --width make it smaller" in capsys.readouterr().out
+
+
+def test_frames_that_have_the_size_already_stay_as_they_are_in_memory(video_pipe):
+    frames = torch.randn(2, 64, 64, 3).permute(0, 3, 1, 2)
+    assert fit_video(video_pipe, frames) is frames

@@ -60,7 +60,7 @@ def test_a_drag_becomes_a_video_with_its_flow_and_a_picture_of_its_ways(run, tmp
     ]  # fmt: skip
     assert all(path.is_file() for path in files)
     assert len(index_frames(tmp_path / "out/video.mp4")) == F
-    assert Image.open(tmp_path / "out/tracks.png").size == ((F + 1) * 256, 256)
+    assert Image.open(tmp_path / "out/tracks.png").size == ((F + 1) * 256, 256 + LEGEND_HEIGHT)
     assert ("pixels from where they were asked to be" in capsys.readouterr().out) == ("guided" in flags)
 
 

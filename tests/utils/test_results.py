@@ -73,6 +73,16 @@ def test_folders_with_content_and_files_are_refused(tmp_path):
             check_output_dir(folder, overwrite=True)
 
 
+def test_what_is_read_may_not_lie_where_results_go(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a.png").touch()
+    for path in (tmp_path / "out/a.png", tmp_path / "link/a.png", tmp_path / "out"):
+        with pytest.raises(ValueError, match="is read and lies in --output_dir .*: choose another folder"):
+            check_output_dir(tmp_path / "out", True, [None, path])
+    check_output_dir(tmp_path / "out", True, [tmp_path, tmp_path / "b.png"])
+
+
 def test_files_that_exist_are_refused(tmp_path):
     check_output_file(tmp_path / "a.mp4", False, "--output_video")
     (tmp_path / "a.mp4").touch()

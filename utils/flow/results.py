@@ -8,7 +8,6 @@ import torch
 from utils.files import replacing
 from utils.flow.files import write_flo
 from utils.flow.pictures import color_flow
-from utils.folders import has_content
 from utils.video import contact_sheet, write_video
 
 
@@ -42,12 +41,3 @@ def color_video(flow: np.ndarray) -> np.ndarray:
     """Flow (F - 1, 2, H, W) in Middlebury's colours, uint8 (F - 1, H, W, 3), all on the scale of the longest vector."""
     longest = float(np.nanmax(np.hypot(flow[:, 0], flow[:, 1])))
     return np.stack([color_flow(one, longest) for one in flow])
-
-
-def check_output_folder(folder: str | Path, overwrite: bool) -> None:
-    """Raises FileExistsError for a file, and for a folder with content unless it may be overwritten."""
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"--output_dir {folder} is a file: choose another.")
-    if folder.exists() and has_content(folder) and not overwrite:
-        raise FileExistsError(f"--output_dir {folder} is not empty: choose another or pass --overwrite.")

@@ -1,0 +1,48 @@
+"""What the commands on videos and their flow share: their arguments, and what they check before any work."""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipelines.sizes import check_num_frames
+from utils.argument_groups import add_machine_arguments, add_output_arguments, add_video_arguments
+from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
+from utils.frame_rates import check_fps
+from utils.images import image_size
+from utils.pretrained import choose_device, shipped
+from utils.results import check_output_dir
+
+
+def add_base_argument(group) -> None:
+    help_text = "folder or hub name of a Stable Video Diffusion base"
+    group.add_argument("--model_dir", default=shipped("tiny_svd"), help=help_text)
+
+
+def add_result_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where results go, and on which machine they are made."""
+    group = parser.add_argument_group("machine and results")
+    add_machine_arguments(group)
+    add_output_arguments(group)
+
+
+def add_video_sampling(parser: argparse.ArgumentParser, **defaults) -> argparse._ArgumentGroup:
+    """Fields of `VideoSampling`, seed, frames and size; `defaults` replace those of the fields."""
+    group = parser.add_argument_group("sampling")
+    add_sampling_arguments(group, **defaults)
+    add_video_arguments(group)
+    return group
+
+
+def check_video_run(args: argparse.Namespace, inputs: Iterable[str | Path | None]) -> None:
+    """Raises one sentence about what would fail after a long time.
+
+    Args:
+        inputs: Files and folders that are read.
+    """
+    VideoSampling.from_args(args)
+    check_num_frames(args.num_frames)
+    check_fps(args.fps, "video.mp4")
+    check_output_dir(args.output_dir, args.overwrite, inputs)
+    if args.input_image:
+        image_size(args.input_image)
+    choose_device(args.device)

@@ -1,0 +1,51 @@
+"""What the tests of the commands share: a tiny base with an adapter of each kind, an image, a drag."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import patch
+from models.svd_controlnet import ControlNetSVD
+from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.flow.code import FlowCode
+from utils.lora import add_lora, save_lora
+from utils.tracks.control_map import CONTROL_CHANNELS
+
+SIZE = 32
+
+
+@pytest.fixture(scope="session")
+def video_folders(tmp_path_factory):
+    """model: a tiny base. adapter: a joint adapter of flow for it. controlnet: one that reads tracks. lora: one of flow."""
+    folder = tmp_path_factory.mktemp("video_models")
+    pipe = tiny_video_pipeline()
+    pipe.save_pretrained(folder / "model")
+    controlnet = ControlNetSVD.from_unet(pipe.unet, CONTROL_CHANNELS, pipe.vae_scale_factor)
+    controlnet.save_pretrained(folder / "controlnet")
+    patch.add_joint(pipe.unet, "flow", rank=2, post="aligned")
+    patch.save(pipe.unet, folder / "adapter", "flow", training=FlowCode().to_training())
+    unet = tiny_video_pipeline().unet
+    with torch.no_grad():
+        for parameter in add_lora(unet, 2):
+            parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
+    save_lora(unet, folder / "lora", training=FlowCode().to_training())
+    return folder
+
+
+@pytest.fixture
+def image(tmp_path):
+    """A random image of 32x32."""
+    pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    return tmp_path / "image.png"
+
+
+@pytest.fixture
+def tracks(tmp_path):
+    """A drag to the right, and a point that stays."""
+    path = tmp_path / "tracks.json"
+    path.write_text(json.dumps({"tracks": [[[8, 8], [17, 8]]], "static_points": [[20, 24]]}))
+    return path
