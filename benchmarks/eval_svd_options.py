@@ -9,6 +9,7 @@ results.json and results.png, the first videos of each value as rows. A run that
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def measure(bench: VideoBench, indices: range, adjust: Callable | None) -> proto
     seeds = [bench.args.first_seed + index for index in indices]
     firsts = to_pixels(np.stack([render_clip(sample_clip(seed, 2), bench.args.resolution).video[0] for seed in seeds]))
     inputs = bench.pipe.prepare(firsts, sampling=VideoSampling.from_args(bench.args), generator=bench.noise(seeds))
-    videos = bench.pipe.decode(bench.pipe.denoise(inputs, adjust)).clamp(-1, 1).cpu()
+    videos = bench.pipe.decode(bench.pipe.denoise(replace(inputs, adjust=adjust))).clamp(-1, 1).cpu()
     columns = [[to_image(frame) for frame in frames] for frames in videos[: protocol.SHOWN].transpose(0, 1)]
     return [figures(video) for video in videos], columns
 

@@ -19,8 +19,8 @@ from benchmarks.trajectory_methods import METHODS, DragBench
 from benchmarks.trajectory_score import summarize
 from models.svd_controlnet import ControlNetSVD
 from pipelines.pipeline_trajectory import INTERPOLATIONS
-from pipelines.steering import GUIDANCES, Guidance
-from utils.arguments import make_parser, positive_float, positive_int, run_script
+from pipelines.steering import Steering
+from utils.arguments import make_parser, positive_float, run_script
 from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
 from utils.flow import backward_flow
 from utils.model_kinds import check_network
@@ -39,14 +39,13 @@ DECIDES = {  # what a method's videos depend on
     "warp": ("reach",),
     "moved": ("guess_hash",),
     "coarse": (*OF_FLOW, "flow_strength", "interpolation", "guess_hash"),
-    "guided": (*OF_FLOW, "guidance", "guidance_strength", "guidance_steps", "guidance_iterations"),
+    "guided": (*OF_FLOW, *Steering.names()),
     "controlnet": (*OF_SAMPLING, "controlnet_hash", "conditioning_scale", "guess_hash"),
 }
 READ_BY = {  # flags that few methods read
     flag: [method for method, names in DECIDES.items() if flag in names]
     for flag in (
-        *FLOW_FLAGS, "reach", "flow_strength", "interpolation", "guidance", "guidance_strength", "guidance_steps",
-        "guidance_iterations", "conditioning_scale",
+        *FLOW_FLAGS, "reach", "flow_strength", "interpolation", *Steering.names(), "conditioning_scale",
     )
 }  # fmt: skip
 WEIGHTS = {"adapter": {"coarse", "guided"}, "controlnet": {"controlnet"}}
@@ -67,19 +66,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_method_arguments(parser: argparse.ArgumentParser) -> None:
-    add, guidance = parser.add_argument, Guidance()
+    add = parser.add_argument
     reach = "pixels over which a drag falls off, for warp, guided, and coarse with --interpolation distance"
     add("--reach", type=positive_float, help=f"{reach} (default: 1/8 of the side)")
     add(
         "--interpolation", choices=INTERPOLATIONS, default="edge_aware", help="how coarse makes dense flow of the drags"
     )
-    add("--guidance", choices=GUIDANCES, default=guidance.kind, help="how guided leads the flow to the drags")
-    for name, kind, text in (
-        ("strength", float, "share of the change that guided takes"),
-        ("steps", float, "share of the steps in which guided acts"),
-        ("iterations", positive_int, "gradient steps of guided in each step"),
-    ):
-        add(f"--guidance_{name}", type=kind, default=getattr(guidance, name), help=text)
+    add_sampling_arguments(parser, Steering)
     add("--conditioning_scale", type=float, default=1.0, help="scale of the ControlNet's residuals")
 
 
@@ -87,7 +80,7 @@ def check(args: argparse.Namespace) -> None:
     """Raises one sentence about what would fail after models are loaded."""
     video_bench.check_video(args)
     FlowSampling.from_args(args)
-    Guidance(args.guidance, args.guidance_strength, args.guidance_steps, args.guidance_iterations)
+    Steering.from_args(args)
     check_name(args)
     protocol.check_judges(args.judges_dir, ["video"])
     protocol.check_count(args, "num_frames", 2)

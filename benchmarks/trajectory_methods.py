@@ -14,13 +14,12 @@ from benchmarks.drag_scenes import DragScene, DragScenes
 from benchmarks.protocol import Chunk
 from benchmarks.trajectory_score import hold, obtained_paths, score
 from benchmarks.video_bench import VideoBench, eight_bits, reconstruct_clips
-from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
 from pipelines.pipeline_trajectory import StableVideoDiffusionTrajectoryPipeline
-from pipelines.steering import Guidance
+from pipelines.pipeline_trajectory_controlnet import StableVideoDiffusionTrajectoryControlNetPipeline
+from pipelines.steering import Steering
 from utils.diffusion.sampling import FlowSampling
 from utils.flow.warp import warp as look_up
 from utils.tracks import Tracks, dense_flow
-from utils.tracks.control_map import track_control
 from utils.tracks.drawing import draw_paths
 from utils.tracks.guess import track_pictures
 from utils.video import contact_sheet, to_frames
@@ -45,9 +44,9 @@ class DragBench(VideoBench):
         return pipe.to(self.args.device)
 
     @cached_property
-    def controlnet_pipe(self) -> StableVideoDiffusionControlNetPipeline:
+    def controlnet_pipe(self) -> StableVideoDiffusionTrajectoryControlNetPipeline:
         """The base with the ControlNet."""
-        pipe = self.load(StableVideoDiffusionControlNetPipeline)
+        pipe = self.load(StableVideoDiffusionTrajectoryControlNetPipeline)
         pipe.load_controlnet(self.args.controlnet)
         return pipe.to(self.args.device)
 
@@ -113,10 +112,8 @@ def guided(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.T
 def controlnet(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.Tensor:
     out = bench.controlnet_pipe(
         first_frames(scenes),
-        control=torch.stack([track_control(scene.tracks) for scene in scenes]),
-        image_frames=moved(bench, indices, scenes),
+        [scene.tracks for scene in scenes],
         conditioning_scale=bench.args.conditioning_scale,
-        num_frames=bench.args.num_frames,
         **bench.options(indices, scenes),
     )
     return out.frames * 2 - 1
@@ -132,7 +129,7 @@ def follow(bench: DragBench, indices: range, scenes: list[DragScene], method: st
         first_frames(scenes),
         [scene.tracks for scene in scenes],
         method,
-        guidance=Guidance(args.guidance, args.guidance_strength, args.guidance_steps, args.guidance_iterations),
+        **Steering.from_args(args).options(),
         interpolation=args.interpolation,
         reach=args.reach,
         **flow.options(),

@@ -7,9 +7,9 @@ of the UNet hands to its second half. Layers are named as in diffusers' ControlN
 
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import torch
@@ -29,6 +29,12 @@ class Residuals(NamedTuple):
 
     down: tuple[torch.Tensor, ...]
     mid: torch.Tensor
+
+    def scaled(self, factor: float) -> "Residuals":
+        return Residuals(tuple(factor * one for one in self.down), factor * self.mid)
+
+    def plus(self, other: "Residuals") -> "Residuals":
+        return Residuals(tuple(a + b for a, b in zip(self.down, other.down, strict=True)), self.mid + other.mid)
 
 
 class ControlNetSVD(ModelMixin, ConfigMixin):
@@ -68,39 +74,25 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
         self.controlnet_cond_embedding = ControlNetConditioningEmbedding(
             width, conditioning_channels, conditioning_embedding_out_channels
         )
-        count = len(down_block_types)
-        layers, contexts, depths, heads = (
-            [value] * count if isinstance(value, int) else list(value)
-            for value in (layers_per_block, cross_attention_dim, transformer_layers_per_block, num_attention_heads)
-        )
+        per_block = _per_block(len(down_block_types), layers_per_block, cross_attention_dim, transformer_layers_per_block, num_attention_heads)  # fmt: skip
+        shapes = list(zip(down_block_types, block_out_channels, *per_block, strict=True))
+        inputs = [width, *block_out_channels[:-1]]
         self.down_blocks = nn.ModuleList(
-            get_down_block(
-                down_block_types[i],
-                num_layers=layers[i],
-                transformer_layers_per_block=depths[i],
-                in_channels=block_out_channels[max(i - 1, 0)],
-                out_channels=block_out_channels[i],
-                temb_channels=time_width,
-                add_downsample=i < count - 1,
-                resnet_eps=1e-5,
-                cross_attention_dim=contexts[i],
-                num_attention_heads=heads[i],
-                resnet_act_fn="silu",
-            )
-            for i in range(count)
+            _down_block(*shape, inputs[i], time_width, last=i == len(shapes) - 1) for i, shape in enumerate(shapes)
         )
+        _, channels, _, context, depth, heads = shapes[-1]
         self.mid_block = UNetMidBlockSpatioTemporal(
-            block_out_channels[-1],
+            channels,
             temb_channels=time_width,
-            transformer_layers_per_block=depths[-1],
-            cross_attention_dim=contexts[-1],
-            num_attention_heads=heads[-1],
+            transformer_layers_per_block=depth,
+            cross_attention_dim=context,
+            num_attention_heads=heads,
         )
         widths = [width]
-        for i, channels in enumerate(block_out_channels):
-            widths += [channels] * (layers[i] + (i < count - 1))
-        self.controlnet_down_blocks = nn.ModuleList(_zero_convolution(channels) for channels in widths)
-        self.controlnet_mid_block = _zero_convolution(block_out_channels[-1])
+        for i, (_, channels, layers, *_) in enumerate(shapes):
+            widths += [channels] * (layers + (i < len(shapes) - 1))
+        self.controlnet_down_blocks = nn.ModuleList(_zero_convolution(width) for width in widths)
+        self.controlnet_mid_block = _zero_convolution(channels)
 
     @classmethod
     def from_unet(
@@ -183,7 +175,7 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
 
 
 class ControlledUNet(nn.Module):
-    """A UNet and its ControlNet as one module, that is called as the UNet is, with a control besides."""
+    """A UNet and its ControlNet as one module, for a training; called as the UNet is, with a control besides."""
 
     def __init__(self, unet: UNetSpatioTemporalConditionModel, controlnet: ControlNetSVD):
         super().__init__()
@@ -200,13 +192,28 @@ class ControlledUNet(nn.Module):
         return_dict: bool = True,
     ):
         """conditioning_scale: Factor of the residuals; other arguments as of the two networks."""
+
+        def residuals(*inputs: torch.Tensor) -> Residuals:
+            return self.controlnet(*inputs, control).scaled(conditioning_scale)
+
         inputs = sample, timestep, encoder_hidden_states, added_time_ids
-        with added_residuals(self.unet, self.controlnet(*inputs, control), conditioning_scale):
-            return self.unet(*inputs, return_dict=return_dict)
+        return add_residuals(self.unet, [residuals], *inputs, return_dict=return_dict)
+
+
+def add_residuals(
+    unet: UNetSpatioTemporalConditionModel,
+    sources: Sequence[Callable[..., Residuals]],
+    *inputs: torch.Tensor,
+    return_dict: bool = True,
+):
+    """Run the UNet with the residuals that several sources, such as ControlNets, make of its inputs, summed."""
+    residuals = [source(*inputs) for source in sources]
+    with added_residuals(unet, reduce(Residuals.plus, residuals)):
+        return unet(*inputs, return_dict=return_dict)
 
 
 @contextmanager
-def added_residuals(unet: UNetSpatioTemporalConditionModel, residuals: Residuals, scale: float = 1.0) -> Iterator[None]:
+def added_residuals(unet: UNetSpatioTemporalConditionModel, residuals: Residuals) -> Iterator[None]:
     """Within it the second half of the UNet gets its skips, and the output of its middle block, with residuals added.
 
     The UNet's own forward takes none. Its blocks do: they are changed on the way into the blocks of the second half.
@@ -214,7 +221,7 @@ def added_residuals(unet: UNetSpatioTemporalConditionModel, residuals: Residuals
     down, hooks = residuals.down, []
     for index, block in enumerate(unet.up_blocks):
         count = len(block.resnets)
-        add = partial(_add, down[-count:], residuals.mid if index == 0 else None, scale)
+        add = partial(_add, down[-count:], residuals.mid if index == 0 else None)
         hooks.append(block.register_forward_pre_hook(add, with_kwargs=True))
         down = down[:-count]
     try:
@@ -224,16 +231,38 @@ def added_residuals(unet: UNetSpatioTemporalConditionModel, residuals: Residuals
             hook.remove()
 
 
-def _add(down, mid, scale, block, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+def _add(down, mid, block, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     skips = kwargs["res_hidden_states_tuple"]
-    changed = {"res_hidden_states_tuple": tuple(_plus(*pair, scale) for pair in zip(skips, down, strict=True))}
+    changed = {"res_hidden_states_tuple": tuple(_plus(*pair) for pair in zip(skips, down, strict=True))}
     if mid is not None:
-        changed["hidden_states"] = _plus(kwargs["hidden_states"], mid, scale)
+        changed["hidden_states"] = _plus(kwargs["hidden_states"], mid)
     return args, kwargs | changed
 
 
-def _plus(hidden: torch.Tensor, residual: torch.Tensor, scale: float) -> torch.Tensor:
-    return hidden + (scale * residual).to(hidden.dtype)
+def _plus(hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    return hidden + residual.to(hidden.dtype)
+
+
+def _per_block(count: int, *values: int | Sequence[int]) -> list[list[int]]:
+    """Each value for each of the blocks."""
+    return [[value] * count if isinstance(value, int) else list(value) for value in values]
+
+
+def _down_block(kind: str, channels: int, layers: int, context: int, depth: int, heads: int, inputs: int, time: int, last: bool):  # fmt: skip
+    """A block of the UNet's first half; all but the last halve height and width."""
+    return get_down_block(
+        kind,
+        num_layers=layers,
+        transformer_layers_per_block=depth,
+        in_channels=inputs,
+        out_channels=channels,
+        temb_channels=time,
+        add_downsample=not last,
+        resnet_eps=1e-5,
+        cross_attention_dim=context,
+        num_attention_heads=heads,
+        resnet_act_fn="silu",
+    )
 
 
 def _shared_fields() -> list[str]:

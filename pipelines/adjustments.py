@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import torch
 
+from utils.diffusion.settings import check
+
 Adjustment = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (x_0, sigma) -> x_0
 
 
@@ -14,12 +16,10 @@ def adjust_frames(temporal_smoothing: float = 0.0, motion_scale: float = 1.0) ->
     """Both changes as one, or None where there is nothing to change.
 
     Raises:
-        ValueError: temporal_smoothing is not in [0, 1], or motion_scale is negative.
+        ValueError: temporal_smoothing is not in [0, 1], or motion_scale negative or not finite.
     """
-    if not 0 <= temporal_smoothing <= 1:
-        raise ValueError(f"temporal_smoothing={temporal_smoothing} is not between 0 and 1.")
-    if motion_scale < 0:
-        raise ValueError(f"motion_scale={motion_scale} is negative.")
+    check("temporal_smoothing", temporal_smoothing, low=0, high=1)
+    check("motion_scale", motion_scale, low=0)
     if temporal_smoothing == 0 and motion_scale == 1:
         return None
     return lambda x_0, sigma: smooth_frames(scale_motion(x_0, sigma, motion_scale), temporal_smoothing)
@@ -41,7 +41,7 @@ def scale_motion(x_0: torch.Tensor, sigma: torch.Tensor, scale: float) -> torch.
     """Scale how far each frame is from the first, by scale^w with w = sigma² / (sigma² + 1).
 
     Motion is decided while the noise is high, where w is near 1; at low noise, where scaling would only fade contours
-    in or out, w is near 0 and the network draws what the coarse estimate asks for.
+    in or out, w is near 0 and the network keeps what the coarse estimate has.
     """
     sigma = sigma.to(x_0)
     factor = scale ** (sigma.square() / (sigma.square() + 1))

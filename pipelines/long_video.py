@@ -12,14 +12,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pipelines.adjustments import Adjustment, adjust_frames
-from pipelines.pipeline_stable_video_diffusion import (
-    Generators,
-    Images,
-    StableVideoDiffusionEDMPipeline,
-    VideoInputs,
-)
+from pipelines.pipeline_stable_video_diffusion import Images, StableVideoDiffusionEDMPipeline
+from pipelines.video_inputs import VideoInputs
 from utils.diffusion.sampling import VideoSampling
+from utils.diffusion.settings import check
 
 WAYS = ("overlap", "restart")
 RELEASE_SIGMA = 1.0  # latents have a deviation near 1: their outlines are settled, details are not
@@ -45,12 +41,8 @@ def sample_long_video(
     way: str = "overlap",
     overlap_frames: int | None = None,
     num_frames: int | None = None,
-    decode_chunk_size: int | None = None,
-    temporal_smoothing: float = 0.0,
-    motion_scale: float = 1.0,
     release_sigma: float = RELEASE_SIGMA,
-    generator: Generators = None,
-    **sampling,
+    **options,
 ) -> LongVideo:
     """Videos of N = total_frames frames; one segment of them is an ordinary video.
 
@@ -61,10 +53,8 @@ def sample_long_video(
         way: "overlap" or "restart".
         overlap_frames: Frames that two segments share; by default a quarter of a segment. One, the picture, in a restart.
         num_frames: Of a segment; by default the model's.
-        decode_chunk_size, temporal_smoothing, motion_scale: As in a call of the pipeline.
         release_sigma: Noise level below which shared frames are free; 0 holds them to the end.
-        generator: As in a call of the pipeline; it goes on from segment to segment.
-        sampling: Fields of `VideoSampling`.
+        options: Fields of `VideoSampling` and arguments of `pipe.prepare`, of each segment. A generator goes on from segment to segment.
 
     Raises:
         ValueError: The frames do not fit together, or an argument is out of its range.
@@ -72,13 +62,13 @@ def sample_long_video(
     num_frames = pipe.unet.config.num_frames if num_frames is None else num_frames
     overlap = count_overlap(way, overlap_frames, num_frames)
     starts = segment_starts(total_frames, num_frames, overlap)
-    adjust = adjust_frames(temporal_smoothing, motion_scale)
-    sampling = VideoSampling(**sampling)
+    check("release_sigma", release_sigma, low=0)
+    sampling, options = VideoSampling.take(options)
     first, known, video = pipe.check_pixels(image), None, None
     for _ in starts:
-        inputs = pipe.prepare(first, num_frames, sampling, generator)
-        latents = denoise_from(pipe, inputs, known, adjust, release_sigma)
-        pixels = pipe.decode(latents, decode_chunk_size).clamp(-1, 1).cpu()
+        inputs = pipe.prepare(first, sampling, num_frames=num_frames, **options)
+        latents = pipe.denoise(inputs if known is None else hold(inputs, known, release_sigma))
+        pixels = pipe.decode(latents, inputs.decode_chunk_size).clamp(-1, 1).cpu()
         video = pixels if video is None else join(video, pixels, overlap, fade=way == "overlap")
         first = pixels[:, -overlap]
         known = latents[:, -overlap:] if way == "overlap" else None
@@ -107,27 +97,19 @@ def segment_starts(total_frames: int, num_frames: int, overlap: int) -> tuple[in
     return (0, *range(num_frames, total_frames, num_frames - overlap))
 
 
-def denoise_from(
-    pipe: StableVideoDiffusionEDMPipeline,
-    inputs: VideoInputs,
-    known: torch.Tensor | None,
-    adjust: Adjustment | None = None,
-    release_sigma: float = 0.0,
-) -> torch.Tensor:
-    """Clean latents (B, F, C, h, w) of a segment whose first ones, (B, K, C, h, w), may be known."""
-    if known is None:
-        return pipe.denoise(inputs, adjust)
-    count = known.shape[1]
-    x_t = torch.cat([known + inputs.x_t[:, :count], inputs.x_t[:, count:]], dim=1)
+def hold(inputs: VideoInputs, known: torch.Tensor, release_sigma: float = 0.0) -> VideoInputs:
+    """Inputs of a segment whose first latents are known, (B, K, C, h, w): the estimates have them while the noise level is at least `release_sigma`."""
+    count, noise = known.shape[1], inputs.video.latents
+    latents = torch.cat([known + noise[:, :count], noise[:, count:]], dim=1)
 
-    def hold(x_0: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    def held(x_0: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return torch.cat([known, x_0[:, count:]], dim=1) if sigma >= release_sigma else x_0
 
-    def adjust_held(x_0: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        x_0 = hold(x_0, sigma)
-        return x_0 if adjust is None else hold(adjust(x_0, sigma), sigma)
+    def adjust(x_0: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        x_0 = held(x_0, sigma)
+        return x_0 if inputs.adjust is None else held(inputs.adjust(x_0, sigma), sigma)
 
-    return pipe.denoise(replace(inputs, x_t=x_t), adjust_held)
+    return replace(inputs, sides=(replace(inputs.video, latents=latents), *inputs.sides[1:]), adjust=adjust)
 
 
 def join(video: torch.Tensor, pixels: torch.Tensor, overlap: int, fade: bool) -> torch.Tensor:

@@ -1,11 +1,13 @@
-"""An image and its conditions (depth, edges) drawn together by Stable Diffusion with joint attention.
+"""An image and its conditions (depth, edges) sampled together by Stable Diffusion with joint attention.
 
     image, condition ~ p(x, y);    image ~ p(x | y);    condition ~ p(y | x);    and what lies between
 
-One loop serves all; they differ in the noise level at which each side starts and in what of it is kept (`pipelines/sides.py`).
+They differ in the noise level at which each side starts and in what of it is kept (`pipelines/image_sides.py`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import ClassVar
 
 import numpy as np
@@ -15,11 +17,15 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 import patch
+from pipelines.image_inputs import JointInputs, child_generator
+from pipelines.image_sides import ImageSide, start_side
 from pipelines.inputs import latent_mask
 from pipelines.request import TENSORS, Known, Request, check_adapters, check_options, gather_known, make_request
-from pipelines.rows import ALONE, FREE, TEXT, Rows, constant_sides, default_direction, guided, lay_out_rows, paired
-from pipelines.sides import Side, start_side
+from pipelines.rows import Joint, Rows, default_direction, lay_out_rows, paired, run_constant
+from pipelines.sides import Estimates, denoise, first_iteration
+from utils.diffusion.guidance import CONDITIONAL, SEPARATE, UNCONDITIONAL, Guidance
 from utils.diffusion.pairs import with_trigger
+from utils.diffusion.sampling import ImageSampling
 from utils.latents import LatentScale
 
 
@@ -113,33 +119,27 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         condition_mask=None,
         height: int | None = None,
         width: int | None = None,
-        num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
-        condition_guidance_scale: float = 0.0,
         negative_prompt: str | list[str] | None = None,
         num_images_per_prompt: int = 1,
         adapters: str | list[str] | dict[str, float] | None = None,
         direction: str | None = None,
-        eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
         condition_latents=None,
         output_type: str = "pil",
         callback_on_step_end=None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
+        **sampling,
     ) -> JointOutput:
-        """Draws images with their conditions.
+        """Sample images with their conditions.
 
         Args:
             prompt: May be left out where a side is known. Conditions get it with their trigger word in front.
             image, condition: What is known of a side: images, or floats in [-1, 1] (`pipelines.inputs.image_batch`),
                 or latents of an earlier call. With several conditions a dict by adapter name, as all `condition_*`.
             strength, condition_strength: Share of the noise at which a known side starts. 0, the default: it is given,
-                and comes back as it is. Between: coarse control. 1: it is drawn anew.
-            mask_image, condition_mask: White (1) where a known side is drawn anew, black (0) where its pixels are kept.
-            guidance_scale: s below; 1 or less is off, and so is a call without any text.
-            condition_guidance_scale: s_c of eps_u + s (eps_t - eps_u) + s_c (eps_t^joint - eps_t^separate) (UniCon,
-                arXiv 2410.11439): how much more the sides heed each other than two separate models do; 0 is off.
+                and comes back as it is. Between: coarse control. 1: it is sampled anew.
+            mask_image, condition_mask: White (1) where a known side is sampled anew, black (0) where its pixels are kept.
             adapters: Names of those to use, with their weights if it is a dict; by default all.
             direction: "both", "x_reads_y" or "y_reads_x", x the image; by default a given side does not read the other
                 (unless the adapter was never trained so).
@@ -147,25 +147,23 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
             output_type: "pil", "np", "pt" or "latent".
             callback_on_step_end: Called as `callback(pipe, step, t, tensors)`, steps from 0; returns a dict of tensors to replace, of
                 `latents` and `condition_latents` (a dict by name).
+            sampling: Fields of `ImageSampling`: num_inference_steps, guidance_scale, …; a call without any text has no guidance by it.
 
         Raises:
-            ValueError: What was passed cannot be drawn; in one sentence, before any network runs.
+            ValueError: What was passed cannot be sampled; in one sentence, before any network runs.
         """
         tensors = callback_on_step_end_tensor_inputs or ["latents"]
-        check_options(direction, output_type, num_inference_steps, tensors)
+        sampling = ImageSampling(**sampling)
+        check_options(direction, output_type, tensors)
         weights = check_adapters(adapters, self.known_adapters())
         values = (condition, condition_strength, condition_mask, condition_latents)
         known = gather_known(list(weights), (image, strength, mask_image, latents), *values)
         request = make_request(
             self, prompt, negative_prompt, known, weights, height, width, num_images_per_prompt, generator
         )
-        scales = (guidance_scale if request.has_text else 1.0, condition_guidance_scale)
         self._interrupt = False
-        directions = self.directions(request, direction)
-        sides, rows, text = self.prepare(request, num_inference_steps, scales, eta, directions)
-        with paired(self.unet, rows, sides, weights, directions):
-            rows, text = self.run_constant(sides, rows, text, directions)
-            sides = self.denoise(sides, rows, text, scales, callback_on_step_end, tensors)
+        inputs = self.prepare(request, sampling, Joint(self.directions(request, direction), weights))
+        sides = self.denoise(inputs, callback_on_step_end, tensors)
         output = self.decode(sides, request, output_type)
         self.maybe_free_model_hooks()
         return output
@@ -190,18 +188,23 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
             for name in request.weights
         }
 
-    def prepare(self, request: Request, num_inference_steps: int, scales: tuple[float, float], eta: float, directions):
-        """Sides at their first noise level, the layout of the batch, and its text embeddings."""
-        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
-        generators = [request.generators, *(child(request.generators, n) for n in range(1, len(request.known)))]
-        sides = [
-            self.prepare_side(name, known, request, generator, eta)
-            for (name, known), generator in zip(request.known.items(), generators, strict=True)
+    def prepare(self, request: Request, sampling: ImageSampling, joint: Joint) -> JointInputs:
+        """Sides at their first noise level, text embeddings and guidance."""
+        self.scheduler.set_timesteps(sampling.num_inference_steps, device=self._execution_device)
+        generators = [
+            request.generators,
+            *(child_generator(request.generators, n) for n in range(1, len(request.known))),
         ]
-        rows = lay_out_rows(sides, request.batch, scales[0] > 1, scales[1] != 0, directions)
-        return sides, rows, self.embed(request, rows)
+        sides = tuple(
+            self.prepare_side(name, known, request, generator, sampling.eta)
+            for (name, known), generator in zip(request.known.items(), generators, strict=True)
+        )
+        by_text = request.has_text and sampling.guidance_scale > 1
+        guidance = Guidance(sampling.guidance_scale if by_text else None, sampling.condition_guidance_scale)
+        texts = tuple(self.embed(name, request, by_text) for name in request.known)
+        return JointInputs(sides, texts, guidance, joint)
 
-    def prepare_side(self, name: str | None, known: Known, request: Request, generator, eta: float) -> Side:
+    def prepare_side(self, name: str | None, known: Known, request: Request, generator, eta: float) -> ImageSide:
         scale = LatentScale() if name is None else self.adapter_pairs[name].latent_scale
         device, dtype, factor = self._execution_device, self.unet.dtype, self.vae_scale_factor
         shape = (request.batch, self.unet.config.in_channels, request.height // factor, request.width // factor)
@@ -221,60 +224,53 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         latents = self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
         return latents.to(self.unet.dtype)
 
-    def embed(self, request: Request, rows: Rows) -> torch.Tensor:
-        """Text embeddings of all rows, (rows, N, C); a condition's lead with its trigger word, with a prompt or without."""
-        has_free = any(term == FREE for _, term in rows.slots)
-        per_side = []
-        for name in request.known:
-            trigger = "" if name is None else self.adapter_pairs[name].trigger
-            prompts, negatives = (
-                [with_trigger(trigger, prompt) for prompt in texts]
-                for texts in (request.prompts, request.negative_prompts)
-            )
-            text, free = self.encode_prompt(prompts, self._execution_device, request.copies, has_free, negatives)
-            per_side.append({TEXT: text, ALONE: text, FREE: free})
-        return torch.cat([per_side[side][term] for side, term in rows.slots])
+    def embed(self, name: str | None, request: Request, with_unconditional: bool) -> dict[str, torch.Tensor]:
+        """Text embeddings (B, N, C) of a side by prediction; a condition's lead with its trigger word, with a prompt or without."""
+        trigger = "" if name is None else self.adapter_pairs[name].trigger
+        prompts, negatives = (
+            [with_trigger(trigger, prompt) for prompt in texts] for texts in (request.prompts, request.negative_prompts)
+        )
+        device, copies = self._execution_device, request.copies
+        text, free = self.encode_prompt(prompts, device, copies, with_unconditional, negatives)
+        return {CONDITIONAL: text, SEPARATE: text, UNCONDITIONAL: free}
 
-    def run_constant(self, sides: list[Side], rows: Rows, text: torch.Tensor, directions) -> tuple[Rows, torch.Tensor]:
-        """Runs once what is the same at every step, and returns the rows and the text of what is not."""
-        constant = constant_sides(sides, rows, directions)
-        if not constant:
-            return rows, text
-        drawn = [i for i in range(len(sides)) if i not in constant]
-        once = rows.of(constant)
-        with patch.record(self.unet, rows.places(constant)):
-            latents = once.cat({i: sides[i].model_input(0) for i in constant})
-            timesteps = once.cat({i: sides[i].level(0) for i in constant})
-            self.unet(latents, timesteps, encoder_hidden_states=text[rows.places(constant)])
-        return rows.of(drawn), text[rows.places(drawn)]
-
-    def denoise(self, sides: list[Side], rows: Rows, text, scales, callback=None, callback_tensors=()) -> list[Side]:
-        """The sides after all steps, each with its own noise level at every one."""
-        steps = range(min(side.start for side in sides if not side.given), len(self.scheduler.timesteps))
+    def denoise(self, inputs: JointInputs, callback=None, callback_tensors=()) -> list[ImageSide]:
+        """The sides after all steps, each with its own noise level at every one; one that is given and reads no other is run once."""
+        sides, joint = inputs.sides, inputs.joint
+        rows = lay_out_rows(sides, len(sides[0].latents), inputs.guidance.terms, joint)
+        steps = range(first_iteration(sides), len(self.scheduler.timesteps))
         self._num_timesteps = len(steps)
-        for i in self.progress_bar(steps):
-            if self.interrupt:
-                break
-            sides = [side.with_known(i) for side in sides]
-            latents = rows.cat([side.model_input(i) for side in sides])  # (rows, C, h, w)
-            timesteps = rows.cat([side.level(i) for side in sides])  # (rows,)
-            prediction = self.unet(latents, timesteps, encoder_hidden_states=text, return_dict=False)[0]
-            terms = rows.split(prediction)
-            sides = [
-                side.step(guided(terms[number], *scales), i) if number in terms else side
-                for number, side in enumerate(sides)
-            ]
-            if callback is not None:
-                sides = self.call_back(callback, callback_tensors, i, i - steps.start, sides)
-        return sides
+        with paired(self.unet, rows, sides, joint):
 
-    def call_back(self, callback, names, i: int, step: int, sides: list[Side]) -> list[Side]:
+            def run(part: Rows) -> None:
+                self.predict(sides, part, inputs.text_of(part), 0)
+
+            rows = run_constant(self.unet, sides, rows, joint, run)
+            text = inputs.text_of(rows)
+
+            def estimate(sides: list[ImageSide], i: int) -> Estimates:
+                terms = rows.split(self.predict(sides, rows, text, i))
+                return {number: inputs.guidance.estimate(sides[number], parts, i) for number, parts in terms.items()}
+
+            def call_back(sides: list[ImageSide], i: int) -> list[ImageSide]:
+                return self.call_back(callback, callback_tensors, i, i - steps.start, sides)
+
+            going = takewhile(lambda i: not self.interrupt, self.progress_bar(steps))
+            return denoise(sides, going, estimate, None if callback is None else call_back)
+
+    def predict(self, sides: Sequence[ImageSide], rows: Rows, text: torch.Tensor, i: int) -> torch.Tensor:
+        """The network's predictions (rows, C, h, w), each side at its own noise level."""
+        latents = rows.cat([side.model_input(i) for side in sides])  # (rows, C, h, w)
+        timesteps = rows.cat([side.level(i) for side in sides])  # (rows,)
+        return self.unet(latents, timesteps, encoder_hidden_states=text, return_dict=False)[0]
+
+    def call_back(self, callback, names, i: int, step: int, sides: list[ImageSide]) -> list[ImageSide]:
         tensors = {"latents": sides[0].latents, "condition_latents": {s.name: s.latents for s in sides[1:]}}
         changed = callback(self, step, self.scheduler.timesteps[i], {name: tensors[name] for name in names}) or {}
         latents = {None: changed.get("latents", sides[0].latents), **changed.get("condition_latents", {})}
         return [side.at(latents.get(side.name, side.latents)) for side in sides]
 
-    def decode(self, sides: list[Side], request: Request, output_type: str) -> JointOutput:
+    def decode(self, sides: list[ImageSide], request: Request, output_type: str) -> JointOutput:
         """Pictures of the sides; what was given, and what a mask kept, is the very pixels that were passed."""
         if output_type == "latent":
             results = {side.name: side.result() for side in sides}
@@ -289,7 +285,7 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
             nsfw_content_detected=nsfw,
         )
 
-    def decode_side(self, side: Side, known: Known) -> torch.Tensor:
+    def decode_side(self, side: ImageSide, known: Known) -> torch.Tensor:
         """Pixels, float32 (B, 3, H, W) in [-1, 1]."""
         kept = None if known.latent or known.pictures is None else known.pictures.to(self._execution_device)
         if side.given and kept is not None:
@@ -300,15 +296,3 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
             mask = known.mask.to(pixels)
             pixels = torch.where(mask.bool(), pixels, kept)
         return pixels
-
-
-def child(generator, number: int):
-    """A generator that depends on the state of another and leaves it alone: conditions must not change the image's noise."""
-    if generator is None:
-        return None
-    if isinstance(generator, list):
-        return [child(one, number) for one in generator]
-    copy = torch.Generator(generator.device)
-    copy.set_state(generator.get_state())
-    seed = torch.randint(2**62, (), generator=copy, device=generator.device).item()
-    return copy.manual_seed(seed + number)

@@ -1,15 +1,13 @@
 """Stable Video Diffusion in three steps that variants build on: `prepare`, `denoise`, `decode`.
 
-The noise levels are the scheduler's, the step is Euler's unless another is asked for (`Solver` of `utils/diffusion/edm.py`), and between the two the estimate of the clean latents may be
-adjusted (`pipelines/adjustments.py`). Without adjustments the output is that of `StableVideoDiffusionPipeline`.
+Variants override `prepare` alone: it returns the sides, their conditions, the denoiser of each step, the guidance and what changes the
+estimates between the steps (`pipelines/video_inputs.py`). The noise levels are the scheduler's, the step is Euler's unless another is
+asked for (`utils/diffusion/solver.py`). The output is that of `StableVideoDiffusionPipeline`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,186 +18,205 @@ from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion 
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
-from pipelines.adjustments import Adjustment, adjust_frames
+from pipelines.adjustments import adjust_frames
 from pipelines.inputs import image_batch
+from pipelines.outputs import check_output_type
+from pipelines.rows import Rows, lay_out_rows, paired, run_constant
+from pipelines.sides import Estimates, denoise, first_iteration
+from pipelines.video_inputs import VIDEO, Steer, VideoInputs
+from pipelines.video_sides import VideoSide
 from utils.diffusion.condition import Condition, ConditionEncoder
-from utils.diffusion.edm import EDM, Denoiser
-from utils.diffusion.guidance import FrameGuidance
+from utils.diffusion.edm import Denoiser
 from utils.diffusion.sampling import VideoSampling
+from utils.diffusion.settings import check
 from utils.diffusion.solver import Solver
+from utils.latents import encode_mode
 
 Images = Image.Image | Sequence[Image.Image] | np.ndarray | torch.Tensor
 Generators = torch.Generator | list[torch.Generator] | None
-
-
-@dataclass(frozen=True)
-class VideoInputs:
-    """What the denoising starts from.
-
-    Attributes:
-        x_t: Noise at the largest level, float32 (B, F, C, h, w).
-        sigmas: Levels (steps + 1,), falling to 0, float32.
-        condition: Of the B samples.
-        guidance: None to sample without.
-        solver: Makes the steps.
-        tell: From pictures (B, F, 3, H, W) to the condition that has them beside the frames in place of the image, with the same noise.
-        negative_motion_bucket_id: What the prediction that guidance leads away from is told; None for the bucket of the other.
-    """
-
-    x_t: torch.Tensor
-    sigmas: torch.Tensor
-    condition: Condition
-    guidance: FrameGuidance | None
-    solver: Solver
-    tell: Callable[[torch.Tensor | None], Condition]
-    negative_motion_bucket_id: float | None = None
-
-    @property
-    def guided_condition(self) -> Condition:
-        """Of 2 B samples where there is guidance."""
-        if self.guidance is None:
-            return self.condition
-        return self.condition.with_unconditional(self.negative_motion_bucket_id)
 
 
 class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
     """Stable Video Diffusion whose denoising loop is open.
 
     pipe = StableVideoDiffusionEDMPipeline.from_pretrained("weights/tiny_svd")
-    frames = pipe(image, fps=8, motion_bucket_id=127).frames[0]     # PIL pictures
+    frames = pipe(image, fps=8, motion_bucket_id=127).frames[0]     # PIL images
     """
 
-    denoiser: ClassVar[type[Denoiser]] = Denoiser  # what calls the network
-
     @torch.no_grad()
-    def __call__(
-        self,
-        image: Images,
-        num_frames: int | None = None,
-        decode_chunk_size: int | None = None,
-        generator: Generators = None,
-        latents: torch.Tensor | None = None,
-        temporal_smoothing: float = 0.0,
-        motion_scale: float = 1.0,
-        output_type: str = "pil",
-        return_dict: bool = True,
-        **sampling,
-    ):
+    def __call__(self, image: Images, *known, output_type: str = "pil", return_dict: bool = True, **options):
         """Videos that begin with images.
 
         Args:
             image: An image or a list of them, of one size and of sides that `size_multiple` divides, or floats in [-1, 1]
                 (`pipelines.inputs.image_batch`).
-            num_frames: F; by default the model's.
-            decode_chunk_size: Frames that are decoded at once; by default all of a video.
-            generator: One, or one for each image, so that a video does not depend on the others of its batch.
-            latents: Standard normal noise (B, F, C, h, w) to start from.
-            temporal_smoothing, motion_scale: See `pipelines/adjustments.py`.
+            known: What a variant takes besides, such as a control or tracks: the arguments of its `prepare` behind `sampling`.
             output_type: "pil", "np" (B, F, H, W, 3) in [0, 1], "pt" (B, F, 3, H, W) in [0, 1] or "latent" (B, F, C, h, w).
-            sampling: Fields of `VideoSampling`: num_inference_steps, fps, motion_bucket_id, max_guidance_scale, …
+            options: Fields of `VideoSampling` (num_inference_steps, fps, motion_bucket_id, max_guidance_scale, …), and arguments of `prepare` by name.
 
         Raises:
             ValueError: An argument is out of its range.
         """
-        adjust = adjust_frames(temporal_smoothing, motion_scale)
-        inputs = self.prepare(image, num_frames, VideoSampling(**sampling), generator, latents)
-        frames = self.denoise(inputs, adjust)
-        if output_type != "latent":
-            pixels = self.decode(frames, decode_chunk_size).transpose(1, 2)  # (B, 3, F, H, W)
-            frames = self.video_processor.postprocess_video(pixels, output_type)
+        check_output_type(output_type)
+        sampling, options = VideoSampling.take(options)
+        inputs = self.prepare(image, sampling, *known, **options)
+        output = self.output(inputs, self.denoise_sides(inputs), output_type)
         self.maybe_free_model_hooks()
-        return StableVideoDiffusionPipelineOutput(frames=frames) if return_dict else (frames,)
+        return output if return_dict else tuple(output.values())
 
     @property
     def size_multiple(self) -> int:
-        """What divides the sides of a picture: the factor of the VAE times that of the UNet."""
+        """What divides the sides of an image: the factor of the VAE times that of the UNet."""
         return self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
 
     @torch.no_grad()
     def prepare(
         self,
         image: Images,
-        num_frames: int | None = None,
         sampling: VideoSampling | None = None,
+        *,
+        num_frames: int | None = None,
         generator: Generators = None,
         latents: torch.Tensor | None = None,
         image_frames: torch.Tensor | None = None,
+        temporal_smoothing: float = 0.0,
+        motion_scale: float = 1.0,
+        steer: Steer | None = None,
+        decode_chunk_size: int | None = None,
     ) -> VideoInputs:
-        """Condition, noise levels and noise; arguments as in a call, and of `ConditionEncoder`: image_frames are its frames."""
-        sampling = sampling or VideoSampling()
+        """What the denoising starts from.
+
+        Args:
+            num_frames: F; by default the model's.
+            generator: One, or one for each image, so that a video does not depend on the others of its batch.
+            latents: Standard normal noise (B, F, C, h, w) to start from.
+            image_frames: Conditioning images of all frames in place of the first frame, (B, F, 3, H, W) or (1, F, 3, H, W) in [-1, 1].
+            temporal_smoothing, motion_scale: See `pipelines/adjustments.py`.
+            steer: Changes the estimates of the clean latents (`VideoInputs`).
+            decode_chunk_size: Frames that are decoded at once; by default all of a video.
+        """
+        sampling = VideoSampling() if sampling is None else sampling
         pixels = self.check_pixels(image).to(self._execution_device)
         num_frames = self.unet.config.num_frames if num_frames is None else num_frames
-        check_numbers(num_frames=num_frames)
+        check("num_frames", num_frames, int, low=1)
+        check("decode_chunk_size", num_frames if decode_chunk_size is None else decode_chunk_size, int, low=1)
         noise = randn_tensor(pixels.shape, generator, pixels.device, pixels.dtype)
-        numbers = sampling.fps, sampling.motion_bucket_id, sampling.noise_aug_strength
-        tell = partial(self.tell, pixels, num_frames, *numbers, noise)
-        condition = tell(image_frames)
+        encode = partial(self.encode_condition, pixels, num_frames, sampling, noise)
+        condition = encode(self.check_image_frames(image_frames, pixels, num_frames))
+        x_t = self.draw_noise(condition, sampling.num_inference_steps, generator, latents)
+        sigmas = self.scheduler.sigmas.to(pixels.device, torch.float32)  # the scheduler keeps them on the CPU
         return VideoInputs(
-            x_t=self.draw_noise(pixels, num_frames, condition, sampling.num_inference_steps, generator, latents),
-            sigmas=self.scheduler.sigmas.to(pixels.device, torch.float32),  # the scheduler keeps them on the CPU
-            condition=condition,
+            sides=(VideoSide(None, x_t, sigmas, solver=Solver(sampling.solver_order)),),
+            conditions=(condition,),
             guidance=sampling.guidance(num_frames),
-            solver=Solver(sampling.solver_order),
-            tell=tell,
+            denoiser=lambda i: Denoiser(self.unet),
+            encode_condition=encode,
             negative_motion_bucket_id=sampling.negative_motion_bucket_id,
+            decode_chunk_size=decode_chunk_size,
+            steer=steer,
+            adjust=adjust_frames(temporal_smoothing, motion_scale),
         )
 
-    def tell(
-        self, pixels, num_frames, fps, motion_bucket_id, noise_aug_strength, noise, image_frames=None
-    ) -> Condition:
-        """The condition; arguments as of `ConditionEncoder`."""
+    def encode_condition(self, pixels, num_frames: int, sampling: VideoSampling, noise, image_frames=None) -> Condition:
+        """The condition of pixels (B, 3, H, W) with that noise, or of image_frames (B, F, 3, H, W)."""
+        numbers = sampling.fps, sampling.motion_bucket_id, sampling.noise_aug_strength
         with self.upcast_vae():
             encoder = ConditionEncoder(self.vae, self.image_encoder, self.feature_extractor)
-            return encoder(pixels, num_frames, fps, motion_bucket_id, noise_aug_strength, noise, image_frames)
+            return encoder(pixels, num_frames, *numbers, noise, image_frames)
 
-    def draw_noise(self, pixels, num_frames, condition, num_inference_steps, generator, latents=None) -> torch.Tensor:
-        """Noise at the largest level, float32; sets the scheduler's levels."""
+    def draw_noise(self, condition: Condition, num_inference_steps: int, generator, latents=None) -> torch.Tensor:
+        """Noise (B, F, C, h, w) at the largest level, float32; sets the scheduler's levels."""
         if self.scheduler.config.prediction_type != "v_prediction":
             raise ValueError(
                 f"The scheduler is for {self.scheduler.config.prediction_type}: "
                 "Stable Video Diffusion predicts v, take the EulerDiscreteScheduler of the model."
             )
-        self.scheduler.set_timesteps(num_inference_steps, device=pixels.device)
-        dtype = condition.image_embeddings.dtype
-        shape = (len(pixels), num_frames, 2 * self.vae.config.latent_channels, *pixels.shape[-2:])
-        return self.prepare_latents(*shape, dtype, pixels.device, generator, latents).float()
+        device = condition.image_latents.device
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        return self.scaled_noise(condition, generator, latents)
+
+    def scaled_noise(self, condition: Condition, generator, latents=None) -> torch.Tensor:
+        """Noise at the scheduler's largest level, drawn or of standard normal latents, of the size of a condition's; float32."""
+        B, F, _, h, w = condition.image_latents.shape
+        shape = (B, F, 2 * self.vae.config.latent_channels, h * self.vae_scale_factor, w * self.vae_scale_factor)
+        if latents is not None and not latents.isfinite().all():
+            raise ValueError("The noise has values that are not finite: pass standard normal noise.")
+        dtype, device = condition.image_embeddings.dtype, condition.image_latents.device
+        return self.prepare_latents(*shape, dtype, device, generator, latents).float()
+
+    def denoise(self, inputs: VideoInputs) -> torch.Tensor:
+        """Clean latents (B, F, C, h, w) of the video, float32."""
+        return self.denoise_sides(inputs)[VIDEO].latents
 
     @torch.no_grad()
-    def denoise(self, inputs: VideoInputs, adjust: Adjustment | None = None) -> torch.Tensor:
-        """Clean latents (B, F, C, h, w), float32.
+    def denoise_sides(self, inputs: VideoInputs) -> list[VideoSide]:
+        """The sides after all steps; one that is given and reads no other is run once."""
+        sides, joint = inputs.sides, inputs.joint
+        rows = lay_out_rows(sides, len(inputs.video.latents), inputs.guidance.terms, joint)
+        with paired(self.unet, rows, sides, joint):
 
-        adjust: From an estimate of them and its noise level () to the one that the step is made with.
-        """
-        condition = inputs.guided_condition
-        x_t, solver = inputs.x_t, inputs.solver
-        for sigma, next_sigma in self.progress_bar(list(pairwise(inputs.sigmas))):
-            x_0 = self.estimate(x_t, sigma, condition, inputs.guidance)
-            x_0 = x_0 if adjust is None else adjust(x_0, sigma)
-            x_t, solver = solver.step(x_t, x_0, sigma, next_sigma)
-        return x_t
+            def run(part: Rows) -> None:
+                self.predict(inputs.denoiser(0), sides, part, inputs.condition_of(part), 0)
+
+            rows = run_constant(self.unet, sides, rows, joint, run)
+            condition = inputs.condition_of(rows)
+
+            def estimate(sides: Sequence[VideoSide], i: int) -> Estimates:
+                return inputs.changed(partial(self.estimate, inputs, rows, condition, i), sides, i)
+
+            iterations = range(first_iteration(sides), inputs.num_steps)
+            return denoise(sides, self.progress_bar(iterations), estimate)
 
     def estimate(
-        self, x_t: torch.Tensor, sigma: torch.Tensor, condition: Condition, guidance: FrameGuidance | None, unet=None
-    ) -> torch.Tensor:
-        """Guided estimate of the clean latents; the condition is of 2 B samples where there is guidance.
+        self, inputs: VideoInputs, rows: Rows, condition: Condition, i: int, sides: Sequence[VideoSide]
+    ) -> Estimates:
+        """Guided estimates of the clean latents of the sides that have rows."""
+        terms = rows.split(self.predict(inputs.denoiser(i), sides, rows, condition, i))
+        return {number: inputs.guidance.estimate(sides[number], parts, i) for number, parts in terms.items()}
 
-        unet: Called in place of the pipeline's own.
-        """
-        denoiser, levels = self.denoiser(self.unet if unet is None else unet, EDM()), sigma.expand(len(x_t))
-        if guidance is None:
-            return denoiser.denoise(x_t, levels, condition)
-        free, told = denoiser.predict(torch.cat([x_t, x_t]), levels.repeat(2), condition).chunk(2)
-        v = guidance(free, told, denoiser.edm.denoised(x_t, told, levels), sigma)
-        return denoiser.edm.denoised(x_t, v, levels)
+    def predict(
+        self, denoiser: Denoiser, sides: Sequence[VideoSide], rows: Rows, condition: Condition, i: int
+    ) -> torch.Tensor:
+        """v of all rows, each side at its own noise level."""
+        x_t = rows.cat([side.latents for side in sides])
+        sigma = rows.cat([side.level(i) for side in sides])
+        return denoiser.predict(x_t, sigma, condition)
+
+    def output(self, inputs: VideoInputs, sides: Sequence[VideoSide], output_type: str):
+        """What a call returns."""
+        frames = sides[VIDEO].latents
+        if output_type != "latent":
+            frames = self.postprocess(self.decode(frames, inputs.decode_chunk_size), output_type)
+        return StableVideoDiffusionPipelineOutput(frames=frames)
+
+    def postprocess(self, pixels: torch.Tensor, output_type: str):
+        """Pixels (B, F, 3, H, W) in the form asked for."""
+        return self.video_processor.postprocess_video(pixels.transpose(1, 2), output_type)  # takes (B, 3, F, H, W)
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor, decode_chunk_size: int | None = None) -> torch.Tensor:
         """Pixels (B, F, 3, H, W), float32, about [-1, 1], of clean latents; the frames of a chunk see one another."""
         num_frames = latents.shape[1]
         chunk = num_frames if decode_chunk_size is None else decode_chunk_size
-        check_numbers(decode_chunk_size=chunk)
+        check("decode_chunk_size", chunk, int, low=1)
         videos = [self.decode_latents(video[None].to(self.vae.dtype), num_frames, chunk) for video in latents]
         return torch.cat(videos).transpose(1, 2)
+
+    @torch.no_grad()
+    def encode_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        """Scaled latents (B, F, C, h, w), float32, of images (B, F, 3, H, W): the mode of the posterior."""
+        with self.upcast_vae():
+            latents = torch.stack([encode_mode(self.vae, clip) for clip in frames])
+        return latents.float() * self.vae.config.scaling_factor
+
+    def check_image_frames(self, frames: torch.Tensor | None, pixels: torch.Tensor, num_frames: int):
+        """Conditioning images of all frames of all videos, on their device."""
+        if frames is None:
+            return None
+        due = (len(pixels), num_frames, *pixels.shape[1:])
+        if frames.ndim != 5 or frames.shape[0] not in (1, due[0]) or tuple(frames.shape[1:]) != due[1:]:
+            raise ValueError(f"image_frames are {tuple(frames.shape)} and have to be {due}: (B, F, 3, H, W).")
+        return frames.float().to(pixels.device).expand(due)
 
     def check_pixels(self, image: Images) -> torch.Tensor:
         """Images as pixels (B, 3, H, W) in [-1, 1], float32 (`pipelines.inputs.image_batch`)."""
@@ -221,10 +238,3 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         finally:
             if needed:
                 self.vae.to(dtype=dtype)
-
-
-def check_numbers(**values: float) -> None:
-    """Raises ValueError for one that is not positive."""
-    for name, value in values.items():
-        if value <= 0:
-            raise ValueError(f"{name}={value} is not positive.")

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 
 import patch
+from pipelines.image_sides import check_scheduler
 from pipelines.inputs import check_strength, image_batch, is_latent, mask_batch, per_condition, repeat_to
-from pipelines.sides import check_scheduler
+from pipelines.outputs import check_output_type
+from utils.diffusion.settings import check
 
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 TENSORS = ("latents", "condition_latents")
 
 
@@ -136,6 +137,8 @@ def check_noise(pipe, sides: dict[str | None, Known], batch: int, height: int, w
     for name, side in sides.items():
         if side.noise is not None and tuple(side.noise.shape) != due:
             raise ValueError(f"{label(name)}: the noise has the shape {tuple(side.noise.shape)} where {due} is due.")
+        if side.noise is not None and not side.noise.isfinite().all():
+            raise ValueError(f"{label(name)}: the noise has values that are not finite: pass standard normal noise.")
 
 
 def check_models(pipe) -> None:
@@ -145,15 +148,11 @@ def check_models(pipe) -> None:
         raise ValueError(f"The UNet takes {takes} channels and the VAE makes {has}: this model needs another pipeline.")
 
 
-def check_options(direction, output_type: str, num_inference_steps: int, tensors: list[str]) -> None:
+def check_options(direction, output_type: str, tensors: list[str]) -> None:
     if unknown := sorted(set(tensors) - set(TENSORS)):
         raise ValueError(f"A callback cannot have {unknown[0]!r}: the tensors are {', '.join(TENSORS)}.")
-    if direction is not None and direction not in patch.DIRECTIONS:
-        raise ValueError(f"direction is {direction!r}: choose one of {', '.join(patch.DIRECTIONS)}, or None.")
-    if output_type not in OUTPUT_TYPES:
-        raise ValueError(f"output_type is {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}.")
-    if num_inference_steps < 1:
-        raise ValueError(f"num_inference_steps is {num_inference_steps}: take at least 1.")
+    check("direction", direction, str, choices=patch.DIRECTIONS, optional=True)
+    check_output_type(output_type)
 
 
 def check_adapters(adapters, loaded: list[str]) -> dict[str, float]:
@@ -167,6 +166,8 @@ def check_adapters(adapters, loaded: list[str]) -> dict[str, float]:
     weights = dict(adapters) if isinstance(adapters, dict) else dict.fromkeys(adapters, 1.0)
     if unknown := sorted(set(weights) - set(loaded)):
         raise ValueError(f"There is no adapter {unknown[0]!r}: loaded are {', '.join(loaded)}.")
+    for name, weight in weights.items():
+        check(f"The weight of the adapter {name!r}", weight)
     if not weights:
         raise ValueError(f"adapters is empty: name some of {', '.join(loaded)}, or leave it out for all.")
     return weights

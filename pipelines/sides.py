@@ -1,137 +1,73 @@
-"""One side of a pair while it is sampled: its own scheduler, noise level and known parts.
+"""The sides of a pair while they are sampled, images and videos alike, and the loop over the steps.
 
-Generation, estimation, coarse control and inpainting differ only in the level at which a side starts and in what of it is known.
+Generation, estimation, coarse control and inpainting differ only in the noise level at which a side starts and in what of it is known.
 """
 
-import copy
-import inspect
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from diffusers import PNDMScheduler
-
-from utils.diffusion.pairs import GIVEN_TIMESTEP
-from utils.latents import LatentScale
 
 
-@dataclass(frozen=True, eq=False)
-class Side:
-    """An image or a condition at one step of sampling; `step` returns the next one.
+class Side(ABC):
+    """One side at one step of sampling. Sides are frozen dataclasses; `step` returns the next one.
 
     Attributes:
-        name: Of the adapter; None for the image.
-        scale: Between the latents of the VAE and those that the network sees.
-        scheduler: Its own, since a scheduler keeps the history of what it denoises.
-        timesteps: The noise levels of its steps; none if the side is given.
-        start: Iteration of the loop at which it takes its first step; before, it waits at its first level.
-        latents: (B, C, h, w), noisy.
-        noise: (B, C, h, w), what `clean` is noised with.
-        clean: (B, C, h, w), what is known of it, or None.
-        mask: (B, 1, h, w), 1 where it is generated and 0 where `clean` is kept; None if nothing is kept.
-        step_kwargs: What its scheduler's `step` takes besides, such as a generator.
+        name: Adapter of a condition; None for the image or video that all pairs have as their x.
+        latents: (B, ...), noisy.
+        start: Iteration in which it takes its first step; before, it waits at its first noise level.
     """
 
     name: str | None
-    scale: LatentScale
-    scheduler: object
-    timesteps: torch.Tensor
-    start: int
     latents: torch.Tensor
-    noise: torch.Tensor
-    clean: torch.Tensor | None = None
-    mask: torch.Tensor | None = None
-    step_kwargs: dict = field(default_factory=dict)
+    start: int
 
     @property
+    @abstractmethod
     def given(self) -> bool:
-        return len(self.timesteps) == 0
+        """Whether it is known and stays as it is: its latents are clean, and it never steps."""
 
+    @abstractmethod
     def level(self, i: int) -> torch.Tensor:
-        """Timestep (B,) in iteration i."""
-        if self.given:
-            return self.timesteps.new_full((len(self.latents),), GIVEN_TIMESTEP)
-        return self.timesteps[max(i - self.start, 0)].expand(len(self.latents))
+        """Its noise level (B,) in iteration i."""
 
     def with_known(self, i: int) -> "Side":
-        """The side with its known part at the noise level of iteration i."""
-        if self.mask is None or self.given:
-            return self
-        known = self.scheduler.add_noise(self.clean, self.noise, self.level(i))
-        return replace(self, latents=self.mask * self.latents + (1 - self.mask) * known)
+        """The side with what is known of it at the noise level of iteration i."""
+        return self
 
-    def model_input(self, i: int) -> torch.Tensor:
-        """What the network sees, (B, C, h, w): clean latents without noise for a given side, whatever the scheduler."""
-        if self.given:
-            return self.latents
-        return self.scheduler.scale_model_input(self.latents, self.level(i)[0])
+    def estimate(self, prediction: torch.Tensor, i: int) -> torch.Tensor:
+        """What its step is made with, from the prediction of the network."""
+        return prediction
 
-    def step(self, prediction: torch.Tensor, i: int) -> "Side":
-        """The side after iteration i. prediction: (B, C, h, w), the network's, of the kind that the scheduler expects."""
-        if self.given or i < self.start:
-            return self
-        t = self.level(i)[0]
-        latents = self.scheduler.step(prediction, t, self.latents, **self.step_kwargs, return_dict=False)[0]
-        return replace(self, latents=latents)
-
-    def at(self, latents: torch.Tensor) -> "Side":
-        """The side with other latents, unless it is given."""
-        return self if self.given else replace(self, latents=latents)
-
-    def result(self) -> torch.Tensor:
-        """Latents of the VAE, (B, C, h, w), with the known part exactly as it was."""
-        latents = self.latents
-        if self.mask is not None:
-            latents = self.mask * latents + (1 - self.mask) * self.clean
-        return self.scale.denormalize(latents)
+    @abstractmethod
+    def step(self, estimate: torch.Tensor, i: int) -> "Side":
+        """The side after iteration i; the same one where it is given, or waits."""
 
 
-def start_side(name, scale, scheduler, noise, strength, clean=None, mask=None, generator=None, eta=0.0) -> Side:
-    """A side before the first step.
+Estimates = dict[int, torch.Tensor]  # by number of the side
+Estimate = Callable[[Sequence[Side], int], Estimates]
 
-    scheduler: With its timesteps set; it is copied. noise: (B, C, h, w) of variance 1. strength: Share of the noise
-    at which the side starts: 1 forgets `clean` outside of the mask, 0 makes it given. clean: (B, C, h, w), normalised.
+
+def denoise(
+    sides: Sequence[Side],
+    iterations: Iterable[int],
+    estimate: Estimate,
+    after_step: Callable[[list[Side], int], list[Side]] | None = None,
+) -> list[Side]:
+    """The sides after all iterations; every pipeline samples by this loop.
+
+    Args:
+        estimate: From sides and iteration to what the steps are made with; a side that it leaves out does not step.
+        after_step: From sides and iteration to the sides of the next one.
     """
-    scheduler = copy.deepcopy(scheduler)
-    timesteps = late_timesteps(scheduler, strength)
-    start = len(scheduler.timesteps) - len(timesteps)
-    if hasattr(scheduler, "set_begin_index") and len(timesteps):
-        scheduler.set_begin_index(start)
-    if strength == 0:
-        latents, mask = clean, None
-    elif strength == 1:
-        latents = noise * scheduler.init_noise_sigma
-    else:
-        latents = scheduler.add_noise(clean, noise, timesteps[:1].expand(len(noise)))
-    step_kwargs = accepted(scheduler.step, eta=eta, generator=generator)
-    return Side(name, scale, scheduler, timesteps, start, latents, noise, clean, mask, step_kwargs)
+    for i in iterations:
+        sides = [side.with_known(i) for side in sides]
+        estimates = estimate(sides, i)
+        sides = [side.step(estimates[k], i) if k in estimates else side for k, side in enumerate(sides)]
+        sides = sides if after_step is None else after_step(sides, i)
+    return list(sides)
 
 
-def late_timesteps(scheduler, strength: float) -> torch.Tensor:
-    """The part of a scheduler's timesteps that starts at a share of the noise; none for 0, at least a step otherwise."""
-    if strength == 1:
-        return scheduler.timesteps
-    steps = scheduler.num_inference_steps
-    kept = max(1, round(steps * strength)) if strength > 0 else 0
-    if isinstance(scheduler, PNDMScheduler):
-        return late_pndm_timesteps(scheduler, kept)
-    return scheduler.timesteps[min((steps - kept) * scheduler.order, len(scheduler.timesteps)) :]
-
-
-def late_pndm_timesteps(scheduler: PNDMScheduler, kept: int) -> torch.Tensor:
-    """PNDM evaluates the second of its timesteps twice, wherever it starts."""
-    if kept and not scheduler.config.skip_prk_steps:
-        raise ValueError("PNDMScheduler starts from partial noise only with skip_prk_steps=True.")
-    levels = torch.unique(scheduler.timesteps).flip(0)
-    levels = levels[len(levels) - kept :]
-    return torch.cat([levels[:2], levels[1:]])
-
-
-def check_scheduler(scheduler) -> None:
-    """Raises ValueError for a scheduler that noises differently from Stable Diffusion's."""
-    if not (hasattr(scheduler, "add_noise") and hasattr(scheduler, "init_noise_sigma")):
-        raise ValueError(f"{type(scheduler).__name__} cannot sample Stable Diffusion: choose DDIMScheduler, say.")
-
-
-def accepted(function, **kwargs) -> dict:
-    """Those of the arguments that a function takes."""
-    return {key: value for key, value in kwargs.items() if key in inspect.signature(function).parameters}
+def first_iteration(sides: Sequence[Side]) -> int:
+    """The one in which a side takes the first step of all."""
+    return min(side.start for side in sides if not side.given)

@@ -1,50 +1,47 @@
 """Sampled flow that is led, at every step, towards what is known of it in a few places.
 
-The flow picture that the estimate of the clean latents stands for is compared with the wanted one there, and the estimate is changed before the
+The image of the flow that the estimate of the clean latents stands for is compared with the wanted one there, and the estimate is changed before the
 step: by the gradient of the squared error (as in diffusion posterior sampling, arXiv 2209.14687, of length as Polyak's), or by
-setting the pixels. The comparison is of pictures and not of flow in pixels, whose gradient by the picture vanishes where nothing moves.
+setting the pixels. Images are compared and not flow in pixels, whose gradient by the image vanishes where nothing moves.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from pipelines.pipeline_stable_video_diffusion_joint import FLOW, Estimate, StableVideoDiffusionJointPipeline
+from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
+from pipelines.sides import Estimates
+from pipelines.video_inputs import FLOW, Estimate
 from pipelines.video_sides import VideoSide
+from utils.diffusion.settings import Settings, about
 
 GUIDANCES = ("gradient", "decoder_gradient", "replace")
 LARGEST_CHANGE = 1.0  # of an element of the estimate at once; latents have deviation 1
 
 
 @dataclass(frozen=True)
-class Guidance:
+class Steering(Settings):
     """How the flow is led.
 
     Attributes:
-        kind: "gradient" through decoder and network, which changes the estimate of a video that is drawn with the flow too; "decoder_gradient", which leaves the network
-            out and is cheaper; or "replace": the known pixels are set, and what that changes in the latents is added. The autoencoder
-            smooths away what is smaller than a place of its latents, so this one wants discs of that radius at least.
-        strength: 1 takes the whole change; in the linear approximation of a gradient that is to the error 0.
-        steps: Share of the steps, from the first one on, that are guided, at least one; the others are free.
-        iterations: Gradient steps at each step.
-        decode_chunk_size: Frames that are decoded at once; by default all.
+        guidance: "gradient" through decoder and network, which changes the estimate of a video that is sampled with the flow too;
+            "decoder_gradient", which leaves the network out and is cheaper; or "replace": the known pixels are set, and what that changes
+            in the latents is added. The autoencoder smooths away what is smaller than a place of its latents, so this one needs discs of
+            that radius at least.
+        guidance_strength: 1 takes the whole change; in the linear approximation of a gradient that is to the error 0.
+        guidance_steps: Share of the steps, from the first one on, that are guided, at least one; the others are free.
+        guidance_iterations: Gradient steps at each step.
     """
 
-    kind: str = "gradient"
-    strength: float = 1.0
-    steps: float = 0.8
-    iterations: int = 3
-    decode_chunk_size: int | None = None
-
-    def __post_init__(self):
-        if self.kind not in GUIDANCES:
-            raise ValueError(f"The guidance {self.kind!r} is unknown: choose one of {', '.join(GUIDANCES)}.")
-        if not self.strength > 0:
-            raise ValueError(f"guidance_strength={self.strength} is not positive.")
-        if not 0 < self.steps <= 1:
-            raise ValueError(f"guidance_steps={self.steps} is a share of the steps, above 0 and at most 1.")
-        if self.iterations < 1:
-            raise ValueError(f"guidance_iterations={self.iterations} is not positive.")
+    guidance: str = field(
+        default="gradient", metadata=about("how the flow is led to the tracks", str, choices=GUIDANCES)
+    )
+    guidance_strength: float = field(
+        default=1.0, metadata=about("share of the guidance's change that is taken", above=0)
+    )
+    guidance_steps: float = field(default=0.8, metadata=about("share of the steps that are guided", above=0, high=1))
+    guidance_iterations: int = field(default=3, metadata=about("gradient steps at each step", int, low=1))
 
 
 class FlowSteer:
@@ -54,9 +51,10 @@ class FlowSteer:
         pipe: The pipeline that samples.
         flow: Wanted flow (B, F - 1, 2, H, W) in pixels; it counts where known.
         known: bool (B, F - 1, 1, H, W).
-        guidance: How.
+        steering: How.
         points: bool (B, F - 1, 1, H, W), which of the known pixels are of points: these weigh as much as all others together, so that
             a few dragged points are not lost beside a camera's or a static region's many pixels.
+        decode_chunk_size: Frames that are decoded at once; by default all.
 
     Raises:
         ValueError: Nothing is known of a video.
@@ -67,42 +65,44 @@ class FlowSteer:
         pipe: StableVideoDiffusionJointPipeline,
         flow: torch.Tensor,
         known: torch.Tensor,
-        guidance: Guidance,
+        steering: Steering,
         points: torch.Tensor | None = None,
+        decode_chunk_size: int | None = None,
     ):
         if not known.flatten(1).any(dim=1).all():
             raise ValueError(
-                "Nothing is asked of the flow inside of a picture: give it points, static parts or a camera."
+                "Nothing is asked of the flow inside of an image: give it points, static parts or a camera."
             )
-        self.pipe, self.guidance, self.code = pipe, guidance, pipe.flow_adapter.code
+        self.pipe, self.steering, self.code = pipe, steering, pipe.flow_adapter.code
+        self.decode_chunk_size = decode_chunk_size
         self.wanted = self.code.to_pictures(flow)  # (B, F, 3, H, W)
         weight = known.float() if points is None else equal_shares(known & points, known & ~points)
-        self.weight = torch.cat([weight, weight[:, -1:]], dim=1)  # the last picture repeats the one before
+        self.weight = torch.cat([weight, weight[:, -1:]], dim=1)  # the last image repeats the one before
 
-    def __call__(self, estimate: Estimate, sides: list[VideoSide], i: int) -> dict[int, torch.Tensor]:
-        if i >= max(1, round(self.guidance.steps * (len(sides[FLOW].sigmas) - 1))):
+    def __call__(self, estimate: Estimate, sides: Sequence[VideoSide], i: int) -> Estimates:
+        if i >= max(1, round(self.steering.guidance_steps * (len(sides[FLOW].sigmas) - 1))):
             return estimate(sides)
-        return self.set_known(estimate(sides)) if self.guidance.kind == "replace" else self.descend(estimate, sides)
+        return self.set_known(estimate(sides)) if self.steering.guidance == "replace" else self.descend(estimate, sides)
 
-    def set_known(self, clean: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+    def set_known(self, clean: Estimates) -> Estimates:
         """Estimates with the known pixels set; the difference of two encodings spares the rest the way through the autoencoder."""
         scale = self.code.scale
         latents = scale.denormalize(clean[FLOW])
-        pictures = self.pipe.decode(latents, self.guidance.decode_chunk_size)
-        changed = torch.where(self.weight > 0, self.wanted, pictures)
-        change = self.pipe.encode_frames(changed) - self.pipe.encode_frames(pictures)
-        return clean | {FLOW: scale.normalize(latents + self.guidance.strength * change)}
+        images = self.pipe.decode(latents, self.decode_chunk_size)
+        changed = torch.where(self.weight > 0, self.wanted, images)
+        change = self.pipe.encode_frames(changed) - self.pipe.encode_frames(images)
+        return clean | {FLOW: scale.normalize(latents + self.steering.guidance_strength * change)}
 
-    def descend(self, estimate: Estimate, sides: list[VideoSide]) -> dict[int, torch.Tensor]:
+    def descend(self, estimate: Estimate, sides: Sequence[VideoSide]) -> Estimates:
         """Estimates after some steps against the gradient."""
-        through_network = self.guidance.kind == "gradient"
-        drawn = [number for number, side in enumerate(sides) if not side.given]
-        noisy = {number: sides[number].latents.detach().requires_grad_(through_network) for number in drawn}
+        through_network = self.steering.guidance == "gradient"
+        sampled = [number for number, side in enumerate(sides) if not side.given]
+        noisy = {number: sides[number].latents.detach().requires_grad_(through_network) for number in sampled}
         with torch.set_grad_enabled(through_network):
             latents = {number: noisy.get(number, side.latents) for number, side in enumerate(sides)}
             clean = estimate([replace(side, latents=latents[number]) for number, side in enumerate(sides)])
         steered = {number: x_0.detach() for number, x_0 in clean.items()}
-        for _ in range(self.guidance.iterations):
+        for _ in range(self.steering.guidance_iterations):
             error, gradient = self.decoder_gradient(steered[FLOW])
             directions = {FLOW: gradient}
             if through_network:
@@ -110,12 +110,12 @@ class FlowSteer:
                 pulled = torch.autograd.grad(clean[FLOW], list(noisy.values()), unit, retain_graph=True)
                 directions = dict(zip(noisy, pulled, strict=True))
             length = 2 * error / norm([gradient]).clamp(min=1e-12)
-            steered = self.move(steered, directions, self.guidance.strength * length)
+            steered = self.move(steered, directions, self.steering.guidance_strength * length)
         return steered
 
     def decoder_gradient(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weighted mean squared error (B,) of the pictures where they are known, and its gradient by the latents y."""
-        chunk = self.guidance.decode_chunk_size or y.shape[1]
+        """Weighted mean squared error (B,) of the images where they are known, and its gradient by the latents y."""
+        chunk = self.decode_chunk_size or y.shape[1]
         total = 3 * self.weight.flatten(1).sum(dim=1)
         error, gradients = 0, []
         for latents, wanted, weight in zip(
@@ -130,13 +130,13 @@ class FlowSteer:
         return error / total, torch.cat(gradients, dim=1) / total.view(-1, 1, 1, 1, 1)
 
     def decode(self, y: torch.Tensor) -> torch.Tensor:
-        """Pictures (B, F, 3, H, W) of normalised latents, with their gradient."""
+        """Images (B, F, 3, H, W) of normalised latents, with their gradient."""
         vae, F = self.pipe.vae, y.shape[1]
         latents = self.code.scale.denormalize(y).to(vae.dtype)
         videos = [self.pipe.decode_latents(video[None], F, F) for video in latents]
         return torch.cat(videos).transpose(1, 2)
 
-    def move(self, estimates, directions, length: torch.Tensor) -> dict[int, torch.Tensor]:
+    def move(self, estimates: Estimates, directions: Estimates, length: torch.Tensor) -> Estimates:
         """Estimates moved against directions by a length (B,) over all sides, no element by more than `LARGEST_CHANGE`."""
         factor = (length / norm(directions.values()).clamp(min=1e-12)).minimum(
             LARGEST_CHANGE / largest(directions.values())

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
 from pipelines.pipeline_trajectory import INTERPOLATIONS, StableVideoDiffusionTrajectoryPipeline
 from pipelines.pipeline_trajectory import METHODS as JOINT_METHODS
+from pipelines.pipeline_trajectory_controlnet import StableVideoDiffusionTrajectoryControlNetPipeline
 from pipelines.sizes import check_num_frames, fit_image
-from pipelines.steering import GUIDANCES, Guidance
+from pipelines.steering import Steering
 from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
 from utils.files import replacing
@@ -29,10 +29,8 @@ from utils.pretrained import DTYPES, check_device, loading
 from utils.processes import process_state
 from utils.results import check_output_dir
 from utils.tracks import Tracks
-from utils.tracks.control_map import track_control
 from utils.tracks.drawing import track_sheet
 from utils.tracks.files import LAYOUTS, read_track_file
-from utils.tracks.guess import track_pictures
 from utils.video import write_video
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -99,7 +97,7 @@ def add_file_arguments(group) -> None:
 
 
 def add_track_arguments(group) -> None:
-    add, guidance = group.add_argument, Guidance()
+    add = group.add_argument
     add("--method", choices=METHODS, default="controlnet")
     add(
         "--interpolation",
@@ -117,20 +115,7 @@ def add_track_arguments(group) -> None:
         type=positive_float,
         help="of coarse and guided: pixels around a point that move as it does; by default 1/16 of the shorter side",
     )
-    add("--guidance", choices=GUIDANCES, default=guidance.kind, help="of guided: how the flow is led")
-    add(
-        "--guidance_strength",
-        type=float,
-        default=guidance.strength,
-        help="of guided: share of the change that is taken",
-    )
-    add("--guidance_steps", type=float, default=guidance.steps, help="of guided: share of the steps that are guided")
-    add(
-        "--guidance_iterations",
-        type=positive_int,
-        default=guidance.iterations,
-        help="of guided: gradient steps in each",
-    )
+    add_sampling_arguments(group, Steering)
     add(
         "--conditioning_scale",
         type=float,
@@ -143,38 +128,37 @@ def add_track_arguments(group) -> None:
 def main(argv=None) -> list[Path]:
     """Runs the script and returns the files."""
     args = parse_args(make_parser(), argv)
-    guidance = check(args)
+    check(args)
     file = read_track_file(args.tracks, *image_size(args.input_image), args.tracks_layout)
     pipe = load_pipeline(args)
     pixels = fit_image(pipe, read_image(args.input_image), args.height, args.width, args.input_image)
     H, W = pixels.shape[-2:]
     tracks = file.on_video(args.num_frames or pipe.unet.config.num_frames, W, H)
-    video, flow = draw(args, pipe, pixels[None], tracks, guidance)
+    video, flow = draw(args, pipe, pixels[None], tracks)
     given = args.method == "coarse" and args.flow_strength == 0
     return write_results(Path(args.output_dir), video, flow, pixels, tracks, args.fps, given)
 
 
-def draw(args, pipe, image: torch.Tensor, tracks: Tracks, guidance: Guidance) -> tuple[torch.Tensor, torch.Tensor]:
+def draw(args, pipe, image: torch.Tensor, tracks: Tracks) -> tuple[torch.Tensor, torch.Tensor]:
     """The video (F, 3, H, W) in [-1, 1], and its flow (F - 1, 2, H, W), drawn or estimated."""
     options = VideoSampling.from_args(args).options() | {"generator": torch.Generator().manual_seed(args.seed)}
     options |= {"decode_chunk_size": args.decode_chunk_size, "output_type": "pt"}
     if args.method == "controlnet":
-        options |= {"num_frames": tracks.num_frames, "conditioning_scale": args.conditioning_scale}
-        told = {"control": track_control(tracks), "image_frames": track_pictures(tracks, image[0].float().cpu())}
-        video = pipe(image, **{name: value[None] for name, value in told.items()}, **options).frames[0] * 2 - 1
+        video = pipe(image, tracks, conditioning_scale=args.conditioning_scale, **options).frames[0] * 2 - 1
         scale = max(1.0, FOR_DIS / min(video.shape[-2:]))
         return video, estimate_flow(video, inference_size=tuple(round(scale * side) for side in video.shape[-2:]))
     strength = args.flow_strength if args.method == "coarse" else None
     options |= FlowSampling.from_args(args, flow_strength=strength).options()
-    options |= {name: getattr(args, name) for name in OF_JOINT}
-    out = pipe(image, tracks, args.method, guidance=guidance, **options)
+    options |= Steering.from_args(args).options() | {name: getattr(args, name) for name in OF_JOINT}
+    out = pipe(image, tracks, args.method, **options)
     return out.frames[0] * 2 - 1, out.flows[0]
 
 
-def check(args) -> Guidance:
-    """One sentence about what would fail after a long time; returns how the flow is led."""
+def check(args) -> None:
+    """One sentence about what would fail after a long time."""
     VideoSampling.from_args(args)
     FlowSampling.from_args(args)
+    Steering.from_args(args)
     check_num_frames(args.num_frames)
     check_output_dir(args.output_dir, args.overwrite)
     image_size(args.input_image)
@@ -186,9 +170,6 @@ def check(args) -> Guidance:
     check_options(args)
     if args.device:
         check_device(args.device)
-    return Guidance(
-        args.guidance, args.guidance_strength, args.guidance_steps, args.guidance_iterations, args.decode_chunk_size
-    )
 
 
 def check_options(args) -> None:
@@ -204,9 +185,9 @@ def check_options(args) -> None:
         raise ValueError(f"--reach {args.reach} is of --interpolation distance; edge_aware goes by the picture.")
 
 
-def load_pipeline(args) -> StableVideoDiffusionTrajectoryPipeline | StableVideoDiffusionControlNetPipeline:
+def load_pipeline(args) -> StableVideoDiffusionTrajectoryPipeline | StableVideoDiffusionTrajectoryControlNetPipeline:
     controlled = args.method == "controlnet"
-    kind = StableVideoDiffusionControlNetPipeline if controlled else StableVideoDiffusionTrajectoryPipeline
+    kind = StableVideoDiffusionTrajectoryControlNetPipeline if controlled else StableVideoDiffusionTrajectoryPipeline
     with loading(args.model_dir):
         pipe = kind.from_pretrained(args.model_dir, dtype=DTYPES[args.dtype])
     if controlled:

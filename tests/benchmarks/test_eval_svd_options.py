@@ -51,7 +51,7 @@ def test_the_unconditional_prediction_may_have_another_bucket(command, read):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--temporal_smoothing", 2], "temporal_smoothing=2.0 is not between 0 and 1"),
+        (["--temporal_smoothing", 2], "temporal_smoothing 2 is not allowed"),
         (["--resolution", 20], "--resolution 20 is not a multiple of 8"),
         (["--device", "nowhere"], "--device nowhere is not available"),
     ],

@@ -8,7 +8,7 @@ from PIL import Image
 
 from utils.diffusion.condition import Condition, ConditionEncoder, draw_noise_aug_strengths, time_ids
 from utils.diffusion.edm import EDM, Denoiser
-from utils.diffusion.guidance import FrameGuidance, guidance_over_frames
+from utils.diffusion.guidance import guidance_over_frames
 from utils.diffusion.solver import Solver, euler_step
 
 SHAPE = (3, 4, 4, 8, 8)
@@ -211,8 +211,8 @@ def test_sampling_with_the_denoiser_is_sampling_with_the_pipeline(tiny_svd):
         condition = encoder(pixels, 4, 7, 127, 0.0).with_unconditional()
         x_t = start * scheduler.init_noise_sigma
         for sigma, next_sigma in zip(scheduler.sigmas[:-1], scheduler.sigmas[1:], strict=True):
-            free, told = denoiser.predict(torch.cat([x_t, x_t]), sigma.expand(2), condition).chunk(2)
-            v = FrameGuidance(guidance_over_frames(4))(free, told, x_t, sigma)
+            free, conditional = denoiser.predict(torch.cat([x_t, x_t]), sigma.expand(2), condition).chunk(2)
+            v = free + guidance_over_frames(4) * (conditional - free)
             x_0 = denoiser.edm.denoised(x_t, v, sigma[None])
             x_t = euler_step(x_t, x_0, sigma[None], next_sigma[None])
     torch.testing.assert_close(x_t, theirs, rtol=1e-3, atol=1e-3)

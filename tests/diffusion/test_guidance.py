@@ -3,7 +3,7 @@
 import torch
 
 from utils.diffusion.edm import EDM
-from utils.diffusion.guidance import FrameGuidance, guidance_over_frames, project
+from utils.diffusion.guidance import CONDITIONAL, SEPARATE, UNCONDITIONAL, Guidance, guidance_over_frames, project
 from utils.diffusion.sampling import VideoSampling
 
 SHAPE = (2, 4, 3, 2, 2)
@@ -15,23 +15,43 @@ def draw(count):
     return [torch.randn(SHAPE, generator=generator) for _ in range(count)]
 
 
+def combine(guidance, unconditional, conditional, x_0, level=LEVEL):
+    return guidance.combine({UNCONDITIONAL: unconditional, CONDITIONAL: conditional}, level, lambda v: x_0)
+
+
+def test_it_asks_for_the_predictions_that_it_combines():
+    assert Guidance().terms == (CONDITIONAL,)
+    assert Guidance(2.0).terms == (UNCONDITIONAL, CONDITIONAL)
+    assert Guidance(None, 1.0).terms == (CONDITIONAL, SEPARATE)
+
+
+def test_joint_guidance_leads_away_from_the_separate_model_and_adds_to_the_other():
+    unconditional, conditional, separate = draw(3)
+    predictions = {UNCONDITIONAL: unconditional, CONDITIONAL: conditional, SEPARATE: separate}
+    guided = Guidance(3.0, 2.0).combine(predictions, LEVEL, None)
+    expected = unconditional + 3 * (conditional - unconditional) + 2 * (conditional - separate)
+    torch.testing.assert_close(guided, expected)
+
+
 def test_guidance_grows_from_the_first_frame_to_the_last():
     assert guidance_over_frames(5, 1.0, 3.0).flatten().tolist() == [1.0, 1.5, 2.0, 2.5, 3.0]
 
 
 def test_plain_guidance_leads_away_from_the_prediction_without_the_image():
-    free, told, x_0 = draw(3)
-    guided = VideoSampling().guidance(4)(free, told, x_0, LEVEL)
-    torch.testing.assert_close(guided[:, 0], told[:, 0])
-    torch.testing.assert_close(guided[:, 3], told[:, 3] + 2 * (told[:, 3] - free[:, 3]))
-    assert VideoSampling(max_guidance_scale=1).guidance(4) is None
+    unconditional, conditional, x_0 = draw(3)
+    guided = combine(VideoSampling().guidance(4), unconditional, conditional, x_0)
+    torch.testing.assert_close(guided[:, 0], conditional[:, 0])
+    torch.testing.assert_close(guided[:, 3], conditional[:, 3] + 2 * (conditional[:, 3] - unconditional[:, 3]))
+    assert VideoSampling(max_guidance_scale=1).guidance(4).terms == (CONDITIONAL,)
 
 
 def test_outside_of_its_interval_the_prediction_stays_as_it_is():
-    free, told, x_0 = draw(3)
+    unconditional, conditional, x_0 = draw(3)
     guidance = VideoSampling(guidance_min_sigma=0.3, guidance_max_sigma=10).guidance(4)
     for level, acts in ((0.2, False), (0.31, True), (1.0, True), (10.0, True), (11.0, False)):
-        assert torch.equal(guidance(free, told, x_0, torch.tensor([level])), told) != acts
+        assert (
+            torch.equal(combine(guidance, unconditional, conditional, x_0, torch.tensor([level])), conditional) != acts
+        )
 
 
 def test_a_projection_is_parallel_in_each_frame_and_leaves_what_is_orthogonal():
@@ -44,11 +64,13 @@ def test_a_projection_is_parallel_in_each_frame_and_leaves_what_is_orthogonal():
 
 
 def test_without_the_parallel_part_guidance_leaves_the_estimates_length_along_itself():
-    free, told, x_t = draw(3)
+    unconditional, conditional, x_t = draw(3)
     edm, sigma = EDM(), torch.tensor([2.0, 2.0])
-    x_0 = edm.denoised(x_t, told, sigma)
+    x_0 = edm.denoised(x_t, conditional, sigma)
     for parallel, moves in ((0.0, False), (0.5, True), (1.0, True)):
-        guided = FrameGuidance(torch.full((1, 4, 1, 1, 1), 3.0), parallel=parallel)(free, told, x_0, sigma)
+        guided = combine(
+            Guidance(torch.full((1, 4, 1, 1, 1), 3.0), parallel=parallel), unconditional, conditional, x_0, sigma
+        )
         change = edm.denoised(x_t, guided, sigma) - x_0
         along = (change * x_0).sum((-3, -2, -1)) / x_0.square().sum((-3, -2, -1))
         assert (along.abs().max() > 1e-3) == moves
@@ -56,7 +78,7 @@ def test_without_the_parallel_part_guidance_leaves_the_estimates_length_along_it
 
 
 def test_all_of_the_parallel_part_is_plain_guidance():
-    free, told, x_0 = draw(3)
+    unconditional, conditional, x_0 = draw(3)
     scales = guidance_over_frames(4)
-    nearly = FrameGuidance(scales, parallel=1 - 1e-6)(free, told, x_0, LEVEL)
-    torch.testing.assert_close(nearly, FrameGuidance(scales)(free, told, x_0, LEVEL), atol=1e-4, rtol=1e-4)
+    nearly = combine(Guidance(scales, parallel=1 - 1e-6), unconditional, conditional, x_0)
+    torch.testing.assert_close(nearly, combine(Guidance(scales), unconditional, conditional, x_0), atol=1e-4, rtol=1e-4)

@@ -11,14 +11,19 @@ import torch
 from utils.diffusion.sampling import (
     SAMPLING_FILE,
     FlowSampling,
+    ImageSampling,
     VideoSampling,
     add_sampling_arguments,
     model_sampling,
     parse_sampling_args,
-    split_sampling,
 )
 
-NUMBERS = [(kind, one) for kind in (VideoSampling, FlowSampling) for one in fields(kind) if one.name != "flow_first"]
+NUMBERS = [
+    (kind, one)
+    for kind in (VideoSampling, FlowSampling, ImageSampling)
+    for one in fields(kind)
+    if one.name != "flow_first"
+]
 
 
 def parser(*kinds, **defaults):
@@ -134,8 +139,8 @@ def test_a_file_of_defaults_that_holds_something_else_is_refused(tmp_path, text)
         parse_for(tmp_path)
 
 
-def test_options_of_a_joint_call_find_their_class():
-    options = VideoSampling(fps=9).options() | FlowSampling(flow_solver_order=1).options()
-    assert split_sampling(options) == (VideoSampling(fps=9), FlowSampling(flow_solver_order=1))
-    with pytest.raises(TypeError, match="motion_bucket"):
-        split_sampling({"motion_bucket": 3})
+def test_a_call_is_taken_apart_into_the_classes_that_its_options_are_fields_of():
+    options = VideoSampling(fps=9).options() | FlowSampling(flow_solver_order=1).options() | {"num_frames": 4}
+    video, rest = VideoSampling.take(options)
+    flow, rest = FlowSampling.take(rest)
+    assert (video, flow, rest) == (VideoSampling(fps=9), FlowSampling(flow_solver_order=1), {"num_frames": 4})

@@ -93,7 +93,7 @@ def test_each_residual_is_added_to_the_skip_of_its_block_and_the_last_to_the_mid
     unet(*inputs)
     residuals = Residuals(tuple(torch.randn_like(state) for state in states), torch.randn_like(middles[0]))
     states.clear(), skips.clear(), middles.clear()
-    with added_residuals(unet, residuals, 2.0):
+    with added_residuals(unet, residuals.scaled(2.0)):
         unet(*inputs)
     assert len(skips) == len(states)
     for skip, state, residual in zip(reversed(skips), states, residuals.down, strict=True):

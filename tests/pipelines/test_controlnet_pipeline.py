@@ -1,12 +1,18 @@
 """Stable Video Diffusion with a ControlNet, held against the same without."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-import pipelines.pipeline_stable_video_diffusion_controlnet as module
 from models.svd_controlnet import ControlNetSVD
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
-from pipelines.pipeline_stable_video_diffusion_controlnet import Control, StableVideoDiffusionControlNetPipeline
+from pipelines.pipeline_stable_video_diffusion_controlnet import (
+    Control,
+    StableVideoDiffusionControlNetPipeline,
+    controlled,
+)
+from utils.diffusion.sampling import VideoSampling
 
 F, SIDE, CHANNELS, FACTOR = 3, 32, 5, 4
 
@@ -78,33 +84,24 @@ def test_the_control_acts_and_each_video_has_its_own(pipe, image, control):
 )
 def test_it_acts_between_its_shares_of_the_steps(pipe, image, control, monkeypatch, shares, expected):
     levels, acted = [], []
-    estimate = pipe.estimate
+    predict = pipe.predict
 
-    def keep(x_t, sigma, condition, guidance, unet=None):
-        levels.append(sigma)
-        if unet is not None:
+    def keep(denoiser, *inputs):
+        levels.append(inputs[-1])
+        if denoiser.unet is not pipe.unet:
             acted.append(len(levels) - 1)
-        return estimate(x_t, sigma, condition, guidance, unet)
+        return predict(denoiser, *inputs)
 
-    monkeypatch.setattr(pipe, "estimate", keep)
+    monkeypatch.setattr(pipe, "predict", keep)
     start, end = shares
     sample(pipe, image[:1], control[:1], steps=4, control_guidance_start=start, control_guidance_end=end)
     assert acted == expected and len(levels) == 4
 
 
 @pytest.mark.parametrize("guide_control", [False, True])
-def test_both_predictions_of_the_guidance_have_the_control_unless_it_is_guided(
-    pipe, image, control, monkeypatch, guide_control
-):
+def test_both_predictions_of_the_guidance_have_the_control_unless_it_is_guided(pipe, image, control, guide_control):
     seen = []
-    forward = module.ControlledUNet.forward
-    monkeypatch.setattr(
-        module.ControlledUNet,
-        "forward",
-        lambda self, *args, control, **options: (
-            seen.append((args[0], control)) or forward(self, *args, control=control, **options)
-        ),
-    )
+    pipe.controlnet.register_forward_pre_hook(lambda controlnet, args: seen.append((args[0], args[-1])))
     sample(pipe, image, control, steps=1, guide_control=guide_control)
     (inputs, maps), *_ = seen
     assert not inputs[:2, :, 4:].any() and inputs[2:, :, 4:].any()
@@ -112,6 +109,23 @@ def test_both_predictions_of_the_guidance_have_the_control_unless_it_is_guided(
     assert torch.equal(maps[:2], control * (not guide_control))
     sample(pipe, image, control, steps=1, max_guidance_scale=1.0)
     assert torch.equal(seen[-1][1], control)
+
+
+def test_several_controlnets_add_their_residuals_each_in_its_own_steps(pipe, image, control):
+    inputs = pipe.prepare(image, VideoSampling(4), num_frames=F, generator=torch.Generator().manual_seed(0))
+    first, second = Control(pipe.controlnet, control), Control(pipe.controlnet, -control, 0.5, end=0.5)
+
+    def denoise(*controls):
+        return pipe.denoise(replace(inputs, denoiser=controlled(pipe.unet, controls, inputs.num_steps)))
+
+    assert torch.equal(denoise(), pipe.denoise(inputs))
+    twice = denoise(replace(first, conditioning_scale=0.5), replace(first, conditioning_scale=0.5))
+    torch.testing.assert_close(twice, denoise(first), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(denoise(first, second), denoise(first), atol=1e-3)
+    calls = []
+    pipe.controlnet.register_forward_hook(lambda *_: calls.append(1))
+    denoise(first, second)
+    assert len(calls) == 4 + 2
 
 
 def test_guidance_leads_away_from_the_negative_bucket(pipe, image, control):
@@ -160,7 +174,11 @@ def test_what_cannot_work_is_refused_in_one_sentence(bare, image, control, tmp_p
         with pytest.raises(ValueError, match=r"has to be \(2, 3, 5, 32, 32\)"):
             sample(bare, image, wrong)
     with pytest.raises(ValueError, match="from 0.5 to 0.5"):
-        Control(control, start=0.5, end=0.5)
+        Control(bare.controlnet, control, start=0.5, end=0.5)
+    with pytest.raises(ValueError, match="conditioning_scale nan is not allowed"):
+        sample(bare, image, control, conditioning_scale=torch.nan)
+    with pytest.raises(ValueError, match="not finite"):
+        sample(bare, image, control * torch.nan)
 
 
 def test_pictures_that_are_the_image_change_nothing_and_others_do(pipe, image, control):

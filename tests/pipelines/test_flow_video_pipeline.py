@@ -6,13 +6,12 @@ import pytest
 import torch
 
 import patch
-from pipelines import pipeline_stable_video_diffusion_joint as module
+from pipelines import pipeline_stable_video_diffusion as base
 from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.diffusion.sampling import VideoSampling
-from utils.diffusion.solver import Solver
 from utils.flow.code import FlowCode
 from utils.latents import LatentScale
 
@@ -102,12 +101,10 @@ def test_a_strength_of_1_forgets_what_is_known(pipe):
 
 
 def test_video_waits_for_no_one_while_a_coarse_flow_does(pipe):
-    inputs = pipe.prepare(random_image(), sampling=VideoSampling(4), generator=torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(0)
-    sides = pipe.prepare_sides(inputs, None, random_flow(), [1.0, 0.5], generator, None, Solver())
-    assert [side.start for side in sides] == [0, 2]
-    assert torch.equal(sides[1].level(0), inputs.sigmas[2].expand(B))
-    assert torch.equal(sides[0].level(0), inputs.sigmas[0].expand(B))
+    video, flow = pipe.prepare(random_image(), VideoSampling(4), flow=random_flow(), flow_strength=0.5).sides
+    assert (video.start, flow.start) == (0, 2)
+    assert torch.equal(flow.level(0), video.sigmas[2].expand(B))
+    assert torch.equal(video.level(0), video.sigmas[0].expand(B))
 
 
 @pytest.mark.parametrize("known", ["video", "flow"])
@@ -120,7 +117,7 @@ def test_what_is_cached_equals_what_is_computed_at_every_step(known, temporal, m
     cached = draw(pipe, **{known: given}, output_type="latent")
     cached_rows = sum(rows)
     rows.clear()
-    monkeypatch.setattr(module, "constant_sides", lambda *_: [])
+    monkeypatch.setattr(base, "run_constant", lambda unet, sides, rows, joint, run: rows)
     full = draw(pipe, **{known: given}, output_type="latent")
     handle.remove()
     assert cached_rows < sum(rows)
@@ -160,13 +157,13 @@ def leading(pipe):
 @pytest.mark.parametrize("known", [{}, {"flow": random_flow(), "flow_strength": 0.5}])
 def test_a_flow_drawn_first_is_then_given_to_the_video(leading, monkeypatch, known):
     calls = []
-    denoise = module.StableVideoDiffusionJointPipeline.denoise_sides
+    denoise = leading.denoise_sides
 
-    def denoise_sides(self, inputs, sides, *options, **named):
-        calls.append((sides, denoise(self, inputs, sides, *options, **named)))
+    def denoise_sides(inputs):
+        calls.append((inputs.sides, denoise(inputs)))
         return calls[-1][1]
 
-    monkeypatch.setattr(module.StableVideoDiffusionJointPipeline, "denoise_sides", denoise_sides)
+    monkeypatch.setattr(leading, "denoise_sides", denoise_sides)
     first = draw(leading, flow_first=True, **known)
     (flow_starts, flow_ends), (video_starts, _) = calls
     assert [side.given for side in flow_starts] == [True, False]
@@ -222,13 +219,13 @@ def test_the_guidance_of_a_flow_drawn_first_moves_it_by_its_scale(leading):
 
 def test_a_video_whose_flow_is_given_is_told_the_image_as_that_moves_it(leading, monkeypatch):
     told = []
-    encode = module.StableVideoDiffusionJointPipeline.tell
+    encode = leading.encode_condition
 
-    def tell(self, *known):
+    def encode_condition(*known):
         told.append(known[-1])
-        return encode(self, *known)
+        return encode(*known)
 
-    monkeypatch.setattr(module.StableVideoDiffusionJointPipeline, "tell", tell)
+    monkeypatch.setattr(leading, "encode_condition", encode_condition)
     flow = torch.zeros(B, F - 1, 2, SIZE, SIZE)
     flow[:, :, 0] = 2.0  # to the right
     draw(leading, flow=flow)
@@ -285,7 +282,7 @@ def test_flow_first_is_refused_where_it_cannot_be(pipe, leading):
 
 @pytest.mark.parametrize("options", [{"flow_first": False}, {"flow": random_flow()}])
 def test_guidance_of_a_flow_drawn_first_is_refused_where_none_is(leading, options):
-    with pytest.raises(ValueError, match="flow_guidance_scale=1.5 is of flow that is drawn before"):
+    with pytest.raises(ValueError, match="flow_guidance_scale 1.5 needs a flow that is sampled before"):
         draw(leading, flow_guidance_scale=1.5, **options)
 
 
@@ -326,16 +323,20 @@ def test_an_adapter_that_was_not_trained_on_flow_is_refused(pipe, tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"flow_strength": 0.5}, "pass flow too"),
+        ({"flow_strength": 0.5}, "The flow: a strength of 0.5 needs"),
         ({"flow": random_flow(), "flow_strength": 1.5}, "from 0 to 1"),
         ({"flow": random_flow(), "video": random_video()}, "nothing is left"),
-        ({"flow": random_flow()[:, :, :, :16]}, "is to be"),
-        ({"flow": random_flow()[0]}, "is to be"),
+        ({"flow": random_flow()[:, :, :, :16]}, "has to be"),
+        ({"flow": random_flow()[0]}, "has to be"),
         ({"flow": random_flow() * torch.nan}, "not finite"),
-        ({"flow": random_flow(), "num_frames": 3}, "is to be"),
-        ({"num_frames": 1}, "not positive"),
-        ({"output_type": "pill"}, "unknown"),
-        ({"direction": "sideways"}, "unknown"),
+        ({"flow": random_flow(), "num_frames": 3}, "has to be"),
+        ({"num_frames": 1}, "num_frames 1 is not allowed"),
+        ({"output_type": "pill"}, "'pill' is not allowed"),
+        ({"direction": "sideways"}, "'sideways' is not allowed"),
+        ({"weight": torch.nan}, "weight nan"),
+        ({"flow": random_flow() * 500}, "to move .* adapter's flow holds 16"),
+        ({"flow": random_flow() * 500, "flow_strength": 0.5}, "holds 16"),
+        ({"flow_latents": torch.full((B, F, 4, 8, 8), torch.nan)}, "noise has values that are not finite"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_a_sentence(pipe, changes, message):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from pipelines.sides import start_side
+from pipelines.image_sides import start_side
 from utils.latents import LatentScale
 
 SCHEDULERS = (

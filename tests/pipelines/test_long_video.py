@@ -1,11 +1,13 @@
 """Segments that carry on from one another."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pipelines.long_video import count_overlap, denoise_from, join, sample_long_video, segment_starts
+from pipelines.long_video import count_overlap, hold, join, sample_long_video, segment_starts
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from utils.diffusion.sampling import VideoSampling
 
@@ -52,22 +54,22 @@ def test_known_latents_stay_as_they_are_at_every_noise_level(pipe):
     known = torch.randn(1, 2, 4, 8, 8, generator=seeded(1))
     seen = []
     pipe.unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][-1:, :, :4]))
-    latents = denoise_from(pipe, inputs, known)
+    latents = pipe.denoise(hold(inputs, known))
     assert torch.equal(latents[:, :2], known)
     assert not torch.equal(latents[:, 2:], pipe.denoise(inputs)[:, 2:])
-    for sample, sigma in zip(seen[:2], inputs.sigmas[:2], strict=True):
-        noise = inputs.x_t[:, :2] / inputs.sigmas[0]
+    for sample, sigma in zip(seen[:2], inputs.video.sigmas[:2], strict=True):
+        noise = inputs.video.latents[:, :2] / inputs.video.sigmas[0]
         torch.testing.assert_close(sample[:, :2] * (sigma**2 + 1).sqrt(), known + sigma * noise, rtol=1e-4, atol=1e-4)
 
 
 def test_known_latents_are_free_below_the_release(pipe):
     inputs = pipe.prepare(picture(), sampling=VideoSampling(**STEPS), generator=seeded(0))
     known = torch.randn(1, 2, 4, 8, 8, generator=seeded(1))
-    first, second, _ = inputs.sigmas.tolist()
+    first, second, _ = inputs.video.sigmas.tolist()
     seen = []
     pipe.unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][-1:, :, :4]))
-    latents = denoise_from(pipe, inputs, known, release_sigma=(first + second) / 2)
-    expected = known + second / first * inputs.x_t[:, :2]  # held in the first step, free in the second
+    latents = pipe.denoise(hold(inputs, known, release_sigma=(first + second) / 2))
+    expected = known + second / first * inputs.video.latents[:, :2]  # held in the first step, free in the second
     torch.testing.assert_close(seen[1][:, :2] * (second**2 + 1) ** 0.5, expected, rtol=1e-4, atol=1e-4)
     assert not torch.equal(latents[:, :2], known)
 
@@ -75,7 +77,8 @@ def test_known_latents_are_free_below_the_release(pipe):
 def test_adjustments_leave_known_latents_alone_and_reach_the_others(pipe):
     inputs = pipe.prepare(picture(), sampling=VideoSampling(**STEPS), generator=seeded(0))
     known = torch.randn(1, 2, 4, 8, 8, generator=seeded(1))
-    latents = denoise_from(pipe, inputs, known, adjust=lambda x_0, sigma: torch.zeros_like(x_0))
+    inputs = replace(inputs, adjust=lambda x_0, sigma: torch.zeros_like(x_0))
+    latents = pipe.denoise(hold(inputs, known))
     assert torch.equal(latents[:, :2], known) and not latents[:, 2:].any()
 
 

@@ -8,10 +8,9 @@ import patch
 from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion_joint import FLOW, StableVideoDiffusionJointPipeline
 from pipelines.pipeline_trajectory import INTERPOLATIONS, StableVideoDiffusionTrajectoryPipeline
-from pipelines.steering import GUIDANCES, FlowSteer, Guidance, equal_shares
+from pipelines.steering import GUIDANCES, FlowSteer, Steering, equal_shares
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.diffusion.sampling import VideoSampling
-from utils.diffusion.solver import Solver
 from utils.flow.code import FlowCode
 from utils.latents import LatentScale
 from utils.tracks import Tracks, dense_flow, known_flow, point_discs
@@ -52,13 +51,18 @@ def draw(pipe, tracks=None, images=None, **changes):
     return pipe(images, make_tracks() if tracks is None else tracks, **options | changes)
 
 
-def draw_free(pipe):
-    """Without tracks, from the same noise."""
+def joint_pipeline(pipe):
+    """The base class with the same weights."""
     plain = StableVideoDiffusionJointPipeline(**pipe.components)
     plain.set_progress_bar_config(disable=True)
     plain.flow_adapter = FlowAdapter("flow", CODE)
+    return plain
+
+
+def sample_joint(pipe, **known):
+    """Without tracks, from the same noise."""
     generator = torch.Generator().manual_seed(3)
-    return plain(random_images(), num_inference_steps=3, output_type="pt", generator=generator)
+    return joint_pipeline(pipe)(random_images(), num_inference_steps=3, output_type="pt", generator=generator, **known)
 
 
 def miss(flow, tracks):
@@ -72,11 +76,7 @@ def miss(flow, tracks):
 def test_coarse_is_the_joint_pipeline_from_the_dense_guess(pipe, interpolation):
     tracks = make_tracks()
     guess = dense_flow(tracks) if interpolation == "distance" else track_flow(tracks, random_images()[0])
-    joint = super(StableVideoDiffusionTrajectoryPipeline, pipe).__call__
-    expected = joint(
-        random_images(), flow=guess[None], flow_strength=0.5, num_inference_steps=3, output_type="pt",
-        generator=torch.Generator().manual_seed(3),
-    )  # fmt: skip
+    expected = sample_joint(pipe, flow=guess[None], flow_strength=0.5)
     out = draw(pipe, tracks, flow_strength=0.5, interpolation=interpolation)
     assert torch.equal(out.flows, expected.flows) and torch.equal(out.frames, expected.frames)
     assert not torch.equal(out.flows, draw(pipe, make_tracks((-3.0, 1.0)), flow_strength=0.5).flows)
@@ -94,8 +94,8 @@ def test_a_coarse_flow_that_takes_no_step_is_the_guess_and_is_run_once(pipe):
 @pytest.mark.parametrize("kind", ["gradient", "decoder_gradient"])
 def test_a_gradient_brings_the_flow_nearer_to_the_tracks_than_no_guidance_does(pipe, kind):
     tracks = make_tracks()
-    free = draw_free(pipe)
-    led = draw(pipe, tracks, method="guided", guidance=Guidance(kind, steps=1.0, iterations=3))
+    free = sample_joint(pipe)
+    led = draw(pipe, tracks, method="guided", guidance=kind, guidance_steps=1.0, guidance_iterations=3)
     assert miss(led.flows, tracks) < 0.7 * miss(free.flows, tracks)
 
 
@@ -104,22 +104,22 @@ def test_a_flow_that_is_drawn_first_is_led_as_well(pipe, monkeypatch, kind):
     monkeypatch.setattr(pipe, "flow_adapter", FlowAdapter("flow", CODE, flow_alone=True, moved_picture=True))
     tracks = make_tracks()
     free = draw(pipe, tracks, flow_strength=1)
-    led = draw(pipe, tracks, method="guided", guidance=Guidance(kind, steps=1.0))
+    led = draw(pipe, tracks, method="guided", guidance=kind, guidance_steps=1.0)
     assert miss(led.flows, tracks) < 0.9 * miss(free.flows, tracks)
     assert not torch.equal(led.frames, free.frames)
 
 
 def test_more_gradient_steps_bring_it_nearer(pipe):
     few, many = (
-        draw(pipe, method="guided", guidance=Guidance("decoder_gradient", steps=1.0, iterations=n)) for n in (1, 6)
+        draw(pipe, method="guided", guidance="decoder_gradient", guidance_steps=1.0, guidance_iterations=n)
+        for n in (1, 6)
     )
     assert miss(many.flows, make_tracks()) < miss(few.flows, make_tracks())
 
 
 def test_only_the_gradient_through_the_network_changes_the_estimate_of_the_video(pipe):
     pixels = random_images()
-    inputs = pipe.prepare(pixels, F, VideoSampling(3), generator=torch.Generator().manual_seed(0))
-    sides = pipe.prepare_sides(inputs, None, None, [1, 1], torch.Generator().manual_seed(0), None, Solver())
+    sides = joint_pipeline(pipe).prepare(pixels, VideoSampling(3), generator=torch.Generator().manual_seed(0)).sides
     seen = {}
 
     def estimate(sides):
@@ -128,7 +128,7 @@ def test_only_the_gradient_through_the_network_changes_the_estimate_of_the_video
 
     flow, known = (part[None] for part in known_flow(make_tracks()))
     for kind in ("gradient", "decoder_gradient"):
-        seen[kind] = FlowSteer(pipe, flow, known, Guidance(kind))(estimate, sides, 0)
+        seen[kind] = FlowSteer(pipe, flow, known, Steering(guidance=kind))(estimate, sides, 0)
     free = estimate(sides)
     assert torch.equal(seen["decoder_gradient"][0], free[0])
     assert not torch.equal(seen["gradient"][0], free[0])
@@ -140,7 +140,7 @@ def test_a_gradient_step_is_what_differences_of_the_error_say(pipe, chunk):
     y = torch.randn(1, F, 4, SIZE // 4, SIZE // 4, generator=torch.Generator().manual_seed(1))
     direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(2))
     flow, known = (part[None] for part in known_flow(make_tracks()))
-    steer = FlowSteer(pipe, flow, known, Guidance(decode_chunk_size=chunk))
+    steer = FlowSteer(pipe, flow, known, Steering(), decode_chunk_size=chunk)
     expected = (
         steer.decoder_gradient(y + 1e-2 * direction)[0] - steer.decoder_gradient(y - 1e-2 * direction)[0]
     ) / 2e-2
@@ -148,7 +148,7 @@ def test_a_gradient_step_is_what_differences_of_the_error_say(pipe, chunk):
 
 
 def test_no_element_of_an_estimate_moves_further_than_its_deviation_at_once(pipe):
-    steer = FlowSteer(pipe, *(part[None] for part in known_flow(make_tracks())), Guidance())
+    steer = FlowSteer(pipe, *(part[None] for part in known_flow(make_tracks())), Steering())
     y, peak = torch.zeros(1, F, 4, 8, 8), torch.zeros(1, F, 4, 8, 8)
     peak[0, 0, 0, 0, 0], peak[0, 1] = 5.0, 0.5
     near, far = (steer.move({FLOW: y}, {FLOW: peak}, torch.tensor([length]))[FLOW] for length in (0.5, 1e4))
@@ -168,7 +168,7 @@ def test_replacement_sets_the_known_pixels_of_the_estimate_and_no_others(pipe, m
     known = torch.zeros(1, F - 1, 1, SIZE, SIZE, dtype=torch.bool)
     known[..., 8:16, 4:12] = True
     wanted = torch.tensor([3.0, -2.0]).view(1, 1, 2, 1, 1).expand(1, F - 1, 2, SIZE, SIZE)
-    steer = FlowSteer(pipe, wanted, known, Guidance("replace"))
+    steer = FlowSteer(pipe, wanted, known, Steering(guidance="replace"))
     y = torch.randn(1, F, 4, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.3
     led = steer.set_known({0: y, FLOW: y})
     before, after = (CODE.to_flow(pipe.decode(CODE.scale.denormalize(x), None)) for x in (y, led[FLOW]))
@@ -179,26 +179,26 @@ def test_replacement_sets_the_known_pixels_of_the_estimate_and_no_others(pipe, m
 
 @pytest.mark.parametrize("kind", GUIDANCES)
 def test_guidance_depends_on_the_tracks_and_on_nothing_that_is_drawn_anew(pipe, kind):
-    guidance = Guidance(kind, steps=0.5)
-    first, second = (draw(pipe, method="guided", guidance=guidance) for _ in range(2))
-    other = draw(pipe, make_tracks((-3.0, 2.0)), method="guided", guidance=guidance)
+    guidance = {"guidance": kind, "guidance_steps": 0.5}
+    first, second = (draw(pipe, method="guided", **guidance) for _ in range(2))
+    other = draw(pipe, make_tracks((-3.0, 2.0)), method="guided", **guidance)
     assert torch.equal(first.flows, second.flows) and torch.equal(first.frames, second.frames)
     assert not torch.allclose(first.flows, other.flows, atol=1e-4)
 
 
 def test_steps_after_the_guided_share_are_the_networks_own(pipe):
     calls = []
-    steer = FlowSteer(pipe, *(part[None] for part in known_flow(make_tracks())), Guidance("replace", steps=0.5))
-    steer.set_known = lambda clean: calls.append(clean) or clean
-    super(StableVideoDiffusionTrajectoryPipeline, pipe).__call__(
-        random_images(), num_inference_steps=4, steer=steer, output_type="latent"
+    steer = FlowSteer(
+        pipe, *(part[None] for part in known_flow(make_tracks())), Steering(guidance="replace", guidance_steps=0.5)
     )
+    steer.set_known = lambda clean: calls.append(clean) or clean
+    joint_pipeline(pipe)(random_images(), num_inference_steps=4, steer=steer, output_type="latent")
     assert len(calls) == 2
 
 
 def test_a_small_share_of_few_steps_still_guides_one(pipe):
     led, other = (
-        draw(pipe, make_tracks(step), method="guided", guidance=Guidance("replace", steps=0.1))
+        draw(pipe, make_tracks(step), method="guided", guidance="replace", guidance_steps=0.1)
         for step in ((3.0, 1.0), (-3.0, 1.0))
     )
     assert not torch.allclose(led.flows, other.flows, atol=1e-4)
@@ -208,8 +208,8 @@ def test_a_static_region_is_led_to_stand_still(pipe):
     static = torch.zeros(SIZE, SIZE, dtype=torch.bool)
     static[20:30, 2:14] = True
     tracks = make_tracks(static=static)
-    led = draw(pipe, tracks, method="guided", guidance=Guidance("decoder_gradient", steps=1.0, iterations=4))
-    encoded = CODE.picture.encode(draw_free(pipe).flows)[..., static], CODE.picture.encode(led.flows)[..., static]
+    led = draw(pipe, tracks, method="guided", guidance="decoder_gradient", guidance_steps=1.0, guidance_iterations=4)
+    encoded = CODE.picture.encode(sample_joint(pipe).flows)[..., static], CODE.picture.encode(led.flows)[..., static]
     assert encoded[1].square().mean() < encoded[0].square().mean()
 
 
@@ -229,13 +229,13 @@ def test_few_pixels_of_points_weigh_as_much_as_many_others(pipe):
 
 def test_each_picture_of_a_batch_follows_its_own_tracks(pipe):
     images, tracks = random_images(2), [make_tracks(), make_tracks((-2.0, 0.0))]
-    guidance = Guidance("decoder_gradient", steps=1.0)
+    guidance = {"guidance": "decoder_gradient", "guidance_steps": 1.0}
 
     def generators(*seeds):
         return [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    both = draw(pipe, tracks, images, method="guided", guidance=guidance, generator=generators(1, 2))
-    alone = draw(pipe, tracks[1], images[1:], method="guided", guidance=guidance, generator=generators(2))
+    both = draw(pipe, tracks, images, method="guided", **guidance, generator=generators(1, 2))
+    alone = draw(pipe, tracks[1], images[1:], method="guided", **guidance, generator=generators(2))
     assert torch.allclose(both.flows[1], alone.flows[0], atol=1e-2)
     assert not torch.allclose(both.flows[0], both.flows[1], atol=1e-1)
 
@@ -243,11 +243,12 @@ def test_each_picture_of_a_batch_follows_its_own_tracks(pipe):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"method": "magic"}, "'magic' is unknown"),
+        ({"method": "magic"}, "method 'magic' is not allowed: pass coarse or guided"),
+        ({"reach": torch.nan}, "reach nan is not allowed"),
         ({"video": torch.zeros(1, F, 3, SIZE, SIZE)}, "leave video out"),
         ({"tracks": make_tracks((17.0, 0.0))}, "move 17.0 pixels .* holds 16"),
-        ({"tracks": make_tracks().resized(64, 32)}, "64x32 pixels and the picture of 32x32"),
-        ({"tracks": [make_tracks(), make_tracks()]}, "tracks for 2 videos and 1 pictures"),
+        ({"tracks": make_tracks().resized(64, 32)}, "64x32 pixels and the image of 32x32"),
+        ({"tracks": [make_tracks(), make_tracks()]}, "tracks for 2 videos and 1 images"),
         ({"flow_strength": 2.0}, "from 0 to 1"),
         ({"method": "guided", "tracks": Tracks(torch.zeros(F, 0, 2), SIZE, SIZE)}, "Nothing is asked of the flow"),
         ({"tracks": make_tracks(camera=camera_flow("pan_left", 30, F, SIZE, SIZE))}, "slower camera"),
@@ -261,12 +262,13 @@ def test_what_cannot_be_drawn_is_refused_in_a_sentence(pipe, changes, message):
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"kind": "hope"}, "'hope' is unknown"),
-        ({"strength": 0}, "positive"),
-        ({"steps": 1.2}, "share"),
-        ({"iterations": 0}, "positive"),
+        ({"guidance": "hope"}, "guidance 'hope' is not allowed: pass gradient or decoder_gradient or replace"),
+        ({"guidance_strength": 0}, "guidance_strength 0 .* above 0"),
+        ({"guidance_strength": torch.inf}, "guidance_strength inf"),
+        ({"guidance_steps": 1.2}, "guidance_steps 1.2 .* above 0, at most 1"),
+        ({"guidance_iterations": 0}, "guidance_iterations 0 .* whole number of 1 or more"),
     ],
 )
 def test_guidance_out_of_its_range_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
-        Guidance(**values)
+        Steering(**values)

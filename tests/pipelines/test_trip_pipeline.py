@@ -43,8 +43,13 @@ def sample(pipe, image, first_seed=0, **options):
 @pytest.mark.parametrize("order", [1, 2])
 def test_the_first_frame_is_exactly_the_image_at_every_step(make, image, form, order, monkeypatch):
     pipe, seen = make(form), []
-    estimate = pipe.estimate
-    monkeypatch.setattr(pipe, "estimate", lambda *args: seen.append((args[0], args[1])) or estimate(*args))
+    predict = pipe.predict
+
+    def keep(denoiser, sides, rows, condition, i):
+        seen.append((sides[0].latents, sides[0].sigmas[i]))
+        return predict(denoiser, sides, rows, condition, i)
+
+    monkeypatch.setattr(pipe, "predict", keep)
     latents = sample(pipe, image, num_inference_steps=4, solver_order=order, temporal_smoothing=0.5, motion_scale=1.3)
     first = encode_mode(pipe.vae, image) * pipe.vae.config.scaling_factor
     torch.testing.assert_close(latents[:, 0], first, atol=1e-6, rtol=0)

@@ -172,4 +172,4 @@ def test_the_loop_in_the_docs_draws_what_pytorch_draws(exported, tmp_path, monke
     names = {"image": torch.rand(1, 3, 64, 64) * 2 - 1}
     exec(code, names)  # noqa: S102
     expected = names["pipe"].denoise(names["inputs"])
-    torch.testing.assert_close(names["x_t"], expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(names["latents"], expected, rtol=1e-3, atol=1e-3)

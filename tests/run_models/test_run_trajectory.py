@@ -137,8 +137,8 @@ def test_wanted_and_obtained_ways_are_drawn_in_their_colours_up_to_the_frame():
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--method", "guided", "--guidance_steps", 2], "guidance_steps=2.0"),
-        (["--method", "guided", "--guidance_strength", -1], "guidance_strength=-1.0"),
+        (["--method", "guided", "--guidance_steps", 2], "guidance_steps 2 is not allowed"),
+        (["--method", "guided", "--guidance_strength", -1], "guidance_strength -1 is not allowed"),
         (
             ["--method", "guided", "--flow_strength", 0.3],
             "flow_strength is of --method coarse; guided does not read it",

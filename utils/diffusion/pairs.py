@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import torch
 
-from utils.latents import LatentScale  # noqa: F401  # part of what a pair shares
-
 GIVEN_TIMESTEP = 0  # of a side that is clean
 
 

@@ -1,4 +1,4 @@
-"""Settings of a sampling of videos. Flags, pipelines, validations and benchmarks are made of these fields; a new one is added here.
+"""Settings of a sampling. Flags, pipelines, validations and benchmarks are made of these fields; a new one is added here.
 
 sampling = VideoSampling.from_args(args)
 pipe(image, **sampling.options(), generator=generator)
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from utils.arguments import parse_args
-from utils.diffusion.guidance import FrameGuidance, guidance_over_frames
+from utils.diffusion.guidance import Guidance, guidance_over_frames
 from utils.diffusion.settings import Settings, about, add_settings
 from utils.motion_helper import MAX_BUCKET
 from utils.text import read_json
@@ -98,13 +98,13 @@ class VideoSampling(Settings):
         """Whether there is classifier-free guidance."""
         return self.max_guidance_scale > 1
 
-    def guidance(self, num_frames: int) -> FrameGuidance | None:
-        """The guidance of videos of F frames; None for none."""
+    def guidance(self, num_frames: int) -> Guidance:
+        """The guidance of videos of F frames."""
         if not self.guided:
-            return None
-        scales = guidance_over_frames(num_frames, self.min_guidance_scale, self.max_guidance_scale)
+            return Guidance()
+        scale = guidance_over_frames(num_frames, self.min_guidance_scale, self.max_guidance_scale)
         highest = math.inf if self.guidance_max_sigma is None else self.guidance_max_sigma
-        return FrameGuidance(scales, (self.guidance_min_sigma, highest), self.guidance_parallel)
+        return Guidance(scale, interval=(self.guidance_min_sigma, highest), parallel=self.guidance_parallel)
 
 
 @dataclass(frozen=True)
@@ -145,10 +145,22 @@ class FlowSampling(Settings):
     )
 
 
+@dataclass(frozen=True)
+class ImageSampling(Settings):
+    """How a joint model of images and conditions on Stable Diffusion samples."""
+
+    num_inference_steps: int = field(default=50, metadata=about("denoising steps", int, low=1))
+    guidance_scale: float = field(default=7.5, metadata=about("guidance scale of the prompt; 1 or less: no guidance"))
+    condition_guidance_scale: float = field(
+        default=0.0, metadata=about("guidance scale of the joint attention; 0: none")
+    )
+    eta: float = field(default=0.0, metadata=about("share of fresh noise in the steps of DDIM", low=0))
+
+
 def add_sampling_arguments(
     group, kind: type[Settings] = VideoSampling, leave_out: Collection[str] = (), **defaults
 ) -> None:
-    """Add a flag for each field of `VideoSampling` or `FlowSampling`; see `add_settings`."""
+    """Add a flag for each field of `VideoSampling`, or of another class of this file; see `add_settings`."""
     add_settings(group, kind, leave_out, **defaults)
 
 
@@ -179,10 +191,3 @@ def parse_sampling_args(
         own.pop("negative_motion_bucket_id", None)
     parser.set_defaults(**{name: value for name, value in own.items() if hasattr(args, name)})
     return parse_args(parser, argv)
-
-
-def split_sampling(options: dict) -> tuple[VideoSampling, FlowSampling]:
-    """Keyword arguments of a call of a joint pipeline, by the class that they are fields of."""
-    of_flow = {name: value for name, value in options.items() if name in FlowSampling.names()}
-    of_video = {name: value for name, value in options.items() if name not in of_flow}
-    return VideoSampling(**of_video), FlowSampling(**of_flow)

@@ -76,6 +76,11 @@ class Rule:
                 raise ValueError(f"{name} {shown} is not allowed: pass {self.describe()}.")
 
 
+def check(name: str, value, kind: type = float, **rule) -> None:
+    """Raises ValueError with one sentence for a value that the rule does not allow; for numbers that are no setting."""
+    Rule(kind, **rule).check(name, value)
+
+
 def about(help: str, kind: type = float, unset: str | None = None, **rule) -> dict:
     """The metadata of a field of `Settings`.
 
@@ -106,6 +111,12 @@ class Settings:
         """Read from parsed arguments; `given` values win, and fields that neither has keep their default."""
         read = {name: getattr(args, name) for name in cls.names() if hasattr(args, name)}
         return cls(**read | given)
+
+    @classmethod
+    def take(cls, options: dict) -> tuple[Self, dict]:
+        """Its fields out of the keyword arguments of a call, and the other arguments."""
+        own = {name: value for name, value in options.items() if name in cls.names()}
+        return cls(**own), {name: value for name, value in options.items() if name not in own}
 
     @classmethod
     def names(cls) -> list[str]:
