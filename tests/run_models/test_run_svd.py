@@ -13,12 +13,13 @@ from diffusers import UNetSpatioTemporalConditionModel
 from PIL import Image
 
 from pipelines.sizes import target_size
-from run_models.run_svd import list_images, main
+from run_models.run_svd import main
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.flow.code import FlowCode
 from utils.lora import add_lora, save_lora
 from utils.pretrained import shipped
 from utils.video import index_frames, read_video
+from utils.video_jobs import list_images
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SIZE = ["--height", "32", "--width", "32"]
