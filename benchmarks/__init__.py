@@ -1,4 +1,4 @@
-"""Measurements: commands that print a table and write it as JSON, Markdown and pictures."""
+"""Measurements: commands that print a table and write it as JSON, Markdown and images."""
 
 from pathlib import Path
 from runpy import run_path

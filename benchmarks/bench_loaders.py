@@ -35,7 +35,7 @@ from utils.scenes import write_clips
 from utils.video import write_video
 
 SEED = 2_000_000
-CAPTION = "a picture that moves"
+CAPTION = "a texture that moves"
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Where the solids of a scene are in a video of it, told by their colours alone, so that no learned tracker judges.
+"""Find the solids of a scene in a video of it by their colours alone, so that no learned tracker judges.
 
 The renderer's light is white: shading and texture scale a surface's linear colour and leave its chromaticity, the shares of
 red and green in the sum. A pixel belongs to the nearest chromaticity of all things in the scene, floor and wall included.
@@ -14,9 +14,9 @@ import torch
 from utils.scenes.world import COLORS, FLOORS, WALLS
 
 GAMMA = 1.4  # of the renderer
-DARK = 0.2  # sum of linear colours below which a pixel has no colour to tell
+DARK = 0.2  # sum of linear colours below which a pixel counts as colourless
 SPECK = 0.25  # share of the largest spot of a colour; smaller spots are left out
-SEAM_SIDE = 42  # pixels of a picture's side for each pixel to either side that a spot is wider than a seam
+SEAM_SIDE = 42  # pixels of an image's side for each pixel to either side that a spot is wider than a seam
 LOST = 0.2  # share of an object's area in the first frame; below it the object is lost
 
 
@@ -39,7 +39,7 @@ class Found:
 def find_objects(video: torch.Tensor, colors: Sequence[str], floor: str, wall: str) -> Found:
     """Centroids of the solids of K different colours; arguments as of `find_masks`.
 
-    Spots of a colour count together: an object that was drawn twice is found between.
+    Spots of a colour count together: an object that appears twice is found between.
     """
     found = [[_centroid(mask) for mask in row] for row in find_masks(video, colors, floor, wall).numpy()]
     places = torch.tensor([[place for place, _ in row] for row in found], dtype=torch.float32)
@@ -70,7 +70,7 @@ def chromaticity(linear: torch.Tensor, dim: int) -> torch.Tensor:
 def _spots(mask: np.ndarray) -> np.ndarray:
     """The spots of a mask (H, W) that are large enough, after an opening.
 
-    It takes away seams: between a purple thing and a beige wall a blurred picture is pink.
+    It takes away seams: between a purple thing and a beige wall a blurred image is pink.
     """
     width = 2 * (min(mask.shape) // SEAM_SIDE) + 1
     opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((width, width), np.uint8))

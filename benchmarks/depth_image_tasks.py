@@ -22,7 +22,7 @@ from utils.edges import canny_edges
 from utils.images import to_image, to_pixels
 from utils.latents import reconstruct
 from utils.metrics.attributes import score_objects
-from utils.metrics.depth import autoencoder_floor, depth_errors, disparity_picture
+from utils.metrics.depth import autoencoder_floor, depth_errors, disparity_image
 from utils.metrics.edges import edge_f1
 from utils.pretrained import DTYPES, load_pipeline
 from utils.scenes import Rendering, Scene, caption, render, sample_scene
@@ -142,7 +142,7 @@ def image_to_depth(bench: Bench, indices: range) -> Chunk:
 def depth_to_image(bench: Bench, indices: range) -> Chunk:
     """Images of rendered depth and caption; their depth, as judged, against the rendered one."""
     metres = bench.metres(indices)
-    given = torch.stack([disparity_picture(one) for one in metres])
+    given = torch.stack([disparity_image(one) for one in metres])
     pipe = bench.joint("depth")
     out = pipe(bench.captions(indices), condition=given, adapters="depth", **bench.sampling(indices))
     pixels = sampled(out)
@@ -164,7 +164,7 @@ def depth_edge_to_image(bench: Bench, indices: range) -> Chunk:
     """Images of rendered depth and edges at once, with the caption: judged depth, and edges found again."""
     metres = bench.metres(indices)
     edges = torch.stack([canny_edges(one) for one in bench.pixels(indices)])
-    given = {"depth": torch.stack([disparity_picture(one) for one in metres]), "edge": edges}
+    given = {"depth": torch.stack([disparity_image(one) for one in metres]), "edge": edges}
     pipe = bench.joint("depth", "edge")
     out = pipe(bench.captions(indices), condition=given, adapters=["depth", "edge"], **bench.sampling(indices))
     pixels = sampled(out)

@@ -1,8 +1,8 @@
 """Scenes with points to drag, and the true video of each drag.
 
 One to three solids of an unseen scene are given new motions: in any direction of the floor, on arcs that bend as no training's do, at
-least `SHORTEST` pixels far. The wanted path of each is that of the middle of what is seen of it then, so that a true video of it exists: it is
-rendered. The camera stands still, and the other solids move as the scene has it.
+least `SHORTEST` pixels far. The wanted path of each is that of the centroid of its visible pixels, so that a true video of it exists
+and is rendered. The camera stands still, and the other solids move as the scene has it.
 """
 
 import math
@@ -22,7 +22,7 @@ from utils.tracks import Tracks
 from utils.video import to_pixels
 
 PLANNED_FRAMES = 16  # clips begin as those of 16 frames that the models have learned from
-SHORTEST, LONGEST = 12.0, 32.0  # pixels of a picture 64 wide, from the first to the last place
+SHORTEST, LONGEST = 12.0, 32.0  # pixels of an image 64 wide, from the first to the last place
 BENDS = (0.1, 0.3)  # radians per frame, to either side: between the gentle curves and the circles of the training
 SMALLEST = 0.5  # share of its first area that a dragged solid keeps in view
 ATTEMPTS = 150  # to find a motion for a solid
@@ -33,11 +33,11 @@ MAX_POINTS = 3
 
 @dataclass(frozen=True)
 class DragScene:
-    """A scene with what is wanted of it.
+    """A scene with the wanted paths of its dragged objects.
 
     Attributes:
         seed: Of the scene.
-        video: uint8 (F, H, W, 3), the true video of what is wanted.
+        video: uint8 (F, H, W, 3), the true video of the wanted paths.
         points: float32 (F, N, 2), wanted paths in pixels, x then y.
         dragged: Numbers of the N dragged objects.
         colors: Of all objects; no two are the same.
@@ -114,7 +114,7 @@ def find_drag(seeds: range, num_points: int, num_frames: int, size: int) -> Drag
 
 
 def plan_drag(seed: int, num_points: int, num_frames: int, size: int) -> DragScene | None:
-    """What may be wanted of a seed's scene; None where it has too few objects, two of one colour, or no room.
+    """Wanted paths in a seed's scene; None where it has too few objects, two of one colour, or no room.
 
     Where fewer than all are dragged there is another object, for its motion to be measured.
     """
@@ -137,7 +137,7 @@ def plan_drag(seed: int, num_points: int, num_frames: int, size: int) -> DragSce
 
 
 def find_motion(rng, scene: Scene, motions: list[SolidMotion], dragged: list[int], num_frames: int, size: int) -> bool:
-    """Give the last one of the dragged objects a motion with which all of them do as they should; False where none is found."""
+    """Give the last of the dragged objects a motion that fits those of the others; False where none is found."""
     for _ in range(ATTEMPTS):
         motions[dragged[-1]] = draw_motion(rng, scene, dragged[-1], num_frames)
         wanted = Clip(scene, tuple(motions), CameraMotion(), num_frames)
@@ -147,7 +147,7 @@ def find_motion(rng, scene: Scene, motions: list[SolidMotion], dragged: list[int
 
 
 def may_fit(wanted: Clip, number: int) -> bool:
-    """Whether the middle of a solid ends in the picture and about as far from its start as it should: a check that costs little."""
+    """Whether the centre of a solid ends inside the image, about as far from its start as it should: a cheap check."""
     solids = [wanted.at(t).objects[number] for t in (0, wanted.num_frames - 1)]
     (start, end), ahead = project(wanted.scene.camera, np.array([(s.x, s.radius, s.z) for s in solids]), size=64)
     length = np.linalg.norm(end - start)
@@ -164,7 +164,7 @@ def draw_motion(rng: np.random.Generator, scene: Scene, number: int, num_frames:
 
 
 def follow_drags(wanted: Clip, dragged: list[int], size: int) -> np.ndarray | None:
-    """Paths (F, N, 2) of the middles of what is seen of the dragged solids; None where one leaves the view or is too short."""
+    """Paths (F, N, 2) of the centroids of the dragged solids' visible pixels; None where one leaves the view or is too short."""
     if not fits(wanted):
         return None
     labels = np.stack([see(wanted.at(t), size) for t in range(wanted.num_frames)])
@@ -186,7 +186,7 @@ def middle(mask: np.ndarray) -> np.ndarray:
 
 
 def stays_in_view(masks: np.ndarray) -> bool:
-    """Whether what is seen of a solid (F, H, W) keeps clear of the edges after the first frame, its area, and its middle on itself."""
+    """Whether the visible part of a solid (F, H, W) keeps clear of the edges after the first frame, and its area; its centroid on it."""
     areas = masks.sum(axis=(1, 2))
     later = masks[1:]
     on_itself = all(mask[tuple(np.rint(middle(mask)[::-1]).astype(int))] for mask in masks if mask.any())

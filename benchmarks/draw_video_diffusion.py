@@ -1,4 +1,4 @@
-"""The pictures of docs/video_diffusion.md: the preconditioning and the noise levels, and what a tiny model draws while it learns.
+"""Plot the figures of docs/video_diffusion.md: preconditioning, noise levels, and samples of a tiny model while it learns.
 
 python -m benchmarks.draw_video_diffusion --output_dir docs
 python -m benchmarks.draw_video_diffusion --output_dir docs --train_dir outputs/tiny_svd_1 --steps 500 1000 2000 --clips 0 2
@@ -12,7 +12,7 @@ import torch
 from diffusers import EulerDiscreteScheduler
 
 from models.tiny_svd import NUM_FRAMES, RESOLUTION, make_scheduler
-from utils.arguments import parse_args, run_script
+from utils.arguments import make_parser, parse_args, run_script
 from utils.diffusion.edm import EDM
 from utils.files import replacing
 from utils.images import read_image
@@ -28,33 +28,36 @@ GAP = 16  # pixels between two clips
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result = make_parser(__doc__)
     add = result.add_argument
-    add("--output_dir", required=True)
-    add("--train_dir", help="output folder of train_tiny_svd --stage unet; without it only the formulas are drawn")
-    add("--steps", type=int, nargs="+", help="those of the validation pictures to show; by default all")
-    add("--clips", type=int, nargs="+", default=[0, 1], help="which clips of the validation pictures")
+    add("--output_dir", required=True, help="folder of the figures; those of the same names are replaced")
+    add(
+        "--train_dir",
+        help="output folder of train_tiny_svd --stage unet (default: none, and only the formulas are plotted)",
+    )
+    add("--steps", type=int, nargs="+", help="steps of the validation sheets to show (default: all)")
+    add("--clips", type=int, nargs="+", default=[0, 1], help="clips of the validation sheets to show")
     return result
 
 
 def main(argv=None) -> Path:
-    """Runs the script and returns the folder of its pictures, which replace those of the same names."""
+    """Runs the script and returns the folder of its figures."""
     args = parse_args(parser(), argv)
     sheets = read_sheets(Path(args.train_dir), args.steps, args.clips) if args.train_dir else {}
     folder = Path(args.output_dir)
-    save(draw_formulas(), folder / "video_diffusion_formulas.png")
+    save(plot_formulas(), folder / "video_diffusion_formulas.png")
     if sheets:
-        save(draw_learning(sheets, args.clips), folder / "video_diffusion.png")
+        save(plot_learning(sheets, args.clips), folder / "video_diffusion.png")
     return folder
 
 
 def read_sheets(folder: Path, steps: list[int] | None, clips: list[int]) -> dict[int, np.ndarray]:
-    """By step the rows of a validation picture: (2 N, H, F W, 3), truth and sample of each clip in turn."""
+    """By step the rows of a validation sheet: (2 N, H, F W, 3), truth and sample of each clip in turn."""
     found = {int(path.name.split("_")[0]): path for path in sorted(folder.glob("validation/*_samples.png"))}
     if not found:
         raise FileNotFoundError(f"{folder} has no validation/*_samples.png: train with --validation_steps.")
     if missing := [step for step in steps or [] if step not in found]:
-        raise ValueError(f"{folder} has no picture of step {missing[0]}, only of {', '.join(map(str, found))}.")
+        raise ValueError(f"{folder} has no sheet of step {missing[0]}, only of {', '.join(map(str, found))}.")
     return {step: read_rows(found[step], clips) for step in steps or found}
 
 
@@ -68,8 +71,8 @@ def read_rows(path: Path, clips: list[int]) -> np.ndarray:
     return rows
 
 
-def draw_learning(sheets: dict[int, np.ndarray], clips: list[int]):
-    """A column for each clip: the true one, and below it what was drawn after so many steps."""
+def plot_learning(sheets: dict[int, np.ndarray], clips: list[int]):
+    """A column for each clip: the true one, and below it the samples after so many steps."""
     from matplotlib.figure import Figure
 
     first = next(iter(sheets.values()))
@@ -86,13 +89,13 @@ def draw_learning(sheets: dict[int, np.ndarray], clips: list[int]):
 
 
 def join(strips: list[np.ndarray]) -> np.ndarray:
-    """Pictures of one height beside each other, white between them."""
+    """Images of one height beside each other, white between them."""
     gap = np.full((RESOLUTION, GAP, 3), 255, np.uint8)
     parts = [part for strip in strips for part in (gap, strip)]
     return np.concatenate(parts[1:], axis=1)
 
 
-def draw_formulas():
+def plot_formulas():
     """Factors of the preconditioning, densities of the noise levels in training, and the levels of sampling."""
     from matplotlib.figure import Figure
 

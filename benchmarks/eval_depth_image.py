@@ -16,7 +16,7 @@ from benchmarks import depth_image_tasks, protocol
 from utils.arguments import make_parser, positive_int, run_script
 from utils.metrics.statistics import Estimate, bootstrap_mean, paired_difference
 from utils.model_kinds import check_adapter, check_pipeline
-from utils.pretrained import choose_device, shipped
+from utils.pretrained import shipped
 
 TASKS = {
     name: getattr(depth_image_tasks, name)
@@ -66,7 +66,6 @@ def parser() -> argparse.ArgumentParser:
 
 def check(args: argparse.Namespace) -> None:
     """Raises one sentence about what would fail after models are loaded."""
-    args.device = str(choose_device(args.device))
     check_pipeline(args.pretrained_model_name_or_path, StableDiffusionPipeline, "--pretrained_model_name_or_path")
     tasks = set(args.tasks or TASKS)
     for name, users in NEEDS.items():

@@ -118,22 +118,22 @@ def clips(args: argparse.Namespace, vae: AutoencoderKL, images: dict[str, np.nda
     double = (2 * args.resolution,) * 2
     estimators = {"dis medium": {}, ENLARGED: {"inference_size": double}}
     rows, estimates = flow_tasks.procedural(rendered, with_unimatch(estimators, args.checkpoint))
-    picture_rows, returned = flow_tasks.pictures(torch.from_numpy(flow_tasks.truths(rendered)[0]), vae)
+    image_rows, returned = flow_tasks.flow_images(torch.from_numpy(flow_tasks.truths(rendered)[0]), vae)
     returned = returned["square root"].split(args.num_frames - 1)
     shown = zip(rendered[:SHOWN_CLIPS], estimates[ENLARGED], returned, strict=False)
     images["clips"] = np.concatenate([clip_strip(clip, flow, back, vae) for clip, flow, back in shown])
-    return rows + picture_rows
+    return rows + image_rows
 
 
 def clip_strip(clip, estimate: torch.Tensor, returned: torch.Tensor, vae: AutoencoderKL) -> np.ndarray:
-    """Pictures of the step in the middle of a clip, side by side, three times as large."""
+    """Images of the step in the middle of a clip, side by side, three times as large."""
     t = len(clip.flow) // 2
     truth = torch.from_numpy(clip.flow[t])
     longest = truth.norm(dim=0).max().item()
-    picture = flow_tasks.PICTURES["square root"].encode(truth[None])
-    pictures = to_frames(torch.cat([picture, flow_tasks.reconstruct(vae, picture)]))
+    image = flow_tasks.ENCODINGS["square root"].encode(truth[None])
+    both = to_frames(torch.cat([image, flow_tasks.reconstruct(vae, image)]))
     colors = [color_flow(flow, longest) for flow in (truth, estimate[t])]
-    strip = np.concatenate([*clip.video[t : t + 2], *colors, *pictures, color_flow(returned[t], longest)], axis=1)
+    strip = np.concatenate([*clip.video[t : t + 2], *colors, *both, color_flow(returned[t], longest)], axis=1)
     return strip.repeat(3, axis=0).repeat(3, axis=1)
 
 

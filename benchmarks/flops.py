@@ -1,4 +1,4 @@
-"""Arithmetic of a Stable Diffusion UNet and of the joint attention beside it, counted from the configuration.
+"""Count the arithmetic of a Stable Diffusion UNet and of the joint attention, from the configuration.
 
 python -m benchmarks.flops --models sd15 tiny_sd --latent_size 32
 
@@ -15,7 +15,7 @@ import torch
 
 import patch
 from benchmarks.patch_forms import TOKENS, default_rank, make_base
-from utils.arguments import parse_args, positive_int, run_script
+from utils.arguments import make_parser, parse_args, positive_int, run_script
 
 FORMS = ("joint", "joint, fused", "cached, fused")
 
@@ -39,7 +39,7 @@ class Adapter:
 
 
 def main(argv=None) -> None:
-    args = parse_args(make_parser(), argv)
+    args = parse_args(parser(), argv)
     for model in args.models:
         with torch.device("meta"):
             config = make_base(model, "meta").config
@@ -53,13 +53,13 @@ def main(argv=None) -> None:
             print_parts(form, extra, rows * base.total())
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
+def parser() -> argparse.ArgumentParser:
+    result = make_parser(__doc__)
+    add = result.add_argument
     add("--models", nargs="+", default=["tiny_sd", "sd15"], help="sd15, tiny_sd, folders of pipelines")
-    add("--latent_size", type=positive_int, help="by default the model's own, at most 32")
-    add("--rank", type=positive_int, help="of the LoRAs; by default 64, for tiny_sd 16")
-    return parser
+    add("--latent_size", type=positive_int, help="side of the latents (default: the model's own, at most 32)")
+    add("--rank", type=positive_int, help="rank of the LoRAs (default: 64, for tiny_sd 16)")
+    return result
 
 
 def print_parts(title: str, parts: Counter, base: int) -> None:

@@ -20,7 +20,7 @@ from utils.metrics.flow import end_point_error, outliers
 from utils.scenes import ClipRendering, render_clip, sample_clip
 from utils.video import to_pixels
 
-PICTURES = {"square root": FlowPicture(max_flow=16, power=0.5), "linear": FlowPicture(max_flow=16, power=1.0)}
+ENCODINGS = {"square root": FlowPicture(max_flow=16, power=0.5), "linear": FlowPicture(max_flow=16, power=1.0)}
 
 
 @dataclass(frozen=True)
@@ -101,16 +101,16 @@ def published(folder: Path) -> Iterator[Row]:
         )
 
 
-def pictures(flow: torch.Tensor, vae: nn.Module) -> tuple[list[Row], dict[str, torch.Tensor]]:
+def flow_images(flow: torch.Tensor, vae: nn.Module) -> tuple[list[Row], dict[str, torch.Tensor]]:
     """Flow (N, 2, H, W) as images and back, in float32, in 8 bits, and through an autoencoder: the rows, and the latter's flow."""
     rows, returned = [], {}
-    for name, picture in PICTURES.items():
-        encoded = picture.encode(flow)
+    for name, encoding in ENCODINGS.items():
+        encoded = encoding.encode(flow)
         bits = encoded.add(1).mul(127.5).round().div(127.5).sub(1)
         parts = [reconstruct(vae, part) for part in tqdm(encoded.split(32), desc="autoencoder")]
-        returned[name] = picture.decode(torch.cat(parts))
+        returned[name] = encoding.decode(torch.cat(parts))
         for way, values in (("float32", encoded), ("8 bits", bits), ("autoencoder", torch.cat(parts))):
-            rows.append(compare("flow picture", f"{name}, {way}", picture.decode(values), flow))
+            rows.append(compare("flow image", f"{name}, {way}", encoding.decode(values), flow))
     return rows, returned
 
 

@@ -1,6 +1,6 @@
 """The forms of a UNet that `bench_patch.py` compares: they share the base's weights, each with its own adapters.
 
-Rows are those of one picture with guidance: two of x, and two of each condition.
+Rows are those of one image with guidance: two of x, and two of each condition.
 """
 
 from collections.abc import Callable

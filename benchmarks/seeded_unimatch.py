@@ -1,4 +1,4 @@
-"""UniMatch networks whose weights are drawn from the names of their parameters, as those behind the reference figures are."""
+"""UniMatch networks whose random weights are seeded by the names of their parameters, as those of the reference figures."""
 
 import zlib
 

@@ -26,7 +26,7 @@ class TrueClips:
         first_seed: Of clip 0.
         num_frames: Frames that are taken from the beginning of each clip.
         resolution: Side in pixels.
-        camera: The same move in all clips ("still", "pan", "truck", "dolly"); drawn, by default.
+        camera: The same move in all clips ("still", "pan", "truck", "dolly"); random by default.
     """
 
     cache_dir: str
@@ -45,11 +45,11 @@ class TrueClips:
         return torch.stack([to_pixels(self._clip(i)[0]) for i in indices])
 
     def objects(self, indices: Sequence[int]) -> list[torch.Tensor]:
-        """What belongs to an object in the first frame of each clip, bool (H, W)."""
+        """Pixels of objects in the first frame of each clip, bool (H, W)."""
         return [torch.from_numpy(self._clip(i)[1] >= 0) for i in indices]
 
     def scene(self, index: int) -> Scene:
-        """What is seen in the first frame of a clip."""
+        """The scene of the first frame of a clip."""
         return sample_scene(self.first_seed + index)
 
     def _clip(self, index: int) -> tuple[np.ndarray, np.ndarray]:

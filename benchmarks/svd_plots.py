@@ -17,24 +17,24 @@ def plot_motion(path: Path, results: Results) -> None:
     panels = []
     if "buckets" in results.rows:
         panels += [
-            lambda axes: draw_sweep(axes, results, "object_motion"),
-            lambda axes: draw_sweep(axes, results, "motion"),
+            lambda axes: plot_sweep(axes, results, "object_motion"),
+            lambda axes: plot_sweep(axes, results, "motion"),
         ]
     panels += [
-        lambda axes, t=task: draw_scatter(axes, results, t)
+        lambda axes, t=task: plot_scatter(axes, results, t)
         for task in ("samples", "fixed")
         if {"truth", task} <= results.rows.keys()
     ]
     if not panels:
         return
     figure = Figure(figsize=(PANEL * len(panels), PANEL), layout="constrained")
-    for axes, draw in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        draw(axes)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        panel(axes)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
-def draw_sweep(axes, results: Results, name: str) -> None:
+def plot_sweep(axes, results: Results, name: str) -> None:
     """A thin line for each scene, a thick one for their mean."""
     tried = results.settings["buckets"]
     order = np.argsort(tried)
@@ -44,12 +44,12 @@ def draw_sweep(axes, results: Results, name: str) -> None:
     axes.set(xlabel="motion bucket", ylabel=f"{name.replace('_', ' ')}, pixels per frame")
 
 
-def draw_scatter(axes, results: Results, task: str) -> None:
+def plot_scatter(axes, results: Results, task: str) -> None:
     """A point for each clip, on the diagonal where its motion is the true one."""
     found = results.values(task, "motion")
     true = results.values("truth", "motion")[: len(found)]
     limit = 1.05 * max(found.max(), true.max(), 1e-3)
     axes.plot([0, limit], [0, limit], color="0.6", linewidth=0.8)
     axes.scatter(true, found, s=9, alpha=0.6)
-    told = {"samples": "bucket of the true clip", "fixed": "bucket 127 for all"}[task]
-    axes.set(xlabel="motion of the true clip, pixels per frame", ylabel="motion of the sample", title=told)
+    title = {"samples": "bucket of the true clip", "fixed": "bucket 127 for all"}[task]
+    axes.set(xlabel="motion of the true clip, pixels per frame", ylabel="motion of the sample", title=title)

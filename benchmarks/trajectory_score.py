@@ -1,4 +1,4 @@
-"""From a video to how well its objects followed the paths that were wanted, and from rows of that to figures."""
+"""How well the objects of a video follow the wanted paths, and figures of many videos."""
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ def obtained_paths(video: torch.Tensor, scene: DragScene) -> tuple[torch.Tensor,
         Shifts (F, K, 2) of the centroids of all K objects since the true first frame; whether each is lost, bool (F, K); and the
         paths (F, N, 2) of the dragged points, which are their first places and the shifts of their objects.
     """
-    told = scene.colors, scene.floor, scene.wall
-    first, found = find_objects(scene.pixels[:1], *told), find_objects(video, *told)
+    colors = scene.colors, scene.floor, scene.wall
+    first, found = find_objects(scene.pixels[:1], *colors), find_objects(video, *colors)
     shifts = found.places - first.places
     dragged, lost = list(scene.dragged), found.lost(first.areas[0]) | shifts.isnan().any(dim=-1)
     return shifts, lost, torch.from_numpy(scene.points)[:1] + shifts[:, dragged]
@@ -81,7 +81,7 @@ def of_method(rows: list[dict]) -> dict[str, Estimate]:
 
 
 def against_truth(truth: list[dict], rows: list[dict]) -> dict[str, Estimate]:
-    """What a method's videos differ in from the true ones of the same scenes."""
+    """Differences of a method's videos from the true ones of the same scenes."""
     features = [torch.tensor([row["features"] for row in some], dtype=torch.float64) for some in (truth, rows)]
     moved = [np.array([sum(row["undragged"]) for row in some]) for some in (rows, truth)]
     counts = np.array([len(row["undragged"]) for row in rows])

@@ -15,7 +15,7 @@ from PIL import Image
 
 import patch
 from benchmarks.judged import JudgedBench
-from benchmarks.protocol import SHOWN, add_clip_arguments, add_run_arguments, check_file, check_run
+from benchmarks.protocol import SHOWN, add_clip_arguments, add_run_arguments, check_file
 from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
@@ -24,6 +24,7 @@ from utils.flow.code import FlowCode
 from utils.model_kinds import check_adapter, check_pipeline
 from utils.motion_helper import MotionBuckets, buckets_file, motion_scores
 from utils.pretrained import load_pipeline, shipped
+from utils.scenes import check_unseen
 from utils.video import contact_sheet
 
 PARTS = ("unet", "vae", "image_encoder", "scheduler", "feature_extractor")
@@ -118,8 +119,8 @@ def base_files(folder: str | Path) -> list[Path]:
 
 
 def check_video(args: argparse.Namespace) -> None:
-    """Raises ValueError for a device that is not there, seen scenes, or numbers of the sampling that do not fit."""
-    check_run(args)
+    """Raises ValueError for scenes that a training may have seen, or numbers of the sampling that do not fit."""
+    check_unseen(args.first_seed)
     VideoSampling.from_args(args)
 
 

@@ -16,8 +16,11 @@ of figures for each sample, and columns of images for a sheet:
     def summarize(results, args):
         return {"frozen": {"motion": bootstrap_mean(results.values("frozen", "motion"))}}
 
+    def check(args):
+        check_unseen(args.first_seed)                     # and whatever else would fail after models are loaded
+
     TASKS = {"frozen": frozen}
-    EVALUATION = protocol.Evaluation("eval_motion", parser, lambda args: TASKS, Bench, protocol.check_run, files, summarize)
+    EVALUATION = protocol.Evaluation("eval_motion", parser, lambda args: TASKS, Bench, check, files, summarize)
     main = partial(protocol.run, EVALUATION)              # writes results.md, results.json, results.png
 
 `run` keeps results in pieces of --batch_size samples: a run that was stopped goes on when it is started again. Results of other
@@ -34,7 +37,6 @@ from benchmarks.protocol.arguments import (
     check_file,
     check_judges,
     check_part,
-    check_run,
     judge_files,
     weight_files,
 )
@@ -60,7 +62,6 @@ __all__ = [
     "check_file",
     "check_judges",
     "check_part",
-    "check_run",
     "describe_machine",
     "judge_files",
     "long_table",

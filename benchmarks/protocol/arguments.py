@@ -6,8 +6,8 @@ from pathlib import Path
 
 from utils.argument_groups import add_machine_arguments
 from utils.arguments import positive_int
-from utils.pretrained import choose_device, shipped
-from utils.scenes import UNSEEN, check_unseen
+from utils.pretrained import shipped
+from utils.scenes import UNSEEN
 
 # Flags that decide no result.
 NO_SETTINGS = (
@@ -60,12 +60,6 @@ def add_choice_argument(parser: argparse.ArgumentParser, tasks: Iterable[str], d
 
 def add_judges_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--judges_dir", default=shipped("judges"), help="folder of the judges")
-
-
-def check_run(args: argparse.Namespace) -> None:
-    """Settles the device; raises ValueError for one that is not there, or for scenes that a training may have seen."""
-    args.device = str(choose_device(args.device))
-    check_unseen(args.first_seed)
 
 
 def check_count(args: argparse.Namespace, name: str, least: int) -> None:

@@ -14,6 +14,7 @@ from benchmarks.protocol.folder import Chunk, check_empty, digest, open_folder, 
 from benchmarks.protocol.record import make_run, note_run, read_runs, write_results
 from benchmarks.protocol.report import Estimates, long_table, stack_sheets
 from utils.arguments import parse_args
+from utils.pretrained import choose_device
 
 Arguments = argparse.Namespace
 Task = Callable[[object, range], Chunk]
@@ -90,6 +91,7 @@ def run(evaluation: Evaluation, argv: list[str] | None = None) -> Path:
         ValueError, OSError: The arguments do not fit, or --output_dir holds results of other settings.
     """
     args = evaluation.parse(evaluation.parser(), argv)
+    args.device = str(choose_device(args.device))
     evaluation.check(args)
     folder, tasks = Path(args.output_dir), evaluation.tasks(args)
     places = find_places(evaluation, args, evaluation.chosen(args) or tasks)

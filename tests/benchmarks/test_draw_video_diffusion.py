@@ -62,7 +62,7 @@ def test_both_pictures_are_written(train_dir, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--steps", "30"], "has no picture of step 30, only of 10, 20"),
+        (["--steps", "30"], "has no sheet of step 30, only of 10, 20"),
         (["--clips", "2"], "has 2 clips, counted from 0"),
     ],
 )

@@ -39,8 +39,8 @@ def test_the_evaluation_writes_a_table_with_known_rows_and_images(vae, frames, r
     rows = read(tmp_path / "out")
     assert rows["photographs: no motion"]["epe"] == pytest.approx(2)
     assert rows["photographs: dis medium"]["epe"] < 0.8
-    assert rows["flow picture: linear, float32"]["worst"] < 1e-4
-    assert rows["flow picture: linear, 8 bits"]["worst"] <= 16 / 255 * 2**0.5 + 1e-4
+    assert rows["flow image: linear, float32"]["worst"] < 1e-4
+    assert rows["flow image: linear, 8 bits"]["worst"] <= 16 / 255 * 2**0.5 + 1e-4
     assert Image.open(tmp_path / "out" / "photographs.png").size == (5 * 64, 64)
     assert Image.open(tmp_path / "out" / "clips.png").size == (7 * 32 * 3, 2 * 32 * 3)
 

@@ -119,6 +119,17 @@ def test_other_settings_or_weights_are_refused_without_overwrite(command, tmp_pa
     assert len((folder / "runs.jsonl").read_text().splitlines()) == 1
 
 
+def test_words_of_code_are_no_settings(command, tmp_path):
+    code = tmp_path / "rule.py"
+    code.write_text('def rule():\n    """Four."""\n    return 4\n')
+    run(EVALUATION, command("--weights", code))
+    code.write_text('def rule():\n    """Four in other words."""\n    return 4  # again\n')
+    run(EVALUATION, command("--weights", code))
+    code.write_text('def rule():\n    """Four."""\n    return 5\n')
+    with pytest.raises(FileExistsError, match="weights_hash"):
+        run(EVALUATION, command("--weights", code))
+
+
 def test_an_older_folder_counts_as_measured_with_the_defaults_of_flags_that_it_lacks(command):
     folder = run(EVALUATION, command())
     path = folder / "settings.json"

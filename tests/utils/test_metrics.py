@@ -8,7 +8,7 @@ from torch import nn
 
 from utils.latents import reconstruct
 from utils.metrics.attributes import score_objects
-from utils.metrics.depth import align_disparity, autoencoder_floor, depth_errors, disparity_picture
+from utils.metrics.depth import align_disparity, autoencoder_floor, depth_errors, disparity_image
 from utils.metrics.edges import edge_f1
 from utils.metrics.statistics import bootstrap_mean, paired_difference
 
@@ -79,7 +79,7 @@ class Identity(nn.Module):
 def test_the_floor_of_a_perfect_autoencoder_is_zero(metres):
     errors, returned = autoencoder_floor(Identity(), np.stack([metres, 2 * metres]))
     assert [e.abs_rel for e in errors] == pytest.approx([0, 0], abs=1e-5)
-    np.testing.assert_allclose(returned[0], disparity_picture(metres)[0], atol=1e-6)
+    np.testing.assert_allclose(returned[0], disparity_image(metres)[0], atol=1e-6)
 
 
 def test_an_untrained_autoencoder_has_a_floor():

@@ -1,4 +1,4 @@
-"""Networks that judge pictures of the procedural world: their depth, and the objects in them; and one that judges clips."""
+"""Networks that judge images of the procedural world, for their depth and their objects, and one that judges clips."""
 
 from utils.judges.networks import AttributeJudge, DepthJudge
 from utils.judges.storage import load_judge, save_judge

@@ -1,4 +1,4 @@
-"""What the judge of clips learns from: clips with their facts, some of them damaged."""
+"""Training data of the video judge: clips with their facts, some of them damaged."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from utils.scenes.clips import REACHES
 from utils.text import read_json_lines
 
 DAMAGED = 0.3  # share of the samples
-REACH_FRAMES = 15  # frame steps in which a camera goes its whole way: clips are planned for 16 frames
+REACH_FRAMES = 15  # frame steps of a camera's whole move: clips are planned for 16 frames
 
 
 class Clips:
@@ -26,11 +26,11 @@ class Clips:
 
     Attributes:
         videos: uint8 (N, F, 3, H, W).
-        facts: For each clip what `facts_of` says.
+        facts: For each clip the values of `facts_of`.
 
     Raises:
         FileNotFoundError: There is no such data set.
-        ValueError: Its metadata does not say how camera and objects move.
+        ValueError: Its metadata lacks the motion of camera and objects.
     """
 
     def __init__(self, folder: str | Path, count: int | None = None):
@@ -50,9 +50,9 @@ class Clips:
 
 
 class ClipJudgeDataset(Dataset):
-    """Samples for the judge: every other one mirrored, every other one backwards, `DAMAGED` of them damaged.
+    """Samples of the judge's training: every other one mirrored, every other one backwards, `DAMAGED` of them damaged.
 
-    A sample has `video` (F, 3, H, W) in [-1, 1], `intact` (1 if nothing was damaged: only then the facts hold) and the facts by name.
+    A sample has `video` (F, 3, H, W) in [-1, 1], `intact` (1 if it is not damaged: only then the facts hold) and the facts by name.
     """
 
     def __init__(self, clips: Clips):
@@ -103,7 +103,7 @@ def mirror_facts(facts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def reverse_facts(facts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Last frame first. The mean flow back is taken for that ahead with its sign changed, as it is but for borders."""
+    """Last frame first. The mean backward flow counts as the forward one with its sign changed, as it is but for borders."""
     return {name: -value if name in ("camera_way", "direction") else value for name, value in facts.items()}
 
 

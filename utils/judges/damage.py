@@ -1,4 +1,4 @@
-"""Faults of generated clips, made on purpose, so that a judge of clips learns to see them.
+"""Faults of generated clips, made on purpose, so that the video judge learns to see them.
 
 Clips (F, 3, H, W) in [-1, 1]; the first frame stays as it is, as it does where a clip is made from it. Random numbers are torch's.
 """
@@ -12,7 +12,7 @@ from utils.judges.video import DAMAGES
 
 
 def damage(video: torch.Tensor, kind: str) -> torch.Tensor:
-    """A clip with a fault of one of `DAMAGES`, as strong as chance has it."""
+    """A clip with a fault of one of `DAMAGES`, of random strength."""
     return DAMAGED[kind](video)
 
 
@@ -24,7 +24,7 @@ def blur(video: torch.Tensor) -> torch.Tensor:
 
 
 def ghost(video: torch.Tensor) -> torch.Tensor:
-    """What was seen one or two frames ago shines through."""
+    """The frame of one or two steps ago shines through."""
     steps = int(torch.randint(1, 3, ()))
     before = torch.cat([video[:1].expand(steps, -1, -1, -1), video[:-steps]])
     return torch.lerp(video, before, 0.3 + 0.3 * torch.rand(()).item())

@@ -1,4 +1,4 @@
-"""What judges learn from: scenes with their objects, as rendered and as an autoencoder gives them back."""
+"""Training data of the image judges: scenes with their objects, as rendered and as reconstructed by an autoencoder."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Scenes:
         objects: For each scene its rows of the metadata ("color", "shape", "center"), from left to right.
 
     Raises:
-        ValueError: The metadata does not say where the objects are.
+        ValueError: The metadata lacks the places of the objects.
     """
 
     def __init__(self, folder: str | Path, count: int | None = None):
@@ -77,7 +77,7 @@ class JudgeDataset(Dataset):
 
 
 def column_targets(objects: list[dict], columns: int, mirrored: bool) -> dict[str, torch.Tensor]:
-    """What the attribute judge has to say of each column of a scene."""
+    """Targets of the attribute judge for each column of a scene."""
     places = torch.arange(columns)
     middles = torch.zeros(columns)
     colors, shapes = torch.full((2, columns), NOTHING)

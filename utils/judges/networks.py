@@ -1,4 +1,4 @@
-"""Two small networks that look at a picture of the procedural world and say what is in it.
+"""Two small networks that estimate the depth and the objects of an image of the procedural world.
 
 Pixels (B, 3, H, W) in [-1, 1], H and W multiples of 8; made for 64x64.
 """
@@ -9,12 +9,12 @@ from torch import nn
 
 from utils.scenes import COLORS, SHAPES
 
-PEAK = 0.3  # an object stands where its probability is the highest around and at least this
+PEAK = 0.3  # an object is found where its probability is a local maximum and at least this
 MIN_GAP = 2  # columns (of 2 pixels) that lie between two objects at least
 
 
 class Block(nn.Module):
-    """Two convolutions with a way around them."""
+    """Two residual convolutions."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -27,7 +27,7 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Pixels (B, 3, H, W) -> features (B, C0, H/2, W/2) seen nearby and (B, C1, H/4, W/4) with the whole picture in view."""
+    """Pixels (B, 3, H, W) -> features (B, C0, H/2, W/2) of a small field of view and (B, C1, H/4, W/4) of the whole image."""
 
     def __init__(self, channels: tuple[int, int, int]):
         super().__init__()
@@ -46,7 +46,7 @@ class Trunk(nn.Module):
 
 
 class DepthJudge(nn.Module):
-    """Pixels (B, 3, H, W) -> disparity (B, H, W), per picture about [-1, 1], nearest 1: compare it up to an affine map."""
+    """Pixels (B, 3, H, W) -> disparity (B, H, W), per image about [-1, 1], nearest 1: compare it up to an affine map."""
 
     def __init__(self, channels: tuple[int, int, int] = (24, 48, 96)):
         super().__init__()
@@ -56,7 +56,7 @@ class DepthJudge(nn.Module):
         self.up = nn.Conv2d(c1, c0, 1)
         self.fine = Block(c0)
         self.to_pixels = nn.Sequential(nn.SiLU(), nn.Conv2d(c0, 64, 1), nn.PixelShuffle(2))
-        # The picture once more: borders of objects are sharper than the features.
+        # The image once more: borders of objects are sharper than the features.
         self.out = nn.Sequential(nn.Conv2d(16 + 3, 16, 3, padding=1), nn.SiLU(), nn.Conv2d(16, 1, 3, padding=1))
 
     def forward(self, pixels):
@@ -68,7 +68,7 @@ class DepthJudge(nn.Module):
 class AttributeJudge(nn.Module):
     """Pixels (B, 3, H, W) -> for each of W/2 columns, whether the middle of an object stands there, its colour and shape.
 
-    Objects of a scene are apart in the picture from left to right, so that a column holds one at most, and the order of
+    Objects of a scene are apart in the image from left to right, so that a column holds one at most, and the order of
     columns is the order of the caption.
     """
 
@@ -85,7 +85,7 @@ class AttributeJudge(nn.Module):
     def forward(self, pixels) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Logits: an object's middle (B, W/2), its colour (B, 8, W/2), its shape (B, 4, W/2)."""
         merged = F.silu(self.trunk(pixels)[1])
-        attention = self.rows(merged).softmax(dim=2).repeat(1, 2, 1, 1)  # each channel looks at rows of its own
+        attention = self.rows(merged).softmax(dim=2).repeat(1, 2, 1, 1)  # each channel attends to rows of its own
         columns = (attention * self.values(merged)).sum(dim=2)  # (B, 2 C1, W/4)
         columns = columns + F.silu(self.context(columns))
         B, C, W = (logits := self.head(columns)).shape
@@ -93,12 +93,12 @@ class AttributeJudge(nn.Module):
         return logits[:, 0], logits[:, 1 : 1 + len(COLORS)], logits[:, 1 + len(COLORS) :]
 
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:
-        """What is seen in pictures (B, 3, H, W), wherever it stands: (B, C1), for comparing pictures."""
+        """Embeddings (B, C1) of images (B, 3, H, W), means over places, to compare images by."""
         return F.silu(self.trunk(pixels)[1]).mean(dim=(2, 3))
 
     @torch.no_grad()
     def read(self, pixels: torch.Tensor) -> list[list[tuple[str, str]]]:
-        """(colour, shape) of the objects that are seen in each picture, from left to right."""
+        """(colour, shape) of the objects found in each image, from left to right."""
         middles, colors, shapes = self(pixels)
         probability = middles.float().sigmoid()
         around = F.max_pool1d(probability[:, None], 2 * MIN_GAP + 1, 1, MIN_GAP)[:, 0]

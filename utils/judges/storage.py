@@ -16,7 +16,7 @@ JUDGES = {"depth": DepthJudge, "attributes": AttributeJudge, "video": VideoJudge
 
 
 def save_judge(path: str | Path, judge: nn.Module, **training) -> None:
-    """Write a judge with what is said of its training (anything that JSON holds)."""
+    """Write a judge with facts of its training (anything that JSON holds)."""
     kind = next(kind for kind, network in JUDGES.items() if type(judge) is network)
     header = {"judge": kind, "config": json.dumps(judge.config), "training": json.dumps(training)}
     weights = {name: weight.detach().cpu().contiguous() for name, weight in judge.state_dict().items()}

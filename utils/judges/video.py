@@ -1,7 +1,7 @@
-"""A small network that looks at a clip of the procedural world and says what happens in it.
+"""A small network that estimates the facts of a clip of the procedural world, such as its camera's move and its motion.
 
-It is shown each frame with the flow to the next, by DIS, and what that flow leaves unexplained. What it knows in `NUM_FEATURES` numbers before it
-says anything serves as the features of a Fréchet distance between sets of clips.
+Its input is each frame with the flow to the next, by DIS, and the residual of the next frame warped back. Its last `NUM_FEATURES` numbers before
+the facts are the features of a Fréchet distance between sets of clips.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ CAMERAS = ("still", "pan", "truck", "dolly")
 DAMAGES = ("none", "blur", "ghost", "jumble", "wobble")
 FACTS = {  # name: how many numbers
     "camera": len(CAMERAS),  # logits
-    "camera_way": len(CAMERAS) - 1,  # signed, 1 is as far as a camera goes
+    "camera_way": len(CAMERAS) - 1,  # signed; 1 is the largest move of a camera
     "motion": 1,  # log(1 + mean length of the flow in pixels per frame)
     "direction": 2,  # mean flow in pixels per frame, x then y
     "speed": 1,  # log(1 + mean speed of the objects in pixels per frame)
@@ -62,18 +62,18 @@ class VideoJudge(nn.Module):
         return dict(zip(FACTS, facts, strict=True))
 
     def features(self, video: torch.Tensor) -> torch.Tensor:
-        """(B, `NUM_FEATURES`), each of mean 0 and deviation 1 over the clips that `calibrate` has seen."""
+        """(B, `NUM_FEATURES`), each of mean 0 and deviation 1 over the clips of `calibrate`."""
         return (self.summary(video) - self.mean) / self.deviation
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[torch.Tensor]) -> None:
-        """Bring all features to one scale over batches of clips, so that none outweighs the others in a distance."""
+        """Bring all features to mean 0 and deviation 1 over batches of clips, so that none outweighs the others in a distance."""
         found = torch.cat([self.summary(video) for video in batches])
         self.mean.copy_(found.mean(dim=0))
         self.deviation.copy_(found.std(dim=0))
 
     def summary(self, video: torch.Tensor) -> torch.Tensor:
-        """Mean and deviation over time of what is seen at 4x4 places, brought to features."""
+        """Features of the mean and deviation over time at 4x4 places."""
         maps = self.places(self.pairs(look(video).flatten(0, 1)))  # (B (F - 1), C, H/8, W/8)
         places = F.adaptive_avg_pool2d(maps, 4).view(len(video), video.shape[1] - 1, -1)
         over_time = torch.cat([places.mean(dim=1), places.var(dim=1, correction=0).add(1e-6).sqrt()], dim=1)
@@ -81,7 +81,7 @@ class VideoJudge(nn.Module):
 
 
 def look(video: torch.Tensor) -> torch.Tensor:
-    """Each frame but the last, the flow to the next and what the next one differs by when it is brought back: (B, F - 1, 3 + 2 + 3, H, W)."""
+    """Each frame but the last, the flow to the next, and the residual of the next warped back: (B, F - 1, 3 + 2 + 3, H, W)."""
     H, W = video.shape[-2:]
     estimate = flow_estimator("dis", preset="fast", inference_size=(2 * H, 2 * W))
     flow = torch.stack([estimate(clip) for clip in video])

@@ -1,4 +1,4 @@
-"""Does a picture show the objects that its caption lists?"""
+"""Whether an image shows the objects that its caption lists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ Objects = Sequence[tuple[str, str]]  # (colour, shape) from left to right
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """Of one picture: how many objects were asked for, how many of them have the right colour and the right shape, and whether
-    there are as many as asked for."""
+    """Of one image: how many objects its caption lists, how many of them have the right colour and shape, and whether the number fits."""
 
     objects: int
     color: int
@@ -20,8 +19,8 @@ class ObjectScore:
 def score_objects(found: Objects, expected: Objects) -> ObjectScore:
     """Compare from left to right, place by place: the i-th object found with the i-th of the caption.
 
-    A place where none was found is wrong in colour and shape. Objects beyond the caption's number cost `count` alone; one too many in front of
-    others shifts them, and costs those too.
+    A place where none was found is wrong in colour and shape. Objects beyond the caption's number cost `count` alone; one too many in
+    front of others shifts them, and costs those too.
     """
     pairs = list(zip(found, expected, strict=False))
     return ObjectScore(

@@ -1,7 +1,7 @@
 """Errors of depth that is known up to an affine map of its disparity.
 
-Networks that see normalised disparity know neither scale nor shift. Both are fitted to the truth by least squares *in disparity* (Ranftl et al.,
-MiDaS, arXiv 1907.01341), over the known pixels of one picture; then depth = 1 / disparity is compared:
+Networks of normalised disparity know neither scale nor shift. Both are fitted to the truth by least squares *in disparity*
+(Ranftl et al., MiDaS, arXiv 1907.01341), over the known pixels of one image; then depth = 1 / disparity is compared:
 
     AbsRel = mean |depth - truth| / truth          delta1 = share of pixels with max(depth / truth, truth / depth) < 1.25
 """
@@ -15,12 +15,12 @@ from torch import nn
 from utils.depth import metres_to_disparity, normalize_disparity
 from utils.latents import reconstruct
 
-FARTHEST = 2.0  # a fitted depth reaches at most this many times as far as the truth, since disparity may fall below 0
+FARTHEST = 2.0  # times the farthest truth that a fitted depth reaches at most, since disparity may fall below 0
 
 
 @dataclass(frozen=True)
 class DepthErrors:
-    """Of one picture: `abs_rel`, 0 is perfect; `delta1`, 1 is perfect."""
+    """Of one image: `abs_rel`, 0 is perfect; `delta1`, 1 is perfect."""
 
     abs_rel: float
     delta1: float
@@ -34,7 +34,7 @@ def align_disparity(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def depth_errors(disparity: np.ndarray, metres: np.ndarray) -> DepthErrors:
-    """Errors of one picture.
+    """Errors of one image.
 
     Args:
         disparity: Prediction (H, W): any affine map of 1 / depth, larger is nearer.
@@ -55,16 +55,16 @@ def depth_errors(disparity: np.ndarray, metres: np.ndarray) -> DepthErrors:
     return DepthErrors(float(np.mean(np.abs(depth - truth) / truth)), float(np.mean(ratio < 1.25)))
 
 
-def disparity_picture(metres: np.ndarray) -> torch.Tensor:
-    """Metres (H, W) as the networks see depth: normalised disparity, float32 (3, H, W) in [-1, 1]."""
+def disparity_image(metres: np.ndarray) -> torch.Tensor:
+    """Metres (H, W) as an image for the networks: normalised disparity, float32 (3, H, W) in [-1, 1]."""
     return torch.from_numpy(normalize_disparity(metres_to_disparity(metres))).float().expand(3, -1, -1)
 
 
 def autoencoder_floor(vae: nn.Module, metres: np.ndarray) -> tuple[list[DepthErrors], np.ndarray]:
-    """What the way through the autoencoder costs alone: the truth as a picture, encoded and decoded.
+    """Errors of the autoencoder alone: the truth as an image, encoded and decoded.
 
-    metres: (B, H, W). Returns the errors of each picture and the disparity that came back, (B, H, W) in [-1, 1].
+    metres: (B, H, W). Returns the errors of each image and the reconstructed disparity, (B, H, W) in [-1, 1].
     """
-    pictures = torch.stack([disparity_picture(one) for one in metres])
-    returned = reconstruct(vae, pictures).mean(dim=1).numpy()
+    images = torch.stack([disparity_image(one) for one in metres])
+    returned = reconstruct(vae, images).mean(dim=1).numpy()
     return [depth_errors(d, m) for d, m in zip(returned, metres, strict=True)], returned

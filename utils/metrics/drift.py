@@ -25,8 +25,10 @@ def segments_of(video: torch.Tensor, starts: Sequence[int]) -> list[torch.Tensor
 
 
 def color_drift(video: torch.Tensor, starts: Sequence[int]) -> list[float]:
-    """For each segment, how far its colours are from the first one's: root mean square over the differences of the mean and the
-    deviation of each of the three channels, in units of the pixels; the first is 0."""
+    """For each segment, the distance of its colours from those of the first, whose own is 0.
+
+    Root mean square over the differences of the mean and the deviation of each of the three channels, in units of the pixels.
+    """
     found = [segment.transpose(0, 1).flatten(1).float() for segment in segments_of(video, starts)]
     statistics = torch.stack([torch.cat([pixels.mean(1), pixels.std(1)]) for pixels in found])
     return (statistics - statistics[0]).square().mean(dim=1).sqrt().tolist()
@@ -52,10 +54,11 @@ def motion_drift(flow: torch.Tensor, starts: Sequence[int]) -> list[float]:
 def seam_change(video: torch.Tensor, starts: Sequence[int], window: int = 0, order: int = 1) -> tuple[float, float]:
     """Mean absolute change of pixels across the seams, and elsewhere; a seam shows where the first is larger.
 
-    window: Frames before each start, such as those in which the earlier segment fades into the later one: changes to any of them
-        count as across. Videos compare only at the same window.
-    order: 1 for the difference of neighbouring frames, which a jump enlarges; 2 for the difference of differences, which
-        flicker and a break of the motion enlarge too.
+    Args:
+        window: Frames before each start, such as those in which the earlier segment fades into the later one: changes to any of
+            them count as across. Videos compare only at the same window.
+        order: 1 for the difference of neighbouring frames, which a jump enlarges; 2 for the difference of differences, which
+            flicker and a break of the motion enlarge too.
 
     Raises:
         ValueError: There is no seam, or nothing else.

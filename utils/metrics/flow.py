@@ -16,7 +16,7 @@ def end_point_error(estimate: torch.Tensor, truth: torch.Tensor, mask: torch.Ten
 
 
 def outliers(estimate: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor | None = None) -> float:
-    """Share of pixels that are off by more than 3 px and by more than 5% of the true length, KITTI's Fl (Menze and Geiger, CVPR 2015).
+    """Share of pixels that are off by more than 3 px and 5% of the true length, KITTI's Fl (Menze and Geiger, CVPR 2015).
 
     Where the truth is known and the estimate is nan, it is an outlier.
     """
@@ -31,7 +31,7 @@ def warping_error(video: torch.Tensor, flow: torch.Tensor, occluded: torch.Tenso
     Args:
         video: (F, C, H, W); the error is in the square of its unit.
         flow: (F - 1, 2, H, W), from frame t to t + 1.
-        occluded: bool (F - 1, H, W); by default only what leaves the picture is left out.
+        occluded: bool (F - 1, H, W), pixels to leave out; by default those that leave the image.
     """
     if len(flow) != len(video) - 1:
         raise ValueError(f"{len(video)} frames have {len(video) - 1} flows between them, not {len(flow)}.")

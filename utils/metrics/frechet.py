@@ -1,9 +1,10 @@
-"""Distance between two sets of pictures or videos, by the Gaussians of their features (Heusel et al., NeurIPS 2017, eq. 6; by torchmetrics).
+"""Distance of two sets of images or videos by the Gaussians of their features (Heusel et al., NeurIPS 2017, eq. 6; by torchmetrics).
 
     d² = |m - m'|² + trace(C + C' - 2 (C C')^½)      with means m and covariances C (divided by n - 1) of the features
 
-With features of Inception-v3 this is FID, with those of I3D the Fréchet video distance (Unterthiner et al., arXiv 1812.01717). Values depend on
-the network, on the size that pictures are resized to, and on how many there are (fewer give larger ones): compare only at the same of all.
+With features of Inception-v3 this is FID, with those of I3D the Fréchet video distance (Unterthiner et al., arXiv 1812.01717). Values
+depend on the network, on the size that images are resized to, and on their number (fewer give larger values): compare only where all three
+are the same.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,7 +24,7 @@ def frechet_distance(real: Iterable[torch.Tensor], generated: Iterable[torch.Ten
     """Fréchet distance of two sets that come in batches.
 
     Args:
-        real, generated: Batches of what `features` takes: pictures (B, 3, H, W) or videos (B, F, 3, H, W), pixels in [-1, 1]; at
+        real, generated: Batches of what `features` takes: images (B, 3, H, W) or videos (B, F, 3, H, W), pixels in [-1, 1]; at
             least 2 samples in all, and more than features for a covariance of full rank.
         features: A batch to (B, D). It does its network's own resizing and normalising.
 
@@ -64,8 +65,8 @@ def bootstrap_distance(
         real, generated: At least 2 samples each.
         paired: The i-th samples belong together (N = M), such as those from one first frame, and are drawn together.
         level: Coverage of the interval.
-        resamples: Draws.
-        seed: Of the draws.
+        resamples: Number of draws.
+        seed: Seed of the draws.
 
     Raises:
         ValueError: A shape is wrong, or `paired` sets differ in length.
@@ -92,7 +93,7 @@ def collect_features(batches: Iterable[torch.Tensor], features: Features) -> tor
 
 
 class _Identity(nn.Module):
-    """The network that torchmetrics asks for, where the features are there already."""
+    """The network that torchmetrics asks for, here of features that are computed already."""
 
     def __init__(self, num_features: int):
         super().__init__()

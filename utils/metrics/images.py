@@ -1,4 +1,4 @@
-"""How near pictures are to given ones. Pixels (…, 3, H, W) in [-1, 1]."""
+"""Similarity of images to true ones. Pixels (…, 3, H, W) in [-1, 1]."""
 
 import torch
 
@@ -6,14 +6,14 @@ RANGE = 2.0  # from black, -1, to white, 1
 
 
 def psnr(estimate: torch.Tensor, truth: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio in dB, 10 log10(range² / mean squared error), of each picture, then averaged; equal ones give infinity."""
-    estimate, truth = _pictures(estimate, truth)
+    """Peak signal-to-noise ratio in dB, 10 log10(range² / mean squared error), mean over images; equal ones give infinity."""
+    estimate, truth = _images(estimate, truth)
     error = (estimate - truth).square().flatten(1).mean(1)
     return (10 * (RANGE**2 / error).log10()).mean().item()
 
 
 def ssim(estimate: torch.Tensor, truth: torch.Tensor) -> float:
-    """Structural similarity (Wang et al., IEEE TIP 2004): Gaussian windows of σ = 1.5, 1 for equal pictures; by torchmetrics.
+    """Structural similarity (Wang et al., IEEE TIP 2004): Gaussian windows of σ = 1.5, 1 for equal images; by torchmetrics.
 
     Its brightness term compares means with black at 0, so pixels are brought to [0, 1] first.
 
@@ -22,7 +22,7 @@ def ssim(estimate: torch.Tensor, truth: torch.Tensor) -> float:
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    estimate, truth = _pictures(estimate, truth)
+    estimate, truth = _images(estimate, truth)
     if min(estimate.shape[-2:]) < 11:
         raise ValueError(f"SSIM needs sides of at least 11 pixels, not {tuple(estimate.shape[-2:])}.")
     # In float32 the variances, differences of squares, would be off by a share of the constants that stabilise them.
@@ -30,9 +30,9 @@ def ssim(estimate: torch.Tensor, truth: torch.Tensor) -> float:
     return structural_similarity_index_measure(estimate, truth, data_range=1.0).item()
 
 
-def _pictures(estimate: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _images(estimate: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Both as float32 (B, 3, H, W)."""
     if estimate.shape != truth.shape or estimate.ndim < 3:
-        raise ValueError(f"Pictures have one shape (…, 3, H, W), not {tuple(estimate.shape)} and {tuple(truth.shape)}.")
+        raise ValueError(f"Images have one shape (…, 3, H, W), not {tuple(estimate.shape)} and {tuple(truth.shape)}.")
     shape = (-1, *truth.shape[-3:])
     return estimate.float().reshape(shape), truth.float().reshape(shape)

@@ -1,8 +1,8 @@
-"""How much the things in a video move, told from its optical flow.
+"""How much the things in a video move, by its optical flow.
 
-Protocol. What is an object is told in the first frame. All its pixels, and all those of the background, are carried on by the estimated
-flow; the motion of an object pixel in a step is its shift less the median shift of the background pixels in that step, so that
-a move of the camera counts little (nothing if all things are equally far away). Lengths are means over pixels and steps.
+Protocol. A mask of the first frame separates objects from background. All pixels are carried on by the estimated flow; the motion of an
+object pixel in a step is its shift less the median shift of the background pixels in that step, so that a move of the camera counts
+little (nothing if all things are equally far away). Lengths are means over pixels and steps.
 """
 
 import torch
@@ -17,7 +17,7 @@ def object_motion(flow: torch.Tensor, objects: torch.Tensor) -> float:
 
     Args:
         flow: (F - 1, 2, H, W) in pixels, x then y, from each frame to the next.
-        objects: bool (H, W), what belongs to an object in the first frame.
+        objects: bool (H, W), pixels of objects in the first frame.
 
     Raises:
         ValueError: Shapes differ, or objects or background have fewer than `MIN_PIXELS`.

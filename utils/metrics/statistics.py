@@ -1,4 +1,4 @@
-"""How sure a mean is: bootstrap over the independent units (scenes, captions)."""
+"""Intervals of means: bootstrap over the independent units (scenes, captions)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ def bootstrap_mean(values, weights=None, *, level: float = 0.95, resamples: int 
 
     Args:
         values: (N,), one for each unit, such as the number of its objects that are right.
-        weights: (N,), what a unit counts, such as the number of its objects; by default 1.
+        weights: (N,), weight of a unit, such as the number of its objects; by default 1.
         level: Coverage of the interval.
-        resamples: Draws of N units with replacement.
-        seed: Of the draws.
+        resamples: Number of draws of N units with replacement.
+        seed: Seed of the draws.
 
     Raises:
         ValueError: There is no unit, or the lengths differ.
@@ -48,7 +48,7 @@ def bootstrap(
 ) -> Estimate:
     """A statistic of units with its percentile bootstrap interval.
 
-    statistic: From the numbers of units, some drawn repeatedly, to a value. The other arguments are those of `bootstrap_mean`.
+    statistic: From the numbers of units, some repeatedly, to a value. The other arguments are those of `bootstrap_mean`.
     """
     rng = np.random.default_rng(seed)
     drawn = [statistic(rng.integers(count, size=count)) for _ in range(resamples)]
@@ -68,7 +68,7 @@ def paired_difference(first, second, weights=None, **options) -> Estimate:
 
 
 def rank_correlation(first, second) -> float:
-    """Spearman's rank correlation of two series (N,), -1 to 1; ties have their mean rank. A constant series correlates with nothing: 0.
+    """Spearman's rank correlation of two series (N,), -1 to 1; ties have their mean rank; 0 if a series is constant.
 
     Raises:
         ValueError: The lengths differ, or there are fewer than 2 values.

@@ -1,20 +1,20 @@
-"""How well points of a video follow the way they were asked to go.
+"""How well points of a video follow wanted paths.
 
-Protocol. Errors are distances in pixels of the given video, scaled to a picture 256 pixels wide, so that sizes compare. They are means over all
-frames but the first (where the points are given) and over the points that are visible in truth; a track that is lost still
-counts where it is said to be. Published figures of "ObjMC" differ tenfold between protocols: compare only figures of this one.
+Protocol. Errors are distances in pixels of the given video, scaled to an image 256 pixels wide, so that sizes compare. They are means
+over all frames but the first (where the points are given) and over the points that are visible in truth; a lost track still counts where the
+tracker puts it. Published figures of "ObjMC" differ tenfold between protocols: compare only figures of this one.
 """
 
 import torch
 
 WIDTH = 256
-THRESHOLDS = (1.0, 2.0, 4.0, 8.0, 16.0)  # pixels of a picture 256 wide, those of TAP-Vid (Doersch et al., NeurIPS 2022)
+THRESHOLDS = (1.0, 2.0, 4.0, 8.0, 16.0)  # pixels of an image 256 wide, those of TAP-Vid (Doersch et al., NeurIPS 2022)
 
 
 def trajectory_error(
     tracks: torch.Tensor, target: torch.Tensor, width: int, visible: torch.Tensor | None = None
 ) -> float:
-    """Mean distance of tracks (F, N, 2) from their target, in pixels of a picture 256 wide.
+    """Mean distance of tracks (F, N, 2) from their target, in pixels of an image 256 wide.
 
     Args:
         tracks, target: Pixels, x then y.

@@ -1,4 +1,4 @@
-"""How well frames of a video belong together."""
+"""Consistency of the frames of a video."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ Encoder = Callable[[torch.Tensor], torch.Tensor]
 
 @torch.no_grad()
 def frame_consistency(video: torch.Tensor, encoder: Encoder, num_frames: int | None = None) -> float:
-    """Mean cosine between the embeddings of neighbouring frames, -1 to 1. TRIP (arXiv 2403.17005) gives it of the first 4 and of all frames.
+    """Mean cosine between the embeddings of neighbouring frames, -1 to 1, as TRIP (arXiv 2403.17005) gives it for the first 4 and all frames.
 
     Figures compare only between runs of one encoder.
 

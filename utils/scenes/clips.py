@@ -1,4 +1,4 @@
-"""Random clips. Frame 0 is the scene of the seed; motions are drawn again until they fit into the world.
+"""Random clips. Frame 0 is the scene of the seed; motions are drawn anew until they fit into the world.
 
 Half of the cameras stand still. Objects' speeds fall off exponentially from 0 to `MAX_SPEED`: most are slow, and the
 fastest run in circles, which keeps them in view.
@@ -14,7 +14,7 @@ from utils.scenes.render import project, wall_normal
 from utils.scenes.sampling import sample_scene
 from utils.scenes.world import Scene, Solid
 
-MAX_SPEED = 12 / 64  # picture widths per frame at the object's depth
+MAX_SPEED = 12 / 64  # image widths per frame at the object's depth
 MEAN_SPEED = 2.5 / 64
 STILL = 0.25  # share of objects that stay where they are
 TEXTURE = 0.2
@@ -23,7 +23,7 @@ NEAREST = 1.5  # metres between the camera and a solid
 DIRECTIONS = {"left": np.pi, "right": 0.0, "away": np.pi / 2, "closer": -np.pi / 2}
 REACHES = {"still": 0.0, "pan": 0.35, "truck": 1.0, "dolly": 0.9}  # radians or metres over a clip
 SHARES = [0.5, 0.2, 0.15, 0.15]
-STREAM = 1  # a second stream of the seed, so that motions do not change what the scene draws
+STREAM = 1  # a second stream of the seed, so that motions do not change the scene's random numbers
 
 
 def sample_clip(
@@ -39,8 +39,8 @@ def sample_clip(
         seed: Decides all of it.
         num_frames: Length.
         texture: Strength of the pattern on all surfaces, 0 to 1.
-        camera: "still", "pan", "truck" or "dolly" for that move alone; drawn, by default.
-        num_objects: 1, 2 or 3; drawn, by default.
+        camera: "still", "pan", "truck" or "dolly" for that move alone; random by default.
+        num_objects: 1, 2 or 3; random by default.
 
     Raises:
         ValueError: Fewer than two frames, another camera, or another number of objects.
@@ -82,7 +82,7 @@ def _draw_bend(rng: np.random.Generator, speed: float) -> float:
 
 
 def _draw_camera(rng: np.random.Generator, num_frames: int, camera: str | None) -> CameraMotion:
-    """Still, or one move whose whole way over the clip is drawn."""
+    """Still, or one move of random length over the clip."""
     drawn = str(rng.choice(list(REACHES), p=SHARES))
     kind = camera or drawn
     way = rng.choice([-1, 1]) * rng.uniform(0.1, 1.0) / (num_frames - 1)
@@ -90,7 +90,7 @@ def _draw_camera(rng: np.random.Generator, num_frames: int, camera: str | None) 
 
 
 def fits(clip: Clip) -> bool:
-    """No solid comes nearer to another, the wall or the camera than it may, or than it was; all stay in view for half of the frames."""
+    """Whether no solid comes too near to another, the wall or the camera, and all stay in view for half of the frames."""
     scenes = [clip.at(t) for t in range(clip.num_frames)]
     seen = np.array([_in_view(scene) for scene in scenes])
     rooms = np.array([_rooms(scene) for scene in scenes])

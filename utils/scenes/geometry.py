@@ -1,6 +1,6 @@
-"""Where rays meet solids. Rays: origins and directions (N, 3); a hit is a distance (N,), inf for a miss, and a normal (N, 3).
+"""Intersections of rays and solids. Rays: origins and directions (N, 3); a hit is a distance (N,), inf for a miss, and a normal (N, 3).
 
-Solids are met in a frame of their own: base at the origin, radius 1, height 2. The distance is in units of the
+Solids are intersected in a frame of their own: base at the origin, radius 1, height 2. The distance is in units of the
 direction's length, which an affine change of frame keeps.
 """
 
@@ -42,7 +42,7 @@ def meet_plane(normal, height: float, origins: np.ndarray, directions: np.ndarra
 
 
 def _meets_ball(o, d):
-    """Which rays meet the ball around every solid: most do not, and a test for it is cheap."""
+    """Which rays meet the ball around every solid: most do not, and the test is cheap."""
     o = o - (0.0, 1.0, 0.0)
     along, length = _dot(o, d), _dot(d, d)
     outside = _dot(o, o) - BALL**2

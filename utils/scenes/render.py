@@ -10,17 +10,17 @@ from utils.scenes.world import COLORS, FLOORS, WALLS, Camera, Scene
 
 FLOOR, WALL = -1, -2
 AMBIENT = 0.38
-NEAREST = 0.05  # metres; what is nearer, or behind the camera, is projected as if it were there
+NEAREST = 0.05  # metres; points nearer than this, or behind the camera, are projected from this depth
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """A picture of a scene.
+    """An image of a scene.
 
     Attributes:
         image: uint8 (H, W, 3).
         depth: float32 (H, W), metres along the optical axis, at the middles of the pixels.
-        labels: int8 (H, W): index of the object that is seen, `FLOOR` or `WALL`, at the middles of the pixels.
+        labels: int8 (H, W): index of the visible object, `FLOOR` or `WALL`, at the middles of the pixels.
     """
 
     image: np.ndarray
@@ -30,7 +30,7 @@ class Rendering:
 
 @dataclass(frozen=True)
 class Hits:
-    """What rays meet: distance (N,) in units of the direction's length, label (N,), normal (N, 3)."""
+    """Hits of rays: distance (N,) in units of the direction's length, label (N,), normal (N, 3)."""
 
     distance: np.ndarray
     label: np.ndarray
@@ -66,7 +66,7 @@ def camera_rays(camera: Camera, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pixel_rays(camera: Camera, pixels: np.ndarray, size: int) -> np.ndarray:
-    """Directions (N, 3) through points (N, 2) of a picture, x then y; (0, 0) is the middle of the upper left pixel."""
+    """Directions (N, 3) through points (N, 2) of an image, x then y; (0, 0) is the middle of the upper left pixel."""
     right, down = (((pixels + 0.5) / size - 0.5) / camera.focal).T
     return _directions(camera, right, down)
 

@@ -1,4 +1,4 @@
-"""Random scenes. A scene is drawn again until each of its objects can be seen."""
+"""Random scenes. A scene is planned anew until each of its objects is visible."""
 
 from itertools import combinations
 
@@ -7,9 +7,9 @@ import numpy as np
 from utils.scenes.render import camera_rays, cast
 from utils.scenes.world import COLORS, FLOORS, SHAPES, SIZES, WALLS, Camera, Scene, Solid
 
-UNSEEN = 2_000_000  # first of the seeds that evaluations are made on, and no training of a model or a judge
+UNSEEN = 2_000_000  # first seed of the evaluations, of which no model or judge has learned
 CHECK_SIZE = 24
-MIN_AREA = 0.015  # share of the picture that the visible part of an object covers
+MIN_AREA = 0.015  # share of the image that the visible part of an object covers
 MIN_VISIBLE = 0.55  # share of an object that is not behind others
 
 
@@ -20,7 +20,7 @@ def check_unseen(first_seed: int) -> None:
 
 
 def sample_scene(seed: int, num_objects: int | None = None) -> Scene:
-    """The scene of a seed: so many objects, or one to three, each in view and at most partly hidden."""
+    """The scene of a seed, with num_objects or one to three objects, each in view and at most partly hidden."""
     rng = np.random.default_rng(seed)
     drawn = int(rng.choice([1, 2, 3], p=[0.25, 0.4, 0.35]))
     count = num_objects or drawn
@@ -61,7 +61,7 @@ def _draw_solid(rng: np.random.Generator) -> Solid:
 
 
 def _stand_apart(scene: Scene) -> bool:
-    """No two solids touch, and their middles are far enough apart in the picture for left and right to be plain."""
+    """Whether no two solids touch, and their centres are far enough apart in the image for left and right to be clear."""
     return all(
         np.hypot(a.x - b.x, a.z - b.z) > 1.25 * (a.radius + b.radius) and abs(a.x / a.z - b.x / b.z) > 0.12
         for a, b in combinations(scene.objects, 2)
@@ -69,7 +69,7 @@ def _stand_apart(scene: Scene) -> bool:
 
 
 def _all_visible(scene: Scene) -> bool:
-    """Enough of each object lies in the picture and before the others; none reaches into the wall."""
+    """Whether enough of each object is inside the image and not hidden, and none reaches into the wall."""
     origin, directions = camera_rays(scene.camera, CHECK_SIZE)
     labels = cast(scene, origin, directions).label
     for index, solid in enumerate(scene.objects):

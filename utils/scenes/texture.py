@@ -1,4 +1,4 @@
-"""A soft pattern on every surface, fixed to its material, so that motion over a plain surface can be seen."""
+"""A soft pattern on every surface, fixed to its material, so that the motion of plain surfaces is visible."""
 
 import numpy as np
 

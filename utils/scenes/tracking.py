@@ -1,7 +1,7 @@
-"""Where points of the surfaces go: exact flow, occlusion and tracks of a clip.
+"""Exact flow, occlusion and tracks of a clip.
 
-A point that is seen in one frame is fixed to its material, moved with it, and projected into another frame. It is visible
-there if it falls into the picture and the ray through it meets nothing before it.
+A visible point of one frame is fixed to its material, moved with it, and projected into another frame. It is visible
+there if it lies inside the image and the ray through it meets nothing before it.
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ TOLERANCE = 2e-3  # metres by which something has to be nearer to hide a point
 
 @dataclass(frozen=True)
 class Surface:
-    """Points of material: labels (N,) as in `Rendering`, positions (N, 3) in the solid's frame, or the world's for floor and wall."""
+    """Points of material: labels (N,) as in `Rendering`, positions (N, 3) in the solid's frame, or in the world's for floor and wall."""
 
     labels: np.ndarray
     positions: np.ndarray
 
 
 def pick(scene: Scene, pixels: np.ndarray, size: int) -> Surface:
-    """The material that is seen at pixels (N, 2), x then y."""
+    """The visible material at pixels (N, 2), x then y."""
     origin, directions = camera_origin(scene.camera), pixel_rays(scene.camera, pixels, size)
     hits = cast(scene, origin, directions)
     positions = origin + directions * hits.distance[:, None]
@@ -56,7 +56,7 @@ def flow_between(scene: Scene, other: Scene, size: int) -> tuple[np.ndarray, np.
 
 
 def track(clip: Clip, pixels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tracks float32 (F, N, 2) of what is seen at pixels (N, 2) of frame 0, and visibility bool (F, N)."""
+    """Tracks float32 (F, N, 2) of the material at pixels (N, 2) of frame 0, and visibility bool (F, N)."""
     surface = pick(clip.scene, pixels, size)
     places = [locate(clip.at(t), surface, size) for t in range(clip.num_frames)]
     return np.stack([place for place, _ in places]).astype(np.float32), np.stack([seen for _, seen in places])

@@ -1,4 +1,4 @@
-"""From a clip to its frames with everything that is known about them."""
+"""Render a clip with its exact depth, flow, occlusion and tracks."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +12,7 @@ from utils.scenes.tracking import flow_between, track
 
 @dataclass(frozen=True)
 class ClipRendering:
-    """Frames of a clip and the truth about them. Pixels count x then y from the middle of the upper left one.
+    """Frames of a clip and the truth about them. Coordinates are pixels, x then y, from the middle of the upper left one.
 
     Attributes:
         video: uint8 (F, H, W, 3).
@@ -20,9 +20,9 @@ class ClipRendering:
         labels: int8 (F, H, W), as in `Rendering`.
         flow: float32 (F - 1, 2, H, W), from frame t to frame t + 1.
         backward_flow: float32 (F - 1, 2, H, W), from frame t + 1 to frame t.
-        occluded: bool (F - 1, H, W): what frame t shows there is hidden or outside in frame t + 1.
-        backward_occluded: bool (F - 1, H, W): what frame t + 1 shows there is hidden or outside in frame t.
-        tracks: float32 (F, N, 2), points that are seen in frame 0.
+        occluded: bool (F - 1, H, W): pixels of frame t that are hidden or outside in frame t + 1.
+        backward_occluded: bool (F - 1, H, W): pixels of frame t + 1 that are hidden or outside in frame t.
+        tracks: float32 (F, N, 2), points visible in frame 0.
         visible: bool (F, N).
     """
 
@@ -38,7 +38,7 @@ class ClipRendering:
 
 
 def render_clip(clip: Clip, size: int = 64, samples: int = 3, num_tracks: int = 64) -> ClipRendering:
-    """Render all frames; `num_tracks` points are followed, half of them on objects."""
+    """Render all frames; `num_tracks` points are tracked, half of them on objects."""
     scenes = [clip.at(t) for t in range(clip.num_frames)]
     frames = [render(scene, size, samples) for scene in scenes]
     flow, occluded = clip_flow(clip, size)
