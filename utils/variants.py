@@ -71,6 +71,11 @@ _ALL = (
         "videos that follow dragged points, by the joint model or a ControlNet",
         pipeline="pipeline_trajectory.py",
     ),
+    Variant(
+        "trip",
+        "videos from an image with the image noise prior of TRIP",
+        pipeline="pipeline_trip.py",
+    ),
 )
 
 VARIANTS: dict[str, Variant] = {variant.name: variant for variant in _ALL}

@@ -51,12 +51,12 @@ def list_jobs(inputs: list[Path], target: Path, seed: int) -> list[Job]:
     return jobs
 
 
-def list_images(path: Path) -> list[Path]:
+def list_images(path: Path, flag: str = "--input_image") -> list[Path]:
     if not path.is_dir():
         return [path]
     images = list_files(path, IMAGE_SUFFIXES)
     if not images:
-        raise FileNotFoundError(f"There is no image in --input_image {path}.")
+        raise FileNotFoundError(f"There is no image in {flag} {path}.")
     return images
 
 
