@@ -44,7 +44,6 @@ def main(argv: list[str] | None = None) -> None:
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add = result.add_argument
-    add("--output_dir", required=True, help="new folder of the results")
     add(
         "--frames",
         nargs=2,
@@ -62,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     add("--num_frames", type=positive_int, default=8, help="frames of a clip")
     add("--resolution", type=positive_int, default=64, help="side of a frame in pixels")
     protocol.add_seed_argument(result, "clips")
+    add("--output_dir", required=True, help="new folder of the results")
     return result
 
 

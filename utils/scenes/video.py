@@ -44,17 +44,8 @@ def render_clip(clip: Clip, size: int = 64, samples: int = 3, num_tracks: int = 
     flow, occluded = clip_flow(clip, size)
     backward_flow, backward_occluded = clip_flow(clip, size, backward=True)
     tracks, visible = track(clip, choose_points(frames[0].labels, num_tracks), size)
-    return ClipRendering(
-        video=np.stack([frame.image for frame in frames]),
-        depth=np.stack([frame.depth for frame in frames]),
-        labels=np.stack([frame.labels for frame in frames]),
-        flow=flow,
-        backward_flow=backward_flow,
-        occluded=occluded,
-        backward_occluded=backward_occluded,
-        tracks=tracks,
-        visible=visible,
-    )
+    seen = (np.stack([getattr(frame, name) for frame in frames]) for name in ("image", "depth", "labels"))
+    return ClipRendering(*seen, flow, backward_flow, occluded, backward_occluded, tracks, visible)
 
 
 def clip_flow(clip: Clip, size: int, backward: bool = False) -> tuple[np.ndarray, np.ndarray]:

@@ -9,30 +9,25 @@ truth/0000007.npz          with --write_truth: depth, backward_flow, occluded, b
 """
 
 import argparse
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from utils.arguments import make_parser, parse_args, positive_int, run_script
-from utils.files import replacing
 from utils.scenes.captions import clip_caption
 from utils.scenes.clips import OBJECT_COUNTS, REACHES, TEXTURE, sample_clip
 from utils.scenes.motion import Clip, SolidMotion
 from utils.scenes.video import ClipRendering, render_clip
 from utils.scenes.world import Solid
-from utils.workers import map_in_order
+from utils.scenes.writing import add_sample_arguments, write_samples
 
 FPS = 8
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(parser(), argv)
-    if Path(args.output_dir).exists():
-        raise FileExistsError(f"{args.output_dir} exists; choose another --output_dir or remove it.")
     if args.seed < 0:
         raise ValueError(f"--seed {args.seed}: seeds count from 0.")
     if args.num_frames < 2:
@@ -42,21 +37,14 @@ def main(argv: list[str] | None = None) -> None:
     if not 0 <= args.texture <= 1:
         raise ValueError(f"--texture {args.texture} is not in 0 to 1.")
     tasks = [(args, seed) for seed in range(args.seed, args.seed + args.num_samples)]
-    with replacing(args.output_dir) as args.folder:
-        for name in ("videos", "flow", "tracks", *(["truth"] if args.write_truth else [])):
-            (args.folder / name).mkdir(parents=True)
-        rows = map_in_order(write_clip, tasks, args.num_workers)
-        with (args.folder / "metadata.jsonl").open("w") as metadata:
-            for row in tqdm(rows, total=len(tasks), desc="render"):
-                metadata.write(json.dumps(row) + "\n")
+    folders = ("videos", "flow", "tracks", *(["truth"] if args.write_truth else []))
+    write_samples(args.output_dir, folders, write_clip, tasks, args.num_workers)
 
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add = result.add_argument
-    add("--output_dir", required=True, help="new folder")
-    add("--num_samples", type=positive_int, default=100, help="number of clips")
-    add("--seed", type=int, default=0, help="the first seed; the others follow it")
+    add_sample_arguments(result, 100, "clips")
     add("--num_frames", type=positive_int, default=16, help="frames that a clip is planned for")
     add("--first_frames", type=positive_int, help="write only so many of --num_frames (default: all)")
     add("--camera", choices=list(REACHES), help="the same move in all clips (default: random)")
@@ -67,29 +55,27 @@ def parser() -> argparse.ArgumentParser:
         choices=OBJECT_COUNTS,
         help="objects of a clip; clips take several numbers in turn, 1 2 3: equal shares (default: random)",
     )
-    add("--resolution", type=positive_int, default=64, help="side of a frame in pixels")
     add("--texture", type=float, default=TEXTURE, help="strength of the pattern on all surfaces, 0 to 1")
     add("--num_tracks", type=positive_int, default=64, help="points that are tracked from frame 0")
     add("--write_truth", action="store_true", help="write depth, backward flow and occlusion as well")
-    add("--num_workers", type=positive_int, default=1, help="processes that render")
     return result
 
 
-def write_clip(task: tuple[argparse.Namespace, int]) -> dict:
-    """Render the clip of one seed into the folder and return its row of the metadata."""
-    args, seed = task
+def write_clip(task: tuple[Path, tuple[argparse.Namespace, int]]) -> dict:
+    """Render the clip of a seed into a folder and return its row of the metadata."""
+    folder, (args, seed) = task
     count = args.num_objects[seed % len(args.num_objects)] if args.num_objects else None
     clip = sample_clip(seed, args.num_frames, args.texture, args.camera, count)
     clip = replace(clip, num_frames=args.first_frames or args.num_frames)
     rendering = render_clip(clip, args.resolution, num_tracks=args.num_tracks)
     name = f"{seed:07d}"
-    (args.folder / "videos" / name).mkdir()
+    (folder / "videos" / name).mkdir()
     for index, frame in enumerate(rendering.video):
-        Image.fromarray(frame).save(args.folder / "videos" / name / f"{index:05d}.png")
-    np.save(args.folder / "flow" / f"{name}.npy", rendering.flow.astype(np.float16))
-    np.savez(args.folder / "tracks" / f"{name}.npz", tracks=rendering.tracks, visible=rendering.visible)
+        Image.fromarray(frame).save(folder / "videos" / name / f"{index:05d}.png")
+    np.save(folder / "flow" / f"{name}.npy", rendering.flow.astype(np.float16))
+    np.savez(folder / "tracks" / f"{name}.npz", tracks=rendering.tracks, visible=rendering.visible)
     if args.write_truth:
-        write_truth(args.folder / "truth" / f"{name}.npz", rendering)
+        write_truth(folder / "truth" / f"{name}.npz", rendering)
     return {
         "video_folder": f"videos/{name}",
         "text": clip_caption(clip),

@@ -1,23 +1,20 @@
 """Write scenes as an image folder: metadata.jsonl, images, depth as 16-bit PNGs of millimetres."""
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
-from utils.arguments import make_parser, parse_args, positive_int, run_script
+from utils.arguments import make_parser, parse_args, run_script
 from utils.depth import write_depth
-from utils.files import replacing
 from utils.scenes import caption, render, sample_scene
-from utils.workers import map_in_order
+from utils.scenes.writing import add_sample_arguments, write_samples
 
 
-def write_sample(task: tuple[Path, int, int]) -> dict:
-    """Render one seed into a folder and return its row of the metadata."""
-    folder, seed, size = task
+def write_sample(task: tuple[Path, tuple[int, int]]) -> dict:
+    """Render a seed at a size into a folder and return its row of the metadata."""
+    folder, (seed, size) = task
     scene = sample_scene(seed)
     rendering = render(scene, size)
     row = {
@@ -55,26 +52,12 @@ def write_dataset(folder: str | Path, seeds: range, size: int, num_workers: int 
     Raises:
         FileExistsError: The folder exists.
     """
-    if Path(folder).exists():
-        raise FileExistsError(f"{folder} exists; choose another --output_dir or remove it.")
-    with replacing(folder) as temporary:
-        for name in ("images", "depth"):
-            (temporary / name).mkdir(parents=True)
-        tasks = [(temporary, seed, size) for seed in seeds]
-        rows = map_in_order(write_sample, tasks, num_workers)
-        with (temporary / "metadata.jsonl").open("w") as metadata:
-            for row in tqdm(rows, total=len(tasks), desc="render"):
-                metadata.write(json.dumps(row) + "\n")
+    write_samples(folder, ("images", "depth"), write_sample, [(seed, size) for seed in seeds], num_workers)
 
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    add = result.add_argument
-    add("--output_dir", required=True, help="new folder")
-    add("--num_samples", type=positive_int, default=1000, help="number of scenes")
-    add("--seed", type=int, default=0, help="the first seed; the others follow it")
-    add("--resolution", type=positive_int, default=64, help="side of an image in pixels")
-    add("--num_workers", type=positive_int, default=1, help="processes that render")
+    add_sample_arguments(result, 1000, "scenes")
     return result
 
 
