@@ -3,8 +3,8 @@
 python -m benchmarks.bench_loaders --output_dir outputs/bench_loaders
 
 Brings one video into every form that the loaders read, prints the seconds for one clip of each as a table, and writes
-results.json. Loaders are timed with random stretches, in this process and without data workers; backends on the first clip, after
-one that is not counted.
+results.json. Loaders are timed with random stretches, in this process and without data workers; backends on the first
+clip, after one that is not counted.
 """
 
 import argparse

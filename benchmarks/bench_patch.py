@@ -4,8 +4,8 @@ python -m benchmarks.bench_patch --output outputs/bench_patch.json
 python -m benchmarks.bench_patch --models sd15 --parts training --output outputs/bench_patch.json
 
 The forms of a part run in turns in one process; the table has the median of their ratios and its quartiles. A part that
---output holds is printed and not measured again, so that a long run may be split, or go on after a stop. On a machine that does
-other work set OMP_NUM_THREADS=1 and read the ratio of processor time. docs/performance.md explains the forms.
+--output holds is printed and not measured again, so that a long run may be split, or go on after a stop. On a machine
+that does other work set OMP_NUM_THREADS=1 and read the ratio of processor time. docs/performance.md explains the forms.
 """
 
 import argparse

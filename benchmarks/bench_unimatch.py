@@ -3,9 +3,9 @@
 python -m benchmarks.bench_unimatch --size 256 384
 python -m benchmarks.bench_unimatch --size 256 384 --reference_repo ../unimatch
 
-Both networks get the same images and the same seeded weights, which magnify rounding far more than trained ones would. Their runs
-take turns, so that a busy machine slows both; medians are printed. The published code is imported from PATH/unimatch; its
-`forward` takes the settings as keyword arguments.
+Both networks get the same images and the same seeded weights, which magnify rounding far more than trained ones would.
+Their runs take turns, so that a busy machine slows both; medians are printed. The published code is imported from
+PATH/unimatch; its `forward` takes the settings as keyword arguments.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """Find the solids of a scene in a video of it by their colours alone, so that no learned tracker judges.
 
-The renderer's light is white: shading and texture scale a surface's linear colour and leave its chromaticity, the shares of
-red and green in the sum. A pixel belongs to the nearest chromaticity of all things in the scene, floor and wall included.
+The renderer's light is white: shading and texture scale a surface's linear colour and leave its chromaticity, the
+shares of red and green in the sum. A pixel belongs to the nearest chromaticity of all things in the scene, floor and
+wall included.
 """
 
 from collections.abc import Sequence

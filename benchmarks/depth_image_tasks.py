@@ -27,7 +27,8 @@ from utils.metrics.edges import edge_f1
 from utils.pretrained import DTYPES, load_pipeline
 from utils.scenes import Rendering, Scene, caption, render, sample_scene
 
-# Sampled depth has no unit: it is read as that of a scene whose nearest and farthest points are the medians of the world.
+# Sampled depth has no unit: it is read as that of a scene from the median of the world's nearest points to that of its
+# farthest.
 NEAR, FAR = 2.8, 7.6  # metres
 EDGE_TOLERANCE = 1  # pixels
 

@@ -1,8 +1,8 @@
 """Scenes with points to drag, and the true video of each drag.
 
-One to three solids of an unseen scene are given new motions: in any direction of the floor, on arcs that bend as no training's do, at
-least `SHORTEST` pixels far. The wanted path of each is that of the centroid of its visible pixels, so that a true video of it exists
-and is rendered. The camera stands still, and the other solids move as the scene has it.
+One to three solids of an unseen scene are given new motions: in any direction of the floor, on arcs that bend as no
+training's do, at least `SHORTEST` pixels far. The wanted path of each is that of the centroid of its visible pixels, so
+that a true video of it exists and is rendered. The camera stands still, and the other solids move as the scene has it.
 """
 
 import math
@@ -164,7 +164,7 @@ def draw_motion(rng: np.random.Generator, scene: Scene, number: int, num_frames:
 
 
 def follow_drags(wanted: Clip, dragged: list[int], size: int) -> np.ndarray | None:
-    """Paths (F, N, 2) of the centroids of the dragged solids' visible pixels; None where one leaves the view or is too short."""
+    """Paths (F, N, 2) of the centroids of dragged solids; None where one leaves the view or is too short."""
     if not fits(wanted):
         return None
     labels = np.stack([see(wanted.at(t), size) for t in range(wanted.num_frames)])
@@ -186,7 +186,7 @@ def middle(mask: np.ndarray) -> np.ndarray:
 
 
 def stays_in_view(masks: np.ndarray) -> bool:
-    """Whether the visible part of a solid (F, H, W) keeps clear of the edges after the first frame, and its area; its centroid on it."""
+    """Whether the mask of a solid (F, H, W) keeps its area, holds its centroid, and stays off the edges after frame 0."""
     areas = masks.sum(axis=(1, 2))
     later = masks[1:]
     on_itself = all(mask[tuple(np.rint(middle(mask)[::-1]).astype(int))] for mask in masks if mask.any())

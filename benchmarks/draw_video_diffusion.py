@@ -1,7 +1,7 @@
-"""Plot the figures of docs/video_diffusion.md: preconditioning, noise levels, and samples of a tiny model while it learns.
+"""Plot the figures of docs/video_diffusion.md: preconditioning, noise levels, samples of a tiny model while it learns.
 
 python -m benchmarks.draw_video_diffusion --output_dir docs
-python -m benchmarks.draw_video_diffusion --output_dir docs --train_dir outputs/tiny_svd_1 --steps 500 1000 2000 --clips 0 2
+python -m benchmarks.draw_video_diffusion --output_dir docs --train_dir outputs/tiny_svd_1 --steps 500 2000 --clips 0 2
 """
 
 import argparse

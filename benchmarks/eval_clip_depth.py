@@ -2,11 +2,12 @@
 
 python -m benchmarks.eval_clip_depth prepare --frames_dir clip --output_dir data/clip
 python train_models/train_depth_image.py --train_data_dir data/clip --resolution 64 --output_dir outputs/clip ...
-python -m benchmarks.eval_clip_depth evaluate --frames_dir clip --adapter outputs/clip/depth.safetensors --output_dir outputs/clip_eval
+python -m benchmarks.eval_clip_depth evaluate --frames_dir clip --adapter outputs/clip --output_dir outputs/clip_eval
 
-The true depth is relative (8 bits, brighter is nearer), so errors are those of disparity: mean |a d + b - truth| as a share of the
-range of the truth, with a and b fitted by least squares. It is compared with the best constant, and with the depth of the last
-training frame. Writes results.json, and frames.png: rows of images, truth, adapter, and last training frame.
+The true depth is relative (8 bits, brighter is nearer), so errors are those of disparity: mean |a d + b - truth| as a
+share of the range of the truth, with a and b fitted by least squares. It is compared with the best constant, and with
+the depth of the last training frame. Writes results.json, and frames.png: rows of images, truth, adapter, and last
+training frame.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
 python -m benchmarks.eval_depth_image --output_dir outputs/eval_depth_image
 
-Prints a table and writes results.md, results.json and results.png. A run that was stopped goes on when it is started again.
-docs/evaluation_depth_image.md has the protocol.
+Prints a table and writes results.md, results.json and results.png. A run that was stopped goes on when it is started
+again. docs/evaluation_depth_image.md has the protocol.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Measure optical flow: backends on photographs and on the procedural world, UniMatch against the published code, flow images.
+"""Measure optical flow: backends on photographs and rendered clips, UniMatch against the published code, flow images.
 
 python -m benchmarks.eval_flow --output_dir outputs/eval_flow --frames frame10.png frame11.png --flow_gt flow10.flo
 
-Prints a table and writes results.md and results.json; photographs.png shows the first frame, the true flow and the estimate of
-each backend side by side; clips.png shows procedural clips, a row each: two frames, the true flow, DIS's at twice the size, the
-flow image, its reconstruction by the autoencoder, and the flow read back from that.
+Prints a table and writes results.md and results.json; photographs.png shows the first frame, the true flow and the
+estimate of each backend side by side; clips.png shows procedural clips, a row each: two frames, the true flow, DIS's at
+twice the size, the flow image, its reconstruction by the autoencoder, and the flow read back from that.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Measure flow sampled with its video on clips of the procedural world that no training has seen.
 
-python -m benchmarks.eval_flow_video --adapter outputs/flow_video --flow_lora outputs/svd_flow --output_dir outputs/eval_flow_video
+python -m benchmarks.eval_flow_video --adapter outputs/flow_video --flow_lora outputs/svd_flow --output_dir outputs/eval
 
-Prints a table and writes results.md, results.json and results.png (sheets). A run that was stopped goes on when it is started
-again. docs/evaluation_flow_video.md has the protocol.
+Prints a table and writes results.md, results.json and results.png (sheets). A run that was stopped goes on when it is
+started again. docs/evaluation_flow_video.md has the protocol.
 """
 
 import argparse
@@ -102,7 +102,7 @@ def summarize(results: protocol.Results, args: argparse.Namespace) -> protocol.E
 
 
 def means(rows: list[dict]) -> dict[str, Estimate]:
-    """Means over clips, and ratios of means: shares are errors divided by motion, so that a still video has no small one."""
+    """Means over clips, and ratios of means: shares are errors over motion, so that a still video has no small one."""
     values = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     found = {name: bootstrap_mean(value) for name, value in values.items() if name not in ("scene", "scale")}
     found["epe_true_share"] = bootstrap_mean(values["epe_true"], values["exact_motion"])

@@ -2,13 +2,14 @@
 
 python -m benchmarks.eval_long_video --output_dir outputs/eval_long_video
 
-`truth` is the procedural clip of the same first frame, cut where `overlap` begins its segments: a video without drift and seams.
-All ways are measured alike: drift over the segments of `overlap`; seams at the way's own, each with as many frames before it as
-`overlap` fades. A true clip spreads the camera's path over all its frames, more than in the clips that a model learns from:
-the mean flow of `truth` is smaller for that reason alone and does not compare with that of samples.
+`truth` is the procedural clip of the same first frame, cut where `overlap` begins its segments: a video without drift
+and seams. All ways are measured alike: drift over the segments of `overlap`; seams at the way's own, each with as many
+frames before it as `overlap` fades. A true clip spreads the camera's path over all its frames, more than in the clips
+that a model learns from: the mean flow of `truth` is smaller for that reason alone and does not compare with that of
+samples.
 
-Prints a table and writes results.md, results.json, results.png (drift over segments, seams) and sheet.png (a video a row, a red
-line on each first frame of a segment). A run that was stopped goes on when it is started again.
+Prints a table and writes results.md, results.json, results.png (drift over segments, seams) and sheet.png (a video a
+row, a red line on each first frame of a segment). A run that was stopped goes on when it is started again.
 """
 
 import argparse

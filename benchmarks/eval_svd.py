@@ -2,9 +2,10 @@
 
 python -m benchmarks.eval_svd --model_dir weights/tiny_svd --output_dir outputs/eval_svd
 
-Prints a table and writes results.md, results.json, motion.png (plots) and results.png (sheets). A run that was stopped goes on
-when it is started again. --camera pan measures against clips of pans alone: once before and once after a fine-tuning on such
-clips, and --compare_to names the output folder of the run before. docs/evaluation_svd.md has the protocol.
+Prints a table and writes results.md, results.json, motion.png (plots) and results.png (sheets). A run that was stopped
+goes on when it is started again. --camera pan measures against clips of pans alone: once before and once after a
+fine-tuning on such clips, and --compare_to names the output folder of the run before. docs/evaluation_svd.md has the
+protocol.
 """
 
 import argparse

@@ -3,8 +3,9 @@
 python -m benchmarks.eval_svd_options --output_dir outputs/eval_svd_options
 
 flow: mean length of the flow in pixels. flicker: mean absolute second difference over frames. sharpness: mean absolute
-difference of neighbouring pixels in a frame. The noise is the same for all values. Prints a table and writes results.md,
-results.json and results.png, the first videos of each value as rows. A run that was stopped goes on when it is started again.
+difference of neighbouring pixels in a frame. The noise is the same for all values. Prints a table and writes
+results.md, results.json and results.png, the first videos of each value as rows. A run that was stopped goes on when it
+is started again.
 """
 
 import argparse

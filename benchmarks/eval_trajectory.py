@@ -1,13 +1,13 @@
 """Measure how well videos follow dragged points, on scenes of the procedural world that no training has seen.
 
-python -m benchmarks.eval_trajectory --methods truth autoencoder still none warp moved --output_dir outputs/eval_trajectory
-python -m benchmarks.eval_trajectory --methods coarse guided --adapter outputs/flow_video --output_dir outputs/eval_trajectory
-python -m benchmarks.eval_trajectory --methods controlnet --controlnet outputs/trajectory --output_dir outputs/eval_trajectory
-python -m benchmarks.eval_trajectory --methods coarse --name coarse_04 --flow_strength 0.4 --adapter … --output_dir outputs/eval_trajectory
+python -m benchmarks.eval_trajectory --methods truth autoencoder still none warp moved --output_dir outputs/drags
+python -m benchmarks.eval_trajectory --methods coarse guided --adapter outputs/flow_video --output_dir outputs/drags
+python -m benchmarks.eval_trajectory --methods controlnet --controlnet outputs/trajectory --output_dir outputs/drags
+python -m benchmarks.eval_trajectory --methods coarse --name coarse_04 --flow_strength 0.4 … --output_dir outputs/drags
 
-Methods are added to a folder one by one, each with its own settings in a folder of its name; a run that was stopped goes on when
-it is started again. Prints a table of all complete methods and writes results.md, results.json and results.png (wanted paths
-green, obtained ones red). docs/evaluation_flow_video.md has the protocol.
+Methods are added to a folder one by one, each with its own settings in a folder of its name; a run that was stopped
+goes on when it is started again. Prints a table of all complete methods and writes results.md, results.json and
+results.png (wanted paths green, obtained ones red). docs/evaluation_flow_video.md has the protocol.
 """
 
 import argparse
@@ -120,15 +120,16 @@ def check_flags(args: argparse.Namespace) -> None:
     known = "coarse" in args.methods and args.flow_strength == 0
     if args.flow_guidance_scale is not None and (known or args.flow_first is False):
         raise ValueError(
-            f"--flow_guidance_scale {args.flow_guidance_scale:g} applies to flow that is sampled before its video, not to "
-            "coarse with --flow_strength 0 and not with --no-flow_first: leave it out."
+            f"--flow_guidance_scale {args.flow_guidance_scale:g} applies to flow that is sampled before its video, "
+            "not to coarse with --flow_strength 0 and not with --no-flow_first: leave it out."
         )
     if args.flow_first and known:
         raise ValueError("--flow_first needs a flow that is not known: raise --flow_strength or leave it out.")
     needs_first = args.flow_first or args.flow_guidance_scale is not None
     if needs_first and args.adapter and not video_bench.samples_flow_alone(args.adapter):
         raise ValueError(
-            f"--adapter {args.adapter} was trained without --flow_alone_share: leave out --flow_first and --flow_guidance_scale."
+            f"--adapter {args.adapter} was trained without --flow_alone_share: leave out --flow_first and "
+            "--flow_guidance_scale."
         )
 
 

@@ -3,8 +3,9 @@
 python -m benchmarks.fingerprints --output_path before.json --repository ../before
 python -m benchmarks.fingerprints --output_path after.json --against before.json
 
-Each command runs in its own process on one thread, with a fixed seed: one sampling of each run script, and three steps of each train script on
-eight rendered scenes or clips. Hashed are values and not files: tensors of weights, pixels of images and frames, flow, and losses.
+Each command runs in its own process on one thread, with a fixed seed: one sampling of each run script, and three steps
+of each train script on eight rendered scenes or clips. Hashed are values and not files: tensors of weights, pixels of
+images and frames, flow, and losses.
 """
 
 import argparse
@@ -39,22 +40,24 @@ DATA = {
 COMMANDS = {
     "run_depth_image": "run_models/run_depth_image.py --mode joint --output_dir {out}",
     "run_svd": f"run_models/run_svd.py --input_image {IMAGE} --num_inference_steps 5 --output_video {{out}}/video.mp4",
-    "run_flow_video": f"run_models/run_flow_video.py --input_image {IMAGE} --num_inference_steps 5 --output_dir {{out}}",
+    "run_flow_video": f"run_models/run_flow_video.py --input_image {IMAGE} --num_inference_steps 5 "
+    "--output_dir {out}",
     "run_trajectory": f"run_models/run_trajectory.py --input_image {IMAGE} --tracks {{data}}/tracks.json "
     "--num_inference_steps 5 --output_dir {out}",
     "train_depth_image": f"train_models/train_depth_image.py --train_data_dir {SCENES} --resolution 64 --rank 4 "
     f"--output_dir {{out}} {THREE_STEPS}",
     "train_svd": f"train_models/train_svd.py {ON_CLIPS} --held_out_frames 8 --num_validation_samples 1 "
     f"--num_inference_steps 2 --output_dir {{out}} {THREE_STEPS}",
-    "train_svd_lora": f"train_models/train_svd.py --trainable lora {ON_CLIPS} {CACHED} --output_dir {{out}} {THREE_STEPS}",
+    "train_svd_lora": f"train_models/train_svd.py --trainable lora {ON_CLIPS} {CACHED} --output_dir {{out}} "
+    + THREE_STEPS,
     "train_svd_flow": f"train_models/train_svd_flow.py {ON_CLIPS} {CACHED} --held_out_clips 1 --num_inference_steps 2 "
     f"--output_dir {{out}} {THREE_STEPS}",
     "train_flow_video": f"train_models/train_flow_video.py --rank 4 --temporal {ON_CLIPS} --held_out_clips 1 "
     f"--num_inference_steps 2 --output_dir {{out}} {THREE_STEPS}",
-    "train_trajectory": f"train_models/train_trajectory.py {ON_CLIPS} {CACHED} --held_out_clips 1 --num_inference_steps 2 "
-    f"--output_dir {{out}} {THREE_STEPS}",
-    "train_tiny_sd": f"train_models/train_tiny_sd.py --stage unet --init_from weights/tiny_sd --train_data_dir {SCENES} "
-    f"--vae weights/tiny_sd/vae --output_dir {{out}} {THREE_STEPS}",
+    "train_trajectory": f"train_models/train_trajectory.py {ON_CLIPS} {CACHED} --held_out_clips 1 "
+    f"--num_inference_steps 2 --output_dir {{out}} {THREE_STEPS}",
+    "train_tiny_sd": "train_models/train_tiny_sd.py --stage unet --init_from weights/tiny_sd "
+    f"--train_data_dir {SCENES} --vae weights/tiny_sd/vae --output_dir {{out}} {THREE_STEPS}",
     "train_tiny_svd": f"train_models/train_tiny_svd.py --stage unet --train_data_dir {CLIPS} --vae weights/tiny_sd/vae "
     f"--cache_dir {{data}}/cache --output_dir {{out}} {THREE_STEPS}",
     "train_judges": f"train_models/train_judges.py --judges depth --train_data_dir {SCENES} --vae weights/tiny_sd/vae "

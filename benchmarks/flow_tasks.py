@@ -67,7 +67,7 @@ def render_clips(seeds: range, num_frames: int, resolution: int) -> list[ClipRen
 def procedural(
     clips: list[ClipRendering], estimators: dict[str, dict]
 ) -> tuple[list[Row], dict[str, list[torch.Tensor]]]:
-    """Backends on clips, over all pixels and over those that stay visible: the rows, and by backend the flow of each clip."""
+    """Backends on clips, over all and over visible pixels: the rows, and by backend the flow of each clip."""
     truth, seen, moving = (torch.from_numpy(values) for values in truths(clips))
     rows = [compare("procedural", "no motion", torch.zeros_like(truth), truth)]
     flows = {}
@@ -102,7 +102,7 @@ def published(folder: Path) -> Iterator[Row]:
 
 
 def flow_images(flow: torch.Tensor, vae: nn.Module) -> tuple[list[Row], dict[str, torch.Tensor]]:
-    """Flow (N, 2, H, W) as images and back, in float32, in 8 bits, and through an autoencoder: the rows, and the latter's flow."""
+    """Flow (N, 2, H, W) as images and back, in float32, 8 bits, and an autoencoder: the rows, and the latter's flow."""
     rows, returned = [], {}
     for name, encoding in ENCODINGS.items():
         encoded = encoding.encode(flow)

@@ -189,7 +189,7 @@ def svd_flow(bench: FlowBench, indices: range) -> Chunk:
 
 
 def sweep(bench: FlowBench, indices: range) -> Chunk:
-    """Index i is scale i % K of clip i // K, where K joint guidance scales are tried: the same frame and noise at each."""
+    """Index i is scale i % K of clip i // K, with K joint guidance scales: the same frame and noise at each."""
     tried = bench.args.joint_guidance_scales
     rows, columns = [], []
     for i in indices:
@@ -206,6 +206,6 @@ def mean_length(flows: torch.Tensor) -> list[float]:
 
 
 def color_rows(flows: torch.Tensor, scale: torch.Tensor) -> np.ndarray:
-    """Flows (B, F - 1, 2, H, W) in Middlebury's colours, each on the scale of the longest vector of another: (B, F, H, W, 3)."""
+    """Flows (B, F - 1, 2, H, W) in colours (B, F, H, W, 3), each on the scale of the longest vector of another."""
     longest = scale.norm(dim=2).flatten(1).amax(dim=1).clamp(min=SLOWEST)
     return np.stack([flow_row(flow, float(limit)) for flow, limit in zip(flows, longest, strict=True)])

@@ -83,7 +83,7 @@ class LongBench(VideoBench):
         return rows, [list(column) for column in zip(*shown, strict=True)]
 
     def figures(self, video: torch.Tensor, starts: tuple[int, ...]) -> dict:
-        """Drift over the segments of `overlap`, whatever the way, and seams at the video's own starts with an equal window."""
+        """Drift over the segments of `overlap`, and seams at the video's own starts with an equal window."""
         embed = self.attribute_judge.embed
         row = {"consistency": frame_consistency(video, embed)}
         for name, order in SEAMS.items():

@@ -145,7 +145,7 @@ def sampling_forms(setting: Setting) -> list[Form]:
 
 
 def training_forms(setting: Setting) -> list[Form]:
-    """Steps of AdamW on one pair with another, 4 rows: LoRAs alone, the joint adapter, and it with projections of its own."""
+    """Steps of AdamW on two pairs, 4 rows: LoRAs alone, the joint adapter, and the same with projections of its own."""
     lora, joint, unshared = setting.twin(), setting.joint(), setting.joint()
     targets = [f"{attention}.{layer}" for attention in ATTENTIONS for layer in PROJECTIONS]
     patch.add_adapter(lora, LoraConfig(r=setting.rank, target_modules=targets))

@@ -1,4 +1,4 @@
-"""UniMatch networks whose random weights are seeded by the names of their parameters, as those of the reference figures."""
+"""UniMatch networks with random weights seeded by the names of their parameters, as in the reference figures."""
 
 import zlib
 

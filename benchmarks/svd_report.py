@@ -93,7 +93,7 @@ def difference_of_errors(results: Results) -> Estimate:
 
 
 def obedience(results: Results) -> dict[str, Estimate]:
-    """Rank correlation of bucket and motion: mean over scenes, and over all samples of all scenes at once; then means at each bucket."""
+    """Rank correlation of bucket and motion, mean over scenes and over all samples; then means at each bucket."""
     tried = results.settings["buckets"]
     table = {name: results.values("buckets", name).reshape(-1, len(tried)) for name in ("object_motion", "motion")}
     found = {}
@@ -108,7 +108,7 @@ def obedience(results: Results) -> dict[str, Estimate]:
 
 
 def change(results: Results, before: Results) -> dict[str, Estimate]:
-    """How the samples of two models differ in their distance from the same true clips; below 0: those of `results` are nearer."""
+    """Difference of two models' distances from the same true clips; below 0: the samples of `results` are nearer."""
     for both in (results, before):
         if not {"truth", "samples"} <= both.rows.keys():
             raise ValueError("A comparison needs the tasks truth and samples of both models.")

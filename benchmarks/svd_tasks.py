@@ -5,8 +5,8 @@ A row holds
     features       of the video judge
     motion         mean length of the flow, pixels per frame
     object_motion  that of the objects against the background (`utils/metrics/object_motion.py`)
-    shape_kept     how much of an object's outline stays what it is in the true clip (`utils/metrics/shape.py`); nan where no
-                   object has a colour of its own
+    shape_kept     how much of an object's outline stays what it is in the true clip (`utils/metrics/shape.py`); nan
+                   where no object has a colour of its own
     color_drift    distance of an object's mean colour from its first one, levels of 0 to 255
     consistency    mean cosine of neighbouring frames in the attribute judge's embedding
     camera         move of the camera, as the video judge classifies it
@@ -62,7 +62,7 @@ class Bench(VideoBench):
         return MotionBuckets.load(motion_map(self.args))
 
     def sample(self, scenes: Sequence[int], buckets: torch.Tensor) -> torch.Tensor:
-        """Videos (B, F, 3, H, W) in [-1, 1] from the first frames of clips; a clip has one noise, whatever its bucket."""
+        """Videos (B, F, 3, H, W) in [-1, 1] from the first frames of clips; a clip has one noise for all buckets."""
         out = self.pipe(
             self.clips.videos(scenes)[:, 0],
             num_frames=self.args.num_frames,
@@ -94,7 +94,7 @@ class Bench(VideoBench):
 
 
 def measure_looks(video: torch.Tensor, clips: TrueClips, index: int) -> dict[str, float]:
-    """Shape and colour of the objects that no other has the colour of, in a video (F, 3, H, W) from the first frame of a clip."""
+    """Shape and colour of the objects of unique colour, in a video (F, 3, H, W) from the first frame of a clip."""
     scene = clips.scene(index)
     counts = Counter(solid.color for solid in scene.objects)
     colors = [color for color, number in counts.items() if number == 1]

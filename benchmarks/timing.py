@@ -152,7 +152,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def start_peak(device: torch.device) -> int:
-    """Bytes in use, from which the peak is measured. On a CPU it is the process's resident memory, as Linux reports it."""
+    """Bytes in use, from which the peak is measured; on a CPU the process's resident memory, as Linux reports it."""
     if device.type != "cpu":
         memory = torch.get_device_module(device)
         memory.reset_peak_memory_stats(device)

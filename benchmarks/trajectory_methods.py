@@ -153,7 +153,7 @@ def warp_along(image: torch.Tensor, tracks: Tracks, reach: float | None = None) 
 
 
 def sheet(video: torch.Tensor, scene: DragScene) -> list[Image.Image]:
-    """A column: the first, a middle and the last frame, with the wanted (green) and the obtained (red) paths up to it."""
+    """A column: the first, a middle and the last frame, with wanted (green) and obtained (red) paths up to it."""
     _, lost, obtained = obtained_paths(video, scene)
     obtained = hold(obtained, lost[:, list(scene.dragged)])
     frames, wanted = to_frames(video), torch.from_numpy(scene.points)

@@ -13,8 +13,9 @@ def obtained_paths(video: torch.Tensor, scene: DragScene) -> tuple[torch.Tensor,
     """Where the objects of a video (F, 3, H, W) in [-1, 1] go.
 
     Returns:
-        Shifts (F, K, 2) of the centroids of all K objects since the true first frame; whether each is lost, bool (F, K); and the
-        paths (F, N, 2) of the dragged points, which are their first places and the shifts of their objects.
+        Shifts (F, K, 2) of the centroids of all K objects since the true first frame; whether each is lost, bool
+        (F, K); and the paths (F, N, 2) of the dragged points, which are their first places and the shifts of their
+        objects.
     """
     colors = scene.colors, scene.floor, scene.wall
     first, found = find_objects(scene.pixels[:1], *colors), find_objects(video, *colors)
@@ -26,11 +27,13 @@ def obtained_paths(video: torch.Tensor, scene: DragScene) -> tuple[torch.Tensor,
 def score(video: torch.Tensor, scene: DragScene) -> dict[str, list[float]]:
     """Numbers of each dragged point, and of each other object.
 
-    error: mean distance from the wanted path over all frames but the first, pixels; where the object is lost, the distance asked.
+    error: mean distance from the wanted path over all frames but the first, pixels; where the object is lost, the
+        distance asked.
     end_error: that of the last frame.
     asked: the distance asked, from the first to the last wanted place.
     lost: share of the frames in which the object is lost.
-    undragged: mean distance of another object from its first place over all frames but the first; where it is lost, its last known.
+    undragged: mean distance of another object from its first place over all frames but the first; where it is lost, its
+        last known.
     undragged_lost: share of the frames in which it is lost.
     """
     shifts, lost, obtained = obtained_paths(video, scene)
@@ -50,7 +53,7 @@ def score(video: torch.Tensor, scene: DragScene) -> dict[str, list[float]]:
 
 
 def hold(paths: torch.Tensor, lost: torch.Tensor) -> torch.Tensor:
-    """Paths (F, K, 2) that stay at the last place where they were not lost, bool (F, K); at their first one, or 0, before."""
+    """Paths (F, K, 2) that stay at the last place where they were not lost, bool (F, K); before, at the first, or 0."""
     held = [paths[0].nan_to_num()]
     for place, gone in zip(paths[1:], lost[1:], strict=True):
         held.append(torch.where(gone[:, None], held[-1], place))

@@ -1,4 +1,4 @@
-"""What evaluations of Stable Video Diffusion share: models that load when a task first needs them, and checks before that.
+"""Shared by evaluations of Stable Video Diffusion: models that load when a task first needs them, and checks before.
 
 The i-th clip and the noise of its sample depend on i alone, not on the batch.
 """

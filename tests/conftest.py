@@ -82,7 +82,7 @@ def judges_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def make_clips(tmp_path_factory):
-    """Writes clips of the procedural world, 32x32 pixels by default, and returns their folder; arguments of `write_clips`."""
+    """Writes clips of the procedural world, by default 32x32, and returns their folder; flags of `write_clips`."""
     from tests.flags import flags
     from utils.scenes import write_clips
 

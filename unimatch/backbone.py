@@ -6,7 +6,7 @@ from torch import nn
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with instance normalisation, added to the input, which a 1x1 convolution fits where the shape changes."""
+    """Two 3x3 convolutions with instance normalisation, added to the input, or to a 1x1 convolution of it."""
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1):
         super().__init__()
@@ -26,7 +26,7 @@ class ResidualBlock(nn.Module):
 
 
 class TridentConv(nn.Module):
-    """One 3x3 kernel, used with stride 1 and with stride 2 (TridentNet, arXiv 1901.01892): two scales that share weights."""
+    """One 3x3 kernel with strides 1 and 2 (TridentNet, arXiv 1901.01892): two scales that share weights."""
 
     def __init__(self, channels: int):
         super().__init__()

@@ -12,11 +12,13 @@ def estimate_flow(
 ) -> torch.Tensor:
     """Flow (B, 2, H, W) from `image0` to `image1`, in pixels, x then y, float32.
 
-    Runs on the device and in the type of the model's weights; half precision is `model.half()` or `.to(torch.bfloat16)`.
+    Runs on the device and in the type of the model's weights; half precision is `model.half()` or
+    `.to(torch.bfloat16)`.
 
     Args:
         image0, image1: (B, 3, H, W), RGB in [0, 255], any type.
-        size: Height and width to match at. The images are resized and the vectors scaled back. None keeps the size and pads.
+        size: Height and width to match at. The images are resized and the vectors scaled back. None keeps the size and
+            pads.
         settings: What `UniMatch.forward` takes beside the images, such as `num_reg_refine`.
 
     Raises:

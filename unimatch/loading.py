@@ -66,7 +66,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except READING_ERRORS as error:
         raise ValueError(
-            f"{path} cannot be read as a checkpoint of UniMatch: that is a file of tensors, by torch.save or safetensors."
+            f"{path} cannot be read as a checkpoint of UniMatch: pass a file of tensors by torch.save or safetensors."
         ) from error
     content = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):

@@ -1,4 +1,4 @@
-"""Flow from features: each pixel's match is the mean position under a softmax over correlations (GMFlow, eq. 1 to 4)."""
+"""Flow from features: a pixel's match is the mean position under a softmax over correlations (GMFlow, eq. 1 to 4)."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ GATHERED = 2**24
 
 
 def match(feature0: torch.Tensor, feature1: torch.Tensor, radius: int) -> torch.Tensor:
-    """Flow (B, 2, H, W) in pixels of the feature maps (B, C, H, W): global for `radius` -1, else inside a neighbourhood."""
+    """Flow (B, 2, H, W) in pixels of feature maps (B, C, H, W): global for `radius` -1, else inside a neighbourhood."""
     return global_match(feature0, feature1) if radius == -1 else local_match(feature0, feature1, radius)
 
 
@@ -39,16 +39,16 @@ def local_match(feature0: torch.Tensor, feature1: torch.Tensor, radius: int) -> 
 
 
 def local_scores(query: torch.Tensor, key: torch.Tensor, radius: int) -> torch.Tensor:
-    """Scaled products of each pixel with its neighbourhood in `key`: (B, (2·radius + 1)², H, W), float32, zero outside."""
+    """Scaled products of pixels with neighbourhoods in `key`: (B, (2·radius + 1)², H, W), float32, zero outside."""
     query = query.float() / query.shape[1] ** 0.5
     return torch.stack([(query * near).sum(dim=1) for near in neighbours(key.float(), radius)], dim=1)
 
 
 def flow_correlation(feature0: torch.Tensor, feature1: torch.Tensor, flow: torch.Tensor, radius: int) -> torch.Tensor:
-    """Scaled products of each pixel with the neighbourhood in image 1 to which `flow` points (RAFT, arXiv 2003.12039, 3.2).
+    """Scaled products of pixels with the neighbourhoods in image 1 that `flow` points to (RAFT, arXiv 2003.12039, 3.2).
 
-    All samples of a neighbourhood lie at the same fraction of a pixel, so the products with the (2·radius + 2)² whole pixels
-    around it are interpolated instead of the features.
+    All samples of a neighbourhood lie at the same fraction of a pixel, so the products with the (2·radius + 2)² whole
+    pixels around it are interpolated instead of the features.
 
     Returns:
         (B, (2·radius + 1)², H, W) in float32; features outside the image are zero.

@@ -20,7 +20,8 @@ def find_occlusion(
 ) -> torch.Tensor:
     """True, (B, H, W), where a pixel of image 0 is hidden in image 1, or has left it. For image 1, swap the flows.
 
-    A pixel counts as hidden where `consistency_error` exceeds `alpha` times the lengths of both flows plus `beta` pixels.
+    A pixel counts as hidden where `consistency_error` exceeds `alpha` times the lengths of both flows plus `beta`
+    pixels.
     """
     tolerance = alpha * (forward.norm(dim=1) + backward.norm(dim=1)) + beta
     return consistency_error(forward, backward) > tolerance

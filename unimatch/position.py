@@ -13,7 +13,7 @@ EPSILON = 1e-6
 @functools.lru_cache(maxsize=16)
 @torch.inference_mode(False)
 def sine_position(channels: int, height: int, width: int, device: torch.device) -> torch.Tensor:
-    """Encoding (channels, height, width) in float32: the first half tells y, the second x, each as sines and cosines by turns.
+    """Encoding (channels, height, width), float32: y in the first half, x in the second, sines and cosines by turns.
 
     The result is cached and shared: never write into it.
     """

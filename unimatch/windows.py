@@ -1,4 +1,4 @@
-"""Maps cut into windows and put together again, the windows of every second layer shifted by half (Swin, arXiv 2103.14030)."""
+"""Maps cut into windows and put together again, shifted by half in every second layer (Swin, arXiv 2103.14030)."""
 
 import functools
 
@@ -36,7 +36,7 @@ def from_windows(windows: torch.Tensor, height: int, width: int, splits: int, sh
 @functools.lru_cache(maxsize=8)
 @torch.inference_mode(False)
 def shift_mask(height: int, width: int, splits: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """(splits², N, N) with N pixels a window, to add to the scores of shifted windows: 0 inside a region, else `FOREIGN`.
+    """(splits², N, N), N pixels a window, to add to the scores of shifted windows: 0 inside a region, else `FOREIGN`.
 
     The result is cached and shared: never write into it.
     """

@@ -1,7 +1,7 @@
 """What all evaluations have in common: flags, settings, going on after a stop, tables and `results.json`.
 
-An evaluation is its tasks and its table. A task is a function from what all tasks share and a range of sample numbers to a row
-of figures for each sample, and columns of images for a sheet:
+An evaluation is its tasks and its table. A task is a function from what all tasks share and a range of sample numbers
+to a row of figures for each sample, and columns of images for a sheet:
 
     def frozen(bench, indices):
         videos = bench.first_frames(indices)
@@ -23,8 +23,8 @@ of figures for each sample, and columns of images for a sheet:
     EVALUATION = protocol.Evaluation("eval_motion", parser, lambda args: TASKS, Bench, check, files, summarize)
     main = partial(protocol.run, EVALUATION)              # writes results.md, results.json, results.png
 
-`run` keeps results in pieces of --batch_size samples: a run that was stopped goes on when it is started again. Results of other
-settings or other weights are refused unless --overwrite is given. `record.py` has the shape of `results.json`.
+`run` keeps results in pieces of --batch_size samples: a run that was stopped goes on when it is started again. Results
+of other settings or other weights are refused unless --overwrite is given. `record.py` has the shape of `results.json`.
 """
 
 from benchmarks.protocol.arguments import (

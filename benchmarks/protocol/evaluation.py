@@ -59,8 +59,9 @@ class Evaluation:
         count: From settings and the name of a task to its number of samples (default: the setting num_clips).
         chosen: From arguments to the names of the tasks to measure now (default: those of --tasks, or all).
         no_settings: Flags of its own that decide no result.
-        decides: By task the names of the settings that it depends on. Each task then has a folder of its own, which takes its
-            name or that of --name, so that methods are measured one by one (default: all tasks share folder and settings).
+        decides: By task the names of the settings that it depends on. Each task then has a folder of its own, which
+            takes its name or that of --name, so that methods are measured one by one (default: all tasks share folder
+            and settings).
         shared: With `decides`, settings that all of them have in common.
         table: From estimates and numbers of samples to the lines of the table.
         parse: Parses the command line, as `parse_args` does.
@@ -137,9 +138,8 @@ def check_shared(folder: Path, asked: dict) -> None:
         settings = json.loads(path.read_text())
         for name, value in asked.items():
             if settings[name] != value:
-                raise FileExistsError(
-                    f"{path.parent} was measured with {name} {settings[name]!r}, not {value!r}: choose another --output_dir."
-                )
+                before = f"{path.parent} was measured with {name} {settings[name]!r}"
+                raise FileExistsError(f"{before}, not {value!r}: choose another --output_dir.")
 
 
 def read_results(evaluation: Evaluation, args: Arguments, folder: Path) -> Results:

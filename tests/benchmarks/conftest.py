@@ -13,7 +13,7 @@ def cache_dir(tmp_path_factory):
 
 @pytest.fixture
 def read():
-    """From a folder of results to figures by row and name, whose file has the shape of `benchmarks/protocol/record.py`."""
+    """From a folder of results, in the shape of `benchmarks/protocol/record.py`, to figures by row and name."""
 
     def from_folder(folder, name="results.json"):
         content = json.loads((folder / name).read_text())
@@ -33,7 +33,7 @@ def is_interval(figure):
 
 @pytest.fixture
 def stop_once(monkeypatch):
-    """Makes an entry of a dict of tasks stop with KeyboardInterrupt in its second call; returns the indices of all calls."""
+    """Makes an entry of a dict of tasks stop with KeyboardInterrupt in its second call; returns its indices."""
 
     def replace(tasks, name):
         compute, asked = tasks[name], []

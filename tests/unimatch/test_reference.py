@@ -1,7 +1,8 @@
 """Keys and outputs of the published network.
 
-With weights drawn at random the network is nearly chaotic: float32 rounding alone, such as another number of threads, moves single vectors
-by 0.01 px and, with the two scales, by 0.04 px. So the mean has to agree to 1e-3 px, and the worst pixel to what rounding explains.
+With weights drawn at random the network is nearly chaotic: float32 rounding alone, such as another number of threads,
+moves single vectors by 0.01 px and, with the two scales, by 0.04 px. So the mean has to agree to 1e-3 px, and the worst
+pixel to what rounding explains.
 """
 
 import json

@@ -52,7 +52,8 @@ class Clips:
 class ClipJudgeDataset(Dataset):
     """Samples of the judge's training: every other one mirrored, every other one backwards, `DAMAGED` of them damaged.
 
-    A sample has `video` (F, 3, H, W) in [-1, 1], `intact` (1 if it is not damaged: only then the facts hold) and the facts by name.
+    A sample has `video` (F, 3, H, W) in [-1, 1], `intact` (1 if it is not damaged: only then the facts hold) and the
+    facts by name.
     """
 
     def __init__(self, clips: Clips):
@@ -103,7 +104,7 @@ def mirror_facts(facts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def reverse_facts(facts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Last frame first. The mean backward flow counts as the forward one with its sign changed, as it is but for borders."""
+    """Last frame first; the mean backward flow counts as minus the forward one, which it is but for borders."""
     return {name: -value if name in ("camera_way", "direction") else value for name, value in facts.items()}
 
 

@@ -1,6 +1,7 @@
 """Faults of generated clips, made on purpose, so that the video judge learns to see them.
 
-Clips (F, 3, H, W) in [-1, 1]; the first frame stays as it is, as it does where a clip is made from it. Random numbers are torch's.
+Clips (F, 3, H, W) in [-1, 1]; the first frame stays as it is, as it does where a clip is made from it. Random numbers
+are torch's.
 """
 
 from collections.abc import Callable

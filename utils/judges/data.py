@@ -52,8 +52,8 @@ class Scenes:
 class JudgeDataset(Dataset):
     """Scenes and their reconstructions, half and half, every other one mirrored, with the targets of both judges.
 
-    A sample has `pixels` (3, H, W) in [-1, 1], `disparity` (H, W) in [-1, 1], and for each of W/2 columns `middles` (probability that an
-    object's middle stands there), `colors` and `shapes` (index, or `NOTHING`).
+    A sample has `pixels` (3, H, W) in [-1, 1], `disparity` (H, W) in [-1, 1], and for each of W/2 columns `middles`
+    (probability that an object's middle stands there), `colors` and `shapes` (index, or `NOTHING`).
     """
 
     def __init__(self, scenes: Scenes, reconstructions: torch.Tensor):

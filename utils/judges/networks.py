@@ -27,7 +27,7 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Pixels (B, 3, H, W) -> features (B, C0, H/2, W/2) of a small field of view and (B, C1, H/4, W/4) of the whole image."""
+    """Pixels (B, 3, H, W) -> features (B, C0, H/2, W/2) of a small field and (B, C1, H/4, W/4) of the whole image."""
 
     def __init__(self, channels: tuple[int, int, int]):
         super().__init__()
@@ -46,7 +46,7 @@ class Trunk(nn.Module):
 
 
 class DepthJudge(nn.Module):
-    """Pixels (B, 3, H, W) -> disparity (B, H, W), per image about [-1, 1], nearest 1: compare it up to an affine map."""
+    """Pixels (B, 3, H, W) -> disparity (B, H, W), about [-1, 1], nearest 1: compare it up to an affine map."""
 
     def __init__(self, channels: tuple[int, int, int] = (24, 48, 96)):
         super().__init__()
@@ -66,7 +66,7 @@ class DepthJudge(nn.Module):
 
 
 class AttributeJudge(nn.Module):
-    """Pixels (B, 3, H, W) -> for each of W/2 columns, whether the middle of an object stands there, its colour and shape.
+    """Pixels (B, 3, H, W) -> for each of W/2 columns, whether an object's centre is there, its colour and shape.
 
     Objects of a scene are apart in the image from left to right, so that a column holds one at most, and the order of
     columns is the order of the caption.

@@ -1,7 +1,7 @@
 """A small network that estimates the facts of a clip of the procedural world, such as its camera's move and its motion.
 
-Its input is each frame with the flow to the next, by DIS, and the residual of the next frame warped back. Its last `NUM_FEATURES` numbers before
-the facts are the features of a Fréchet distance between sets of clips.
+Its input is each frame with the flow to the next, by DIS, and the residual of the next frame warped back. Its last
+`NUM_FEATURES` numbers before the facts are the features of a Fréchet distance between sets of clips.
 """
 
 from collections.abc import Iterable
@@ -67,7 +67,7 @@ class VideoJudge(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[torch.Tensor]) -> None:
-        """Bring all features to mean 0 and deviation 1 over batches of clips, so that none outweighs the others in a distance."""
+        """Bring features to mean 0 and deviation 1 over batches of clips, so that none outweighs others."""
         found = torch.cat([self.summary(video) for video in batches])
         self.mean.copy_(found.mean(dim=0))
         self.deviation.copy_(found.std(dim=0))
@@ -81,7 +81,7 @@ class VideoJudge(nn.Module):
 
 
 def look(video: torch.Tensor) -> torch.Tensor:
-    """Each frame but the last, the flow to the next, and the residual of the next warped back: (B, F - 1, 3 + 2 + 3, H, W)."""
+    """Each frame but the last, its flow to the next, and the residual of the next warped back: (B, F - 1, 8, H, W)."""
     H, W = video.shape[-2:]
     estimate = flow_estimator("dis", preset="fast", inference_size=(2 * H, 2 * W))
     flow = torch.stack([estimate(clip) for clip in video])

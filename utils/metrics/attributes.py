@@ -8,7 +8,7 @@ Objects = Sequence[tuple[str, str]]  # (colour, shape) from left to right
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """Of one image: how many objects its caption lists, how many of them have the right colour and shape, and whether the number fits."""
+    """Of one image: objects in its caption, how many have the right colour and shape, and whether the number fits."""
 
     objects: int
     color: int
@@ -19,8 +19,8 @@ class ObjectScore:
 def score_objects(found: Objects, expected: Objects) -> ObjectScore:
     """Compare from left to right, place by place: the i-th object found with the i-th of the caption.
 
-    A place where none was found is wrong in colour and shape. Objects beyond the caption's number cost `count` alone; one too many in
-    front of others shifts them, and costs those too.
+    A place where none was found is wrong in colour and shape. Objects beyond the caption's number cost `count` alone;
+    one too many in front of others shifts them, and costs those too.
     """
     pairs = list(zip(found, expected, strict=False))
     return ObjectScore(

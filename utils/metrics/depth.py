@@ -1,9 +1,11 @@
 """Errors of depth that is known up to an affine map of its disparity.
 
-Networks of normalised disparity know neither scale nor shift. Both are fitted to the truth by least squares *in disparity*
-(Ranftl et al., MiDaS, arXiv 1907.01341), over the known pixels of one image; then depth = 1 / disparity is compared:
+Networks of normalised disparity know neither scale nor shift. Both are fitted to the truth by least squares *in
+disparity* (Ranftl et al., MiDaS, arXiv 1907.01341), over the known pixels of one image; then depth = 1 / disparity is
+compared:
 
-    AbsRel = mean |depth - truth| / truth          delta1 = share of pixels with max(depth / truth, truth / depth) < 1.25
+    AbsRel = mean |depth - truth| / truth
+    delta1 = share of pixels with max(depth / truth, truth / depth) < 1.25
 """
 
 from dataclasses import dataclass

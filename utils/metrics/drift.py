@@ -27,7 +27,8 @@ def segments_of(video: torch.Tensor, starts: Sequence[int]) -> list[torch.Tensor
 def color_drift(video: torch.Tensor, starts: Sequence[int]) -> list[float]:
     """For each segment, the distance of its colours from those of the first, whose own is 0.
 
-    Root mean square over the differences of the mean and the deviation of each of the three channels, in units of the pixels.
+    Root mean square over the differences of the mean and the deviation of each of the three channels, in units of the
+    pixels.
     """
     found = [segment.transpose(0, 1).flatten(1).float() for segment in segments_of(video, starts)]
     statistics = torch.stack([torch.cat([pixels.mean(1), pixels.std(1)]) for pixels in found])
@@ -55,10 +56,10 @@ def seam_change(video: torch.Tensor, starts: Sequence[int], window: int = 0, ord
     """Mean absolute change of pixels across the seams, and elsewhere; a seam shows where the first is larger.
 
     Args:
-        window: Frames before each start, such as those in which the earlier segment fades into the later one: changes to any of
-            them count as across. Videos compare only at the same window.
-        order: 1 for the difference of neighbouring frames, which a jump enlarges; 2 for the difference of differences, which
-            flicker and a break of the motion enlarge too.
+        window: Frames before each start, such as those in which the earlier segment fades into the later one: changes
+            to any of them count as across. Videos compare only at the same window.
+        order: 1 for the difference of neighbouring frames, which a jump enlarges; 2 for the difference of differences,
+            which flicker and a break of the motion enlarge too.
 
     Raises:
         ValueError: There is no seam, or nothing else.

@@ -5,10 +5,10 @@ import numpy as np
 
 
 def edge_f1(prediction: np.ndarray, target: np.ndarray, tolerance: int = 1) -> float:
-    """F1 of two edge maps, booleans (H, W): harmonic mean of the shares of edge pixels that have one of the other map near.
+    """F1 of two edge maps, bool (H, W): harmonic mean of the shares of edge pixels that have one of the other map near.
 
-    Near means at most `tolerance` pixels away in both directions (a square of 2 * tolerance + 1). Two empty maps agree: 1; if only
-    one is empty: 0.
+    Near means at most `tolerance` pixels away in both directions (a square of 2 * tolerance + 1). Two empty maps agree:
+    1; if only one is empty: 0.
     """
     if prediction.shape != target.shape:
         raise ValueError(f"The edge maps to compare have the shapes {prediction.shape} and {target.shape}.")

@@ -16,7 +16,7 @@ def end_point_error(estimate: torch.Tensor, truth: torch.Tensor, mask: torch.Ten
 
 
 def outliers(estimate: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor | None = None) -> float:
-    """Share of pixels that are off by more than 3 px and 5% of the true length, KITTI's Fl (Menze and Geiger, CVPR 2015).
+    """Share of pixels off by more than 3 px and 5% of the true length, KITTI's Fl (Menze and Geiger, CVPR 2015).
 
     Where the truth is known and the estimate is nan, it is an outlier.
     """
@@ -26,7 +26,7 @@ def outliers(estimate: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor | N
 
 
 def warping_error(video: torch.Tensor, flow: torch.Tensor, occluded: torch.Tensor | None = None) -> float:
-    """Mean squared difference of each frame and the next one warped to it, where visible (Lai et al., ECCV 2018, eq. 11).
+    """Mean squared difference of frames and the next ones warped to them, if visible (Lai et al., ECCV 2018, eq. 11).
 
     Args:
         video: (F, C, H, W); the error is in the square of its unit.

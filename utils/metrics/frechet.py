@@ -1,10 +1,10 @@
-"""Distance of two sets of images or videos by the Gaussians of their features (Heusel et al., NeurIPS 2017, eq. 6; by torchmetrics).
+"""Distance of two sets of images or videos by Gaussians of their features (Heusel et al., NeurIPS 2017; torchmetrics).
 
     d² = |m - m'|² + trace(C + C' - 2 (C C')^½)      with means m and covariances C (divided by n - 1) of the features
 
-With features of Inception-v3 this is FID, with those of I3D the Fréchet video distance (Unterthiner et al., arXiv 1812.01717). Values
-depend on the network, on the size that images are resized to, and on their number (fewer give larger values): compare only where all three
-are the same.
+With features of Inception-v3 this is FID, with those of I3D the Fréchet video distance (Unterthiner et al., arXiv
+1812.01717). Values depend on the network, on the size that images are resized to, and on their number (fewer give
+larger values): compare only where all three are the same.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,8 +24,8 @@ def frechet_distance(real: Iterable[torch.Tensor], generated: Iterable[torch.Ten
     """Fréchet distance of two sets that come in batches.
 
     Args:
-        real, generated: Batches of what `features` takes: images (B, 3, H, W) or videos (B, F, 3, H, W), pixels in [-1, 1]; at
-            least 2 samples in all, and more than features for a covariance of full rank.
+        real, generated: Batches of what `features` takes: images (B, 3, H, W) or videos (B, F, 3, H, W), pixels in
+            [-1, 1]; at least 2 samples in all, and more than features for a covariance of full rank.
         features: A batch to (B, D). It does its network's own resizing and normalising.
 
     Raises:
@@ -58,8 +58,8 @@ def bootstrap_distance(
 ) -> Estimate:
     """Fréchet distance of features (N, D) and (M, D) with a bootstrap interval over the samples.
 
-    Sets that are drawn with replacement are farther apart than those that they are drawn from; the interval is that of the
-    draws, shifted by as much as their mean lies above the distance, and cut at 0.
+    Sets that are drawn with replacement are farther apart than those that they are drawn from; the interval is that of
+    the draws, shifted by as much as their mean lies above the distance, and cut at 0.
 
     Args:
         real, generated: At least 2 samples each.

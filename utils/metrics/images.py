@@ -6,14 +6,14 @@ RANGE = 2.0  # from black, -1, to white, 1
 
 
 def psnr(estimate: torch.Tensor, truth: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio in dB, 10 log10(range² / mean squared error), mean over images; equal ones give infinity."""
+    """Peak signal-to-noise ratio, 10 log10(range² / mean squared error) dB, mean over images; infinite for equal ones."""
     estimate, truth = _images(estimate, truth)
     error = (estimate - truth).square().flatten(1).mean(1)
     return (10 * (RANGE**2 / error).log10()).mean().item()
 
 
 def ssim(estimate: torch.Tensor, truth: torch.Tensor) -> float:
-    """Structural similarity (Wang et al., IEEE TIP 2004): Gaussian windows of σ = 1.5, 1 for equal images; by torchmetrics.
+    """Structural similarity (Wang et al., IEEE TIP 2004; by torchmetrics), Gaussian windows of σ = 1.5; 1 if equal.
 
     Its brightness term compares means with black at 0, so pixels are brought to [0, 1] first.
 

@@ -1,8 +1,9 @@
 """How much the things in a video move, by its optical flow.
 
-Protocol. A mask of the first frame separates objects from background. All pixels are carried on by the estimated flow; the motion of an
-object pixel in a step is its shift less the median shift of the background pixels in that step, so that a move of the camera counts
-little (nothing if all things are equally far away). Lengths are means over pixels and steps.
+Protocol. A mask of the first frame separates objects from background. All pixels are carried on by the estimated flow;
+the motion of an object pixel in a step is its shift less the median shift of the background pixels in that step, so
+that a move of the camera counts little (nothing if all things are equally far away). Lengths are means over pixels and
+steps.
 """
 
 import torch
@@ -24,7 +25,7 @@ def object_motion(flow: torch.Tensor, objects: torch.Tensor) -> float:
     """
     if flow.ndim != 4 or objects.shape != flow.shape[-2:]:
         raise ValueError(
-            f"Flow (F - 1, 2, H, W) and objects (H, W) are of one size, not {tuple(flow.shape)}, {tuple(objects.shape)}."
+            f"Flow (F - 1, 2, H, W) and objects (H, W) have one size, not {tuple(flow.shape)}, {tuple(objects.shape)}."
         )
     if min(objects.sum(), (~objects).sum()) < MIN_PIXELS:
         raise ValueError(

@@ -1,8 +1,9 @@
 """Whether the things in a video stay what they are: their outlines and their colours.
 
-Protocol. An object's mask in a frame is compared with its mask in the first frame, moved to the same centroid and scaled by as
-much as the object is in the true clip: intersection over union. Its colour is the mean over its mask, compared with that in
-the first frame. Both are means over objects and over the frames after the first in which the true clip shows the object.
+Protocol. An object's mask in a frame is compared with its mask in the first frame, moved to the same centroid and
+scaled by as much as the object is in the true clip: intersection over union. Its colour is the mean over its mask,
+compared with that in the first frame. Both are means over objects and over the frames after the first in which the true
+clip shows the object.
 """
 
 import torch
@@ -33,7 +34,7 @@ def shape_kept(masks: torch.Tensor, true_masks: torch.Tensor) -> float:
 
 
 def color_drift(video: torch.Tensor, masks: torch.Tensor, true_masks: torch.Tensor) -> float:
-    """Mean distance of an object's mean colour from its first one, in levels of 0 to 255; nan if no object is found again.
+    """Mean distance of objects' mean colours from their first ones, in levels of 0 to 255; nan if none is found again.
 
     Args:
         video: (F, 3, H, W) in [-1, 1].
@@ -78,7 +79,7 @@ def _centroids(masks: torch.Tensor) -> torch.Tensor:
 
 
 def _place(mask: torch.Tensor, before: torch.Tensor, after: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """A mask (H, W) enlarged about `before`, which comes to lie at `after`, both (2,), x then y; empty if that is nan."""
+    """A mask (H, W) enlarged about `before`, which moves to `after`, both (2,), x then y; empty if that is nan."""
     H, W = mask.shape
     if after.isnan().any():
         return torch.zeros_like(mask)

@@ -48,7 +48,8 @@ def bootstrap(
 ) -> Estimate:
     """A statistic of units with its percentile bootstrap interval.
 
-    statistic: From the numbers of units, some repeatedly, to a value. The other arguments are those of `bootstrap_mean`.
+    statistic: From the numbers of units, some repeatedly, to a value. The other arguments are those of
+        `bootstrap_mean`.
     """
     rng = np.random.default_rng(seed)
     drawn = [statistic(rng.integers(count, size=count)) for _ in range(resamples)]

@@ -1,8 +1,9 @@
 """How well points of a video follow wanted paths.
 
-Protocol. Errors are distances in pixels of the given video, scaled to an image 256 pixels wide, so that sizes compare. They are means
-over all frames but the first (where the points are given) and over the points that are visible in truth; a lost track still counts where the
-tracker puts it. Published figures of "ObjMC" differ tenfold between protocols: compare only figures of this one.
+Protocol. Errors are distances in pixels of the given video, scaled to an image 256 pixels wide, so that sizes compare.
+They are means over all frames but the first (where the points are given) and over the points that are visible in truth;
+a lost track still counts where the tracker puts it. Published figures of "ObjMC" differ tenfold between protocols:
+compare only figures of this one.
 """
 
 import torch
@@ -28,7 +29,7 @@ def trajectory_error(
 
 
 def share_within(tracks: torch.Tensor, target: torch.Tensor, width: int, visible: torch.Tensor | None = None) -> float:
-    """Share of points within 1, 2, 4, 8 and 16 px of their target, averaged over the five (TAP-Vid's position accuracy)."""
+    """Share of points within 1, 2, 4, 8 and 16 px of their target, mean of the five (TAP-Vid's position accuracy)."""
     distances = _distances(tracks, target, width, visible)
     return torch.stack([(distances < limit).float().mean() for limit in THRESHOLDS]).mean().item()
 

@@ -10,7 +10,7 @@ Encoder = Callable[[torch.Tensor], torch.Tensor]
 
 @torch.no_grad()
 def frame_consistency(video: torch.Tensor, encoder: Encoder, num_frames: int | None = None) -> float:
-    """Mean cosine between the embeddings of neighbouring frames, -1 to 1, as TRIP (arXiv 2403.17005) gives it for the first 4 and all frames.
+    """Mean cosine of the embeddings of neighbouring frames, -1 to 1; TRIP (arXiv 2403.17005): first 4 and all frames.
 
     Figures compare only between runs of one encoder.
 

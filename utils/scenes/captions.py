@@ -20,7 +20,7 @@ def caption(scene: Scene) -> str:
 
 
 def clip_caption(clip: Clip) -> str:
-    """As `caption`, with motions: "a red cube moves left and a blue cone stays on a gray floor, white wall, camera pans left"."""
+    """As `caption`, with motions: "a red cube moves left on a gray floor, white wall, camera pans left"."""
     actions = [
         f"{_name(solid)} {_verb(motion, clip.num_frames)}"
         for solid, motion in zip(clip.scene.objects, clip.motions, strict=True)

@@ -90,7 +90,7 @@ def _draw_camera(rng: np.random.Generator, num_frames: int, camera: str | None) 
 
 
 def fits(clip: Clip) -> bool:
-    """Whether no solid comes too near to another, the wall or the camera, and all stay in view for half of the frames."""
+    """Whether no solid comes too near to another, wall or camera, and all are in view for half of the frames."""
     scenes = [clip.at(t) for t in range(clip.num_frames)]
     seen = np.array([_in_view(scene) for scene in scenes])
     rooms = np.array([_rooms(scene) for scene in scenes])

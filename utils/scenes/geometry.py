@@ -1,4 +1,6 @@
-"""Intersections of rays and solids. Rays: origins and directions (N, 3); a hit is a distance (N,), inf for a miss, and a normal (N, 3).
+"""Intersections of rays and solids.
+
+Rays are origins and directions (N, 3); a hit is a distance (N,), inf for a miss, and a normal (N, 3).
 
 Solids are intersected in a frame of their own: base at the origin, radius 1, height 2. The distance is in units of the
 direction's length, which an affine change of frame keeps.

@@ -1,8 +1,9 @@
 """Whether an image looks as the procedural world does: flat surfaces of its few named colours.
 
-Light and texture of the world scale a colour as a whole, so that the proportions of red, green and blue stay those of the palette; photographs
-have others, and detail everywhere. Renderings at 64 pixels, PNG or JPEG, have at least 0.57 and 0.65 of their pixels as the two limits ask, images
-and frames sampled by the small models 0.65 and 0.73; of 22 photographs none reaches both.
+Light and texture of the world scale a colour as a whole, so that the proportions of red, green and blue stay those of
+the palette; photographs have others, and detail everywhere. Renderings at 64 pixels, PNG or JPEG, have at least 0.57
+and 0.65 of their pixels as the two limits ask, images and frames sampled by the small models 0.65 and 0.73; of 22
+photographs none reaches both.
 """
 
 import numpy as np
@@ -30,7 +31,7 @@ def looks_rendered(pixels: torch.Tensor) -> bool:
 
 
 def palette_distance(values: np.ndarray) -> np.ndarray:
-    """(H, W): how far the proportions of red, green and blue in values (H, W, 3) are from those of the nearest named colour."""
+    """(H, W): distance of the proportions of red, green, blue in (H, W, 3) from those of the nearest named colour."""
     palette = np.array([*COLORS.values(), *FLOORS.values(), *WALLS.values()])
     linear = np.maximum(values, 1e-6) ** GAMMA
     shares, named = (colors / colors.sum(axis=-1, keepdims=True) for colors in (linear, palette))

@@ -30,7 +30,7 @@ class SolidMotion:
 
 @dataclass(frozen=True)
 class CameraMotion:
-    """A steady camera move: `pan` to the right in radians per frame, `truck` to the right and `dolly` ahead in metres per frame."""
+    """A steady camera move, per frame: `pan` right in radians, `truck` right and `dolly` ahead in metres."""
 
     pan: float = 0.0
     truck: float = 0.0

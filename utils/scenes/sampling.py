@@ -61,7 +61,7 @@ def _draw_solid(rng: np.random.Generator) -> Solid:
 
 
 def _stand_apart(scene: Scene) -> bool:
-    """Whether no two solids touch, and their centres are far enough apart in the image for left and right to be clear."""
+    """Whether no two solids touch, and their centres are far enough apart in the image to tell left from right."""
     return all(
         np.hypot(a.x - b.x, a.z - b.z) > 1.25 * (a.radius + b.radius) and abs(a.x / a.z - b.x / b.z) > 0.12
         for a, b in combinations(scene.objects, 2)

@@ -18,7 +18,7 @@ TOLERANCE = 2e-3  # metres by which something has to be nearer to hide a point
 
 @dataclass(frozen=True)
 class Surface:
-    """Points of material: labels (N,) as in `Rendering`, positions (N, 3) in the solid's frame, or in the world's for floor and wall."""
+    """Points of material: labels (N,) as in `Rendering`, positions (N, 3) in the frame of the solid, or of the world."""
 
     labels: np.ndarray
     positions: np.ndarray
@@ -48,7 +48,7 @@ def locate(scene: Scene, surface: Surface, size: int) -> tuple[np.ndarray, np.nd
 
 
 def flow_between(scene: Scene, other: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Flow float32 (2, H, W) from one frame's scene to another's, and where its end is hidden or outside, bool (H, W)."""
+    """Flow float32 (2, H, W) from one scene to another, and whether its end is hidden or outside, bool (H, W)."""
     pixels = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1).reshape(-1, 2).astype(float)
     ends, visible = locate(other, pick(scene, pixels, size), size)
     flow = (ends - pixels).T.reshape(2, size, size)

@@ -12,7 +12,7 @@ from utils.scenes.tracking import flow_between, track
 
 @dataclass(frozen=True)
 class ClipRendering:
-    """Frames of a clip and the truth about them. Coordinates are pixels, x then y, from the middle of the upper left one.
+    """Frames of a clip and their truth; coordinates are pixels, x then y, from the middle of the upper left one.
 
     Attributes:
         video: uint8 (F, H, W, 3).
@@ -56,7 +56,7 @@ def clip_flow(clip: Clip, size: int, backward: bool = False) -> tuple[np.ndarray
 
 
 def choose_points(labels: np.ndarray, count: int) -> np.ndarray:
-    """Pixels (count, 2), x then y, from labels (H, W): half on objects, half anywhere. The same labels give the same points."""
+    """Pixels (count, 2), x then y, half on objects and half anywhere; the same labels (H, W) give the same points."""
     rng = np.random.default_rng(0)
     on_objects = np.argwhere(labels >= 0)
     if not len(on_objects):

@@ -1,7 +1,8 @@
 """Write clips of the procedural world: a folder of numbered PNG frames per clip, with caption, flow and tracks.
 
-metadata.jsonl             a line per clip: video_folder, text, fps, flow_file_name, tracks_file_name, seed, camera (pan, truck, dolly per
-                           frame: radians, metres, metres), objects (color, shape, speed in image widths per frame)
+metadata.jsonl             a line per clip: video_folder, text, fps, flow_file_name, tracks_file_name, seed, camera
+                           (pan, truck, dolly per frame: radians, metres, metres), objects (color, shape, speed in
+                           image widths per frame)
 videos/0000007/00000.png   frames
 flow/0000007.npy           fp16 (F - 1, 2, H, W), pixels, x then y, from frame t to t + 1
 tracks/0000007.npz         tracks (F, N, 2), visible (F, N)

@@ -13,7 +13,7 @@ from utils.workers import map_in_order
 
 
 def add_sample_arguments(parser: argparse.ArgumentParser, number: int, things: str) -> None:
-    """--output_dir, --num_samples, --seed, --resolution and --num_workers; number: the default, things: "scenes" or "clips"."""
+    """Output, --num_samples (number: the default), seed, resolution and workers; things: "scenes" or "clips"."""
     add = parser.add_argument
     add("--output_dir", required=True, help="new folder")
     add("--num_samples", type=positive_int, default=number, help=f"number of {things}")
