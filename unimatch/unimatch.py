@@ -133,28 +133,33 @@ class UniMatch(nn.Module):
         )
         _check_images(img0, img1, settings.padding_factor)
         images = _normalise(torch.cat([img0, img1])).to(self.dtype)
+        flow, feature0, feature1, matched = self._match_scales(images, settings, attn_type, pred_bidir_flow)
+        if self.reg_refine:
+            flow = self._refine(flow, feature0, feature1, matched, settings.num_reg_refine)
+        else:
+            mask = self.upsampler(torch.cat([flow.to(self.dtype), matched], dim=1))
+            flow = upsample_convex(flow, mask, self.upsample_factor)
+        return {"flow_preds": [flow]}
+
+    def _match_scales(self, images, settings, attn_type, both_ways):
+        """Flow of the finest features, these of both images, and those of the first after the transformer."""
         flow = None
         for features, (splits, corr_radius, prop_radius) in zip(self.backbone(images), settings.scales, strict=True):
             feature0, feature1 = features.chunk(2)
             if flow is None:
                 matched = self.transformer(feature0, feature1, attn_type, splits)
-                if pred_bidir_flow:
+                if both_ways:
                     matched = _both_ways(*matched)
                     feature0, feature1 = _both_ways(feature0, feature1)
                 flow = match(*matched, corr_radius)
             else:
-                if pred_bidir_flow:
+                if both_ways:
                     feature0, feature1 = _both_ways(feature0, feature1)
                 flow = upsample_bilinear(flow, 2)
                 matched = self.transformer(feature0, warp(feature1, flow), attn_type, splits)
                 flow = flow + match(*matched, corr_radius)
             flow = self.feature_flow_attn(matched[0], flow, prop_radius)
-        if self.reg_refine:
-            flow = self._refine(flow, feature0, feature1, matched[0], settings.num_reg_refine)
-        else:
-            mask = self.upsampler(torch.cat([flow.to(self.dtype), matched[0]], dim=1))
-            flow = upsample_convex(flow, mask, self.upsample_factor)
-        return {"flow_preds": [flow]}
+        return flow, feature0, feature1, matched[0]
 
     def _refine(self, flow, feature0, feature1, matched, count):
         """`count` updates of `flow`, then upsampling by a mask from the last hidden state."""
