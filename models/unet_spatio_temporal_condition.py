@@ -10,8 +10,14 @@ from pathlib import Path
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.configuration_utils import register_to_config
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
+
+from utils.files import replacing
+from utils.lora import load_lora
+
+MASKED_FILE = "known_frames.safetensors"  # beside a LoRA
 
 
 class InflatedConv2d(nn.Conv2d):
@@ -115,3 +121,44 @@ class UNetSpatioTemporalMaskedConditionModel(UNetSpatioTemporalConditionModel):
         known = torch.where(mask > 0, known, self.mask_embedding[:, None, None].to(known.dtype))
         sample = torch.cat([noisy, known, mask], dim=2)
         return super().forward(sample, timestep, encoder_hidden_states, added_time_ids, return_dict)
+
+
+def masked_parameters(unet: UNetSpatioTemporalMaskedConditionModel) -> list[nn.Parameter]:
+    """What Stable Video Diffusion lacks or reads anew, which a LoRA cannot reach: the first convolution and the mask embedding."""
+    return [unet.conv_in.weight, unet.conv_in.bias, unet.mask_embedding]
+
+
+def save_masked_parameters(unet: UNetSpatioTemporalMaskedConditionModel, folder: str | Path) -> Path:
+    """Write `masked_parameters` beside a LoRA, and return the file."""
+    names = {id(parameter): name for name, parameter in unet.named_parameters()}
+    path = Path(folder) / MASKED_FILE
+    tensors = {names[id(one)]: one.detach().cpu().contiguous() for one in masked_parameters(unet)}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    return path
+
+
+def load_masked_unet(unet: UNetSpatioTemporalConditionModel, folder: str | Path) -> UNetSpatioTemporalConditionModel:
+    """The UNet that `train_models/train_svd_trans.py` wrote into a folder: in full, or as a LoRA on this base's UNet.
+
+    Raises:
+        FileNotFoundError: The folder has neither.
+        ValueError: It is for another base.
+    """
+    folder = Path(folder)
+    if (folder / "unet").is_dir():
+        return UNetSpatioTemporalMaskedConditionModel.from_pretrained(folder / "unet").to(unet.device, unet.dtype)
+    if not (folder / MASKED_FILE).is_file():
+        raise FileNotFoundError(f"{folder} has neither unet/ nor {MASKED_FILE}: pass what train_svd_trans.py wrote.")
+    masked = UNetSpatioTemporalMaskedConditionModel.from_unet(unet)
+    own = masked.state_dict()
+    tensors = load_file(folder / MASKED_FILE)
+    for name, value in tensors.items():
+        if own[name].shape != value.shape:
+            raise ValueError(
+                f"{folder} is for another base: {name} has the shape {tuple(value.shape)} there and "
+                f"{tuple(own[name].shape)} here."
+            )
+    masked.load_state_dict(own | {name: value.to(own[name]) for name, value in tensors.items()})
+    load_lora(masked, folder, "svd_trans")
+    return masked

@@ -1,0 +1,109 @@
+"""Train Stable Video Diffusion to fill in the frames between a first and a last one.
+
+python train_models/train_svd_trans.py --train_data_dir data/clips --output_dir outputs/svd_trans
+
+The UNet gets a mask channel and a learned embedding in place of the latents of unknown frames (`models/unet_spatio_temporal_condition.py`).
+Both are trained together with its first convolution, and with a LoRA, the layers over time or everything.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from models.unet_spatio_temporal_condition import (
+    UNetSpatioTemporalMaskedConditionModel,
+    masked_parameters,
+    save_masked_parameters,
+)
+from pipelines.pipeline_stable_video_diffusion_trans import StableVideoDiffusionTransPipeline
+from utils.arguments import parse_args, run_script
+from utils.data.last_frame import LastFrame
+from utils.diffusion.condition import Condition, draw_noise_aug_strengths
+from utils.diffusion.edm import Denoiser
+from utils.diffusion.known_frames import encode_known_frames
+from utils.lora import add_lora, save_lora
+from utils.training.parameters import choose_parameters
+from utils.training.svd import SVDTraining, start_svd
+from utils.training.svd_arguments import add_lora_arguments, svd_parser
+from utils.training.svd_losses import encode_clips
+from utils.training.validation import sample_options
+
+
+def main(argv=None) -> None:
+    args = parse_args(make_parser(), argv)
+    if args.num_frames < 3:
+        raise ValueError(f"--num_frames {args.num_frames} leaves no frame between the first and the last; pass 3 or more.")
+    svd = start_svd(args, [LastFrame()], StableVideoDiffusionTransPipeline)
+    unet = UNetSpatioTemporalMaskedConditionModel.from_unet(svd.pipe.unet)
+    svd.pipe.register_modules(unet=unet)
+    parameters = make_trainable(unet, args)
+
+    def loss(unet, batch):
+        return trans_loss(unet, batch, svd.encoder, svd.edm, args)
+
+    def save(unet, folder: Path) -> None:
+        if svd.buckets:
+            svd.buckets.save(folder)
+        if args.trainable == "lora":
+            save_lora(unet, folder, "default", args.pretrained_model_name_or_path, vars(args), torch.float16)
+            save_masked_parameters(unet, folder)
+        else:
+            unet.half().save_pretrained(folder / "unet")
+
+    svd.fit(loss, save=save, parameters=parameters, show=partial(show_video, svd))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = svd_parser(__doc__, gradient_checkpointing=True, sigma_mean=1.0, sigma_std=1.2)
+    group = parser.add_argument_group("what is trained")
+    group.add_argument(
+        "--trainable",
+        choices=["lora", "temporal", "all"],
+        default="lora",
+        help="a LoRA, the layers over time, or all layers, besides what is new (default: lora)",
+    )
+    add_lora_arguments(group, rank=16, targets="all")
+    return parser
+
+
+def make_trainable(unet: UNetSpatioTemporalMaskedConditionModel, args) -> list:
+    """The parameters to train, in float32."""
+    if args.trainable == "all":
+        return list(unet.parameters())
+    if args.trainable == "lora":
+        chosen = add_lora(unet, args.rank, args.lora_alpha, args.lora_targets)
+    else:
+        chosen = choose_parameters(unet, args.trainable)
+    return [*chosen, *masked_parameters(unet)]
+
+
+def trans_loss(unet, batch, encoder, edm, args):
+    """||F - v||² at one noise level a clip, of all frames."""
+    x_0 = encode_clips(batch, encoder.vae)
+    B, F = x_0.shape[:2]
+    sigma = edm.draw_sigmas(B).to(x_0.device)
+    condition = draw_ends(batch, F, encoder, args)
+    return Denoiser(unet, edm).loss(x_0, torch.randn_like(x_0), sigma, condition).mean()
+
+
+def draw_ends(batch, num_frames: int, encoder, args) -> Condition:
+    """The condition of both ends, with noise on the images, and without them for some samples."""
+    ends = torch.stack([batch["image"], batch["last_image"]], dim=1)
+    B = len(ends)
+    strengths = draw_noise_aug_strengths(B, args.noise_aug_mean, args.noise_aug_std)
+    numbers = batch["fps"], batch["motion_bucket_id"], strengths
+    condition = encode_known_frames(encoder, ends, [0, num_frames - 1], num_frames, *numbers)
+    return condition.drop(torch.rand(B) < args.conditioning_dropout_prob)
+
+
+def show_video(svd: SVDTraining, sample: dict, path: Path) -> list[torch.Tensor]:
+    """The true frames (F, 3, H, W), and those sampled between the first and the last of them."""
+    ends = sample["image"][None], sample["last_image"][None]
+    video = svd.pipe(*ends, **sample_options(sample, svd.args), output_type="pt").frames[0]
+    return [sample["pixel_values"], video.cpu().float() * 2 - 1]
+
+
+if __name__ == "__main__":
+    run_script(main)
