@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 
 from utils.diffusion.edm import spread
 
@@ -36,6 +37,38 @@ class Solver:
             ahead = torch.log(level / next_sigma) / torch.log(last_level / level) / 2
             towards = x_0 + ahead.to(x_0) * (x_0 - last_x_0)
         return euler_step(x_t, towards, sigma, next_sigma), replace(self, last=(x_0, level))
+
+
+@dataclass(frozen=True, eq=False)
+class ResamplingSolver(Solver):
+    """A solver that repeats steps: where two levels are equal, part of the noise is taken away and drawn anew (RePaint, arXiv 2201.09865).
+
+    Predictions that do not agree so get a chance to, at a level where outlines are still open.
+
+    Attributes:
+        kept: Share of the noise's deviation that is left before new noise is added, 0 to 1.
+        generator: Of the new noise: one, or one for each sample.
+    """
+
+    kept: float = 0.7
+    generator: torch.Generator | list[torch.Generator] | None = None
+
+    def step(
+        self, x_t: torch.Tensor, x_0: torch.Tensor, sigma: torch.Tensor, next_sigma: torch.Tensor
+    ) -> tuple[torch.Tensor, "Solver"]:
+        level = sigma.flatten()[0]
+        if next_sigma != level:
+            return super().step(x_t, x_0, sigma, next_sigma)
+        noise = randn_tensor(x_t.shape, self.generator, x_t.device, x_t.dtype)
+        lower = euler_step(x_t, x_0, sigma, self.kept * level)
+        return lower + (1 - self.kept**2) ** 0.5 * level.to(x_t) * noise, replace(self, last=None)
+
+
+def repeat_levels(sigmas: torch.Tensor, between: tuple[float, float], times: int) -> torch.Tensor:
+    """Levels (steps + 1,) of which those in an interval, lowest and highest, stand there 1 + times in a row."""
+    low, high = between
+    counts = torch.where((sigmas >= low) & (sigmas <= high), 1 + times, 1)
+    return sigmas.repeat_interleave(counts)
 
 
 def euler_step(x_t: torch.Tensor, x_0: torch.Tensor, sigma: torch.Tensor, next_sigma: torch.Tensor) -> torch.Tensor:
