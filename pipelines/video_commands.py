@@ -43,6 +43,6 @@ def check_video_run(args: argparse.Namespace, inputs: Iterable[str | Path | None
     check_num_frames(args.num_frames)
     check_fps(args.fps, "video.mp4")
     check_output_dir(args.output_dir, args.overwrite, inputs)
-    if args.input_image:
-        image_size(args.input_image)
+    if image := getattr(args, "input_image", None):
+        image_size(image)
     choose_device(args.device)

@@ -1,0 +1,143 @@
+"""Samples a video between a first and a last frame, or through many keyframes, by Stable Video Diffusion.
+
+python run_models/run_svd_trans.py --first a.png --last b.png --output_dir outputs/between
+python run_models/run_svd_trans.py --first a.png --last b.png --adapter outputs/svd_trans --num_frames 14 --output_dir outputs/between
+python run_models/run_svd_trans.py --keyframes a.png b.png c.png --loop --total_frames 48 --output_dir outputs/loop
+
+Without --adapter it is training-free: predictions from both frames, in both directions of time, are averaged. Writes video.mp4, frames.png (a contact
+sheet) and run.json.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from pipelines.keyframes import fill_keyframes, place_keyframes
+from pipelines.pipeline_stable_video_diffusion_trans import StableVideoDiffusionTransPipeline
+from pipelines.sizes import fit_image
+from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
+from utils.arguments import make_parser, parse_args, positive_int, run_script
+from utils.diffusion.sampling import VideoSampling
+from utils.embedded import warn_of_photograph
+from utils.images import image_size, read_image
+from utils.pretrained import choose_device, load_pipeline
+from utils.results import RECORD, Run, remove_last_run, write_png
+from utils.video import contact_sheet, write_video
+from utils.words import count
+
+
+def parser() -> argparse.ArgumentParser:
+    result = make_parser(__doc__)
+    add = result.add_argument_group("what is given").add_argument
+    add("--first", help="first frame (default: the first of --keyframes)")
+    add("--last", help="last frame (default: the last of --keyframes)")
+    add(
+        "--keyframes", nargs="+", metavar="PATH", help="images that the video passes through (default: --first, --last)"
+    )
+    add("--loop", action="store_true", help="return to the first keyframe, so that the video can be repeated")
+    add(
+        "--total_frames",
+        type=positive_int,
+        help="frames of the video; long gaps are halved (default: --num_frames a gap)",
+    )
+    group = result.add_argument_group("weights")
+    add_base_argument(group)
+    group.add_argument("--adapter", help="folder of train_svd_trans.py (default: none, training-free)")
+    group = add_video_sampling(result)
+    group.add_argument(
+        "--repeats",
+        type=int,
+        help="how often steps at middle noise levels are repeated (default: 2 without --adapter, 0 with it)",
+    )
+    add_result_arguments(result)
+    return result
+
+
+def main(argv=None) -> list[Path]:
+    """Runs the script and returns the files."""
+    args = parse_args(parser(), argv)
+    paths = list_keyframes(args.first, args.last, args.keyframes, args.loop)
+    check(args, paths)
+    run = Run.start(argv, vars(args), [args.model_dir, args.adapter])
+    pipe = load(args.model_dir, args.adapter, args.device, args.dtype)
+    keyframes = fit_keyframes(pipe, paths, args.height, args.width)
+    warn_of_photograph(args.model_dir, keyframes[0], paths[0], "--model_dir")
+    most = args.num_frames or pipe.unet.config.num_frames
+    total = args.total_frames or (most - 1) * (len(paths) - 1) + 1
+    options = VideoSampling.from_args(args).options() | {"repeats": args.repeats}
+    options |= {"generator": torch.Generator().manual_seed(args.seed), "decode_chunk_size": args.decode_chunk_size}
+    video = sample_between(pipe, keyframes, total, most, **options)
+    video = video[:-1] if args.loop else video
+    folder = Path(args.output_dir)
+    files = [folder / "video.mp4", write_png(folder / "frames.png", contact_sheet(video))]
+    write_video(files[0], video, args.fps)
+    remove_last_run(folder, kept=files)
+    run.write(folder / RECORD, files, frames=len(video), height=video.shape[-2], width=video.shape[-1])
+    print(f"Written: video.mp4 of {count(len(video), 'frame')} and frames.png in {folder}")
+    return files
+
+
+def list_keyframes(first: str | None, last: str | None, keyframes: list[str] | None, loop: bool) -> list[str]:
+    """Files of the keyframes, in order.
+
+    Raises:
+        ValueError: There are fewer than two, or two ways to pass them are mixed.
+    """
+    if keyframes and (first or last):
+        raise ValueError("--keyframes are all images of the video: leave out --first and --last.")
+    paths = list(keyframes or [path for path in (first, last) if path])
+    if loop:
+        paths += paths[:1]
+    if len(paths) < 2:
+        raise ValueError("There are fewer than two keyframes: pass --first and --last, or --keyframes, or --loop.")
+    if not keyframes and not first:
+        raise ValueError(f"--last {last} has no first frame: pass --first.")
+    return paths
+
+
+def check(args, paths: list[str]) -> None:
+    """One sentence about what would fail after a long time."""
+    check_video_run(args, paths)
+    for path in paths:
+        image_size(path)
+    if args.num_frames is not None and args.num_frames < 3:
+        raise ValueError(f"--num_frames {args.num_frames} leaves no frame between two keyframes: pass 3 or more.")
+    if args.total_frames is not None:
+        place_keyframes(len(paths), args.total_frames)
+    if args.repeats is not None and args.repeats < 0:
+        raise ValueError(f"--repeats {args.repeats} is negative: pass 0 or more.")
+
+
+def load(
+    base: str, adapter: str | None, device: str | None = None, dtype: str = "float32"
+) -> StableVideoDiffusionTransPipeline:
+    """The pipeline of a base, with an adapter of `train_svd_trans.py`, or None for the training-free way."""
+    pipe = load_pipeline(StableVideoDiffusionTransPipeline, base, dtype, "--model_dir")
+    if adapter:
+        pipe.load_adapter(adapter)
+    return pipe.to(choose_device(device))
+
+
+def fit_keyframes(pipe, paths: list[str], height: int | None, width: int | None) -> list[torch.Tensor]:
+    """Keyframes (3, H, W) in [-1, 1], all of the size that the first one is fitted to."""
+    first = fit_image(pipe, read_image(paths[0]), height, width, paths[0])
+    return [first, *(fit_image(pipe, read_image(path), *first.shape[-2:], path) for path in paths[1:])]
+
+
+def sample_between(pipe, keyframes: list[torch.Tensor], total_frames: int, most: int, **options) -> torch.Tensor:
+    """A video (total_frames, 3, H, W) in [-1, 1] through keyframes, of gaps of at most `most` frames.
+
+    Args:
+        options: Further arguments of the pipeline.
+    """
+
+    def sample(first: torch.Tensor, last: torch.Tensor, num_frames: int) -> torch.Tensor:
+        out = pipe(first[None], last[None], num_frames=num_frames, output_type="pt", **options)
+        return out.frames[0].cpu().float() * 2 - 1
+
+    return fill_keyframes(sample, keyframes, total_frames, most)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,77 @@
+"""Videos through keyframes, by the command."""
+
+import pytest
+import torch
+
+from pipelines.keyframes import fill_keyframes, place_keyframes
+from run_models.run_svd_trans import list_keyframes, main
+from utils.video import read_video
+
+
+def linear(first, last, num_frames):
+    weight = torch.linspace(0, 1, num_frames)[:, None, None, None]
+    return torch.lerp(first[None], last[None], weight)
+
+
+def still(value):
+    return torch.full((3, 2, 2), float(value))
+
+
+@pytest.mark.parametrize("total", [5, 8, 13, 32])
+def test_a_long_gap_is_halved_until_the_model_can_fill_it(total):
+    lengths = []
+
+    def sample(first, last, num_frames):
+        lengths.append(num_frames)
+        return linear(first, last, num_frames)
+
+    video = fill_keyframes(sample, [still(0), still(total - 1)], total, most=5)
+    assert len(video) == total
+    assert max(lengths) <= 5
+    assert (
+        video[:, 0, 0, 0] - torch.arange(total)
+    ).abs().max() < 1  # the middle of an even number of steps lies between two frames
+
+
+def test_a_video_passes_through_its_keyframes():
+    keyframes = [still(0), still(5), still(1)]
+    video = fill_keyframes(linear, keyframes, 11, most=8)
+    assert [video[place, 0, 0, 0].item() for place in place_keyframes(3, 11)] == [0, 5, 1]
+
+
+def test_a_loop_ends_before_its_first_frame(video_folders, image, tmp_path):
+    main(
+        [
+            *("--keyframes", str(image), "--loop", "--model_dir", str(video_folders / "model"), "--repeats", "0"),
+            *("--total_frames", "5", "--num_inference_steps", "1", "--output_dir", str(tmp_path / "out")),
+        ]
+    )
+    assert len(read_video(tmp_path / "out" / "video.mp4").pixels) == 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--first", "IMAGE"], "fewer than two"),
+        (["--last", "IMAGE", "--loop"], "no first frame"),
+        (["--first", "IMAGE", "--keyframes", "IMAGE", "IMAGE"], "leave out --first"),
+        (["--first", "IMAGE", "--last", "IMAGE", "--num_frames", "2"], "between two keyframes"),
+        (["--keyframes", "IMAGE", "IMAGE", "IMAGE", "--total_frames", "2"], "no room"),
+        (["--first", "IMAGE", "--last", "IMAGE", "--repeats", "-1"], "--repeats"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_before_anything_is_loaded(flags, words, image, tmp_path):
+    flags = [str(image) if flag == "IMAGE" else flag for flag in flags]
+    with pytest.raises(ValueError, match=words):
+        main([*flags, "--model_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")])
+
+
+def test_an_adapter_of_something_else_is_refused(video_folders, image, tmp_path):
+    ends = ["--first", str(image), "--last", str(image), "--model_dir", str(video_folders / "model")]
+    with pytest.raises((FileNotFoundError, ValueError), match="known_frames.safetensors"):
+        main([*ends, "--adapter", str(video_folders / "adapter"), "--output_dir", str(tmp_path / "out")])
+
+
+def test_order_of_keyframes():
+    assert list_keyframes("a", "b", None, loop=True) == ["a", "b", "a"]
+    assert list_keyframes(None, None, ["a", "b", "c"], loop=False) == ["a", "b", "c"]
