@@ -55,6 +55,11 @@ _ALL = (
         "optical flow from a picture by Stable Video Diffusion with a LoRA",
     ),
     Variant(
+        "svd_trans",
+        "frames between a first and a last one by Stable Video Diffusion",
+        pipeline="pipeline_stable_video_diffusion_trans.py",
+    ),
+    Variant(
         "tiny_sd",
         "a small Stable Diffusion trained from nothing on the procedural world",
         run=False,
