@@ -7,14 +7,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from utils.pretrained import load_pipeline
 
 RESOLUTION = 64
 LATENT_CHANNELS = 4
 MAX_TOKENS = 32
 TEXT_WIDTH = 128
+TRIGGERS = ("depth_map", "edge_map")  # words of the pairs that are trained on this base
 
 
 def make_vae(latent_channels: int = LATENT_CHANNELS) -> AutoencoderKL:
@@ -30,6 +34,35 @@ def make_vae(latent_channels: int = LATENT_CHANNELS) -> AutoencoderKL:
         scaling_factor=1.0,
         mid_block_add_attention=False,
     )
+
+
+class Autoencoder(nn.Module):
+    """`AutoencoderKL` from pixels to reconstruction and divergence in one forward."""
+
+    def __init__(self, vae: AutoencoderKL):
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        posterior = self.vae.encode(pixels).latent_dist
+        return self.vae.decode(posterior.sample()).sample, posterior.kl().mean()
+
+
+class TextToImage(nn.Module):
+    """Text encoder and UNet in one forward: (x_t, t, input_ids) -> v."""
+
+    def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel):
+        super().__init__()
+        self.text_encoder, self.unet = text_encoder, unet
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
+        return self.unet(x_t, t, self.text_encoder(input_ids).last_hidden_state).sample
+
+
+@torch.no_grad()
+def latent_deviation(vae: AutoencoderKL, pixels: torch.Tensor) -> float:
+    """Standard deviation of the latents of images (N, 3, H, W), whose inverse is the scaling factor."""
+    return float(vae.encode(pixels.to(vae.device)).latent_dist.mean.std())
 
 
 @torch.no_grad()
@@ -132,6 +165,36 @@ def make_tokenizer(texts: Iterable[str]) -> CLIPTokenizer:
     model.train_from_iterator([*texts, *alphabet], trainer)
     learnt = json.loads(model.to_str())["model"]
     return _read_tokenizer(learnt["vocab"], learnt["merges"])
+
+
+def make_parts(captions: Iterable[str], latent_channels: int) -> tuple[TextToImage, CLIPTokenizer]:
+    """Networks that have learned nothing, and a tokenizer of these captions and of the pairs that are trained on this base."""
+    tokenizer = make_tokenizer([*captions, *TRIGGERS])
+    return TextToImage(make_text_encoder(tokenizer), make_unet(latent_channels)), tokenizer
+
+
+def load_parts(folder: str) -> tuple[TextToImage, CLIPTokenizer]:
+    """Those of a pipeline's folder, to be trained further."""
+    pipe = load_pipeline(StableDiffusionPipeline, folder, flag="--init_from", safety_checker=None)
+    return TextToImage(pipe.text_encoder, pipe.unet), pipe.tokenizer
+
+
+def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
+    """Token ids (B, L)."""
+    return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+
+
+def make_pipeline(model: TextToImage, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> StableDiffusionPipeline:
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=model.text_encoder,
+        tokenizer=tokenizer,
+        unet=model.unet,
+        scheduler=make_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
 
 
 def make_scheduler() -> DDPMScheduler:

@@ -13,44 +13,33 @@ from pathlib import Path
 import torch
 
 import patch
+from models.joint_adapter import add_adapter_arguments, pair_up, read_beginning, save_adapter
 from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
-from utils.arguments import parse_args, positive_int, run_script
+from utils.arguments import parse_args, run_script
 from utils.data.flow_images import FlowImages
-from utils.diffusion.condition import Condition
-from utils.diffusion.edm import EDM, Denoiser
-from utils.diffusion.pairs import check_share_arguments, draw_direction, draw_given
-from utils.flow.backward_flow import move_along
+from utils.diffusion.edm import Denoiser
+from utils.diffusion.pairs import check_share_arguments, draw_direction, relate_levels
 from utils.flow.code import FlowCode
 from utils.flow.pictures import FlowPicture
+from utils.training.flow_losses import draw_side_conditions, encode_sides, flow_loss, measure_flow_scale
 from utils.training.flow_validation import flow_errors, show_flow
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import add_flow_arguments, svd_parser
-from utils.training.svd_losses import (
-    decode_flow,
-    draw_condition,
-    draw_conditions,
-    encode_clips,
-    encode_flow,
-    flow_loss,
-    measure_flow_scale,
-)
 from utils.training.validation import Measure, Show, sample_options
 
 MODES = {  # of the validation: which sides are denoised
-    "joint": (True, True),
-    "flow_to_video": (True, False),
-    "video_to_flow": (False, True),
-    "flow_alone": (False, True),
-}
+    "joint": (True, True), "flow_to_video": (True, False), "video_to_flow": (False, True), "flow_alone": (False, True),
+}  # fmt: skip
 DIRECTIONS = {"joint": "both", "video_to_flow": "y_reads_x"}  # otherwise the flow is not to read
+KEPT = ("post", "temporal", "y_layers", "max_flow", "flow_power")  # by --init_adapter
 SHARES = ("one_way_share", "flow_alone_share", "clean_video_share", "clean_flow_share", "equal_noise_share")
 
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
     check_share_arguments(args, SHARES, [("clean_video_share", "clean_flow_share")])
-    beginning = read_beginning(args) if args.init_adapter else None
+    beginning = read_beginning(args, KEPT) if args.init_adapter else None
     code = FlowCode.from_training(beginning) if beginning else FlowCode(FlowPicture(args.max_flow, args.flow_power))
     svd = start_svd(args, [FlowImages(code)], StableVideoDiffusionJointPipeline)
     unet = svd.pipe.unet
@@ -62,9 +51,7 @@ def main(argv=None) -> None:
         return pair_loss(unet, unet_in_use, batch, svd.encoder, svd.edm, code, args)
 
     def save(unet, folder: Path) -> Path:
-        training = vars(args) | code.to_training() | ({"began_as": beginning} if beginning else {})
-        base_model = args.pretrained_model_name_or_path
-        return patch.save(unet, folder, args.adapter_name, base_model, training, torch.float16, overwrite=True)
+        return save_adapter(unet, folder, args, **code.to_training(), **({"began_as": beginning} if beginning else {}))
 
     parameters = patch.joint_parameters(unet, args.adapter_name)
     measure, show = make_validation(svd, code, beginning)
@@ -80,43 +67,14 @@ def start_adapter(unet, args) -> None:
         patch.add_joint(unet, name, rank, args.lora_alpha, args.post, temporal=args.temporal, y_layers=args.y_layers)
 
 
-def read_beginning(args) -> dict:
-    """What --init_adapter says of its training.
-
-    Raises:
-        ValueError: Flags are not those that it was trained with.
-    """
-    if args.lora_alpha is not None:
-        raise ValueError(
-            f"--lora_alpha {args.lora_alpha:g} is of a new adapter: --init_adapter keeps the scale it has."
-        )
-    config = patch.read_config(args.init_adapter, args.adapter_name)
-    trained = config["training"] | {name: config[name] for name in ("post", "temporal")}
-    for name in ("post", "temporal", "y_layers", "max_flow", "flow_power"):
-        if name in trained and trained[name] != getattr(args, name):
-            raise ValueError(
-                f"--{name} is {getattr(args, name)}, but {args.init_adapter} has {trained[name]}: pass that."
-            )
-    return config["training"]
-
-
 def make_parser() -> argparse.ArgumentParser:
     parser = svd_parser(__doc__, steady=True)
     group = parser.add_argument_group("pair")
     add_flow_arguments(group)
+    add_adapter_arguments(group, "video", "flow", post="aligned", one_way_share=0.6)
     add = group.add_argument
-    add("--adapter_name", default="flow")
-    add(
-        "--init_adapter", help="file or folder of an adapter of this script to go on from, with LoRAs of --rank at most"
-    )
-    add("--rank", type=positive_int, default=64)
-    add("--lora_alpha", type=float, help="by default the rank")
-    add(
-        "--post",
-        choices=patch.POSTS,
-        default="aligned",
-        help="output projection of the joint attention (docs/patch.md)",
-    )
+    add("--adapter_name", default="flow", help="name of the adapter")
+    add("--init_adapter", help="file or folder of an adapter to train further, of --rank at most (default: a new one)")
     add("--temporal", action="store_true", help="joint attention over time as well")
     add(
         "--y_layers",
@@ -124,29 +82,10 @@ def make_parser() -> argparse.ArgumentParser:
         default="all",
         help="layers of the flow's rows that have a LoRA of their own",
     )
-    add(
-        "--flow_alone_share",
-        type=float,
-        default=0.3,
-        help="batches of flow alone, without rows of its video: p(flow | image)",
-    )
-    add(
-        "--one_way_share",
-        type=float,
-        default=0.6,
-        help="of the other batches those in which one side is given and does not read",
-    )
-    add(
-        "--clean_video_share", type=float, default=0.2, help="pairs whose video is given, in batches in which both read"
-    )
-    add("--clean_flow_share", type=float, default=0.2, help="pairs whose flow is given, likewise")
-    add("--equal_noise_share", type=float, default=0.25, help="pairs with one noise level for both sides")
-    add(
-        "--moved_picture",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="tell a video whose flow is given the first image as that flow moves it, and not as it is",
-    )
+    alone = "share of batches of flow alone, without its video: p(flow | image); the other shares are of the others"
+    add("--flow_alone_share", type=float, default=0.3, help=alone)
+    moved = "conditioning image of a video whose flow is given: the first frame as the flow moves it, not as it is"
+    add("--moved_picture", action=argparse.BooleanOptionalAction, default=True, help=moved)
     return parser
 
 
@@ -162,8 +101,9 @@ def joint_loss(unet, unet_in_use, batch, encoder, edm, code, args):
     B = len(clean) // 2
     direction = draw_direction(args)
     sigma = torch.cat(draw_levels(B, direction, edm, args)).to(clean.device)
-    condition = tell_sides(batch, clean[B:], sigma[B:] == 0, encoder, code, args)
-    pair_up(unet, [(i, B + i, args.adapter_name, 1.0, direction) for i in range(B)], args.adapter_name)
+    moved = (sigma[B:] == 0) & args.moved_picture
+    condition = draw_side_conditions(batch, clean[B:], moved, encoder, code, args)
+    pair_up(unet, args.adapter_name, B, direction)
     error = Denoiser(unet_in_use, edm).loss(clean, torch.randn_like(clean), sigma, condition)
     learns = sigma > 0
     video, flow = (error * learns).split(B)
@@ -180,35 +120,10 @@ def flow_alone_loss(unet, unet_in_use, batch, encoder, edm, code, args):
     return loss, {"video": torch.zeros_like(loss), "flow": loss}
 
 
-def pair_up(unet, pairs: list[tuple], adapter_name: str) -> None:
-    """Sets the pairs of a batch, which say whose rows the flow's own LoRA acts on."""
-    patch.set_patch_lora_mask(unet, patch.lora_name(adapter_name, "y"), None)
-    patch.set_pairs(unet, pairs)
-
-
-def encode_sides(batch, vae, code) -> torch.Tensor:
-    """Clean latents (2B, F, C, h, w): videos, then flows."""
-    return torch.cat([encode_clips(batch, vae), code.scale.normalize(encode_flow(batch, vae))])
-
-
-def tell_sides(batch, y_0: torch.Tensor, flow_given: torch.Tensor, encoder, code, args) -> Condition:
-    """Of the videos, then of the flows: the first image, for a video whose flow is given as that flow moves it."""
-    F = y_0.shape[1]
-    if not (args.moved_picture and flow_given.any()):
-        return draw_condition(batch, F, encoder, args).repeat(2)
-    moved = batch["image"][:, None].repeat(1, F, 1, 1, 1)
-    for b in flow_given.nonzero().flatten().tolist():
-        flow = decode_flow(y_0[b : b + 1], encoder.vae, code)[0]
-        moved[b] = move_along(batch["image"][b], flow)
-    return Condition.join(draw_conditions(batch, F, encoder, args, [moved, None]))
-
-
-def draw_levels(B: int, direction: str, edm: EDM, args) -> tuple[torch.Tensor, torch.Tensor]:
-    """sigma (B,) of both sides, independent but for some equal pairs; 0 where a side is given."""
-    sigma_x, sigma_y = edm.draw_sigmas(2 * B).chunk(2)
-    sigma_y = torch.where(torch.rand(B) < args.equal_noise_share, sigma_x, sigma_y)
-    x_given, y_given = draw_given(B, direction, args.clean_video_share, args.clean_flow_share)
-    return sigma_x.masked_fill(x_given, 0.0), sigma_y.masked_fill(y_given, 0.0)
+def draw_levels(B: int, direction: str, edm, args) -> tuple[torch.Tensor, torch.Tensor]:
+    """sigma (B,) of both sides; 0 where a side is given."""
+    shares = args.equal_noise_share, args.clean_video_share, args.clean_flow_share
+    return relate_levels(*edm.draw_sigmas(2 * B).chunk(2), direction, shares, given=0.0)
 
 
 def make_validation(svd: SVDTraining, code: FlowCode, beginning: dict | None = None) -> tuple[Measure, Show]:
@@ -221,7 +136,7 @@ def make_validation(svd: SVDTraining, code: FlowCode, beginning: dict | None = N
 
     def errors(unet, mode, clean, noise, sigma, condition):
         direction = DIRECTIONS.get(mode, "x_reads_y") if args.one_way_share else "both"
-        pair_up(pipe.unet, [(0, 1, args.adapter_name, 1.0, direction)], args.adapter_name)
+        pair_up(pipe.unet, args.adapter_name, 1, direction)
         found = Denoiser(unet, svd.edm).loss(clean, noise, sigma, condition)
         patch.clear_pairs(pipe.unet)
         return found

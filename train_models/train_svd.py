@@ -21,6 +21,7 @@ from utils.flow.consistency import flow_consistency
 from utils.images import to_image
 from utils.latents import ENCODED_TOGETHER
 from utils.lora import add_lora, save_lora
+from utils.training.arguments import check_not_negative
 from utils.training.parameters import choose_parameters
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import add_lora_arguments, svd_parser
@@ -53,10 +54,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser = svd_parser(__doc__, gradient_checkpointing=True, learning_rate=3e-5)
     group = parser.add_argument_group("what is trained")
     add = group.add_argument
-    add("--trainable", choices=["temporal", "all", "lora", "regex"], default="temporal")
-    add("--trainable_pattern", help="regular expression in parameter names, for --trainable regex")
+    add("--trainable", choices=["temporal", "all", "lora", "regex"], default="temporal", help="parameters to train")
+    add("--trainable_pattern", help="regular expression in names of parameters, for --trainable regex (default: none)")
     add_lora_arguments(group, rank=16, targets="temporal")
-    add("--flow_consistency_weight", type=float, default=0.0, help="of the loss between warped neighbouring frames")
+    add(
+        "--flow_consistency_weight",
+        type=float,
+        default=0.0,
+        help="weight of the loss between a frame and the next one warped back along the flow",
+    )
     return parser
 
 
@@ -110,8 +116,7 @@ def save_pipeline(pipe, folder) -> None:
 
 
 def check(args) -> None:
-    if args.flow_consistency_weight < 0:
-        raise ValueError(f"--flow_consistency_weight {args.flow_consistency_weight} is negative; choose 0 or more.")
+    check_not_negative(args, "flow_consistency_weight")
     if (args.trainable == "regex") != (args.trainable_pattern is not None):
         raise ValueError("--trainable regex and --trainable_pattern belong together; pass both or neither.")
 

@@ -2,92 +2,89 @@
 
 import argparse
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline
 from PIL import Image
-from torch import nn
 
 from models.tiny_sd import (
     LATENT_CHANNELS,
+    Autoencoder,
+    latent_deviation,
+    load_parts,
+    make_parts,
+    make_pipeline,
     make_scheduler,
-    make_text_encoder,
-    make_tokenizer,
-    make_unet,
     make_vae,
     narrow_latents,
+    tokenize,
 )
+from utils import arguments
 from utils.arguments import parse_args, positive_int, run_script
 from utils.data.cache import add_cache_arguments, cache_latents, encode_pair
 from utils.data.pairs import PairDataset, add_data_arguments
 from utils.diffusion.noise import min_snr_weight
-from utils.images import to_image
 from utils.pretrained import loading
 from utils.training.loop import add_training_arguments, check_output_dir, fit
+from utils.video import contact_sheet
 
-DEPTH_SHARE = 4  # one depth picture for so many images: the autoencoder has to draw both
-TRIGGERS = ("depth_map", "edge_map")  # words of the pairs that are trained on this base
+DEPTH_SHARE = 4  # one depth image for so many photographs: the autoencoder has to draw both
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stage", choices=["vae", "unet"], required=True)
-    parser.add_argument("--vae", help="folder of the trained autoencoder, for --stage unet")
-    parser.add_argument("--drop_prompt", type=float, default=0.1, help="share of empty captions, for guidance")
-    parser.add_argument(
-        "--init_from",
-        help="what is trained further: a pipeline folder, or an autoencoder, of which the fullest channels are kept",
-    )
-    parser.add_argument("--latent_channels", type=positive_int, default=LATENT_CHANNELS, help="of --stage vae")
-    parser.add_argument("--kl_weight", type=float, default=1e-6, help="of the autoencoder's divergence")
-    parser.add_argument(
-        "--snr_gamma", type=float, default=0, help="of min-SNR weights; 0 weighs all noise levels alike"
-    )
+    args = parse_args(make_parser(), argv)
+    if args.stage == "unet" and args.vae is None:
+        raise ValueError("--stage unet needs --vae: pass the folder that --stage vae has written.")
+    check_output_dir(args)
+    torch.manual_seed(args.seed)
+    train_vae(args) if args.stage == "vae" else train_unet(args)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = arguments.make_parser(__doc__)
+    add = parser.add_argument_group("tiny_sd").add_argument
+    add("--stage", choices=["vae", "unet"], required=True, help="what is trained: the autoencoder, or what samples")
+    add("--vae", help="folder of the trained autoencoder, for --stage unet (default: none)")
+    add("--drop_prompt", type=float, default=0.1, help="share of empty captions, for guidance")
+    further = "pipeline, or autoencoder, of which the fullest channels are kept, to train further (default: none)"
+    add("--init_from", help=further)
+    add("--latent_channels", type=positive_int, default=LATENT_CHANNELS, help="channels of the latents of --stage vae")
+    add("--kl_weight", type=float, default=1e-6, help="weight of the autoencoder's divergence")
+    add("--snr_gamma", type=float, default=0, help="gamma of min-SNR weights (arXiv 2303.09556); 0: none")
     add_data_arguments(parser, resolution=64)
     add_cache_arguments(parser)
     add_training_arguments(parser)
-    args = parse_args(parser, argv)
-    check_output_dir(args)
-    if args.stage == "vae":
-        train_vae(args)
-    elif args.vae is None:
-        parser.error("--stage unet needs --vae, the folder that --stage vae has written.")
-    else:
-        train_unet(args)
+    return parser
 
 
 def train_vae(args) -> None:
-    torch.manual_seed(args.seed)
     dataset = PairDataset.from_args(args, "depth")
-    shown = torch.stack([dataset[i]["pixel_values"] for i in range(8)])
+    shown = torch.stack([dataset[i]["pixel_values"] for i in range(min(8, len(dataset)))])
     vae = load_vae(args, dataset) if args.init_from else make_vae(args.latent_channels)
 
-    def validate(vae, step):
-        return {"reconstruction": grid(torch.cat([shown, reconstruct(vae, shown)]), columns=8)}
+    def loss(model, batch):
+        return vae_loss(model, batch, args.kl_weight)
 
-    def save(vae, folder):
-        vae.register_to_config(scaling_factor=1 / latent_deviation(vae, dataset))
-        vae.half().save_pretrained(folder / "vae")
+    def validate(model, step):
+        return {"reconstruction": contact_sheet(torch.cat([shown, reconstruct(model.vae, shown)]))}
 
-    fit(
-        args,
-        Autoencoder(vae),
-        dataset,
-        lambda model, batch: vae_loss(model, batch, args.kl_weight),
-        save=lambda m, f: save(m.vae, f),
-        validate=lambda m, s: validate(m.vae, s),
-    )
+    def save(model, folder):
+        measured = torch.stack([dataset[i]["pixel_values"] for i in range(min(256, len(dataset)))])
+        model.vae.register_to_config(scaling_factor=1 / latent_deviation(model.vae, measured))
+        model.vae.half().save_pretrained(folder / "vae")
+        return folder / "vae"
+
+    fit(args, Autoencoder(vae), dataset, loss, save=save, validate=validate)
 
 
 def train_unet(args) -> None:
-    torch.manual_seed(args.seed)
-    with loading(args.vae):
+    with loading(args.vae, AutoencoderKL, "--vae"):
         vae = AutoencoderKL.from_pretrained(args.vae)
     dataset = PairDataset.from_args(args)
     captions = [record.caption for record in dataset.records]
-    channels = vae.config.latent_channels
-    model, tokenizer = load_parts(args.init_from) if args.init_from else make_parts(captions, channels)
+    model, tokenizer = (
+        load_parts(args.init_from) if args.init_from else make_parts(captions, vae.config.latent_channels)
+    )
     if args.cache_latents:
         dataset = cache_latents(dataset, vae, args.cache_dir, batch_size=32)
     scheduler = make_scheduler()
@@ -100,42 +97,16 @@ def train_unet(args) -> None:
     def loss(model, batch):
         return unet_loss(model, batch, vae, scheduler, tokenize(tokenizer, [""]), args)
 
-    def pipeline(model):
-        return make_pipeline(model, vae, tokenizer)
-
     def validate(model, step):
-        return {"samples": sample_grid(pipeline(model), captions[:16])}
+        return {"samples": sample_grid(make_pipeline(model, vae, tokenizer), captions[:16])}
 
     def save(model, folder):
         # The text encoder stays float32: transformers loads files in their own type, diffusers in float32.
         for network in (vae, model.unet):
             network.half()
-        pipeline(model).save_pretrained(folder)
+        make_pipeline(model, vae, tokenizer).save_pretrained(folder)
 
     fit(args, model, dataset, loss, collate_fn=collate, save=save, validate=validate, frozen=(vae,))
-
-
-class Autoencoder(nn.Module):
-    """`AutoencoderKL` from pixels to reconstruction and divergence in one forward."""
-
-    def __init__(self, vae):
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, pixels):
-        posterior = self.vae.encode(pixels).latent_dist
-        return self.vae.decode(posterior.sample()).sample, posterior.kl().mean()
-
-
-class TextToImage(nn.Module):
-    """Text encoder and UNet in one forward: (x_t, t, input_ids) -> v."""
-
-    def __init__(self, text_encoder, unet):
-        super().__init__()
-        self.text_encoder, self.unet = text_encoder, unet
-
-    def forward(self, x_t, t, input_ids):
-        return self.unet(x_t, t, self.text_encoder(input_ids).last_hidden_state).sample
 
 
 def vae_loss(model, batch, kl_weight):
@@ -160,72 +131,33 @@ def unet_loss(model, batch, vae, scheduler, empty, args):
     return (error * min_snr_weight(scheduler, t, args.snr_gamma)).mean(), {"v_error": error.detach().mean()}
 
 
-def load_vae(args, dataset):
-    with loading(args.init_from):
+def load_vae(args, dataset) -> AutoencoderKL:
+    """The autoencoder of --init_from, with as many latent channels as are asked for."""
+    with loading(args.init_from, AutoencoderKL, "--init_from"):
         vae = AutoencoderKL.from_pretrained(args.init_from, dtype=torch.float32)
-    if vae.config.latent_channels < args.latent_channels:
+    channels = vae.config.latent_channels
+    if channels < args.latent_channels:
         raise ValueError(
-            f"{args.init_from} has {vae.config.latent_channels} latent channels: lower --latent_channels {args.latent_channels}."
+            f"{args.init_from} has {channels} latent channels: lower --latent_channels {args.latent_channels}."
         )
-    if vae.config.latent_channels == args.latent_channels:
+    if channels == args.latent_channels:
         return vae
     samples = [dataset[i] for i in range(min(256, len(dataset)))]
     pixels = [sample[key] for key in ("pixel_values", "conditioning_pixel_values") for sample in samples]
     return narrow_latents(vae, torch.stack(pixels), args.latent_channels)
 
 
-def make_parts(captions, latent_channels):
-    tokenizer = make_tokenizer([*captions, *TRIGGERS])
-    return TextToImage(make_text_encoder(tokenizer), make_unet(latent_channels)), tokenizer
-
-
-def load_parts(folder):
-    with loading(folder):
-        pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, dtype=torch.float32)
-    return TextToImage(pipe.text_encoder, pipe.unet), pipe.tokenizer
-
-
-def tokenize(tokenizer, captions):
-    return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-
-
-def make_pipeline(model, vae, tokenizer) -> StableDiffusionPipeline:
-    return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=model.text_encoder,
-        tokenizer=tokenizer,
-        unet=model.unet,
-        scheduler=make_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-
-
-def sample_grid(pipe, captions) -> Image.Image:
+def sample_grid(pipe: StableDiffusionPipeline, captions: list[str]) -> Image.Image:
     pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
     images = pipe(captions, num_inference_steps=20, guidance_scale=3.0, generator=generator, output_type="pt").images
-    return grid(images * 2 - 1, columns=8)
-
-
-def grid(pixels: torch.Tensor, columns: int) -> Image.Image:
-    """Pictures (N, 3, H, W) in [-1, 1] in rows of `columns`."""
-    rows = [np.concatenate([np.asarray(to_image(p)) for p in row], axis=1) for row in pixels.split(columns)]
-    return Image.fromarray(np.concatenate(rows))
+    return contact_sheet(images * 2 - 1)
 
 
 @torch.no_grad()
-def reconstruct(vae, pixels):
+def reconstruct(vae, pixels: torch.Tensor) -> torch.Tensor:
     return vae(pixels.to(vae.device)).sample.clamp(-1, 1).float().cpu()
-
-
-@torch.no_grad()
-def latent_deviation(vae, dataset, count: int = 256) -> float:
-    """Standard deviation of the latents of images, whose inverse is the scaling factor."""
-    pixels = torch.stack([dataset[i]["pixel_values"] for i in range(min(count, len(dataset)))])
-    return float(vae.encode(pixels.to(vae.device)).latent_dist.mean.std())
 
 
 if __name__ == "__main__":

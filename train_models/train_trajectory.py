@@ -54,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = svd_parser(__doc__, gradient_checkpointing=True)
     group = parser.add_argument_group("control")
     group.add_argument(
-        "--controlnet_model_name_or_path", help="ControlNet to go on with; by default a copy of the base"
+        "--controlnet_model_name_or_path", help="ControlNet to train further (default: a copy of the base)"
     )
     add_control_arguments(group)
     return parser

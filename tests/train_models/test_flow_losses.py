@@ -4,37 +4,21 @@ import pytest
 import torch
 
 import patch
+from tests.small_trainings import SIZE, F, Seen, arguments
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models import train_flow_video, train_svd_flow
 from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
 from utils.flow.code import FlowCode
 from utils.latents import LatentScale
+from utils.training.flow_losses import encode_flow
 from utils.training.flow_validation import flow_errors
 from utils.training.svd import SVDTraining
-from utils.training.svd_losses import encode_clips, encode_flow
+from utils.training.svd_losses import encode_clips
 from utils.training.validation import Validation
 
-B, F, SIZE = 4, 3, 32
+B = 4
 TOGETHER = ("--flow_alone_share", 0)
-
-
-def arguments(script, *flags):
-    return script.make_parser().parse_args(["--train_data_dir", "d", "--output_dir", "o", *map(str, flags)])
-
-
-class Seen(torch.nn.Module):
-    """A UNet that keeps what it is given, and predicts `value`."""
-
-    def __init__(self, value=0.0):
-        super().__init__()
-        self.value = torch.nn.Parameter(torch.tensor(value))
-
-    def forward(self, inputs, timestep, embeddings, added_time_ids, return_dict):
-        self.inputs, self.timestep, self.embeddings = inputs, timestep, embeddings
-        self.output = torch.zeros_like(inputs[:, :, :4]) + self.value
-        self.output.retain_grad()
-        return (self.output,)
 
 
 def make_batch():
@@ -92,7 +76,7 @@ def test_flow_is_learned_at_the_scale_that_the_code_states(script):
 
 def validate(pipe, sample, errors, folder, moved_image=False):
     """Losses of the modes of flow and video."""
-    args = arguments(train_flow_video, "--output_dir", folder)
+    args = arguments(train_flow_video, output_dir=folder)
     encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
     svd = SVDTraining(args, pipe, dataset=[], held_out=[sample], encoder=encoder, edm=EDM(), buckets=None)
     return Validation(svd, flow_errors(FlowCode(), errors, train_flow_video.MODES, moved_image)).losses(pipe.unet)

@@ -3,127 +3,66 @@
 import json
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 import patch
 import train_models.train_depth_image as script
+from tests.flags import flags as command_line
+from tests.small_trainings import IMAGE
+from tests.tiny_pipeline import tiny_models
 from tests.two_processes import train_in_two
-from train_models.train_depth_image import (
-    draw_direction,
-    draw_prompts,
-    draw_timesteps,
-    joint_loss,
-    main,
-    make_parser,
-)
-from utils.depth import write_depth
+from train_models.train_depth_image import draw_timesteps, joint_loss
+from utils.diffusion.pairs import draw_direction
 from utils.latents import LatentScale
+from utils.training.sd import SDBase, draw_prompts
 
-SIZE = 16
-B = 6
-
-
-def tiny_unet():
-    return UNet2DConditionModel(
-        sample_size=SIZE // 2, block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, cross_attention_dim=8,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        attention_head_dim=2,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    letters = "abcdefghijklmnopqrstuvwxyz_,"
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    torch.manual_seed(0)
-    text = CLIPTextConfig(
-        vocab_size=len(words), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=16, bos_token_id=56, eos_token_id=57, pad_token_id=57,
-    )  # fmt: skip
-    vae = AutoencoderKL(
-        block_out_channels=(4, 8), norm_num_groups=4, sample_size=SIZE, scaling_factor=0.7,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-    )  # fmt: skip
-    pipe = StableDiffusionPipeline(
-        vae, CLIPTextModel(text), CLIPTokenizer.from_pretrained(folder, model_max_length=16), tiny_unet(),
-        DDPMScheduler(prediction_type="v_prediction", clip_sample=False), None, None, requires_safety_checker=False,
-    )  # fmt: skip
-    pipe.save_pretrained(folder / "model")
-    return folder / "model"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    lines = []
-    for i in range(6):
-        Image.fromarray(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-        write_depth(folder / f"{i}_depth.png", rng.uniform(1, 9, (SIZE, SIZE)))
-        lines.append({"file_name": f"{i}.png", "depth_file_name": f"{i}_depth.png", "text": "a cube" * (i % 2)})
-    (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
-
-
-def training_flags(base, data, output_dir, *flags):
-    return [
-        "--pretrained_model_name_or_path", base, "--train_data_dir", data, "--output_dir", output_dir, "--resolution", SIZE,
-        "--train_batch_size", 4, "--rank", 2, "--max_train_steps", 2, "--learning_rate", 1e-2, *flags,
-    ]  # fmt: skip
-
-
-def train(base, data, output_dir, *flags):
-    main([str(flag) for flag in training_flags(base, data, output_dir, *flags)])
+B, SIZE = 6, IMAGE["resolution"]
 
 
 def arguments(*flags):
-    return make_parser().parse_args(["--train_data_dir", "d", "--output_dir", "o", *map(str, flags)])
+    return script.make_parser().parse_args(command_line(*flags, train_data_dir="d", output_dir="o"))
 
 
-def test_a_run_writes_an_adapter_whose_header_says_how_to_use_it(base, data, tmp_path):
-    train(base, data, tmp_path / "run", "--lora_alpha", 4, "--validation_prompts", "a cube", "a cone")
+def test_a_run_writes_an_adapter_whose_header_says_how_to_use_it(train_images, folders, tmp_path):
+    train_images(script, tmp_path / "run", "--lora_alpha", 4, "--validation_prompts", "a cube", "a cone")
     path = tmp_path / "run/depth.safetensors"
     config = patch.read_config(path)
-    assert (config["rank"], config["alpha"], config["base_model"]) == (2, 4, str(base))
+    assert (config["rank"], config["alpha"], config["base_model"]) == (2, 4, str(folders.model))
     assert config["training"]["trigger"] == "depth_map"
     assert config["training"]["latent_scale"]["std"] > 0
     assert config["training"]["max_train_steps"] == 2
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
-    unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
+    unet = UNet2DConditionModel.from_pretrained(folders.model, subfolder="unet")
     patch.load(unet, path)
     assert any(p.abs().max() > 0 for name, p in unet.named_parameters() if "joint_post" in name)
     assert Image.open(tmp_path / "run/validation/000002_pairs.png").size == (2 * SIZE, 2 * SIZE)
 
 
-def test_validation_shows_samples_with_their_estimated_condition(base, data, tmp_path):
-    flags = ["--condition", "edge", "--adapter_name", "lines", "--validation_data_dir", data]
-    train(base, data, tmp_path / "run", *flags, "--num_validation_samples", 2, "--max_train_steps", 1)
+def test_validation_shows_samples_with_their_estimated_condition(train_images, scenes, tmp_path):
+    flags = ["--condition", "edge", "--adapter_name", "lines", "--validation_data_dir", scenes]
+    train_images(script, tmp_path / "run", *flags, "--num_validation_samples", 2, "--max_train_steps", 1)
     assert Image.open(tmp_path / "run/validation/000001_samples.png").size == (5 * SIZE, 2 * SIZE)
     assert patch.read_config(tmp_path / "run/lines.safetensors")["training"]["trigger"] == "edge_map"
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_a_resumed_run_equals_an_uninterrupted_one_whatever_was_validated(base, data, tmp_path, cached):
+def test_a_resumed_run_equals_an_uninterrupted_one_whatever_was_validated(train_images, tmp_path, cached):
     flags = ["--cache_latents", "--cache_dir", tmp_path / "cache"] if cached else []
     long = ["--max_train_steps", 4]
-    train(base, data, tmp_path / "whole", *flags, *long)
-    train(base, data, tmp_path / "cut", *flags, "--validation_prompts", "a cube", "--validation_steps", 1)
-    train(base, data, tmp_path / "cut", *flags, *long, "--resume_from_checkpoint", "latest")
+    train_images(script, tmp_path / "whole", *flags, *long)
+    train_images(script, tmp_path / "cut", *flags, "--validation_prompts", "a cube", "--validation_steps", 1)
+    train_images(script, tmp_path / "cut", *flags, *long, "--resume_from_checkpoint", "latest")
     whole, cut = (load_file(tmp_path / run / "depth.safetensors") for run in ("whole", "cut"))
     assert whole.keys() == cut.keys()
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
 
-def test_a_cached_run_calls_neither_autoencoder_nor_text_encoder_in_its_steps(base, data, tmp_path, monkeypatch):
+def test_a_cached_run_calls_neither_autoencoder_nor_text_encoder_in_its_steps(train_images, tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("an encoder was called")
 
@@ -135,7 +74,7 @@ def test_a_cached_run_calls_neither_autoencoder_nor_text_encoder_in_its_steps(ba
         fit(*args, frozen=frozen, **kwargs)
 
     monkeypatch.setattr(script, "fit", fit_without_encoders)
-    train(base, data, tmp_path / "run", "--cache_latents", "--cache_dir", tmp_path / "cache")
+    train_images(script, tmp_path / "run", "--cache_latents", "--cache_dir", tmp_path / "cache")
     assert (tmp_path / "run/depth.safetensors").is_file()
 
 
@@ -158,8 +97,8 @@ def test_a_cached_run_calls_neither_autoencoder_nor_text_encoder_in_its_steps(ba
         ],
     ],
 )
-def test_every_form_of_the_adapter_trains(base, data, tmp_path, flags):
-    train(base, data, tmp_path / "run", *flags)
+def test_every_form_of_the_adapter_trains(train_images, tmp_path, flags):
+    train_images(script, tmp_path / "run", *flags)
     tensors = load_file(tmp_path / "run/depth.safetensors")
     assert any(t.abs().max() > 0 for key, t in tensors.items() if key.startswith("post"))
 
@@ -178,21 +117,21 @@ class Recorder(nn.Module):
         return SimpleNamespace(sample=self.rows)
 
 
-def loss_of(*flags):
+def loss_of(folder, *flags, seed=0):
     """Recorder, normalised clean latents (2 B, ...), pairs and loss of one batch."""
-    unet = tiny_unet()
+    unet = tiny_models(folder)["unet"]
     patch.add_joint(unet, "depth", rank=2)
+    torch.manual_seed(seed)
     args = arguments(*flags)
     args.adapter_name, args.trigger_word = "depth", "depth_map"
-    batch = {
-        "latents": torch.randn(B, 4, 8, 8),
-        "conditioning_latents": torch.randn(B, 4, 8, 8),
-        "caption": ["a cube"] * B,
+    batch = {name: torch.randn(B, 4, 8, 8) for name in ("latents", "conditioning_latents")} | {
+        "caption": ["a cube"] * B
     }
     vae = SimpleNamespace(config=SimpleNamespace(scaling_factor=1.0), dtype=torch.float32)
-    scale, recorder = LatentScale(0.5, 2.0), Recorder()
     scheduler = DDPMScheduler(prediction_type="v_prediction")
-    loss = joint_loss(unet, recorder, batch, vae, lambda texts, device: None, scheduler, scale, args)
+    base = SDBase(vae, unet, scheduler, lambda texts, device: None)
+    scale, recorder = LatentScale(0.5, 2.0), Recorder()
+    loss = joint_loss(recorder, batch, base, scale, args)
     clean = torch.cat([batch["latents"], scale.normalize(batch["conditioning_latents"])])
     return recorder, clean, patch.get_pairs(unet), loss
 
@@ -200,9 +139,9 @@ def loss_of(*flags):
 @pytest.mark.parametrize(
     ("flag", "given"), [("--clean_image_share", range(B)), ("--clean_condition_share", range(B, 2 * B))]
 )
-def test_a_given_side_has_no_noise_and_no_loss(flag, given):
+def test_a_given_side_has_no_noise_and_no_loss(tmp_path, flag, given):
     other = {"--clean_image_share": "--clean_condition_share"}.get(flag, "--clean_image_share")
-    recorder, clean, pairs, loss = loss_of("--one_way_share", 0, flag, 1, other, 0)
+    recorder, clean, pairs, loss = loss_of(tmp_path, "--one_way_share", 0, flag, 1, other, 0)
     loss.backward()
     given, free = list(given), [row for row in range(2 * B) if row not in given]
     assert {pair.direction for pair in pairs} == {"both"}
@@ -213,11 +152,10 @@ def test_a_given_side_has_no_noise_and_no_loss(flag, given):
     assert (recorder.rows.grad[free].flatten(1).abs().amax(1) > 0).all()
 
 
-def test_with_one_direction_the_side_that_is_read_is_given():
+def test_with_one_direction_the_side_that_is_read_is_given(tmp_path):
     seen = set()
     for seed in range(8):
-        torch.manual_seed(seed)
-        recorder, clean, pairs, _ = loss_of("--one_way_share", 1)
+        recorder, clean, pairs, _ = loss_of(tmp_path, "--one_way_share", 1, seed=seed)
         direction = pairs[0].direction
         given = slice(B, None) if direction == "x_reads_y" else slice(0, B)
         assert {pair.direction for pair in pairs} == {direction}
@@ -257,28 +195,39 @@ def test_prompts_are_dropped_per_side_and_the_condition_keeps_its_trigger():
         assert pairs.count(pair) / 4000 == pytest.approx(share, abs=0.03)
 
 
-def test_a_folder_without_metadata_is_refused(base, tmp_path):
+def test_a_folder_without_metadata_is_refused(train_images, tmp_path):
     (tmp_path / "data").mkdir()
     with pytest.raises(FileNotFoundError, match=r"metadata\.jsonl"):
-        train(base, tmp_path / "data", tmp_path / "run")
+        train_images(script, tmp_path / "run", train_data_dir=tmp_path / "data")
 
 
-def test_a_base_that_is_not_there_is_refused_in_one_sentence(data, tmp_path):
-    for name in (tmp_path / "missing", "nobody/nothing", data):
-        with pytest.raises(FileNotFoundError, match="neither a model folder nor one on the hub") as caught:
-            train(name, data, tmp_path / "run")
+def test_a_base_that_is_not_there_is_refused_in_one_sentence(train_images, scenes, tmp_path):
+    missing = FileNotFoundError, "neither a model folder nor one on the hub"
+    for name, (kind, message) in {
+        tmp_path / "missing": missing, "nobody/nothing": missing, scenes: (ValueError, "a folder without a model"),
+    }.items():  # fmt: skip
+        with pytest.raises(kind, match=message) as caught:
+            train_images(script, tmp_path / "run", pretrained_model_name_or_path=name)
         assert "\n" not in str(caught.value)
 
 
-def test_a_resolution_that_the_base_cannot_take_is_refused(base, data, tmp_path):
-    with pytest.raises(ValueError, match="--resolution 17 does not divide by the base's 2"):
-        train(base, data, tmp_path / "run", "--resolution", 17)
+def test_the_resolution_is_by_default_that_of_the_base(train_images, tmp_path):
+    for flags, size in (([], SIZE), (["--resolution", 16], 16)):
+        train_images(script, tmp_path / str(size), *flags, resolution=None, validation_prompts="a cube")
+        assert json.loads((tmp_path / str(size) / "args.json").read_text())["resolution"] == size
+        assert Image.open(tmp_path / str(size) / "validation/000002_pairs.png").size == (2 * size, size)
 
 
-def test_two_processes_train_one_adapter(base, data, tmp_path):
+def test_a_resolution_that_the_base_cannot_take_is_refused(train_images, tmp_path):
+    with pytest.raises(ValueError, match="--resolution 17 does not divide by the base's 4"):
+        train_images(script, tmp_path / "run", "--resolution", 17)
+
+
+def test_two_processes_train_one_adapter(folders, scenes, tmp_path):
     """Also where the cache asks for the processes before the loop does."""
-    flags = ["--cache_latents", "--cache_dir", tmp_path / "cache", "--logging_steps", 1]
-    command = training_flags(base, data, tmp_path / "run", *flags)
+    named = {"pretrained_model_name_or_path": folders.model, "train_data_dir": scenes, "output_dir": tmp_path / "run"}
+    more = {"cache_dir": tmp_path / "cache", "logging_steps": 1}
+    command = command_line("--cache_latents", **named | IMAGE | more)
     first, second = train_in_two(tmp_path, script.__name__, script.__name__, command)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert any(parameter.abs().max() > 0 for parameter in first)
@@ -287,10 +236,10 @@ def test_two_processes_train_one_adapter(base, data, tmp_path):
     assert load_file(tmp_path / "run" / "depth.safetensors")
 
 
-def test_an_output_folder_with_content_is_refused_and_kept(base, data, tmp_path):
+def test_an_output_folder_with_content_is_refused_and_kept(train_images, tmp_path):
     (tmp_path / "depth.safetensors").write_text("mine")
     with pytest.raises(FileExistsError):
-        train(base, data, tmp_path)
+        train_images(script, tmp_path)
     assert (tmp_path / "depth.safetensors").read_text() == "mine"
 
 
@@ -300,9 +249,9 @@ def test_an_output_folder_with_content_is_refused_and_kept(base, data, tmp_path)
         (["--one_way_share", 1.5], "--one_way_share is 1.5"),
         (["--clean_image_share", 0.7, "--clean_condition_share", 0.7], "add up to 1.4"),
         (["--drop_both_prompts", 0.9], "add up to 1.1"),
-        (["--snr_gamma", -1], "--snr_gamma is -1"),
+        (["--snr_gamma", -1], "--snr_gamma -1 is negative"),
     ],
 )
-def test_impossible_shares_are_refused_before_anything_is_read(tmp_path, flags, message):
+def test_impossible_shares_are_refused_before_anything_is_read(train_images, tmp_path, flags, message):
     with pytest.raises(ValueError, match=message):
-        train("missing", "missing", tmp_path / "run", *flags)
+        train_images(script, tmp_path / "run", *flags, train_data_dir="missing")

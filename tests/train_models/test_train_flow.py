@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 import patch
 from pipelines.flow_adapter import FlowAdapter
 from run_models import run_flow_video, run_svd_flow
+from tests.small_trainings import SIZE, F, arguments
 from train_models import train_flow_video, train_svd_flow
 from utils.data.flow_images import FlowImages
 from utils.data.svd_clips import SVDClips
@@ -25,45 +26,12 @@ from utils.motion_helper import PROCEDURAL
 from utils.training.svd import make_dataset, read_clips, read_held_out
 from utils.video import index_frames
 
-B, F, SIZE = 4, 3, 32
 FLOW = [FlowImages(FlowCode())]
-
-
-@pytest.fixture(scope="module")
-def clips(make_clips):
-    return make_clips(num_samples=2, num_frames=4, num_tracks=2)
-
-
-def train(script, base, clips, output_dir, *flags):
-    fixed = [
-        "--pretrained_model_name_or_path", base, "--train_data_dir", clips, "--output_dir", output_dir, "--num_frames", F,
-        "--height", SIZE, "--width", SIZE, "--train_batch_size", 2, "--max_train_steps", 2, "--learning_rate", 1e-2,
-        "--rank", 2, *flags,
-    ]  # fmt: skip
-    script.main([str(flag) for flag in fixed])
-
-
-def arguments(script, *flags):
-    return script.make_parser().parse_args(["--train_data_dir", "d", "--output_dir", "o", *map(str, flags)])
 
 
 def run(script, base, output_dir, *flags):
     fixed = ["--model_dir", base, "--output_dir", output_dir, "--device", "cpu", "--num_inference_steps", 1, *flags]
     return script.main([str(flag) for flag in fixed])
-
-
-@pytest.fixture(scope="module")
-def svd_flow(base, clips, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("svd_flow")
-    train(train_svd_flow, base, clips, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def flow_video(base, clips, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("flow_video")
-    train(train_flow_video, base, clips, folder, "--checkpointing_steps", 1)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +56,7 @@ def test_a_code_survives_its_header():
 
 
 def test_samples_have_the_exact_flow_of_their_frames_as_pictures(clips):
-    flags = ["--train_data_dir", clips, "--num_frames", 4, "--height", SIZE, "--width", SIZE, "--first_frames"]
-    args = train_svd_flow.make_parser().parse_args([*map(str, flags), "--output_dir", "o"])
+    args = arguments(train_svd_flow, "--first_frames", train_data_dir=clips, num_frames=4)
     dataset = read_clips(args, FLOW)
     sample = SVDClips(dataset, PROCEDURAL, FLOW)[0]
     assert torch.equal(sample["flow_pixel_values"], FlowCode().to_pictures(dataset[0]["flow"]))
@@ -130,29 +97,29 @@ def test_a_lora_of_flow_is_trained_and_says_how_flow_is_encoded(svd_flow):
     assert FlowCode.from_training(read_training(svd_flow)).scale != LatentScale()
 
 
-def test_flow_is_drawn_into_files(base, svd_flow, picture, tmp_path):
+def test_flow_is_drawn_into_files(svd_base, svd_flow, picture, tmp_path):
     flags = ["--lora", svd_flow, "--input_image", picture, "--num_frames", F, "--height", SIZE, "--width", SIZE]
-    run(run_svd_flow, base, tmp_path / "out", *flags)
+    run(run_svd_flow, svd_base, tmp_path / "out", *flags)
     flows = [read_flo(tmp_path / "out" / f"flow_{k:03d}.flo") for k in range(F - 1)]
     assert {flow.shape[0] for flow in flows} == {2}
     assert len(index_frames(tmp_path / "out/flow.mp4")) == F - 1
     assert (tmp_path / "out/flow.png").is_file()
     with pytest.raises(FileExistsError, match="--overwrite"):
-        run(run_svd_flow, base, tmp_path / "out", *flags)
+        run(run_svd_flow, svd_base, tmp_path / "out", *flags)
 
 
-def test_a_joint_run_resumes_exactly(base, clips, flow_video, tmp_path):
-    train(train_flow_video, base, clips, tmp_path / "again", "--checkpointing_steps", 1, "--max_train_steps", 1)
-    train(train_flow_video, base, clips, tmp_path / "again", "--resume_from_checkpoint", "latest")
+def test_a_joint_run_resumes_exactly(train, flow_video, tmp_path):
+    train(train_flow_video, tmp_path / "again", "--checkpointing_steps", 1, "--max_train_steps", 1)
+    train(train_flow_video, tmp_path / "again", "--resume_from_checkpoint", "latest")
     whole, resumed = (load_file(folder / "flow.safetensors") for folder in (flow_video, tmp_path / "again"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert any(value.abs().max() > 0 for name, value in whole.items() if name.startswith("post.") and ".up_" in name)
 
 
-def test_a_run_goes_on_from_an_adapter(base, clips, flow_video, tmp_path):
+def test_a_run_goes_on_from_an_adapter(train, flow_video, tmp_path):
     started = ["--init_adapter", flow_video]
-    train(train_flow_video, base, clips, tmp_path / "same", *started, "--learning_rate", 0, "--seed", 5)
-    train(train_flow_video, base, clips, tmp_path / "cut", *started, "--rank", 1)
+    train(train_flow_video, tmp_path / "same", *started, "--learning_rate", 0, "--seed", 5)
+    train(train_flow_video, tmp_path / "cut", *started, "--rank", 1)
     first, same, cut = (load_file(f / "flow.safetensors") for f in (flow_video, tmp_path / "same", tmp_path / "cut"))
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert {len(value) for name, value in cut.items() if name.endswith("lora_A.weight")} == {1}
@@ -168,31 +135,31 @@ def test_a_run_goes_on_from_an_adapter(base, clips, flow_video, tmp_path):
         (["--post", "fuse"], "--post is fuse, but .* has aligned"),
         (["--temporal"], "--temporal is True, but .* has False"),
         (["--max_flow", 8], "--max_flow is 8"),
-        (["--lora_alpha", 3], "keeps the scale"),
+        (["--lora_alpha", 3], "--init_adapter keeps its own"),
     ],
 )
-def test_an_adapter_of_another_kind_is_not_gone_on_from(base, clips, flow_video, tmp_path, flags, message):
+def test_an_adapter_of_another_kind_is_not_gone_on_from(train, flow_video, tmp_path, flags, message):
     with pytest.raises(ValueError, match=message):
-        train(train_flow_video, base, clips, tmp_path / "out", "--init_adapter", flow_video, *flags)
+        train(train_flow_video, tmp_path / "out", "--init_adapter", flow_video, *flags)
 
 
-def test_all_modes_write_their_files(base, clips, flow_video, picture, tmp_path):
+def test_all_modes_write_their_files(svd_base, flow_video, picture, tmp_path):
     adapter = ["--adapter", flow_video, "--num_frames", F]
     image, flow = ["--input_image", picture], ["--input_flow", tmp_path / "joint"]
     side = ["--height", SIZE, "--width", SIZE]
-    run(run_flow_video, base, tmp_path / "joint", *adapter, *image, *side)
+    run(run_flow_video, svd_base, tmp_path / "joint", *adapter, *image, *side)
     assert len(index_frames(tmp_path / "joint/video.mp4")) == F
-    run(run_flow_video, base, tmp_path / "together", *adapter, *image, *side, "--no-flow_first")
-    run(run_flow_video, base, tmp_path / "unguided", *adapter, *image, *side, "--flow_guidance_scale", 1)
+    run(run_flow_video, svd_base, tmp_path / "together", *adapter, *image, *side, "--no-flow_first")
+    run(run_flow_video, svd_base, tmp_path / "unguided", *adapter, *image, *side, "--flow_guidance_scale", 1)
     first, *others = (read_flo(tmp_path / folder / "flow_000.flo") for folder in ("joint", "together", "unguided"))
     assert not any(np.allclose(first, other, atol=1e-3) for other in others)
-    run(run_flow_video, base, tmp_path / "given", *adapter, *image, *flow, "--mode", "flow_to_video")
+    run(run_flow_video, svd_base, tmp_path / "given", *adapter, *image, *flow, "--mode", "flow_to_video")
     for k in range(F - 1):
         wanted, found = (read_flo(tmp_path / folder / f"flow_{k:03d}.flo") for folder in ("joint", "given"))
         assert (wanted == found).all()
-    run(run_flow_video, base, tmp_path / "coarse", *adapter, *image, *flow, "--mode", "coarse")
+    run(run_flow_video, svd_base, tmp_path / "coarse", *adapter, *image, *flow, "--mode", "coarse")
     video = ["--input_video", tmp_path / "joint/video.mp4"]
-    run(run_flow_video, base, tmp_path / "estimate", *adapter, *video, "--mode", "video_to_flow")
+    run(run_flow_video, svd_base, tmp_path / "estimate", *adapter, *video, "--mode", "video_to_flow")
     assert len(list((tmp_path / "estimate").glob("*.flo"))) == F - 1
 
 
@@ -207,25 +174,22 @@ def test_all_modes_write_their_files(base, clips, flow_video, picture, tmp_path)
         (["--frame_stride", 2], "flow"),
     ],
 )
-def test_bad_values_are_refused_in_a_sentence(base, clips, tmp_path, flags, message):
+def test_bad_values_are_refused_in_a_sentence(train, tmp_path, flags, message):
     with pytest.raises(ValueError, match=message):
-        train(train_flow_video, base, clips, tmp_path / "out", *flags)
+        train(train_flow_video, tmp_path / "out", *flags)
 
 
 def read_dataset(script, base, clips, cache_dir, *flags):
     """What is trained on, and the autoencoder that encodes it."""
-    sizes = ["--num_frames", F, "--height", SIZE, "--width", SIZE, "--cache_dir", cache_dir]
-    args = script.make_parser().parse_args(
-        ["--train_data_dir", str(clips), "--output_dir", "o", *map(str, sizes + [*flags])]
-    )
+    args = arguments(script, *flags, train_data_dir=clips, cache_dir=cache_dir)
     vae = AutoencoderKLTemporalDecoder.from_pretrained(base / "vae")
     return make_dataset(read_clips(args, FLOW), vae, PROCEDURAL, FLOW, args), vae
 
 
-def test_cached_stretches_have_the_latents_of_their_own_frames_and_flow(base, clips, tmp_path):
+def test_cached_stretches_have_the_latents_of_their_own_frames_and_flow(svd_base, clips, tmp_path):
     flags = ["--cache_latents", "--clip_frames", 4]
-    cached, vae = read_dataset(train_flow_video, base, clips, tmp_path, *flags)
-    whole, _ = read_dataset(train_flow_video, base, clips, tmp_path, "--num_frames", 4, "--first_frames")
+    cached, vae = read_dataset(train_flow_video, svd_base, clips, tmp_path, *flags)
+    whole, _ = read_dataset(train_flow_video, svd_base, clips, tmp_path, "--num_frames", 4, "--first_frames")
     videos = [whole[i]["pixel_values"] for i in range(2)]
     flows = [FlowCode().to_flow(whole[i]["flow_pixel_values"]) for i in range(2)]
     starts = set()
@@ -247,23 +211,22 @@ def test_cached_stretches_have_the_latents_of_their_own_frames_and_flow(base, cl
     assert starts == {0, 1}
 
 
-def test_a_cache_of_other_flow_pictures_is_another(base, clips, tmp_path):
+def test_a_cache_of_other_flow_pictures_is_another(svd_base, clips, tmp_path):
     for flags in ([], ["--random_flip"]):
-        read_dataset(train_svd_flow, base, clips, tmp_path, "--cache_latents", *flags)
+        read_dataset(train_svd_flow, svd_base, clips, tmp_path, "--cache_latents", *flags)
     assert len(list(tmp_path.glob("flow-*"))) == 2
-    args = arguments(train_svd_flow, "--cache_latents", "--cache_dir", tmp_path, "--num_frames", F, "--height", SIZE)
-    args.train_data_dir, args.width = str(clips), SIZE
-    vae = AutoencoderKLTemporalDecoder.from_pretrained(base / "vae")
+    args = arguments(train_svd_flow, "--cache_latents", train_data_dir=clips, cache_dir=tmp_path)
+    vae = AutoencoderKLTemporalDecoder.from_pretrained(svd_base / "vae")
     other = [FlowImages(FlowCode(FlowPicture(8.0)))]
     make_dataset(read_clips(args, other), vae, PROCEDURAL, other, args)
     assert len(list(tmp_path.glob("flow-*"))) == 3
 
 
 @pytest.mark.parametrize("script", [train_svd_flow, train_flow_video])
-def test_a_run_with_a_cache_validates_on_clips_held_out(script, base, clips, tmp_path):
+def test_a_run_with_a_cache_validates_on_clips_held_out(train, script, tmp_path):
     flags = ["--cache_latents", "--clip_frames", 4, "--cache_dir", tmp_path / "cache", "--held_out_clips", 1]
     flags += ["--validation_steps", 1, "--num_inference_steps", 1, "--random_flip"]
-    train(script, base, clips, tmp_path / "out", *flags)
+    train(script, tmp_path / "out", *flags)
     log = [json.loads(line) for line in (tmp_path / "out/validation/loss.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [0, 1, 2]
     assert log[0]["loss"] != log[2]["loss"]
@@ -274,16 +237,15 @@ def test_a_run_with_a_cache_validates_on_clips_held_out(script, base, clips, tmp
         assert log[0]["loss"] == pytest.approx(sum(means) / 4, rel=1e-4)
 
 
-def test_clips_held_out_are_not_trained_on(base, clips, tmp_path):
+def test_clips_held_out_are_not_trained_on(svd_base, clips, tmp_path):
     fixed = ["--first_frames", "--center_crop"]
-    every, _ = read_dataset(train_svd_flow, base, clips, tmp_path, *fixed)
-    kept, _ = read_dataset(train_svd_flow, base, clips, tmp_path, *fixed, "--held_out_clips", 1)
-    args = arguments(train_svd_flow, "--held_out_clips", 1, "--num_frames", F, "--height", SIZE, "--width", SIZE)
-    args.train_data_dir = str(clips)
+    every, _ = read_dataset(train_svd_flow, svd_base, clips, tmp_path, *fixed)
+    kept, _ = read_dataset(train_svd_flow, svd_base, clips, tmp_path, *fixed, "--held_out_clips", 1)
+    args = arguments(train_svd_flow, train_data_dir=clips, held_out_clips=1)
     held_out = read_held_out(read_clips(args, FLOW), PROCEDURAL, FLOW, args)
-    assert (len(every), len(kept), len(held_out)) == (2, 1, 1)
+    assert (len(every), len(kept), len(held_out)) == (3, 2, 1)
     assert torch.equal(kept[0]["pixel_values"], every[0]["pixel_values"])
-    assert torch.equal(held_out[0]["pixel_values"], every[1]["pixel_values"])
+    assert torch.equal(held_out[0]["pixel_values"], every[2]["pixel_values"])
 
 
 @pytest.mark.parametrize(
@@ -293,9 +255,9 @@ def test_clips_held_out_are_not_trained_on(base, clips, tmp_path):
         (["--cache_latents", "--clip_frames", 2], "no room"),
         (["--cache_latents", "--clip_frames", 4, "--first_frames"], "leave --clip_frames"),
         (["--validation_steps", 1], "needs --held_out_clips"),
-        (["--held_out_clips", 2], "to train on"),
+        (["--held_out_clips", 3], "to train on"),
     ],
 )
-def test_caches_and_validation_that_cannot_be_are_refused(base, clips, tmp_path, flags, message):
+def test_caches_and_validation_that_cannot_be_are_refused(train, tmp_path, flags, message):
     with pytest.raises(ValueError, match=message):
-        train(train_svd_flow, base, clips, tmp_path / "out", *flags)
+        train(train_svd_flow, tmp_path / "out", *flags)

@@ -4,19 +4,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from train_models.train_judges import attribute_loss, attribute_metrics, depth_loss, depth_metrics, main, video_loss
+from train_models.train_judges import attribute_loss, depth_loss, main, video_loss
 from utils.judges import AttributeJudge, DepthJudge, VideoJudge, load_judge
 from utils.judges.clips import ClipJudgeDataset, Clips
 from utils.judges.data import JudgeDataset, Scenes
-from utils.scenes.write_clips import main as write_clips
-from utils.scenes.write_dataset import write_dataset
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "scenes"
-    write_dataset(folder, range(1_000_000, 1_000_006), 64)
-    return folder
+from utils.judges.measures import attribute_metrics, depth_metrics
 
 
 @pytest.fixture
@@ -25,9 +17,9 @@ def vae(tmp_path):
     return tmp_path / "vae"
 
 
-def test_both_judges_are_trained_measured_and_described(data, vae, tmp_path):
+def test_both_judges_are_trained_measured_and_described(scenes, vae, tmp_path):
     out = tmp_path / "out"
-    arguments = ["--train_data_dir", data, "--vae", vae, "--output_dir", out, "--max_train_steps", 2]
+    arguments = ["--train_data_dir", scenes, "--vae", vae, "--output_dir", out, "--max_train_steps", 2]
     arguments = [*arguments, "--train_batch_size", 2, "--num_validation_samples", 2]
     main(list(map(str, arguments)))
     assert isinstance(load_judge(out / "depth.safetensors"), DepthJudge)
@@ -39,10 +31,10 @@ def test_both_judges_are_trained_measured_and_described(data, vae, tmp_path):
         main(list(map(str, arguments)))
 
 
-def test_a_validation_part_that_leaves_nothing_is_refused(data, vae, tmp_path):
-    arguments = ["--train_data_dir", str(data), "--vae", str(vae), "--output_dir", str(tmp_path / "out")]
+def test_a_validation_part_that_leaves_nothing_is_refused(scenes, vae, tmp_path):
+    arguments = ["--train_data_dir", str(scenes), "--vae", str(vae), "--output_dir", str(tmp_path / "out")]
     with pytest.raises(ValueError, match="lower --num_validation_samples"):
-        main([*arguments, "--num_validation_samples", "6"])
+        main([*arguments, "--num_validation_samples", "8"])
 
 
 @pytest.mark.parametrize(
@@ -52,9 +44,9 @@ def test_a_validation_part_that_leaves_nothing_is_refused(data, vae, tmp_path):
         (AttributeJudge, lambda *a: attribute_loss(*a)[0], attribute_metrics, lambda m: m["color"] == m["shape"] == 1),
     ],
 )
-def test_a_judge_learns_a_few_scenes_by_heart(data, make, loss, metrics, better):
+def test_a_judge_learns_a_few_scenes_by_heart(scenes, make, loss, metrics, better):
     torch.manual_seed(0)
-    scenes = Scenes(data)
+    scenes = Scenes(scenes)
     dataset = JudgeDataset(scenes, scenes.images)
     batch = torch.utils.data.default_collate([dataset.sample(i, 0, False) for i in range(3)])
     judge = make((8, 32, 32))
@@ -68,11 +60,8 @@ def test_a_judge_learns_a_few_scenes_by_heart(data, make, loss, metrics, better)
 
 
 @pytest.fixture(scope="module")
-def clips_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "clips"
-    options = ["--num_samples", "5", "--seed", "1000000", "--first_frames", "3", "--resolution", "32"]
-    write_clips(["--output_dir", str(folder), *options])
-    return folder
+def clips_dir(make_clips):
+    return make_clips(num_samples=5, seed=1_000_000, first_frames=3)
 
 
 def test_the_judge_of_clips_is_trained_measured_and_described(clips_dir, tmp_path):
@@ -84,11 +73,11 @@ def test_the_judge_of_clips_is_trained_measured_and_described(clips_dir, tmp_pat
     assert "| clips | camera | count | colors | motion | damage |" in card and "from 3 clips" in card
 
 
-def test_a_judge_without_what_it_learns_from_is_refused(data, tmp_path):
+def test_a_judge_without_what_it_learns_from_is_refused(scenes, tmp_path):
     with pytest.raises(ValueError, match="--judges video needs --clips_dir"):
         main(["--judges", "video", "--output_dir", str(tmp_path / "out")])
     with pytest.raises(ValueError, match="--judges depth needs --vae"):
-        main(["--judges", "depth", "--train_data_dir", str(data), "--output_dir", str(tmp_path / "out")])
+        main(["--judges", "depth", "--train_data_dir", str(scenes), "--output_dir", str(tmp_path / "out")])
 
 
 def test_the_judge_of_clips_learns_a_few_clips_by_heart(clips_dir):

@@ -12,9 +12,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import train_models.train_svd as script
-import utils.training.svd as recipe
+from tests.flags import flags as command_line
+from tests.small_trainings import SIZE, VIDEO, F, Seen, arguments
 from tests.two_processes import train_in_two
-from train_models.train_svd import main, make_parser, svd_loss
+from train_models.train_svd import svd_loss
 from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
 from utils.flow.consistency import flow_consistency
@@ -23,36 +24,7 @@ from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.training.svd import read_clips, read_held_out
 from utils.training.svd_losses import encode_clips
 
-B, F, SIZE = 3, 4, 32
-
-
-@pytest.fixture(scope="module")
-def clips(make_clips):
-    return make_clips(num_samples=3, num_frames=6, num_tracks=2)
-
-
-def training_flags(base, clips, output_dir, *flags):
-    return [
-        "--pretrained_model_name", base, "--dataset_dir", clips, "--output_dir", output_dir, "--num_frames", F,
-        "--height", SIZE, "--width", SIZE, "--train_batch_size", 2, "--max_train_steps", 2, "--learning_rate", 1e-2,
-        "--rank", 2, "--num_inference_steps", 2, *flags,
-    ]  # fmt: skip
-
-
-def train(base, clips, output_dir, *flags):
-    main([str(flag) for flag in training_flags(base, clips, output_dir, *flags)])
-
-
-def arguments(*flags):
-    return make_parser().parse_args(["--train_data_dir", "d", "--output_dir", "o", *map(str, flags)])
-
-
-class Seen(torch.nn.Module):
-    """A UNet that keeps what it is given, and predicts nothing."""
-
-    def forward(self, inputs, timestep, embeddings, added_time_ids, return_dict):
-        self.inputs, self.timestep, self.embeddings, self.ids = inputs, timestep, embeddings, added_time_ids
-        return (inputs[:, :, :4] * 0,)
+B = 3
 
 
 @pytest.fixture
@@ -71,7 +43,7 @@ def seen(tiny_svd, monkeypatch):
     monkeypatch.setattr(tiny_svd.vae, "encode", lambda pixels: encoded.append(pixels) or encode(pixels))
     encoder = ConditionEncoder(tiny_svd.vae, tiny_svd.image_encoder, tiny_svd.feature_extractor)
     unet = Seen()
-    loss = svd_loss(unet, batch, encoder, EDM(), arguments("--conditioning_dropout_prob", 0))
+    loss = svd_loss(unet, batch, encoder, EDM(), arguments(script, "--conditioning_dropout_prob", 0))
     return Namespace(unet=unet, batch=batch, encoded=encoded, pipe=tiny_svd, loss=loss)
 
 
@@ -127,7 +99,7 @@ def test_the_noise_on_the_image_is_not_that_of_the_diffusion(tiny_svd, monkeypat
     frames = torch.zeros(1, F, 3, SIZE, SIZE)
     batch = {"latents": torch.zeros(1, F, 4, 8, 8), "image": frames[:, 0], "fps": torch.tensor([7.0])}
     encoder = ConditionEncoder(tiny_svd.vae, tiny_svd.image_encoder, tiny_svd.feature_extractor)
-    svd_loss(Seen(), batch | {"motion_bucket_id": torch.tensor([0])}, encoder, EDM(), arguments())
+    svd_loss(Seen(), batch | {"motion_bucket_id": torch.tensor([0])}, encoder, EDM(), arguments(script))
     assert [tuple(noise.shape) for noise in drawn] == [(1, 3, SIZE, SIZE), (1, F, 4, 8, 8)]
     for frame in drawn[1][0]:
         start = drawn[0].flatten()[: frame.numel()]
@@ -142,7 +114,7 @@ def test_dropping_takes_the_image_away_and_leaves_the_ids(tiny_svd):
     }
     encoder = ConditionEncoder(tiny_svd.vae, tiny_svd.image_encoder, tiny_svd.feature_extractor)
     unet = Seen()
-    flags = arguments("--conditioning_dropout_prob", 1)
+    flags = arguments(script, "--conditioning_dropout_prob", 1)
     svd_loss(unet, batch | {"motion_bucket_id": torch.tensor([9, 9])}, encoder, EDM(), flags)
     assert not unet.inputs[:, :, 4:].any() and not unet.embeddings.any()
     assert unet.ids[:, :2].tolist() == [[7.0, 9.0]] * 2
@@ -153,7 +125,7 @@ def test_each_clip_is_dropped_by_its_own_draw(tiny_svd):
     N = 16
     batch = {"latents": torch.zeros(N, F, 4, 8, 8), "image": torch.rand(N, 3, SIZE, SIZE), "fps": torch.full((N,), 8.0)}
     encoder = ConditionEncoder(tiny_svd.vae, tiny_svd.image_encoder, tiny_svd.feature_extractor)
-    unet, flags = Seen(), arguments("--conditioning_dropout_prob", 0.5)
+    unet, flags = Seen(), arguments(script, "--conditioning_dropout_prob", 0.5)
     svd_loss(unet, batch | {"motion_bucket_id": torch.full((N,), 9)}, encoder, EDM(), flags)
     assert 0 < unet.embeddings.flatten(1).any(dim=1).sum() < N
 
@@ -167,7 +139,7 @@ def test_the_flow_loss_is_weighed_and_counts_less_at_high_noise(seen, sigma):
 
     def loss(weight):
         torch.manual_seed(0)
-        return svd_loss(unet, batch, encoder, edm, arguments("--flow_consistency_weight", weight))
+        return svd_loss(unet, batch, encoder, edm, arguments(script, "--flow_consistency_weight", weight))
 
     plain, (total, scalars) = loss(0), loss(2)
     estimate = unet.inputs[:, :, :4] / math.sqrt(sigma**2 + 1)  # of a network that predicts v = 0
@@ -176,9 +148,9 @@ def test_the_flow_loss_is_weighed_and_counts_less_at_high_noise(seen, sigma):
     torch.testing.assert_close(total - plain, 2 * expected, rtol=1e-4, atol=1e-6)
 
 
-def test_temporal_training_changes_the_temporal_parameters_alone(base, clips, tmp_path):
-    train(base, clips, tmp_path / "run", "--trainable", "temporal")
-    before = StableVideoDiffusionPipeline.from_pretrained(base)
+def test_temporal_training_changes_the_temporal_parameters_alone(train, svd_base, tmp_path):
+    train(script, tmp_path / "run", "--trainable", "temporal")
+    before = StableVideoDiffusionPipeline.from_pretrained(svd_base)
     after = StableVideoDiffusionPipeline.from_pretrained(tmp_path / "run")
     old, new = before.unet.half().float().state_dict(), after.unet.float().state_dict()
     changed = {name for name in old if not torch.equal(old[name], new[name])}
@@ -189,17 +161,17 @@ def test_temporal_training_changes_the_temporal_parameters_alone(base, clips, tm
     assert MotionBuckets.load(tmp_path / "run") == PROCEDURAL
 
 
-def test_a_pattern_chooses_parameters(base, clips, tmp_path):
-    train(base, clips, tmp_path / "run", "--trainable", "regex", "--trainable_pattern", "^conv_out", "--use_ema")
-    before = StableVideoDiffusionPipeline.from_pretrained(base).unet.half().float().state_dict()
+def test_a_pattern_chooses_parameters(train, svd_base, tmp_path):
+    train(script, tmp_path / "run", "--trainable", "regex", "--trainable_pattern", "^conv_out", "--use_ema")
+    before = StableVideoDiffusionPipeline.from_pretrained(svd_base).unet.half().float().state_dict()
     after = StableVideoDiffusionPipeline.from_pretrained(tmp_path / "run").unet.float().state_dict()
     assert {n for n in before if not torch.equal(before[n], after[n])} == {"conv_out.weight", "conv_out.bias"}
 
 
-def test_a_lora_is_one_file_that_loads_and_says_what_it_was_made_from(base, clips, tmp_path):
+def test_a_lora_is_one_file_that_loads_and_says_what_it_was_made_from(train, svd_base, clips, tmp_path):
     flags = ["--trainable", "lora", "--lora_alpha", 4, "--validation_data_dir", clips, "--num_validation_samples", 2]
-    train(base, clips, tmp_path / "run", *flags, "--validation_steps", 1)
-    unet = StableVideoDiffusionPipeline.from_pretrained(base).unet
+    train(script, tmp_path / "run", *flags, "--validation_steps", 1)
+    unet = StableVideoDiffusionPipeline.from_pretrained(svd_base).unet
     load_lora(unet, tmp_path / "run")
     assert unet.peft_config["default"].lora_alpha == 4
     assert any(
@@ -223,39 +195,37 @@ def test_a_lora_is_one_file_that_loads_and_says_what_it_was_made_from(base, clip
         ["--random_flip"],
     ],
 )
-def test_a_resumed_run_equals_an_uninterrupted_one(base, clips, tmp_path, flags):
+def test_a_resumed_run_equals_an_uninterrupted_one(train, clips, tmp_path, flags):
     flags = [*flags, "--frame_strides", 1, 1, "--random_reverse", "--cache_dir", tmp_path / "cache"]
-    train(base, clips, tmp_path / "whole", *flags, "--max_train_steps", 3)
-    train(base, clips, tmp_path / "parts", *flags, "--max_train_steps", 1)
+    train(script, tmp_path / "whole", *flags, "--max_train_steps", 3)
+    train(script, tmp_path / "parts", *flags, "--max_train_steps", 1)
     again = ["--max_train_steps", 3, "--resume_from_checkpoint", "latest", "--validation_data_dir", clips]
-    train(base, clips, tmp_path / "parts", *flags, *again)
+    train(script, tmp_path / "parts", *flags, *again)
     whole, parts = (load_file(tmp_path / run / "checkpoint-3/trained.safetensors") for run in ("whole", "parts"))
     assert whole.keys() == parts.keys()
     assert all(torch.equal(parts[name], value) for name, value in whole.items())
 
 
-def test_two_processes_agree_on_the_weights(base, clips, tmp_path):
+def test_two_processes_agree_on_the_weights(svd_base, clips, tmp_path):
     """Their gradients are synchronised, under checkpointing and with dropped conditions too."""
-    flags = [
-        "--trainable",
-        "lora",
-        "--cache_latents",
-        "--cache_dir",
-        tmp_path / "cache",
-        "--validation_data_dir",
-        clips,
-    ]
-    flags += ["--conditioning_dropout_prob", 0.5, "--train_batch_size", 1]
-    command = training_flags(base, clips, tmp_path / "run", *flags)
-    first, second = train_in_two(tmp_path, script.__name__, recipe.__name__, command)
+    named = {
+        "pretrained_model_name": svd_base,
+        "dataset_dir": clips,
+        "output_dir": tmp_path / "run",
+        **VIDEO,
+        "rank": 2,
+    }
+    named |= {"trainable": "lora", "cache_dir": tmp_path / "cache", "validation_data_dir": clips}
+    command = command_line("--cache_latents", **named | {"train_batch_size": 1, "conditioning_dropout_prob": 0.5})
+    first, second = train_in_two(tmp_path, script.__name__, "utils.training.svd", command)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert any(parameter.abs().max() > 0 for parameter in first)
     assert load_file(tmp_path / "run" / LORA_FILE)
 
 
 def test_checkpointing_is_on_by_default_and_gives_equal_gradients(tiny_svd):
-    assert arguments().gradient_checkpointing
-    assert not arguments("--no-gradient_checkpointing").gradient_checkpointing
+    assert arguments(script).gradient_checkpointing
+    assert not arguments(script, "--no-gradient_checkpointing").gradient_checkpointing
     encoder = ConditionEncoder(tiny_svd.vae, tiny_svd.image_encoder, tiny_svd.feature_extractor)
     unet = tiny_svd.unet.train()
     parameters = script.choose_parameters(unet, "temporal")
@@ -267,7 +237,7 @@ def test_checkpointing_is_on_by_default_and_gives_equal_gradients(tiny_svd):
 
     def gradients():
         torch.manual_seed(1)
-        return torch.autograd.grad(svd_loss(unet, batch, encoder, EDM(), arguments()), parameters)
+        return torch.autograd.grad(svd_loss(unet, batch, encoder, EDM(), arguments(script)), parameters)
 
     plain = gradients()
     unet.enable_gradient_checkpointing()
@@ -277,8 +247,8 @@ def test_checkpointing_is_on_by_default_and_gives_equal_gradients(tiny_svd):
 
 
 def test_frames_that_are_held_out_are_validated_on_and_not_trained_on(clips):
-    flags = ["--train_data_dir", clips, "--output_dir", "o", "--num_frames", 2, "--held_out_frames", 3]
-    args = make_parser().parse_args([str(flag) for flag in [*flags, "--random_flip", "--num_validation_samples", 2]])
+    known = {"train_data_dir": clips, "num_frames": 2, "held_out_frames": 3, "num_validation_samples": 2}
+    args = arguments(script, "--random_flip", **known, height=64, width=64)
     whole = read_clips(args)
     shown = read_held_out(whole, PROCEDURAL, [], args)
     assert len(shown) == 2 and len(whole) == 3
@@ -290,11 +260,11 @@ def test_frames_that_are_held_out_are_validated_on_and_not_trained_on(clips):
     ("flags", "message"),
     [
         (["--conditioning_dropout_prob", 1.5], "conditioning_dropout_prob 1.5"),
-        (["--flow_consistency_weight", -1], "flow_consistency_weight -1.0 is negative"),
+        (["--flow_consistency_weight", -1], "flow_consistency_weight -1 is negative"),
         (["--trainable", "regex"], "belong together"),
         (["--trainable_pattern", "x"], "belong together"),
         (["--num_frames", 1], "motion needs 2 frames"),
-        (["--held_out_frames", 3], "no room for a stretch of 4"),
+        (["--held_out_frames", 2], "no room for a stretch of 3"),
         (["--held_out_frames", 4, "--validation_data_dir", "x"], "choose one"),
         (["--clip_frames", 6], "clip_frames 6 needs --cache_latents"),
         (["--height", 36], "multiples of 8"),
@@ -303,12 +273,12 @@ def test_frames_that_are_held_out_are_validated_on_and_not_trained_on(clips):
         (["--num_frames", 9, "--check_clips"], "has 6 frames and 9 are needed"),
     ],
 )
-def test_what_cannot_work_is_refused_in_one_sentence(base, clips, tmp_path, flags, message):
+def test_what_cannot_work_is_refused_in_one_sentence(train, tmp_path, flags, message):
     with pytest.raises(ValueError, match=message):
-        train(base, clips, tmp_path / "run", *flags)
+        train(script, tmp_path / "run", *flags)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_base_without_a_map_of_motion_asks_for_one(clips, tmp_path):
+def test_a_base_without_a_map_of_motion_asks_for_one(train, clips, tmp_path):
     with pytest.raises(FileNotFoundError, match="--fixed_motion_bucket"):
-        train(tmp_path / "nothing", clips, tmp_path / "run")
+        train(script, tmp_path / "run", pretrained_model_name_or_path=tmp_path / "nothing")

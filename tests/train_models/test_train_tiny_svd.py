@@ -10,14 +10,11 @@ from models.tiny_svd import inherit_layers, make_vae
 from train_models.train_tiny_svd import main
 from utils.data.clip_latents import CachedClips, Stretches
 from utils.motion_helper import MotionBuckets
-from utils.scenes.write_clips import main as write_clips
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "clips"
-    write_clips(["--output_dir", str(folder), "--num_samples", "6", "--num_frames", "5", "--num_tracks", "2"])
-    return folder
+def clips(make_clips):
+    return make_clips(num_samples=6, num_frames=5, num_tracks=2, resolution=64)
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import train_models.train_trajectory as script
 from models.svd_controlnet import ControlledUNet, ControlNetSVD
 from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
+from tests.small_trainings import SIZE, F, Seen, arguments
 from tests.tiny_video_pipeline import tiny_video_pipeline
-from train_models.train_trajectory import main, make_parser, trajectory_loss
+from train_models.train_trajectory import trajectory_loss
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.points import PointChoice, Points
 from utils.data.videos import VideoDataset
@@ -22,25 +24,7 @@ from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
 from utils.tracks.heuristic_flow import move_picture
 from utils.training.svd import make_dataset, read_clips, read_held_out
 
-B, F, K, SIZE = 8, 3, 2, 32
-
-
-@pytest.fixture(scope="module")
-def clips(make_clips):
-    return make_clips(num_samples=3, num_frames=6, num_tracks=8)
-
-
-def train(base, clips, output_dir, *flags):
-    fixed = [
-        "--pretrained_model_name_or_path", base, "--train_data_dir", clips, "--output_dir", output_dir, "--num_frames", F,
-        "--height", SIZE, "--width", SIZE, "--train_batch_size", 2, "--max_train_steps", 2, "--learning_rate", 1e-2,
-        "--num_inference_steps", 1, *flags,
-    ]  # fmt: skip
-    main([str(flag) for flag in fixed])
-
-
-def arguments(*flags):
-    return make_parser().parse_args(["--train_data_dir", "d", "--output_dir", "o", *map(str, flags)])
+B, K = 8, 2
 
 
 @pytest.fixture
@@ -56,17 +40,9 @@ def batch():
     }
 
 
-class Seen(torch.nn.Module):
-    """A network that keeps what it is given, and predicts nothing."""
-
-    def forward(self, inputs, timestep, embeddings, ids, control, return_dict):
-        self.embeddings, self.control, self.told = embeddings, control, inputs[:, :, 4:]
-        return (inputs[:, :, :4] * 0,)
-
-
 def loss_of(model, pipe, batch, *flags):
     encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
-    return trajectory_loss(model, batch, encoder, EDM(), arguments(*flags))
+    return trajectory_loss(model, batch, encoder, EDM(), arguments(script, *flags))
 
 
 def test_the_network_sees_the_control_of_the_points(tiny_svd, batch):
@@ -82,10 +58,10 @@ def test_the_network_is_told_the_moved_picture_unless_the_points_are_dropped(tin
     loss_of(seen, tiny_svd, batch, "--control_dropout_prob", 0, *quiet)
     pictures = [move_picture(*clip) for clip in zip(batch["points"], batch["shown"], batch["image"], strict=True)]
     expected = [tiny_svd.vae.encode(frames).latent_dist.mode() for frames in pictures]
-    torch.testing.assert_close(seen.told, torch.stack(expected), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(seen.inputs[:, :, 4:], torch.stack(expected), atol=1e-4, rtol=1e-4)
     loss_of(seen, tiny_svd, batch, "--control_dropout_prob", 1, *quiet)
-    torch.testing.assert_close(seen.told, seen.told[:, :1].expand_as(seen.told))
-    assert not torch.allclose(seen.told, torch.stack(expected), atol=1e-2)
+    torch.testing.assert_close(seen.inputs[:, :, 4:], seen.inputs[:, :, 4:][:, :1].expand_as(seen.inputs[:, :, 4:]))
+    assert not torch.allclose(seen.inputs[:, :, 4:], torch.stack(expected), atol=1e-2)
 
 
 def test_points_and_image_are_dropped_each_by_its_own_draw(tiny_svd, batch):
@@ -108,25 +84,25 @@ def test_only_the_controlnet_learns(tiny_svd, batch):
 
 
 @pytest.mark.parametrize("flags", [[], ["--cache_latents", "--clip_frames", 6]], ids=["clips", "cached"])
-def test_a_resumed_run_equals_an_uninterrupted_one_and_loads(base, clips, tmp_path, flags):
+def test_a_resumed_run_equals_an_uninterrupted_one_and_loads(train, svd_base, tmp_path, flags):
     flags = [*flags, "--frame_strides", 1, 2, "--random_reverse", "--random_flip", "--cache_dir", tmp_path / "cache"]
     flags += ["--checkpointing_steps", 1, "--checkpoints_total_limit", 1]
-    train(base, clips, tmp_path / "whole", *flags)
-    train(base, clips, tmp_path / "parts", *flags, "--max_train_steps", 1)
-    train(base, clips, tmp_path / "parts", *flags, "--resume_from_checkpoint", "latest")
+    train(script, tmp_path / "whole", *flags)
+    train(script, tmp_path / "parts", *flags, "--max_train_steps", 1)
+    train(script, tmp_path / "parts", *flags, "--resume_from_checkpoint", "latest")
     whole, parts = (load_file(tmp_path / run / "checkpoint-2/trained.safetensors") for run in ("whole", "parts"))
     assert all(torch.equal(parts[name], value) for name, value in whole.items())
     assert all(name.startswith("controlnet.") for name in whole)
-    pipe = StableVideoDiffusionControlNetPipeline.from_pretrained(base)
+    pipe = StableVideoDiffusionControlNetPipeline.from_pretrained(svd_base)
     pipe.load_controlnet(tmp_path / "whole")
     assert all(layer.weight.any() for layer in pipe.controlnet.controlnet_down_blocks)
     assert pipe.controlnet.controlnet_cond_embedding.conv_out.weight.any()
     assert MotionBuckets.load(tmp_path / "whole") == PROCEDURAL
 
 
-def test_points_of_flow_are_trained_on_and_clips_held_out_are_validated_on(base, clips, tmp_path):
+def test_points_of_flow_are_trained_on_and_clips_held_out_are_validated_on(train, tmp_path):
     flags = ["--points_from", "flow", "--held_out_clips", 1, "--validation_steps", 1, "--use_ema"]
-    train(base, clips, tmp_path / "run", *flags)
+    train(script, tmp_path / "run", *flags)
     folder = tmp_path / "run/validation"
     assert Image.open(folder / "000002_samples.png").size == (F * 256, 2 * 256)
     lines = [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
@@ -135,18 +111,16 @@ def test_points_of_flow_are_trained_on_and_clips_held_out_are_validated_on(base,
     assert lines[1]["base"] == lines[0]["base"] != lines[1]["loss"] != lines[0]["loss"]
 
 
-def test_a_training_goes_on_with_a_controlnet(base, clips, tmp_path):
-    train(base, clips, tmp_path / "first", "--max_train_steps", 1)
+def test_a_training_goes_on_with_a_controlnet(train, tmp_path):
+    train(script, tmp_path / "first", "--max_train_steps", 1)
     flags = ["--controlnet_model_name_or_path", tmp_path / "first", "--learning_rate", 0, "--max_train_steps", 1]
-    train(base, clips, tmp_path / "second", *flags)
+    train(script, tmp_path / "second", *flags)
     first, second = (ControlNetSVD.from_pretrained(tmp_path / name).state_dict() for name in ("first", "second"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_clips_that_are_held_out_are_not_trained_on(clips):
-    args = arguments(
-        "--train_data_dir", clips, "--num_frames", F, "--height", SIZE, "--width", SIZE, "--held_out_clips", 1
-    )
+    args = arguments(script, train_data_dir=clips, held_out_clips=1)
     extras = [Points(PointChoice())]
     whole = read_clips(args, extras)
     held_out = read_held_out(whole, PROCEDURAL, extras, args)
@@ -159,7 +133,7 @@ def test_clips_that_are_held_out_are_not_trained_on(clips):
 @pytest.mark.parametrize("source, step", [("tracks", 2), ("flow", 1)])
 def test_clips_are_held_out_at_the_step_of_the_training_where_their_points_have_it(clips, source, step):
     flags = ["--points_from", source, "--cache_latents", "--frame_strides", 2, "--held_out_clips", 1]
-    args = arguments("--train_data_dir", clips, "--num_frames", F, "--height", SIZE, "--width", SIZE, *flags)
+    args = arguments(script, *flags, train_data_dir=clips)
     extras = [Points(PointChoice(), source)]
     whole = read_clips(args, extras)
     (sample,) = read_held_out(whole, PROCEDURAL, extras, args)
@@ -183,13 +157,13 @@ def test_clips_are_held_out_at_the_step_of_the_training_where_their_points_have_
         (["--points_from", "flow", "--random_reverse"], "leave frame_strides and random_reverse out"),
     ],
 )
-def test_what_cannot_work_is_refused_in_one_sentence(base, clips, tmp_path, flags, message):
+def test_what_cannot_work_is_refused_in_one_sentence(train, tmp_path, flags, message):
     with pytest.raises(ValueError, match=message):
-        train(base, clips, tmp_path / "run", *flags)
+        train(script, tmp_path / "run", *flags)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_controlnet_of_another_control_is_refused(base, clips, tmp_path):
+def test_a_controlnet_of_another_control_is_refused(train, tmp_path):
     ControlNetSVD.from_unet(tiny_video_pipeline().unet, 3, 4).save_pretrained(tmp_path / "depth")
     with pytest.raises(ValueError, match="reads 3 channels, and tracks have 8"):
-        train(base, clips, tmp_path / "run", "--controlnet_model_name_or_path", tmp_path / "depth")
+        train(script, tmp_path / "run", "--controlnet_model_name_or_path", tmp_path / "depth")

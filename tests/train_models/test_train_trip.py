@@ -83,20 +83,20 @@ def test_unet_and_fusion_have_learning_rates_of_their_own(tiny_svd):
     assert len(fusion["params"]) == len(list(pipe.fusion.parameters()))
 
 
-def test_the_fusion_is_trained_alone_and_then_all(base, annotations, tmp_path):
-    train(base, annotations, tmp_path, "--fusion_only_steps", 2, "--max_train_steps", 3, "--checkpointing_steps", 1)
+def test_the_fusion_is_trained_alone_and_then_all(svd_base, annotations, tmp_path):
+    train(svd_base, annotations, tmp_path, "--fusion_only_steps", 2, "--max_train_steps", 3, "--checkpointing_steps", 1)
     weights = [load_file(tmp_path / f"checkpoint-{step}/trained.safetensors") for step in (1, 2, 3)]
     moved = [
         {name for name in before if not torch.equal(before[name], after[name])} for before, after in pairwise(weights)
     ]
-    start = StableVideoDiffusionTripPipeline.from_pretrained(base).unet.state_dict()
+    start = StableVideoDiffusionTripPipeline.from_pretrained(svd_base).unet.state_dict()
     assert all(torch.equal(weights[1][f"unet.{name}"], value) for name, value in start.items())
     assert moved[0] and all(name.startswith("fusion.") for name in moved[0])
     assert any(name.startswith("unet.") for name in moved[1]) and any(name.startswith("fusion.") for name in moved[1])
 
 
-def test_a_run_writes_a_base_that_samples_and_validates_on_a_file(base, annotations, tmp_path):
-    train(base, annotations, tmp_path, "--validation_data_dir", annotations, "--num_validation_samples", 1)
+def test_a_run_writes_a_base_that_samples_and_validates_on_a_file(svd_base, annotations, tmp_path):
+    train(svd_base, annotations, tmp_path, "--validation_data_dir", annotations, "--num_validation_samples", 1)
     pipe = StableVideoDiffusionTripPipeline.from_pretrained(tmp_path, dtype=torch.float32)
     assert pipe.fusion.config.form == "fusion" and MotionBuckets.load(tmp_path) == PROCEDURAL
     assert pipe.fusion.temporal.out.weight.any()
@@ -108,8 +108,8 @@ def test_a_run_writes_a_base_that_samples_and_validates_on_a_file(base, annotati
     assert (tmp_path / "validation/000002_samples.png").is_file() and (tmp_path / "validation/000002_0.mp4").is_file()
 
 
-def test_a_trained_base_is_gone_on_with_in_its_own_form(base, clips, tmp_path):
-    train(base, clips, tmp_path / "first", "--trainable", "none")
+def test_a_trained_base_is_gone_on_with_in_its_own_form(svd_base, clips, tmp_path):
+    train(svd_base, clips, tmp_path / "first", "--trainable", "none")
     train(tmp_path / "first", clips, tmp_path / "more", "--trainable", "none")
     first, more = (
         load_file(tmp_path / run / "fusion/diffusion_pytorch_model.safetensors") for run in ("first", "more")
@@ -117,7 +117,7 @@ def test_a_trained_base_is_gone_on_with_in_its_own_form(base, clips, tmp_path):
     assert not torch.equal(first["temporal.out.weight"], more["temporal.out.weight"])
     unets = [
         StableVideoDiffusionTripPipeline.from_pretrained(folder).unet.half().state_dict()
-        for folder in (base, tmp_path / "more")
+        for folder in (svd_base, tmp_path / "more")
     ]
     assert all(torch.equal(value, unets[1][name]) for name, value in unets[0].items())
     with pytest.raises(ValueError, match="first was trained with --form fusion, not linear: pass that"):
@@ -125,24 +125,24 @@ def test_a_trained_base_is_gone_on_with_in_its_own_form(base, clips, tmp_path):
 
 
 @pytest.mark.parametrize("more", [["--fusion_only_steps", 2, "--use_ema"], ["--form", "linear", "--cache_latents"]])
-def test_a_resumed_run_equals_an_uninterrupted_one(base, clips, tmp_path, more):
+def test_a_resumed_run_equals_an_uninterrupted_one(svd_base, clips, tmp_path, more):
     more = [*more, "--cache_dir", tmp_path / "cache"]
-    train(base, clips, tmp_path / "whole", *more, "--max_train_steps", 4)
-    train(base, clips, tmp_path / "parts", *more, "--max_train_steps", 1)
+    train(svd_base, clips, tmp_path / "whole", *more, "--max_train_steps", 4)
+    train(svd_base, clips, tmp_path / "parts", *more, "--max_train_steps", 1)
     again = ["--max_train_steps", 4, "--resume_from_checkpoint", "latest"]
-    train(base, clips, tmp_path / "parts", *more, *again)
+    train(svd_base, clips, tmp_path / "parts", *more, *again)
     whole, parts = (load_file(tmp_path / run / "checkpoint-4/trained.safetensors") for run in ("whole", "parts"))
     assert whole.keys() == parts.keys()
     assert all(torch.equal(parts[name], value) for name, value in whole.items())
     with pytest.raises(ValueError, match="was made with --form"):
-        train(base, clips, tmp_path / "parts", *again, "--form", "front", "--max_train_steps", 5)
+        train(svd_base, clips, tmp_path / "parts", *again, "--form", "front", "--max_train_steps", 5)
 
 
 @pytest.mark.slow
-def test_two_processes_agree_where_the_fusion_is_first_alone(base, clips, tmp_path):
+def test_two_processes_agree_where_the_fusion_is_first_alone(svd_base, clips, tmp_path):
     more = ["--fusion_only_steps", 1, "--train_batch_size", 1, "--max_train_steps", 3]
     first, second = train_in_two(
-        tmp_path, "train_models.train_trip", recipe.__name__, flags(base, clips, tmp_path / "run", *more)
+        tmp_path, "train_models.train_trip", recipe.__name__, flags(svd_base, clips, tmp_path / "run", *more)
     )
     for one, other in zip(first, second, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one["params"], other["params"], strict=True))
@@ -162,15 +162,15 @@ def test_two_processes_agree_where_the_fusion_is_first_alone(base, clips, tmp_pa
         (["--pretrained_model_name", "nowhere"], "nowhere"),
     ],
 )
-def test_what_cannot_work_is_refused_in_one_sentence_before_anything_is_written(base, clips, tmp_path, more, message):
+def test_what_cannot_work_is_refused_in_one_sentence_before_anything_is_written(svd_base, clips, tmp_path, more, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message) as refused:
-        train(base, clips, tmp_path / "run", *more)
+        train(svd_base, clips, tmp_path / "run", *more)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "run").exists()
 
 
-def test_annotations_without_a_video_are_refused(base, tmp_path):
+def test_annotations_without_a_video_are_refused(svd_base, tmp_path):
     path = tmp_path / "clips.json"
     path.write_text(json.dumps([{"text": "a cube"}]))
     with pytest.raises(ValueError, match="clips.json"):
-        train(base, path, tmp_path / "run")
+        train(svd_base, path, tmp_path / "run")

@@ -32,7 +32,8 @@ class PairSample(TypedDict):
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
-    """Add the flags that `PairDataset.from_args` reads; `defaults` replace their defaults."""
+    """Add the flags that `PairDataset.from_args` reads; `defaults` replace their defaults, None for a size of the base."""
+    own = "resolution" in defaults and defaults["resolution"] is None
     add = parser.add_argument_group("data").add_argument
     add(
         "--train_data_dir", required=True, help="folder of images with metadata.jsonl, or PascalVOC (JPEGImages, Depth)"
@@ -41,7 +42,7 @@ def add_data_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
         "--resolution",
         type=positive_int,
         default=512,
-        help="the shorter side is resized to it, then a square is cropped",
+        help="the shorter side is resized to it, then a square is cropped" + own * " (default: the base's own size)",
     )
     add("--center_crop", action="store_true", help="crop the centre (default: a random part)")
     add("--random_flip", action="store_true", help="mirror half of the samples")

@@ -9,6 +9,12 @@ from utils.data.rows import check_rate
 from utils.data.video_records import FRAME_FOLDER_FPS, read_video_records
 from utils.data.videos import ClipOptions, VideoDataset
 
+SIZES = {  # of a sample: default and help
+    "num_frames": (14, "frames of a sample"),
+    "height": (320, "height of the frames, which are resized to cover it and then cropped"),
+    "width": (512, "width of the frames"),
+}
+
 
 def clip_rate(text: str) -> float:
     """An argparse type for the frame rates of clips."""
@@ -25,9 +31,9 @@ def add_video_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
     group = parser.add_argument_group("data")
     add = group.add_argument
     add("--train_data_dir", "--dataset_dir", required=True, help="clips, in any form of docs/video_data.md")
-    add("--num_frames", type=positive_int, default=14, help="frames of a sample")
-    add("--height", type=positive_int, default=320, help="frames are resized to cover it, then cropped")
-    add("--width", type=positive_int, default=512, help="see --height")
+    for name, (default, text) in SIZES.items():
+        own = defaults.get(name, default) is None
+        add(f"--{name}", type=positive_int, default=default, help=text + own * " (default: the base's own)")
     add("--frame_stride", type=positive_int, default=1, help="take every n-th frame")
     add("--fps", type=clip_rate, help="rate to count frames at, before --frame_stride (default: the clip's own)")
     add("--center_crop", action="store_true", help="crop the centre (default: a random part)")

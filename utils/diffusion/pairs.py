@@ -28,6 +28,22 @@ def draw_given(B: int, direction: str, x_share: float, y_share: float) -> tuple[
     return draw < x_share, draw >= 1 - y_share
 
 
+def relate_levels(
+    level_x: torch.Tensor, level_y: torch.Tensor, direction: str, shares: Sequence[float], given: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noise levels (B,) of both sides, independent but for some equal pairs; `given` where a side is given.
+
+    With one direction the side that is read is given, and so has nothing to learn; independent draws almost never meet that.
+
+    Args:
+        shares: Of equal levels, of pairs whose x is given, and of pairs whose y is given.
+    """
+    equal, x_share, y_share = shares
+    level_y = torch.where(torch.rand(len(level_x)) < equal, level_x, level_y)
+    x_given, y_given = draw_given(len(level_x), direction, x_share, y_share)
+    return level_x.masked_fill(x_given, given), level_y.masked_fill(y_given, given)
+
+
 def check_share_arguments(args, names: Sequence[str], groups: Sequence[Sequence[str]]) -> None:
     """Raises ValueError for a share outside of 0 to 1, and for a group of them that adds up to more than 1."""
     for name in names:

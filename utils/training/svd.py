@@ -36,10 +36,10 @@ from utils.data.videos import VideoDataset, has_flow
 from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
 from utils.motion_helper import MotionBuckets
-from utils.pretrained import loading
+from utils.pretrained import load_pipeline
 from utils.training.loop import check_output_dir, fit
 from utils.training.seeding import SeededDataset
-from utils.training.svd_arguments import check_svd_arguments, longest_stretch
+from utils.training.svd_arguments import check_svd_arguments, longest_stretch, take_base_size
 from utils.training.validation import Measure, Show, Validation, training_errors
 
 
@@ -111,13 +111,14 @@ def start_svd(
         FileNotFoundError: There is no base, or it has no map of motion buckets.
         ValueError: Flags contradict each other, the clips do not have what is asked for, or the base does not take their size.
     """
+    take_base_size(args, pipeline)
     check_svd_arguments(args, extras)
     check_output_dir(args)
     clips = read_clips(args, extras)
     buckets = None if args.fixed_motion_bucket else read_buckets(args)
     held_out = read_held_out(clips, buckets, extras, args)
     torch.manual_seed(args.seed)
-    pipe = load_pipeline(args, pipeline)
+    pipe = load_base(args, pipeline)
     return SVDTraining(
         args=args,
         pipe=pipe,
@@ -196,15 +197,14 @@ def read_buckets(args: argparse.Namespace) -> MotionBuckets:
         raise FileNotFoundError(f"{error} Or pass --motion_buckets, or --fixed_motion_bucket.") from error
 
 
-def load_pipeline(args: argparse.Namespace, pipeline: type = StableVideoDiffusionPipeline):
+def load_base(args: argparse.Namespace, pipeline: type = StableVideoDiffusionPipeline):
     """The base in float32.
 
     Raises:
         ValueError: The size of the clips does not fit it.
     """
-    name = args.pretrained_model_name_or_path
-    with loading(name):
-        pipe = pipeline.from_pretrained(name, revision=args.revision, variant=args.variant, dtype=torch.float32)
+    name, options = args.pretrained_model_name_or_path, {"revision": args.revision, "variant": args.variant}
+    pipe = load_pipeline(pipeline, name, flag="--pretrained_model_name_or_path", **options)
     multiple = pipe.vae_scale_factor * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
     if args.height % multiple or args.width % multiple:
         raise ValueError(f"--height {args.height} and --width {args.width} have to be multiples of {multiple}.")

@@ -3,10 +3,13 @@
 import argparse
 from collections.abc import Sequence
 
-from utils.arguments import positive_int
+from utils.arguments import make_parser, positive_int
 from utils.data.cache import add_cache_arguments
 from utils.data.video_arguments import add_video_arguments
-from utils.training.arguments import add_training_arguments
+from utils.diffusion.edm import EDM
+from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
+from utils.flow.pictures import FlowPicture
+from utils.training.arguments import add_base_arguments, add_training_arguments, base_size, check_not_negative
 
 
 def svd_parser(description: str, steady: bool = False, **defaults) -> argparse.ArgumentParser:
@@ -17,73 +20,97 @@ def svd_parser(description: str, steady: bool = False, **defaults) -> argparse.A
         steady: Whether clips run forwards at one stride, as annotated flow does; there are no flags for it then.
         defaults: In place of those of the flags.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_base_arguments(parser.add_argument_group("base"))
+    parser = make_parser(description)
+    base = parser.add_argument_group("base")
+    add_base_arguments(base, "tiny_svd")
+    base.add_argument("--variant", help="variant of the base's files, such as fp16 (default: none)")
     add_condition_arguments(parser.add_argument_group("noise and condition"))
     add_stretch_arguments(parser.add_argument_group("stretches of clips"), steady)
     add_validation_arguments(parser.add_argument_group("validation"))
-    add_video_arguments(parser, num_frames=8, height=64, width=64)
+    add_video_arguments(parser, num_frames=None, height=None, width=None)
     add_cache_arguments(parser)
     add_training_arguments(parser)
     parser.set_defaults(**({"frame_strides": [1], "random_reverse": False} if steady else {}), **defaults)
     return parser
 
 
-def add_base_arguments(group) -> None:
-    add = group.add_argument
-    add(
-        "--pretrained_model_name_or_path",
-        "--pretrained_model_name",
-        default="weights/tiny_svd",
-        help="folder or hub name of the base",
-    )
-    add("--revision", help="of the base on the hub")
-    add("--variant", help="of the base's files, such as fp16")
-
-
 def add_condition_arguments(group) -> None:
     add = group.add_argument
-    add("--sigma_mean", type=float, default=0.7, help="of ln(sigma); 1.0 for the released weights at 576x1024")
-    add("--sigma_std", type=float, default=1.6)
+    add(
+        "--sigma_mean",
+        type=float,
+        default=EDM.sigma_mean,
+        help="mean of ln(sigma) in training; 1.0 for the released weights at 576x1024",
+    )
+    add("--sigma_std", type=float, default=EDM.sigma_std, help="standard deviation of ln(sigma) in training")
     add("--conditioning_dropout_prob", type=float, default=0.1, help="share of samples without the image")
-    add("--noise_aug_mean", type=float, default=-3.0, help="of ln(strength) of the noise on the image")
-    add("--noise_aug_std", type=float, default=0.5)
-    add("--motion_buckets", help="map of motion scores, as fit_motion_buckets writes it; default: the base's own")
-    add("--fixed_motion_bucket", action="store_true", help="tell 7 fps and bucket 127 for every clip")
+    add("--noise_aug_mean", type=float, default=-3.0, help="mean of ln(strength) of the noise on the image")
+    add("--noise_aug_std", type=float, default=0.5, help="standard deviation of ln(strength)")
+    add("--motion_buckets", help="map of motion scores, as fit_motion_buckets writes it (default: the base's own)")
+    add("--fixed_motion_bucket", action="store_true", help="7 fps and motion bucket 127 for every clip")
 
 
 def add_stretch_arguments(group, steady: bool = False) -> None:
     add = group.add_argument
-    add("--clip_frames", type=positive_int, help="frames of each clip that --cache_latents keeps; default: one stretch")
+    add(
+        "--clip_frames",
+        type=positive_int,
+        help="frames of each clip that --cache_latents keeps (default: those of one stretch)",
+    )
     if not steady:
-        add("--frame_strides", type=positive_int, nargs="+", default=[1], help="one is drawn a sample; fps follows")
-        add("--random_reverse", action="store_true", help="half of the samples run backwards")
+        add(
+            "--frame_strides",
+            type=positive_int,
+            nargs="+",
+            default=[1],
+            help="a stretch takes every n-th frame, n drawn from these; fps follows",
+        )
+        add("--random_reverse", action="store_true", help="play half of the stretches backwards")
 
 
 def add_validation_arguments(group) -> None:
     add = group.add_argument
-    add("--held_out_clips", type=positive_int, help="validate on so many of the last clips, and do not train on them")
+    add("--held_out_clips", type=positive_int, help="last clips to validate on and not to train on (default: none)")
     add(
         "--held_out_frames",
         type=positive_int,
-        help="validate on the last frames of each clip, and do not train on them",
+        help="last frames of each clip to validate on and not to train on (default: none)",
     )
-    add("--validation_data_dir", help="as --train_data_dir: clips that are not trained on")
-    add("--num_validation_samples", type=positive_int, default=4, help="clips of the latter two, the first ones")
-    add("--num_inference_steps", type=positive_int, default=25, help="of validation samples")
+    add("--validation_data_dir", help="clips to validate on, as --train_data_dir (default: none)")
+    add(
+        "--num_validation_samples",
+        type=positive_int,
+        default=4,
+        help="clips that are sampled; of --held_out_frames and --validation_data_dir also those that are measured",
+    )
+    others = set(VideoSampling.names()) - {"num_inference_steps"}
+    add_sampling_arguments(group, leave_out=others)
 
 
 def add_flow_arguments(group) -> None:
-    add = group.add_argument
-    add("--max_flow", type=float, default=16.0, help="pixels that a flow image holds; what is faster is clipped")
-    add("--flow_power", type=float, default=0.5, help="of the flow image's values; 1 is linear")
+    add, image = group.add_argument, FlowPicture()
+    add("--max_flow", type=float, default=image.max_flow, help="pixels that a flow image holds; faster flow is clipped")
+    add("--flow_power", type=float, default=image.power, help="exponent of the flow image's values; 1 is linear")
 
 
 def add_lora_arguments(group, rank: int, targets: str) -> None:
     add = group.add_argument
-    add("--rank", type=positive_int, default=rank, help="of the LoRA")
-    add("--lora_alpha", type=float, help="by default the rank")
-    add("--lora_targets", default=targets, help="temporal, spatial or all attention, or an expression in layer names")
+    add("--rank", type=positive_int, default=rank, help="rank of the LoRA")
+    add("--lora_alpha", type=float, help="alpha of the LoRA (default: its rank)")
+    add(
+        "--lora_targets",
+        default=targets,
+        help="temporal, spatial or all: attention layers with a LoRA; or a regular expression in names of layers",
+    )
+
+
+def take_base_size(args: argparse.Namespace, pipeline: type) -> None:
+    """Height, width and number of frames that are not given become the base's own."""
+    missing = [name for name in ("height", "width", "num_frames") if getattr(args, name) is None]
+    if missing:
+        side, num_frames = base_size(args, pipeline)
+        for name in missing:
+            setattr(args, name, num_frames if name == "num_frames" else side)
 
 
 def check_svd_arguments(args: argparse.Namespace, extras: Sequence = ()) -> None:
@@ -99,9 +126,7 @@ def check_svd_arguments(args: argparse.Namespace, extras: Sequence = ()) -> None
 def _check_condition(args) -> None:
     if not 0 <= args.conditioning_dropout_prob <= 1:
         raise ValueError(f"--conditioning_dropout_prob {args.conditioning_dropout_prob}: a share lies in 0 to 1.")
-    for name in ("sigma_std", "noise_aug_std"):
-        if getattr(args, name) < 0:
-            raise ValueError(f"--{name} {getattr(args, name)} is negative.")
+    check_not_negative(args, "sigma_std", "noise_aug_std")
 
 
 def _check_stretches(args) -> None:

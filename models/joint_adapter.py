@@ -1,0 +1,66 @@
+"""A joint adapter while it is trained: its flags, and the pairs of a batch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+import patch
+from utils.arguments import positive_int
+
+
+def add_adapter_arguments(group, x: str, y: str, *, post: str, one_way_share: float) -> None:
+    """Add the flags of a joint adapter that pairs side x with side y; the names of the sides are in those of the flags."""
+    add = group.add_argument
+    add("--rank", type=positive_int, default=64, help="rank of the LoRAs")
+    add("--lora_alpha", type=float, help="alpha of the LoRAs (default: their rank)")
+    add(
+        "--post",
+        choices=patch.POSTS,
+        default=post,
+        help="output projection of the joint attention (docs/patch.md); aligned for a base that knows little of places",
+    )
+    one_way = "share of batches in which one side is given and does not read the other"
+    add("--one_way_share", type=float, default=one_way_share, help=one_way)
+    both = "in batches in which both sides read"
+    add(f"--clean_{x}_share", type=float, default=0.2, help=f"share of pairs whose {x} is given, {both}")
+    add(f"--clean_{y}_share", type=float, default=0.2, help=f"share of pairs whose {y} is given, {both}")
+    add("--equal_noise_share", type=float, default=0.25, help="share of pairs with one noise level for both sides")
+
+
+def read_beginning(args, kept: Sequence[str]) -> dict:
+    """What the adapter of `--init_adapter` says of its training.
+
+    Args:
+        kept: Flags that have to be those of that training.
+
+    Raises:
+        ValueError: One of them is not, or --lora_alpha is given.
+    """
+    if args.lora_alpha is not None:
+        raise ValueError(
+            f"--lora_alpha {args.lora_alpha:g} needs a new adapter: --init_adapter keeps its own; remove one."
+        )
+    config = patch.read_config(args.init_adapter, args.adapter_name)
+    trained = config["training"] | {name: config[name] for name in ("post", "temporal")}
+    for name in kept:
+        if name in trained and trained[name] != getattr(args, name):
+            raise ValueError(
+                f"--{name} is {getattr(args, name)}, but {args.init_adapter} has {trained[name]}: pass that."
+            )
+    return config["training"]
+
+
+def pair_up(unet, name: str, B: int, direction: str) -> None:
+    """Pair row i of x with row B + i of y, unless they are paired so already; the pairs say which rows have y's own LoRA."""
+    pairs = patch.get_pairs(unet)
+    if len(pairs) != B or pairs[0].direction != direction:
+        patch.set_patch_lora_mask(unet, patch.lora_name(name, "y"), None)
+        patch.set_pairs(unet, [(i, B + i, name, 1.0, direction) for i in range(B)])
+
+
+def save_adapter(unet, folder: Path, args, **training) -> Path:
+    """Write the adapter in float16, with the flags and what else says how it was trained, and return the file."""
+    base_model = args.pretrained_model_name_or_path
+    training = {**vars(args), **training}
+    return patch.save(unet, folder, args.adapter_name, base_model, training, torch.float16, overwrite=True)

@@ -1,0 +1,76 @@
+"""What the losses of flow are made of: latents of flow images, alone or below those of their videos, and their conditions."""
+
+import torch
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from utils.diffusion.condition import Condition, ConditionEncoder
+from utils.diffusion.edm import EDM, Denoiser
+from utils.flow.backward_flow import move_along
+from utils.flow.code import FlowCode
+from utils.latents import LatentScale
+from utils.processes import process_state
+from utils.training.seeding import SeededDataset
+from utils.training.svd_losses import draw_condition, draw_conditions, encode_clips, encode_frames
+
+SCALE_SAMPLES = 64  # clips that the scale of the flow's latents is measured on
+
+
+def flow_loss(unet, batch: dict, encoder: ConditionEncoder, edm: EDM, code: FlowCode, args) -> torch.Tensor:
+    """||F - v||² of flow from the image, at one noise level a clip: p(flow | image)."""
+    y_0 = code.scale.normalize(encode_flow(batch, encoder.vae))
+    B, F = y_0.shape[:2]
+    condition = draw_condition(batch, F, encoder, args)
+    sigma = edm.draw_sigmas(B).to(y_0.device)
+    return Denoiser(unet, edm).loss(y_0, torch.randn_like(y_0), sigma, condition).mean()
+
+
+@torch.no_grad()
+def encode_flow(batch: dict, vae) -> torch.Tensor:
+    """Scaled latents (B, F, C, h, w), a sample of the posterior, of the flow's images or from cached latents."""
+    if "flow_latents" in batch:
+        return batch["flow_latents"].float() * vae.config.scaling_factor
+    return encode_frames(batch["flow_pixel_values"], vae)
+
+
+def encode_sides(batch: dict, vae, code: FlowCode) -> torch.Tensor:
+    """Clean latents (2B, F, C, h, w): videos, then flows."""
+    return torch.cat([encode_clips(batch, vae), code.scale.normalize(encode_flow(batch, vae))])
+
+
+def draw_side_conditions(
+    batch: dict, y_0: torch.Tensor, moved: torch.Tensor, encoder: ConditionEncoder, code: FlowCode, args
+) -> Condition:
+    """Of the videos, then of the flows. The conditioning image is the first frame, or for the videos in `moved` that frame as their flow moves it.
+
+    Args:
+        y_0: Clean latents (B, F, C, h, w) of the flows.
+        moved: bool (B,).
+    """
+    F = y_0.shape[1]
+    if not moved.any():
+        return draw_condition(batch, F, encoder, args).repeat(2)
+    images = batch["image"][:, None].repeat(1, F, 1, 1, 1)
+    for b in moved.nonzero().flatten().tolist():
+        flow = decode_flow(y_0[b : b + 1], encoder.vae, code)[0]
+        images[b] = move_along(batch["image"][b], flow)
+    return Condition.join(draw_conditions(batch, F, encoder, args, [images, None]))
+
+
+@torch.no_grad()
+def decode_flow(y_0: torch.Tensor, vae, code: FlowCode) -> torch.Tensor:
+    """Flow (B, F - 1, 2, H, W), pixels, of clean latents (B, F, C, h, w) as they are denoised."""
+    latents = code.scale.denormalize(y_0).flatten(0, 1) / vae.config.scaling_factor
+    images = vae.decode(latents.to(vae.dtype), num_frames=y_0.shape[1]).sample.float()
+    return code.to_flow(images.unflatten(0, y_0.shape[:2]))
+
+
+@torch.no_grad()
+def measure_flow_scale(dataset: Dataset, vae, seed: int) -> LatentScale:
+    """Mean and deviation of each channel of the flow's latents over the first samples; the same for a run that resumes."""
+    vae.to(process_state().device)
+    seeded = SeededDataset(dataset, seed)
+    measured = tqdm(range(min(SCALE_SAMPLES, len(dataset))), desc="scale of the flow")
+    samples = (seeded[0, index] for index in measured)
+    flows = ({k: v[None].to(vae.device) for k, v in s.items() if k.startswith("flow")} for s in samples)
+    return LatentScale.measure_channels(torch.cat([encode_flow(flow, vae) for flow in flows]))
