@@ -1,15 +1,17 @@
-"""A ControlNet over Stable Video Diffusion: a copy of the UNet's first half that reads one control picture for each frame.
+"""A ControlNet over Stable Video Diffusion: a copy of the UNet's first half that reads one control map for each frame.
 
-ControlNet (Zhang et al., ICCV 2023, arXiv 2302.05543): the control is embedded at the latents' size and added behind the copy's first
-convolution; what every block of the copy puts out goes through a convolution that starts at zero, and is added to what the same block
-of the UNet hands to its second half. Layers are named as in diffusers' ControlNets.
+A control is any map of the frames' size: flow, tracks, depth, edges, segmentation; the ControlNet knows its number of
+channels alone.
+
+ControlNet (Zhang et al., ICCV 2023, arXiv 2302.05543): the control is embedded at the size of the latents and added
+behind the first convolution of the copy. The output of each block of the copy goes through a convolution that starts
+at zero, and is added to what the same block of the UNet hands to its second half. Layers are named as in diffusers'
+ControlNets.
 """
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial, reduce
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,21 +22,10 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.unets.unet_3d_blocks import UNetMidBlockSpatioTemporal, get_down_block
 from torch import nn
 
+from models.unet_residuals import Residuals, add_residuals
+
 OWN_LAYERS = "controlnet_"  # names of the layers that the UNet lacks begin with it
 EMBEDDING_CHANNELS = (16, 32, 96, 256, 256)
-
-
-class Residuals(NamedTuple):
-    """What is added to the UNet: `down` (B F, C, h, w) for each of its skips, first to last, and `mid` to its middle."""
-
-    down: tuple[torch.Tensor, ...]
-    mid: torch.Tensor
-
-    def scaled(self, factor: float) -> "Residuals":
-        return Residuals(tuple(factor * one for one in self.down), factor * self.mid)
-
-    def plus(self, other: "Residuals") -> "Residuals":
-        return Residuals(tuple(a + b for a, b in zip(self.down, other.down, strict=True)), self.mid + other.mid)
 
 
 class ControlNetSVD(ModelMixin, ConfigMixin):
@@ -42,9 +33,9 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
 
     Args:
         conditioning_channels: C of controls (B, F, C, H, W).
-        conditioning_embedding_out_channels: Of the convolutions that embed them; each but the first halves height and width, so
-            that together they have the factor of the VAE.
-        in_channels, …: As of the UNet.
+        conditioning_embedding_out_channels: Channels of the convolutions that embed a control; each but the first
+            halves height and width, so that together they have the factor of the VAE.
+        others: As of the UNet.
     """
 
     _supports_gradient_checkpointing = True
@@ -74,25 +65,13 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
         self.controlnet_cond_embedding = ControlNetConditioningEmbedding(
             width, conditioning_channels, conditioning_embedding_out_channels
         )
-        per_block = _per_block(len(down_block_types), layers_per_block, cross_attention_dim, transformer_layers_per_block, num_attention_heads)  # fmt: skip
-        shapes = list(zip(down_block_types, block_out_channels, *per_block, strict=True))
-        inputs = [width, *block_out_channels[:-1]]
-        self.down_blocks = nn.ModuleList(
-            _down_block(*shape, inputs[i], time_width, last=i == len(shapes) - 1) for i, shape in enumerate(shapes)
-        )
-        _, channels, _, context, depth, heads = shapes[-1]
-        self.mid_block = UNetMidBlockSpatioTemporal(
-            channels,
-            temb_channels=time_width,
-            transformer_layers_per_block=depth,
-            cross_attention_dim=context,
-            num_attention_heads=heads,
-        )
-        widths = [width]
-        for i, (_, channels, layers, *_) in enumerate(shapes):
-            widths += [channels] * (layers + (i < len(shapes) - 1))
-        self.controlnet_down_blocks = nn.ModuleList(_zero_convolution(width) for width in widths)
-        self.controlnet_mid_block = _zero_convolution(channels)
+        per_block = layers_per_block, cross_attention_dim, transformer_layers_per_block, num_attention_heads
+        shapes = block_shapes(down_block_types, block_out_channels, *per_block)
+        self.down_blocks = nn.ModuleList(down_block(shape, time_width) for shape in shapes)
+        self.mid_block = middle_block(shapes[-1], time_width)
+        widths = [width, *(shape.channels for shape in shapes for _ in range(shape.outputs))]
+        self.controlnet_down_blocks = nn.ModuleList(zero_convolution(channels) for channels in widths)
+        self.controlnet_mid_block = zero_convolution(shapes[-1].channels)
 
     @classmethod
     def from_unet(
@@ -200,69 +179,67 @@ class ControlledUNet(nn.Module):
         return add_residuals(self.unet, [residuals], *inputs, return_dict=return_dict)
 
 
-def add_residuals(
-    unet: UNetSpatioTemporalConditionModel,
-    sources: Sequence[Callable[..., Residuals]],
-    *inputs: torch.Tensor,
-    return_dict: bool = True,
-):
-    """Run the UNet with the residuals that several sources, such as ControlNets, make of its inputs, summed."""
-    residuals = [source(*inputs) for source in sources]
-    with added_residuals(unet, reduce(Residuals.plus, residuals)):
-        return unet(*inputs, return_dict=return_dict)
+class BlockShape(NamedTuple):
+    """A block of the UNet's first half; all but the last one halve height and width."""
+
+    kind: str
+    inputs: int
+    channels: int
+    last: bool
+    layers: int
+    context: int
+    depth: int
+    heads: int
+
+    @property
+    def outputs(self) -> int:
+        """How many of its states are skips."""
+        return self.layers + (not self.last)
 
 
-@contextmanager
-def added_residuals(unet: UNetSpatioTemporalConditionModel, residuals: Residuals) -> Iterator[None]:
-    """Within it the second half of the UNet gets its skips, and the output of its middle block, with residuals added.
-
-    The UNet's own forward takes none. Its blocks do: they are changed on the way into the blocks of the second half.
-    """
-    down, hooks = residuals.down, []
-    for index, block in enumerate(unet.up_blocks):
-        count = len(block.resnets)
-        add = partial(_add, down[-count:], residuals.mid if index == 0 else None)
-        hooks.append(block.register_forward_pre_hook(add, with_kwargs=True))
-        down = down[:-count]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+def block_shapes(kinds: Sequence[str], channels: Sequence[int], *per_block: int | Sequence[int]) -> list[BlockShape]:
+    """The shape of each block; numbers of layers, context, depth and heads are given once, or for each block."""
+    count = len(kinds)
+    inputs = [channels[0], *channels[:-1]]
+    lasts = [i == count - 1 for i in range(count)]
+    spread = [[value] * count if isinstance(value, int) else value for value in per_block]
+    return [BlockShape(*shape) for shape in zip(kinds, inputs, channels, lasts, *spread, strict=True)]
 
 
-def _add(down, mid, block, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    skips = kwargs["res_hidden_states_tuple"]
-    changed = {"res_hidden_states_tuple": tuple(_plus(*pair) for pair in zip(skips, down, strict=True))}
-    if mid is not None:
-        changed["hidden_states"] = _plus(kwargs["hidden_states"], mid)
-    return args, kwargs | changed
-
-
-def _plus(hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-    return hidden + residual.to(hidden.dtype)
-
-
-def _per_block(count: int, *values: int | Sequence[int]) -> list[list[int]]:
-    """Each value for each of the blocks."""
-    return [[value] * count if isinstance(value, int) else list(value) for value in values]
-
-
-def _down_block(kind: str, channels: int, layers: int, context: int, depth: int, heads: int, inputs: int, time: int, last: bool):  # fmt: skip
-    """A block of the UNet's first half; all but the last halve height and width."""
+def down_block(shape: BlockShape, time_width: int) -> nn.Module:
+    """A block like the UNet's."""
     return get_down_block(
-        kind,
-        num_layers=layers,
-        transformer_layers_per_block=depth,
-        in_channels=inputs,
-        out_channels=channels,
-        temb_channels=time,
-        add_downsample=not last,
+        shape.kind,
+        num_layers=shape.layers,
+        transformer_layers_per_block=shape.depth,
+        in_channels=shape.inputs,
+        out_channels=shape.channels,
+        temb_channels=time_width,
+        add_downsample=not shape.last,
         resnet_eps=1e-5,
-        cross_attention_dim=context,
-        num_attention_heads=heads,
+        cross_attention_dim=shape.context,
+        num_attention_heads=shape.heads,
         resnet_act_fn="silu",
     )
+
+
+def middle_block(shape: BlockShape, time_width: int) -> nn.Module:
+    """The UNet's middle block, behind a last block of this shape."""
+    return UNetMidBlockSpatioTemporal(
+        shape.channels,
+        temb_channels=time_width,
+        transformer_layers_per_block=shape.depth,
+        cross_attention_dim=shape.context,
+        num_attention_heads=shape.heads,
+    )
+
+
+def zero_convolution(channels: int) -> nn.Conv2d:
+    """A convolution of one pixel that starts at zero."""
+    convolution = nn.Conv2d(channels, channels, 1)
+    nn.init.zeros_(convolution.weight)
+    nn.init.zeros_(convolution.bias)
+    return convolution
 
 
 def _shared_fields() -> list[str]:
@@ -273,10 +250,3 @@ def _shared_fields() -> list[str]:
 
 def _plain(value):
     return tuple(value) if isinstance(value, list) else value
-
-
-def _zero_convolution(channels: int) -> nn.Conv2d:
-    convolution = nn.Conv2d(channels, channels, 1)
-    nn.init.zeros_(convolution.weight)
-    nn.init.zeros_(convolution.bias)
-    return convolution

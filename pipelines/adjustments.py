@@ -26,10 +26,11 @@ def adjust_frames(temporal_smoothing: float = 0.0, motion_scale: float = 1.0) ->
 
 
 def smooth_frames(x_0: torch.Tensor, amount: float) -> torch.Tensor:
-    """Low-pass over frames with the weights (a/4, 1 - a/2, a/4), a = amount; the last frame counts as its own successor.
+    """Low-pass over frames with the weights (a/4, 1 - a/2, a/4), a = amount; the last frame counts as its own
+    successor.
 
-    What stands still stays; flicker that changes sign from frame to frame is scaled by 1 - a, and a period of P frames by
-    1 - a sin²(π / P).
+    What stands still stays; flicker that changes sign from frame to frame is scaled by 1 - a, and a period of P
+    frames by 1 - a sin²(π / P).
     """
     frames = x_0[:, 1:]
     after = torch.cat([x_0[:, 2:], x_0[:, -1:]], dim=1)[:, : frames.shape[1]]

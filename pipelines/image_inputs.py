@@ -1,12 +1,28 @@
-"""What the denoising of an image and its conditions starts from."""
+"""What the denoising of an image and its conditions starts from, and what is known of their adapters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from pipelines.image_sides import ImageSide
 from pipelines.rows import Joint, Rows
 from utils.diffusion.guidance import Guidance
+from utils.latents import LatentScale
+
+
+@dataclass(frozen=True)
+class AdapterPair:
+    """How a joint adapter was trained, which sampling has to know besides its weights.
+
+    Attributes:
+        trigger: Word that leads the prompts of its condition.
+        latent_scale: Between the latents of the VAE and those that the network sees.
+        one_way: Whether it was also trained with sides that do not read the other; if not, both always read.
+    """
+
+    trigger: str = ""
+    latent_scale: LatentScale = field(default_factory=LatentScale)
+    one_way: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +47,10 @@ class JointInputs:
 
 
 def child_generator(generator, number: int):
-    """A generator that depends on the state of another and leaves it alone: conditions may not change the noise of the image."""
+    """A generator that depends on the state of another and leaves it alone.
+
+    So the noise of conditions does not change that of the image.
+    """
     if generator is None:
         return None
     if isinstance(generator, list):

@@ -63,7 +63,7 @@ class ImageSide(Side):
         return self.scheduler.scale_model_input(self.latents, self.level(i)[0])
 
     def step(self, prediction: torch.Tensor, i: int) -> "ImageSide":
-        """The side after iteration i. prediction: (B, C, h, w), the network's, of the kind that the scheduler expects."""
+        """The side after iteration i, by a prediction (B, C, h, w) of the kind that its scheduler expects."""
         if self.given or i < self.start:
             return self
         t = self.level(i)[0]
@@ -104,7 +104,7 @@ def start_side(name, scale, scheduler, noise, strength, clean=None, mask=None, g
 
 
 def late_timesteps(scheduler, strength: float) -> torch.Tensor:
-    """The part of a scheduler's timesteps that starts at a share of the noise; none for 0, at least a step otherwise."""
+    """The last timesteps of a scheduler, from a share of the noise on; none for 0, at least a step otherwise."""
     if strength == 1:
         return scheduler.timesteps
     steps = scheduler.num_inference_steps

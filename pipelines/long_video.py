@@ -1,11 +1,12 @@
 """Videos longer than the model's, in segments that carry on from one another.
 
-overlap: the last frames of a segment are the first of the next. There their latents are known: while the noise level is at least
-    `release_sigma`, they replace the estimate of the clean latents at every step, so that the noisy ones are the known ones with the
-    segment's own noise at the step's level (the replacement of RePaint, arXiv 2201.09865, without its repeats), and the new frames
-    carry the motion on. Below that level all frames are drawn together: held to the end, the shared ones would stand apart from
-    the new ones. The pixels fade from the earlier drawing of the shared frames to the later one.
-restart: the last frame alone is the picture that the next segment begins with, and nothing else is handed on.
+overlap: the last frames of a segment are the first of the next. There their latents are known: while the noise level is
+    at least `release_sigma`, they replace the estimate of the clean latents at every step, so that the noisy ones are the
+    known ones with the segment's own noise at the step's level (the replacement of RePaint, arXiv 2201.09865, without its
+    repeats), and the new frames carry the motion on. Below that level all frames are sampled together: held to the end,
+    the shared ones would stand apart from the new ones. The pixels of the shared frames fade from the earlier sample to
+    the later one.
+restart: the last frame alone is the image that the next segment begins with, and nothing else is handed on.
 """
 
 from dataclasses import dataclass, replace
@@ -48,13 +49,14 @@ def sample_long_video(
 
     Args:
         pipe: Where to sample.
-        image: Pictures, as in a call of the pipeline.
+        image: As in a call of the pipeline.
         total_frames: N.
         way: "overlap" or "restart".
-        overlap_frames: Frames that two segments share; by default a quarter of a segment. One, the picture, in a restart.
-        num_frames: Of a segment; by default the model's.
+        overlap_frames: Frames that two segments share; by default a quarter of a segment. One in a restart.
+        num_frames: Frames of a segment; by default the model's.
         release_sigma: Noise level below which shared frames are free; 0 holds them to the end.
-        options: Fields of `VideoSampling` and arguments of `pipe.prepare`, of each segment. A generator goes on from segment to segment.
+        options: Fields of `VideoSampling` and arguments of `pipe.prepare`, of each segment. A generator goes on from
+            segment to segment.
 
     Raises:
         ValueError: The frames do not fit together, or an argument is out of its range.
@@ -79,26 +81,33 @@ def sample_long_video(
 def count_overlap(way: str, overlap_frames: int | None, num_frames: int) -> int:
     """Frames that two segments share."""
     if way not in WAYS:
-        raise ValueError(f"A long video is made by {' or '.join(WAYS)}, not by {way!r}.")
+        raise ValueError(f"There is no way {way!r} to make a long video: pass {' or '.join(WAYS)}.")
     if way == "restart":
         if overlap_frames not in (None, 1):
-            raise ValueError(f"overlap_frames={overlap_frames}: a restart hands on one frame, take overlap for more.")
+            raise ValueError(
+                f"overlap_frames {overlap_frames} is not allowed: a restart hands on one frame, pass overlap for more."
+            )
         return 1
     overlap = max(1, num_frames // 4) if overlap_frames is None else overlap_frames
     if not 1 <= overlap < num_frames:
-        raise ValueError(f"overlap_frames={overlap} is not between 1 and {num_frames - 1}, one less than a segment.")
+        raise ValueError(
+            f"overlap_frames {overlap} is not allowed: pass 1 to {num_frames - 1}, one less than a segment."
+        )
     return overlap
 
 
 def segment_starts(total_frames: int, num_frames: int, overlap: int) -> tuple[int, ...]:
     """First new frame of each segment of a video."""
     if total_frames < num_frames:
-        raise ValueError(f"total_frames={total_frames} is less than a segment of {num_frames}: take num_frames alone.")
+        raise ValueError(f"total_frames {total_frames} is less than a segment of {num_frames}: pass num_frames alone.")
     return (0, *range(num_frames, total_frames, num_frames - overlap))
 
 
 def hold(inputs: VideoInputs, known: torch.Tensor, release_sigma: float = 0.0) -> VideoInputs:
-    """Inputs of a segment whose first latents are known, (B, K, C, h, w): the estimates have them while the noise level is at least `release_sigma`."""
+    """Inputs of a segment whose first latents (B, K, C, h, w) are known.
+
+    The estimates of the clean latents have them while the noise level is at least `release_sigma`.
+    """
     count, noise = known.shape[1], inputs.video.latents
     latents = torch.cat([known + noise[:, :count], noise[:, count:]], dim=1)
 
@@ -113,7 +122,10 @@ def hold(inputs: VideoInputs, known: torch.Tensor, release_sigma: float = 0.0) -
 
 
 def join(video: torch.Tensor, pixels: torch.Tensor, overlap: int, fade: bool) -> torch.Tensor:
-    """A segment appended to a video (B, F, 3, H, W), whose last `overlap` frames are the segment's first; they fade, or the video's stay."""
+    """A video (B, F, 3, H, W) with a segment appended, whose first `overlap` frames are the video's last ones.
+
+    fade: Whether the shared frames fade from the video's to the segment's; otherwise the video's stay.
+    """
     shared = video[:, -overlap:]
     if fade:
         weight = torch.arange(1, overlap + 1).div(overlap + 1)[:, None, None, None]

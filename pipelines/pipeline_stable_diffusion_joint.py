@@ -6,7 +6,7 @@ They differ in the noise level at which each side starts and in what of it is ke
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 import patch
-from pipelines.image_inputs import JointInputs, child_generator
+from pipelines.image_inputs import AdapterPair, JointInputs, child_generator
 from pipelines.image_sides import ImageSide, start_side
 from pipelines.inputs import latent_mask
 from pipelines.request import TENSORS, Known, Request, check_adapters, check_options, gather_known, make_request
@@ -33,7 +33,7 @@ from utils.latents import LatentScale
 class JointOutput(BaseOutput):
     """
     Attributes:
-        images: B PIL pictures; with output_type "np" an array (B, H, W, 3) in [0, 1], with "pt" a tensor (B, 3, H, W)
+        images: B PIL images; with output_type "np" an array (B, H, W, 3) in [0, 1], with "pt" a tensor (B, 3, H, W)
             in [0, 1], with "latent" the VAE's latents (B, C, h, w), which a later call takes as `image`.
         conditions: The same for each condition, by the adapter's name.
         values: Each condition as float32 (B, H, W) in [-1, 1], the mean of its three channels: for depth normalised
@@ -47,20 +47,8 @@ class JointOutput(BaseOutput):
     nsfw_content_detected: list | None = None
 
 
-@dataclass(frozen=True)
-class AdapterPair:
-    """What sampling needs to know of a joint adapter besides its weights.
-
-    one_way: Whether it was also trained with sides that do not read the other; if not, both always read.
-    """
-
-    trigger: str = ""
-    latent_scale: LatentScale = field(default_factory=LatentScale)
-    one_way: bool = True
-
-
 class StableDiffusionJointPipeline(StableDiffusionPipeline):
-    """Stable Diffusion that draws an image together with its conditions.
+    """Stable Diffusion that samples an image together with its conditions.
 
     pipe = StableDiffusionJointPipeline.from_pretrained(folder)
     pipe.load_adapter_pair("weights/depth_image/depth.safetensors")
@@ -139,15 +127,17 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
                 or latents of an earlier call. With several conditions a dict by adapter name, as all `condition_*`.
             strength, condition_strength: Share of the noise at which a known side starts. 0, the default: it is given,
                 and comes back as it is. Between: coarse control. 1: it is sampled anew.
-            mask_image, condition_mask: White (1) where a known side is sampled anew, black (0) where its pixels are kept.
+            mask_image, condition_mask: White (1) where a known side is sampled anew, black (0) where its pixels are
+                kept.
             adapters: Names of those to use, with their weights if it is a dict; by default all.
             direction: "both", "x_reads_y" or "y_reads_x", x the image; by default a given side does not read the other
                 (unless the adapter was never trained so).
             latents, condition_latents: Noise of variance 1, (B, C, h, w), in place of a draw.
             output_type: "pil", "np", "pt" or "latent".
-            callback_on_step_end: Called as `callback(pipe, step, t, tensors)`, steps from 0; returns a dict of tensors to replace, of
-                `latents` and `condition_latents` (a dict by name).
-            sampling: Fields of `ImageSampling`: num_inference_steps, guidance_scale, …; a call without any text has no guidance by it.
+            callback_on_step_end: Called as `callback(pipe, step, t, tensors)`, steps from 0; returns a dict of
+                tensors to replace, of `latents` and `condition_latents` (a dict by name).
+            sampling: Fields of `ImageSampling`: num_inference_steps, guidance_scale, …; a call without any text has
+                no guidance by it.
 
         Raises:
             ValueError: What was passed cannot be sampled; in one sentence, before any network runs.
@@ -211,7 +201,7 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         noise = known.noise
         if noise is None:
             noise = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
-        clean = None if known.pictures is None else scale.normalize(self.encode(known))
+        clean = None if known.images is None else scale.normalize(self.encode(known))
         mask = None if known.mask is None else latent_mask(known.mask, factor).to(device, dtype)
         noise = noise.to(device, dtype)
         return start_side(name, scale, self.scheduler, noise, known.strength, clean, mask, generator, eta)
@@ -219,13 +209,13 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
     def encode(self, known: Known) -> torch.Tensor:
         """Latents of the VAE, the mode of its posterior."""
         if known.latent:
-            return known.pictures.to(self._execution_device, self.unet.dtype)
-        pixels = known.pictures.to(self._execution_device, self.vae.dtype)
+            return known.images.to(self._execution_device, self.unet.dtype)
+        pixels = known.images.to(self._execution_device, self.vae.dtype)
         latents = self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
         return latents.to(self.unet.dtype)
 
     def embed(self, name: str | None, request: Request, with_unconditional: bool) -> dict[str, torch.Tensor]:
-        """Text embeddings (B, N, C) of a side by prediction; a condition's lead with its trigger word, with a prompt or without."""
+        """Text embeddings (B, N, C) of a side by prediction; those of a condition begin with its trigger word."""
         trigger = "" if name is None else self.adapter_pairs[name].trigger
         prompts, negatives = (
             [with_trigger(trigger, prompt) for prompt in texts] for texts in (request.prompts, request.negative_prompts)
@@ -235,7 +225,7 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         return {CONDITIONAL: text, SEPARATE: text, UNCONDITIONAL: free}
 
     def denoise(self, inputs: JointInputs, callback=None, callback_tensors=()) -> list[ImageSide]:
-        """The sides after all steps, each with its own noise level at every one; one that is given and reads no other is run once."""
+        """The sides after all steps; one that is given and reads no other is run once."""
         sides, joint = inputs.sides, inputs.joint
         rows = lay_out_rows(sides, len(sides[0].latents), inputs.guidance.terms, joint)
         steps = range(first_iteration(sides), len(self.scheduler.timesteps))
@@ -287,7 +277,7 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
 
     def decode_side(self, side: ImageSide, known: Known) -> torch.Tensor:
         """Pixels, float32 (B, 3, H, W) in [-1, 1]."""
-        kept = None if known.latent or known.pictures is None else known.pictures.to(self._execution_device)
+        kept = None if known.latent or known.images is None else known.images.to(self._execution_device)
         if side.given and kept is not None:
             return kept
         latents = side.result().to(self.vae.dtype) / self.vae.config.scaling_factor

@@ -1,8 +1,9 @@
 """Stable Video Diffusion in three steps that variants build on: `prepare`, `denoise`, `decode`.
 
-Variants override `prepare` alone: it returns the sides, their conditions, the denoiser of each step, the guidance and what changes the
-estimates between the steps (`pipelines/video_inputs.py`). The noise levels are the scheduler's, the step is Euler's unless another is
-asked for (`utils/diffusion/solver.py`). The output is that of `StableVideoDiffusionPipeline`.
+Variants override `prepare` alone: it returns the sides, their conditions, the denoiser of each step, the guidance and
+what changes the estimates between the steps (`pipelines/video_inputs.py`). The noise levels are the scheduler's, the
+step is Euler's unless another is asked for (`utils/diffusion/solver.py`). The output is that of
+`StableVideoDiffusionPipeline`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,11 +49,14 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         """Videos that begin with images.
 
         Args:
-            image: An image or a list of them, of one size and of sides that `size_multiple` divides, or floats in [-1, 1]
-                (`pipelines.inputs.image_batch`).
-            known: What a variant takes besides, such as a control or tracks: the arguments of its `prepare` behind `sampling`.
-            output_type: "pil", "np" (B, F, H, W, 3) in [0, 1], "pt" (B, F, 3, H, W) in [0, 1] or "latent" (B, F, C, h, w).
-            options: Fields of `VideoSampling` (num_inference_steps, fps, motion_bucket_id, max_guidance_scale, …), and arguments of `prepare` by name.
+            image: An image or a list of them, of one size and of sides that `size_multiple` divides, or floats in
+                [-1, 1] (`pipelines.inputs.image_batch`).
+            known: What a variant takes besides, such as a control or tracks: the arguments of its `prepare` behind
+                `sampling`.
+            output_type: "pil", "np" (B, F, H, W, 3) in [0, 1], "pt" (B, F, 3, H, W) in [0, 1] or "latent" (B, F, C,
+                h, w).
+            options: Fields of `VideoSampling` (num_inference_steps, fps, motion_bucket_id, max_guidance_scale, …),
+                and arguments of `prepare` by name.
 
         Raises:
             ValueError: An argument is out of its range.
@@ -90,7 +94,8 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
             num_frames: F; by default the model's.
             generator: One, or one for each image, so that a video does not depend on the others of its batch.
             latents: Standard normal noise (B, F, C, h, w) to start from.
-            image_frames: Conditioning images of all frames in place of the first frame, (B, F, 3, H, W) or (1, F, 3, H, W) in [-1, 1].
+            image_frames: Conditioning images of all frames in place of the first frame, (B, F, 3, H, W) or (1, F, 3,
+                H, W) in [-1, 1].
             temporal_smoothing, motion_scale: See `pipelines/adjustments.py`.
             steer: Changes the estimates of the clean latents (`VideoInputs`).
             decode_chunk_size: Frames that are decoded at once; by default all of a video.
@@ -136,7 +141,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         return self.scaled_noise(condition, generator, latents)
 
     def scaled_noise(self, condition: Condition, generator, latents=None) -> torch.Tensor:
-        """Noise at the scheduler's largest level, drawn or of standard normal latents, of the size of a condition's; float32."""
+        """Noise (B, F, C, h, w) at the scheduler's largest level: drawn, or of standard normal latents; float32."""
         B, F, _, h, w = condition.image_latents.shape
         shape = (B, F, 2 * self.vae.config.latent_channels, h * self.vae_scale_factor, w * self.vae_scale_factor)
         if latents is not None and not latents.isfinite().all():

@@ -13,7 +13,8 @@ from typing import ClassVar
 
 import torch
 
-from models.svd_controlnet import ControlNetSVD, add_residuals
+from models.svd_controlnet import ControlNetSVD
+from models.unet_residuals import add_residuals
 from pipelines.pipeline_stable_video_diffusion import Images, StableVideoDiffusionEDMPipeline
 from pipelines.video_inputs import VideoInputs
 from utils.diffusion.edm import Denoiser
@@ -31,8 +32,8 @@ class Control:
         maps: (B, F, C, H, W), one for each video.
         conditioning_scale: Factor of the residuals; 0 is the base.
         start, end: Shares of the steps between which it acts.
-        in_guidance: Whether the unconditional prediction is also without the control, so that guidance strengthens both;
-            by default both predictions have the control.
+        in_guidance: Whether the unconditional prediction is also without the control, so that guidance strengthens
+            both; by default both predictions have the control.
     """
 
     controlnet: ControlNetSVD
@@ -110,8 +111,10 @@ class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
             control: (B, F, C, H, W) at the size of the images, or (1, F, C, H, W) for all of them; None for none.
             conditioning_scale: Factor of the ControlNet's residuals: 1 is as trained; 0 leaves the base.
             control_guidance_start, control_guidance_end: Shares of the steps between which it acts.
-            guide_control: Whether guidance strengthens the control, too; for ControlNets that were trained with dropped controls.
-            options: Of the base class. A ControlNet that was trained on warped images (`train_trajectory.py`) needs them as `image_frames`.
+            guide_control: Whether guidance strengthens the control, too; for ControlNets that were trained with
+                dropped controls.
+            options: Of the base class. A ControlNet that was trained on warped images (`train_trajectory.py`) needs
+                them as `image_frames`.
 
         Raises:
             ValueError: There is no ControlNet, or an argument is out of its range.

@@ -1,8 +1,10 @@
-"""A video and its optical flow sampled together by Stable Video Diffusion with joint attention, both from the first frame.
+"""A video and its optical flow sampled together by Stable Video Diffusion with joint attention, both from the first
+frame.
 
     video, flow ~ p(x, y);    flow ~ p(y | x);    video ~ p(x | y);    and videos that follow a flow coarsely
 
-They differ in the noise level at which each side starts. A given side has the level 0 throughout. A pair is sampled at once, or the flow
+They differ in the noise level at which each side starts. A given side has the level 0 throughout. A pair is sampled
+at once, or the flow
 first, from the first frame alone, and then the video by it: p(x, y) = p(y) p(x | y).
 """
 
@@ -37,8 +39,8 @@ class FlowVideoOutput(BaseOutput):
     """
     Attributes:
         frames: As of `StableVideoDiffusionEDMPipeline`.
-        flows: float32 (B, F - 1, 2, H, W), pixels, x then y, from each frame to the next. With output_type "latent" latents
-            (B, F, C, h, w).
+        flows: float32 (B, F - 1, 2, H, W), pixels, x then y, from each frame to the next. With output_type "latent"
+            latents (B, F, C, h, w).
     """
 
     frames: list | np.ndarray | torch.Tensor
@@ -94,14 +96,15 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         Args:
             video: What is known of the videos: pixels (B, F, 3, H, W) in [-1, 1].
             flow: What is known of the flow: (B, F - 1, 2, H, W) in pixels, x then y, from each frame to the next.
-            video_strength: Share of the steps that a known video takes. 0, the default: it is given, and comes back as it is. Between: coarse
-                control, from a partly noised start. 1: it is sampled anew.
-            direction: "both", "x_reads_y" or "y_reads_x", x the video, of sides that are sampled at once; by default a given side does not read
-                the other (unless the adapter was never trained so).
+            video_strength: Share of the steps that a known video takes. 0, the default: it is given, and comes back
+                as it is. Between: coarse control, from a partly noised start. 1: it is sampled anew.
+            direction: "both", "x_reads_y" or "y_reads_x", x the video, of sides that are sampled at once; by default
+                a given side does not read the other (unless the adapter was never trained so).
             weight: Of what each side reads from the other.
             flow_latents: As `latents`, of the flow.
-            options: Fields of `FlowSampling`, and arguments of the base class. flow_first is by default where nothing is known of the video and
-                no direction is asked for, if the adapter was trained to. `steer` leads the flow, where that is sampled.
+            options: Fields of `FlowSampling`, and arguments of the base class. flow_first is by default where nothing
+                is known of the video and no direction is asked for, if the adapter was trained to. `steer` leads the
+                flow, where that is sampled.
 
         Raises:
             ValueError: What was passed cannot be sampled.
@@ -184,7 +187,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
     def sample_flow(self, inputs: VideoInputs, sides: Sequence[VideoSide], guidance_scale: float) -> VideoSide:
         """The flow sampled by the image alone, as a given side: no row of the network is of the video.
 
-        guidance_scale: The same for all frames, away from a prediction that is conditioned neither on the image nor on any motion.
+        guidance_scale: The same for all frames, away from a prediction that is conditioned neither on the image nor
+            on any motion.
         """
         name, num_frames = self.flow_adapter.name, inputs.video.latents.shape[1]
         scales = guidance_over_frames(num_frames, guidance_scale, guidance_scale) if guidance_scale > 1 else None
@@ -200,7 +204,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
 
     def video_condition(self, inputs: VideoInputs, pixels, flow: torch.Tensor | None, side: VideoSide) -> Condition:
         """Of the video: the image, or with a given flow the image warped by it, if the adapter was trained so."""
-        if not (side.given and self.flow_adapter.moved_picture):
+        if not (side.given and self.flow_adapter.moved_image):
             return inputs.condition
         pixels = pixels.to(flow.device)
         return inputs.encode_condition(torch.stack([move_along(*clip) for clip in zip(pixels, flow, strict=True)]))

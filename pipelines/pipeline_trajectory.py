@@ -1,10 +1,11 @@
 """Videos that follow dragged points, by the joint model of video and flow.
 
     coarse    tracks -> dense flow by interpolation -> the flow starts from a partly noised version of it
-    guided    the flow starts from noise and is led to the tracks at every step, where they say something and nowhere else
+    guided    the flow starts from noise and is led to the tracks at every step, where they say something and nowhere
+    else
 
-In both the video is sampled with the flow or after it, as `StableVideoDiffusionJointPipeline` does. Videos that follow points by a ControlNet
-are made by `pipelines/pipeline_trajectory_controlnet.py`.
+In both the video is sampled with the flow or after it, as `StableVideoDiffusionJointPipeline` does. Videos that
+follow points by a ControlNet are made by `pipelines/pipeline_trajectory_controlnet.py`.
 """
 
 from collections.abc import Sequence
@@ -51,12 +52,14 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
         Args:
             tracks: For all images, or one for each; of the images' size. They decide the number of frames.
             method: "coarse" or "guided".
-            interpolation: Of "coarse": what a point lies on moves as a whole ("edge_aware", `utils/tracks/heuristic_flow.py`), or its
-                motion falls off with the distance alone ("distance", `dense_flow`).
+            interpolation: Of "coarse": what a point lies on moves as a whole ("edge_aware",
+                `utils/tracks/heuristic_flow.py`), or its motion falls off with the distance alone ("distance",
+                `dense_flow`).
             reach: Of "distance" and of "guided" under a camera: pixels over which a track's motion falls off.
             radius: Of the disc around a point, in pixels, in which its motion is known.
-            options: Fields of `Steering` for "guided", and arguments of the base class. flow_strength is of "coarse" alone; with 0, the
-                default, the guess is given: it is run once and cached, and measures best with `weights/flow_video`.
+            options: Fields of `Steering` for "guided", and arguments of the base class. flow_strength is of "coarse"
+                alone; with 0, the default, the guess is given: it is run once and cached, and measures best with
+                `weights/flow_video`.
 
         Raises:
             ValueError: What was passed cannot be sampled, or moves faster than the adapter's flow can say.

@@ -1,6 +1,7 @@
 """Videos that follow dragged points, by a ControlNet of `train_trajectory.py`.
 
-tracks -> control maps, which the ControlNet reads, and the image warped by a guess of the motion, which conditions the base frame by frame
+tracks -> control maps, which the ControlNet reads, and the image warped by a guess of the motion, which conditions
+the base frame by frame
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,8 @@ class StableVideoDiffusionTrajectoryControlNetPipeline(StableVideoDiffusionContr
 
         Args:
             tracks: For all images, or one for each; of the images' size. They decide the number of frames.
-            options: Of the base class: conditioning_scale, …; with conditioning_scale=0 the base has the warped images alone.
+            options: Of the base class: conditioning_scale, …; with conditioning_scale=0 the base has the warped
+                images alone.
 
         Raises:
             ValueError: What was passed cannot be sampled.

@@ -1,4 +1,4 @@
-"""What one call asks for, checked before any network runs."""
+"""What one call of the joint image pipeline asks for, checked before any network runs."""
 
 from dataclasses import dataclass
 
@@ -17,11 +17,15 @@ TENSORS = ("latents", "condition_latents")
 class Known:
     """What a call says of one side.
 
-    pictures: (B, 3, H, W) in [-1, 1], or latents (B, C, h, w), or None. mask: (B, 1, H, W), 1 where to generate.
-    strength: Share of the noise at which it starts. noise: (B, C, h, w) of variance 1, or None to draw it.
+    Attributes:
+        images: (B, 3, H, W) in [-1, 1], or latents (B, C, h, w), or None.
+        mask: (B, 1, H, W), 1 where to generate, or None.
+        strength: Share of the noise at which it starts.
+        noise: (B, C, h, w) of variance 1, or None to draw it.
+        latent: Whether `images` are latents.
     """
 
-    pictures: torch.Tensor | None
+    images: torch.Tensor | None
     mask: torch.Tensor | None
     strength: float
     noise: torch.Tensor | None = None
@@ -30,7 +34,13 @@ class Known:
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """known: by the adapter's name, the image first, under None. weights: of the adapters. copies: for each prompt."""
+    """
+    Attributes:
+        known: Of each side by the name of its adapter, that of the image first, under None.
+        weights: Of the adapters, by name.
+        copies: Images for each prompt.
+        generators: One, or one for each image.
+    """
 
     prompts: list[str]
     negative_prompts: list[str]
@@ -54,16 +64,16 @@ class Request:
 def make_request(
     pipe, prompt, negative_prompt, known: dict, weights: dict[str, float], height, width, copies: int, generator
 ) -> Request:
-    """known: for the image (under None) and each adapter (pictures, strength, mask, noise), as users pass them."""
+    """known: for the image (under None) and each adapter (images, strength, mask, noise), as users pass them."""
     check_models(pipe)
     factor = pipe.vae_scale_factor
     latent_size = (height // factor, width // factor) if height and width else None
     sides = {name: read_side(pipe, name, *values, latent_size) for name, values in known.items()}
     if all(side.strength == 0 for side in sides.values()):
-        raise ValueError("All sides are given, so there is nothing to draw: leave one out, or raise a strength.")
+        raise ValueError("All sides are given, so there is nothing to sample: leave one out, or raise a strength.")
     prompts = check_prompts(prompt, sides)
     if copies < 1:
-        raise ValueError(f"num_images_per_prompt is {copies}: draw at least 1.")
+        raise ValueError(f"num_images_per_prompt is {copies}: pass 1 or more.")
     if isinstance(generator, list) and len(generator) != len(prompts) * copies:
         raise ValueError(f"There are {len(generator)} generators for {len(prompts) * copies} images: one for each.")
     height, width = check_size(pipe, sides, height, width)
@@ -73,22 +83,22 @@ def make_request(
     return Request(prompts, negatives, sides, weights, height, width, copies, generator)
 
 
-def read_side(pipe, name: str | None, pictures, strength, mask, noise, latent_size) -> Known:
+def read_side(pipe, name: str | None, images, strength, mask, noise, latent_size) -> Known:
     what, channels = label(name), pipe.vae.config.latent_channels
     mask = None if mask is None else mask_batch(mask, f"{what} mask")
-    strength = check_strength(strength, pictures, mask, what)
-    if pictures is None:
+    strength = check_strength(strength, images, mask, what)
+    if images is None:
         return Known(None, None, strength, noise)
-    pictures = image_batch(pictures, what, channels, latent_size, deep=name is None)
-    return Known(pictures, mask, strength, noise, is_latent(pictures, channels))
+    images = image_batch(images, what, channels, latent_size, deep=name is None)
+    return Known(images, mask, strength, noise, is_latent(images, channels))
 
 
 def check_prompts(prompt, sides: dict[str | None, Known]) -> list[str]:
-    """One prompt for each picture; without a prompt, or with one, it serves all pictures."""
-    count = max(len(side.pictures) if side.pictures is not None else 1 for side in sides.values())
+    """One prompt for each image; without a prompt, or with one, it serves all images."""
+    count = max(len(side.images) if side.images is not None else 1 for side in sides.values())
     if prompt is None:
-        if sides[None].pictures is None and all(side.pictures is None for side in sides.values()):
-            raise ValueError("There is neither a prompt nor a picture: give a prompt (it may be empty).")
+        if sides[None].images is None and all(side.images is None for side in sides.values()):
+            raise ValueError("There is neither a prompt nor an image: give a prompt (it may be empty).")
         prompt = ""
     if isinstance(prompt, str):
         return [prompt] * count
@@ -106,12 +116,12 @@ def check_negatives(negative_prompt, prompts: list[str]) -> list[str]:
 
 
 def check_size(pipe, sides: dict[str | None, Known], height: int | None, width: int | None) -> tuple[int, int]:
-    """Height and width in pixels: those asked for, or of the pictures, or of the model; all of one call agree."""
+    """Height and width in pixels: those asked for, or of the images, or of the model; all of one call agree."""
     factor = pipe.vae_scale_factor
     sizes = {}
     for name, side in sides.items():
-        if side.pictures is not None:
-            sizes[label(name)] = tuple(n * (factor if side.latent else 1) for n in side.pictures.shape[-2:])
+        if side.images is not None:
+            sizes[label(name)] = tuple(n * (factor if side.latent else 1) for n in side.images.shape[-2:])
         if side.mask is not None:
             sizes[f"{label(name)} mask"] = tuple(side.mask.shape[-2:])
     default = next(iter(sizes.values()), default_size(pipe))
@@ -173,9 +183,9 @@ def check_adapters(adapters, loaded: list[str]) -> dict[str, float]:
     return weights
 
 
-def gather_known(names: list[str], image: tuple, pictures, strengths, masks, noises) -> dict:
-    """(pictures, strength, mask, noise) for the image, under None, and for each condition."""
-    values = (pictures, strengths, masks, noises)
+def gather_known(names: list[str], image: tuple, images, strengths, masks, noises) -> dict:
+    """(images, strength, mask, noise) for the image, under None, and for each condition."""
+    values = (images, strengths, masks, noises)
     titles = ("condition", "condition_strength", "condition_mask", "condition_latents")
     columns = [per_condition(value, names, title) for value, title in zip(values, titles, strict=True)]
     return {None: image, **{name: tuple(column[name] for column in columns) for name in names}}
@@ -183,10 +193,10 @@ def gather_known(names: list[str], image: tuple, pictures, strengths, masks, noi
 
 def spread(side: Known, prompts: int, copies: int, what: str) -> Known:
     """The side with an entry for each row of the batch."""
-    pictures, mask = (
-        None if values is None else repeat_to(values, prompts, copies, what) for values in (side.pictures, side.mask)
+    images, mask = (
+        None if values is None else repeat_to(values, prompts, copies, what) for values in (side.images, side.mask)
     )
-    return Known(pictures, mask, side.strength, side.noise, side.latent)
+    return Known(images, mask, side.strength, side.noise, side.latent)
 
 
 def label(name: str | None) -> str:

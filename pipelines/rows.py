@@ -1,4 +1,4 @@
-"""The rows of one batch: each side once for each prediction of the guidance, and who reads whom. The same for images and videos."""
+"""The rows of one batch: each side once for each prediction of the guidance, and who reads whom."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -78,7 +78,8 @@ class Rows:
 
 
 def lay_out_rows(sides: Sequence[Side], batch: int, terms: Sequence[str], joint: Joint) -> Rows:
-    """A given side is not denoised: it has rows only where another reads it, so none in the predictions of a separate model.
+    """A given side is not denoised: it has rows only where another reads it, so none in the predictions of a separate
+    model.
 
     Args:
         terms: Predictions that the guidance needs.
@@ -94,7 +95,7 @@ def lay_out_rows(sides: Sequence[Side], batch: int, terms: Sequence[str], joint:
 
 @contextmanager
 def paired(unet, rows: Rows, sides: Sequence[Side], joint: Joint) -> Iterator[None]:
-    """Within it the rows are paired, and those of each condition have its own adapter; without joint attention it does nothing."""
+    """Within it the rows are paired, and those of a condition have its own adapter; nothing without joint attention."""
     if not joint.weights:
         yield
         return

@@ -1,6 +1,7 @@
 """The sides of a pair while they are sampled, images and videos alike, and the loop over the steps.
 
-Generation, estimation, coarse control and inpainting differ only in the noise level at which a side starts and in what of it is known.
+Generation, estimation, coarse control and inpainting differ only in the noise level at which a side starts and in
+what of it is known.
 """
 
 from abc import ABC, abstractmethod

@@ -1,8 +1,11 @@
 """Sampled flow that is led, at every step, towards what is known of it in a few places.
 
-The image of the flow that the estimate of the clean latents stands for is compared with the wanted one there, and the estimate is changed before the
-step: by the gradient of the squared error (as in diffusion posterior sampling, arXiv 2209.14687, of length as Polyak's), or by
-setting the pixels. Images are compared and not flow in pixels, whose gradient by the image vanishes where nothing moves.
+The image of the flow that the estimate of the clean latents stands for is compared with the wanted one there, and the
+estimate is changed before the
+step: by the gradient of the squared error (as in diffusion posterior sampling, arXiv 2209.14687, of length as
+    Polyak's), or by
+setting the pixels. Images are compared and not flow in pixels, whose gradient by the image vanishes where nothing
+moves.
 """
 
 from collections.abc import Sequence
@@ -25,10 +28,10 @@ class Steering(Settings):
     """How the flow is led.
 
     Attributes:
-        guidance: "gradient" through decoder and network, which changes the estimate of a video that is sampled with the flow too;
-            "decoder_gradient", which leaves the network out and is cheaper; or "replace": the known pixels are set, and what that changes
-            in the latents is added. The autoencoder smooths away what is smaller than a place of its latents, so this one needs discs of
-            that radius at least.
+        guidance: "gradient" through decoder and network, which changes the estimate of a video that is sampled with
+            the flow too; "decoder_gradient", which leaves the network out and is cheaper; or "replace": the known
+            pixels are set, and what that changes in the latents is added. The autoencoder smooths away what is
+            smaller than a place of its latents, so this one needs discs of that radius at least.
         guidance_strength: 1 takes the whole change; in the linear approximation of a gradient that is to the error 0.
         guidance_steps: Share of the steps, from the first one on, that are guided, at least one; the others are free.
         guidance_iterations: Gradient steps at each step.
@@ -52,8 +55,8 @@ class FlowSteer:
         flow: Wanted flow (B, F - 1, 2, H, W) in pixels; it counts where known.
         known: bool (B, F - 1, 1, H, W).
         steering: How.
-        points: bool (B, F - 1, 1, H, W), which of the known pixels are of points: these weigh as much as all others together, so that
-            a few dragged points are not lost beside a camera's or a static region's many pixels.
+        points: bool (B, F - 1, 1, H, W), which of the known pixels are of points: these weigh as much as all others
+            together, so that a few dragged points are not lost beside a camera's or a static region's many pixels.
         decode_chunk_size: Frames that are decoded at once; by default all.
 
     Raises:
@@ -85,7 +88,10 @@ class FlowSteer:
         return self.set_known(estimate(sides)) if self.steering.guidance == "replace" else self.descend(estimate, sides)
 
     def set_known(self, clean: Estimates) -> Estimates:
-        """Estimates with the known pixels set; the difference of two encodings spares the rest the way through the autoencoder."""
+        """Estimates with the known pixels set.
+
+        What changes is the difference of two encodings, so that the rest does not go through the autoencoder.
+        """
         scale = self.code.scale
         latents = scale.denormalize(clean[FLOW])
         images = self.pipe.decode(latents, self.decode_chunk_size)
@@ -137,7 +143,7 @@ class FlowSteer:
         return torch.cat(videos).transpose(1, 2)
 
     def move(self, estimates: Estimates, directions: Estimates, length: torch.Tensor) -> Estimates:
-        """Estimates moved against directions by a length (B,) over all sides, no element by more than `LARGEST_CHANGE`."""
+        """Estimates moved against directions by a length (B,) over all sides, and no element by over its limit."""
         factor = (length / norm(directions.values()).clamp(min=1e-12)).minimum(
             LARGEST_CHANGE / largest(directions.values())
         )
@@ -146,7 +152,10 @@ class FlowSteer:
 
 
 def equal_shares(some: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Weights (B, ...) in two masks that sum up to the same in both, near 1 for the range of float16; 1 where only one has any."""
+    """Weights (B, ...) in two masks that sum up to the same in both; 1 where only one mask has any pixel.
+
+    They are near 1, for the range of float16.
+    """
     counts = [mask.flatten(1).sum(dim=1).view(-1, *[1] * (mask.ndim - 1)) for mask in (some, others)]
     ratio = torch.where((counts[0] > 0) & (counts[1] > 0), counts[0] / counts[1].clamp(min=1), 1.0).sqrt()
     return some / ratio + ratio * others

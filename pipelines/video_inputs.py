@@ -1,4 +1,4 @@
-"""What the denoising of a video starts from. `prepare` of a pipeline makes it, and a variant changes what is its own."""
+"""What the denoising of a video starts from; `prepare` of a pipeline makes it, and variants change what is theirs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,12 +25,15 @@ class VideoInputs:
         sides: The video, and what is sampled with it, before their first steps.
         conditions: Of each side, for B samples.
         guidance: From the predictions of a sample to one.
-        denoiser: From an iteration to what predicts v in it: the UNet, or a network that is called as the UNet is, in a `Denoiser`.
-        encode_condition: From images (B, F, 3, H, W), or None for the first frame alone, to the condition of that, with the same noise.
-        negative_motion_bucket_id: Motion bucket of the unconditional prediction; None for the bucket of the conditional one.
+        denoiser: From an iteration to what predicts v in it: the UNet, or a network that is called as the UNet is, in
+            a `Denoiser`.
+        encode_condition: From images (B, F, 3, H, W), or None for the first frame alone, to the condition of that,
+            with the same noise.
+        negative_motion_bucket_id: Motion bucket of the unconditional prediction; None for the bucket of the
+            conditional one.
         joint: Joint attention of the sides.
-        steer: From what estimates the clean latents, the sides and the iteration to the estimates that the steps are made with; None for
-            the plain estimates.
+        steer: From what estimates the clean latents, the sides and the iteration to the estimates that the steps are
+            made with; None for the plain estimates.
         adjust: Changes the estimate of the video after that (`pipelines/adjustments.py`).
         decode_chunk_size: Frames that are decoded at once; None for all of a video.
     """
@@ -60,7 +63,10 @@ class VideoInputs:
         return len(self.video.sigmas) - 1
 
     def condition_of(self, rows: Rows) -> Condition:
-        """The condition of each row, by its side; without the image, and with the negative bucket, in unconditional predictions."""
+        """The condition of each row, by its side.
+
+        In unconditional predictions it is without the image, and has the negative motion bucket.
+        """
         free = torch.tensor([term == UNCONDITIONAL for _, term in rows.slots]).repeat_interleave(rows.batch)
         conditions = [self.conditions[side] for side, _ in rows.slots]
         return conditions[0].join(conditions).drop(free, self.negative_motion_bucket_id)

@@ -41,7 +41,7 @@ def test_it_compares_truth_overlap_and_restart_and_goes_on_where_it_stopped(comm
     ("more", "message"),
     [
         (["--total_frames", "4"], "one segment: take more than 4"),
-        (["--overlap_frames", "4"], "overlap_frames=4 is not between 1 and 3"),
+        (["--overlap_frames", "4"], "overlap_frames 4 is not allowed: pass 1 to 3"),
         (["--first_seed", "5"], "--first_seed 5: a training may have seen it"),
         (["--resolution", "20"], "--resolution 20 is not a multiple of 8"),
         (["--negative_motion_bucket_id", "300"], "negative_motion_bucket_id 300 is not allowed"),

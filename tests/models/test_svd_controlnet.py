@@ -5,7 +5,8 @@ from functools import partial
 import pytest
 import torch
 
-from models.svd_controlnet import ControlledUNet, ControlNetSVD, Residuals, added_residuals
+from models.svd_controlnet import ControlledUNet, ControlNetSVD
+from models.unet_residuals import Residuals, added_residuals
 
 B, F, CHANNELS, FACTOR, SIDE = 2, 3, 5, 4, 8
 

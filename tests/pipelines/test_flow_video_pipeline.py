@@ -150,7 +150,7 @@ def test_a_given_side_reads_the_other_only_if_the_adapter_was_never_trained_with
 @pytest.fixture
 def leading(pipe):
     """A pipeline whose adapter says that it was trained to draw the flow first."""
-    pipe.flow_adapter = FlowAdapter("flow", CODE, flow_alone=True, moved_picture=True)
+    pipe.flow_adapter = FlowAdapter("flow", CODE, flow_alone=True, moved_image=True)
     return pipe
 
 
@@ -200,7 +200,7 @@ def told_buckets(pipe, **options) -> list[list[float]]:
 def test_guidance_of_a_flow_drawn_first_leads_away_from_a_standstill(leading):
     assert told_buckets(leading) == [[0, 90]] * 2 + [[90, 90]] * 3
     assert told_buckets(leading, flow_guidance_scale=1.0) == [[90]] * 2 + [[90, 90]] * 3
-    leading.flow_adapter = replace(leading.flow_adapter, told_motion=False)
+    leading.flow_adapter = replace(leading.flow_adapter, motion_buckets=False)
     assert told_buckets(leading) == [[90]] * 2 + [[90, 90]] * 3
 
 
@@ -316,7 +316,7 @@ def test_a_saved_adapter_is_loaded_with_its_code(pipe, tmp_path):
 def test_an_adapter_that_was_not_trained_on_flow_is_refused(pipe, tmp_path):
     path = patch.save(pipe.unet, tmp_path, "flow")
     loaded = StableVideoDiffusionJointPipeline(**tiny_video_pipeline().components)
-    with pytest.raises(ValueError, match="nothing of flow"):
+    with pytest.raises(ValueError, match="not trained on flow"):
         loaded.load_flow_adapter(path)
 
 

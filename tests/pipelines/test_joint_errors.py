@@ -13,8 +13,8 @@ MASK = np.ones((32, 32), dtype=bool)
 DEEP = Image.fromarray(np.zeros((32, 32), dtype=np.uint16))
 
 WRONG = {
-    "nothing is asked for": ({}, "neither a prompt nor a picture"),
-    "everything is given": ({"image": PICTURE, "condition": PICTURE}, "nothing to draw"),
+    "nothing is asked for": ({}, "neither a prompt nor an image"),
+    "everything is given": ({"image": PICTURE, "condition": PICTURE}, "nothing to sample"),
     "sizes differ": ({"image": PICTURE, "condition": LARGE, "strength": 0.5}, "64x64 pixels where 32x32"),
     "size differs from height": ({"image": PICTURE, "height": 64}, "32x32 pixels where 64x32"),
     "pictures differ in size": ({"image": [Image.new("RGB", (32, 32)), Image.new("RGB", (32, 64))]}, "have one size"),

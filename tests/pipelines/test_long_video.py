@@ -113,10 +113,10 @@ def test_a_quarter_of_a_segment_is_shared_by_default():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"total_frames": 3}, "total_frames=3 is less than a segment of 4"),
-        ({"total_frames": 8, "overlap_frames": 4}, "overlap_frames=4 is not between 1 and 3"),
+        ({"total_frames": 3}, "total_frames 3 is less than a segment of 4"),
+        ({"total_frames": 8, "overlap_frames": 4}, "overlap_frames 4 is not allowed: pass 1 to 3"),
         ({"total_frames": 8, "way": "restart", "overlap_frames": 2}, "a restart hands on one frame"),
-        ({"total_frames": 8, "way": "loop"}, "not by 'loop'"),
+        ({"total_frames": 8, "way": "loop"}, "no way 'loop'"),
     ],
 )
 def test_frames_that_do_not_fit_are_refused(pipe, arguments, message):

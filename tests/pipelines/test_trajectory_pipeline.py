@@ -101,7 +101,7 @@ def test_a_gradient_brings_the_flow_nearer_to_the_tracks_than_no_guidance_does(p
 
 @pytest.mark.parametrize("kind", ["gradient", "decoder_gradient"])
 def test_a_flow_that_is_drawn_first_is_led_as_well(pipe, monkeypatch, kind):
-    monkeypatch.setattr(pipe, "flow_adapter", FlowAdapter("flow", CODE, flow_alone=True, moved_picture=True))
+    monkeypatch.setattr(pipe, "flow_adapter", FlowAdapter("flow", CODE, flow_alone=True, moved_image=True))
     tracks = make_tracks()
     free = draw(pipe, tracks, flow_strength=1)
     led = draw(pipe, tracks, method="guided", guidance=kind, guidance_steps=1.0)

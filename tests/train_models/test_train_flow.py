@@ -65,7 +65,7 @@ def test_samples_have_the_exact_flow_of_their_frames_as_pictures(clips):
 
 def learned(training):
     adapter = FlowAdapter.from_training("flow", FlowCode(), training)
-    return adapter.one_way, adapter.flow_alone, adapter.moved_picture
+    return adapter.one_way, adapter.flow_alone, adapter.moved_image
 
 
 def test_an_adapter_says_how_it_was_trained(flow_video):

@@ -17,7 +17,8 @@ class Condition:
 
     Attributes:
         image_embeddings: CLIP embedding of the clean conditioning image, (B, L, D).
-        image_latents: Its latents beside every frame (B, F, C, h, w): mode of the posterior, of the image with noise in pixels, **not** scaled.
+        image_latents: Its latents beside every frame (B, F, C, h, w): mode of the posterior, of the image with noise
+            in pixels, **not** scaled.
         time_ids: (B, 3): frames per second - 1, motion bucket id, noise augmentation strength.
     """
 
@@ -26,7 +27,7 @@ class Condition:
     time_ids: torch.Tensor
 
     def drop(self, dropped: torch.Tensor, motion_bucket_id: float | None = None) -> "Condition":
-        """Zero embedding and latents where dropped (B,) is true, and that bucket in place of theirs; the other ids stay."""
+        """With embedding and latents zero where dropped (B,) is true, and that motion bucket; the other ids stay."""
         kept = ~dropped.to(self.image_latents.device)
         ids = self.time_ids
         if motion_bucket_id is not None:
@@ -56,7 +57,7 @@ class Condition:
         return tuple(getattr(self, field.name) for field in fields(self))
 
     def with_unconditional(self, motion_bucket_id: float | None = None) -> "Condition":
-        """Condition of 2 B samples for guidance: first the unconditional ones (`drop`), then these, as diffusers orders them."""
+        """Of 2 B samples for guidance, in the order of diffusers: first the unconditional ones (`drop`), then these."""
         everything = torch.ones(len(self.time_ids), dtype=torch.bool)
         return self.join([self.drop(everything, motion_bucket_id), self])
 
@@ -88,9 +89,11 @@ class ConditionEncoder:
         """Args:
         image: Conditioning images (B, 3, H, W) in [-1, 1], first frames of the videos.
         num_frames: F.
-        fps, motion_bucket_id, noise_aug_strength: One for all samples, or (B,); fps as people count it, without the - 1.
+        fps, motion_bucket_id, noise_aug_strength: One for all samples, or (B,); fps as people count it, without the -
+            1.
         noise: Standard normal noise of the image, by default drawn; not the noise of the diffusion.
-        image_frames: Images (B, F, 3, H, W) that condition the frames in place of the one image, all with the same noise.
+        image_frames: Images (B, F, 3, H, W) that condition the frames in place of the one image, all with the same
+            noise.
         """
         noise = torch.randn_like(image) if noise is None else noise
         ids = time_ids(len(image), fps, motion_bucket_id, noise_aug_strength).to(image.device)
@@ -116,7 +119,7 @@ class ConditionEncoder:
 
 
 def time_ids(count: int, fps, motion_bucket_id, noise_aug_strength) -> torch.Tensor:
-    """(count, 3), float32: fps - 1, motion bucket id, noise augmentation strength; each given once or for each sample."""
+    """(count, 3), float32: fps - 1, motion bucket id, noise augmentation strength; each once or for each sample."""
     columns = [torch.as_tensor(value, dtype=torch.float32) for value in (fps, motion_bucket_id, noise_aug_strength)]
     names = ("fps", "motion_bucket_id", "noise_aug_strength")
     for name, column in zip(names, columns, strict=True):

@@ -1,13 +1,16 @@
-"""The diffusion of Stable Video Diffusion: EDM (Karras et al., NeurIPS 2022) with a network that predicts v. Training and sampling share it.
+"""The diffusion of Stable Video Diffusion: EDM (Karras et al., NeurIPS 2022) with a network that predicts v. Training
+and sampling share it.
 
-With clean latents x_0 of deviation 1, noise n ~ N(0, 1) and a noise level sigma (SVD paper, arXiv 2311.15127, appendix D):
+With clean latents x_0 of deviation 1, noise n ~ N(0, 1) and a noise level sigma (SVD paper, arXiv 2311.15127,
+appendix D):
 
     x_t = x_0 + sigma n
     D(x_t; sigma) = c_skip x_t + c_out F(c_in x_t; c_noise)                 the estimate of x_0
     c_skip = 1 / (sigma² + 1)         c_out = -sigma / √(sigma² + 1)
     c_in = 1 / √(sigma² + 1)          c_noise = ln(sigma) / 4
 
-The loss of D, weighed by (1 + sigma²) / sigma², is the plain squared error of F against v = (n - sigma x_0) / √(1 + sigma²), which is
+The loss of D, weighed by (1 + sigma²) / sigma², is the plain squared error of F against v = (n - sigma x_0) / √(1 +
+sigma²), which is
 how it is computed here: no large factor meets a small difference.
 
 A side that is given has sigma = 0: its latents enter as they are, under the embedding of the smallest noise level.
@@ -26,8 +29,8 @@ class EDM:
     """Noise levels and preconditioning.
 
     Attributes:
-        sigma_mean, sigma_std: ln(sigma) ~ N(sigma_mean, sigma_std²) in training; (1.0, 1.6) for the released SVD at 576x1024, (0.7, 1.6) at
-            320x576, (1.0, 1.2) for interpolation between first and last frame.
+        sigma_mean, sigma_std: ln(sigma) ~ N(sigma_mean, sigma_std²) in training; (1.0, 1.6) for the released SVD at
+            576x1024, (0.7, 1.6) at 320x576, (1.0, 1.2) for interpolation between first and last frame.
         sigma_min: Level whose embedding a given side has.
     """
 

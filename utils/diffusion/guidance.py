@@ -2,8 +2,9 @@
 
     v = v_u + s (v_c - v_u) + s_j (v_c - v_s)
 
-v_c is the conditional prediction; v_u the unconditional one (classifier-free guidance, arXiv 2207.12598); v_s the conditional one of a separate
-model, without joint attention (UniCon, arXiv 2410.11439; for a video the inner guidance of VideoJAM, arXiv 2502.02492).
+v_c is the conditional prediction; v_u the unconditional one (classifier-free guidance, arXiv 2207.12598); v_s the
+conditional one of a separate model, without joint attention (UniCon, arXiv 2410.11439; for a video the inner guidance
+of VideoJAM, arXiv 2502.02492).
 """
 
 import math
@@ -24,8 +25,9 @@ class Guidance:
         scale: s, a number or a tensor that broadcasts to predictions; None for no unconditional prediction.
         joint_scale: s_j; 0 for no prediction of a separate model.
         interval: Noise levels, lowest and highest, between which s acts (arXiv 2404.07724); outside of it s is 1.
-        parallel: Share of s (v_c - v_u) that is kept parallel to the estimate of the clean latents, 0 to 1 (arXiv 2410.02416): that
-            part makes colours and contrasts stronger. 1 is plain guidance, 0 keeps what is orthogonal alone.
+        parallel: Share of s (v_c - v_u) that is kept parallel to the estimate of the clean latents, 0 to 1 (arXiv
+            2410.02416): that part makes colours and contrasts stronger. 1 is plain guidance, 0 keeps what is
+            orthogonal alone.
     """
 
     scale: float | torch.Tensor | None = None

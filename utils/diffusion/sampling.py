@@ -1,4 +1,5 @@
-"""Settings of a sampling. Flags, pipelines, validations and benchmarks are made of these fields; a new one is added here.
+"""Settings of a sampling. Flags, pipelines, validations and benchmarks are made of these fields; a new one is added
+here.
 
 sampling = VideoSampling.from_args(args)
 pipe(image, **sampling.options(), generator=generator)
@@ -28,8 +29,8 @@ class VideoSampling(Settings):
     """How Stable Video Diffusion samples.
 
     Raises:
-        ValueError: A value is out of its range or not finite, the interval of guidance is empty, or negative_motion_bucket_id is given and
-            there is no guidance.
+        ValueError: A value is out of its range or not finite, the interval of guidance is empty, or
+            negative_motion_bucket_id is given and there is no guidance.
     """
 
     num_inference_steps: int = field(default=25, metadata=about("denoising steps", int, low=1))
@@ -165,7 +166,8 @@ def add_sampling_arguments(
 
 
 def model_sampling(folder: str | Path) -> dict:
-    """Values that a model's own `sampling.json` has in place of the defaults of `VideoSampling`; none without that file.
+    """Values that a model's own `sampling.json` has in place of the defaults of `VideoSampling`; none without that
+    file.
 
     Raises:
         ValueError: The file is no JSON object of fields, or a value is out of its range.

@@ -1,4 +1,5 @@
-"""Settings of which flags, checks and calls are made: frozen dataclasses whose fields say what they are, their default and their range.
+"""Settings of which flags, checks and calls are made: frozen dataclasses whose fields say what they are, their
+default and their range.
 
 @dataclass(frozen=True)
 class Loudness(Settings):
@@ -30,7 +31,8 @@ class Rule:
         above: A number that it exceeds, in place of `low`.
         choices: The values themselves, in place of a range.
         optional: Whether None is one.
-        per_sample: Whether there may be one for each sample of a batch: a sequence or a tensor (B,), which is kept as a tuple.
+        per_sample: Whether there may be one for each sample of a batch: a sequence or a tensor (B,), which is kept as
+            a tuple.
     """
 
     kind: type = float

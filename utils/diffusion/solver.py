@@ -13,9 +13,10 @@ class Solver:
     """From noise level to noise level along the estimates of the clean latents.
 
     Attributes:
-        order: 1 is Euler's method, that of diffusers' pipeline. 2 is DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2), which draws the line
-            through this and the last estimate on: with few steps Euler's falls behind where the estimates still grow, and things
-            move less than the network would have them move. It costs no evaluation more.
+        order: 1 is Euler's method, that of diffusers' pipeline. 2 is DPM-Solver++(2M) (arXiv 2211.01095, algorithm
+            2), which draws the line through this and the last estimate on: with few steps Euler's falls behind where
+            the estimates still grow, and things move less than the network would have them move. It costs no
+            evaluation more.
         last: Estimate and level of the step before; None at the first.
     """
 
@@ -72,6 +73,6 @@ def repeat_levels(sigmas: torch.Tensor, between: tuple[float, float], times: int
 
 
 def euler_step(x_t: torch.Tensor, x_0: torch.Tensor, sigma: torch.Tensor, next_sigma: torch.Tensor) -> torch.Tensor:
-    """From noise level sigma to next_sigma, both (B,) or scalars, along the direction that x_0 gives (EDM, algorithm 1 without churn)."""
+    """From noise level sigma to next_sigma, both (B,) or (), towards x_0 (EDM, algorithm 1 without churn)."""
     sigma, next_sigma = spread(sigma, x_t), spread(next_sigma, x_t)
     return x_0 + (x_t - x_0) * (next_sigma / sigma)
