@@ -7,43 +7,22 @@ import pytest
 import torch
 from PIL import Image
 
-import patch
-from models.svd_controlnet import ControlNetSVD
 from run_models.run_trajectory import main
-from tests.tiny_video_pipeline import tiny_video_pipeline
-from utils.flow.code import FlowCode
 from utils.flow.files import read_flo
-from utils.tracks.control_map import CONTROL_CHANNELS
+from utils.pretrained import shipped
 from utils.tracks.drawing import LEGEND_HEIGHT, OBTAINED, WANTED, draw_paths, track_sheet
 from utils.video import index_frames
 
 F, SIZE = 4, 32
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """model: a tiny base. adapter: a joint adapter of flow for it. controlnet: one that reads tracks."""
-    folder = tmp_path_factory.mktemp("models")
-    pipe = tiny_video_pipeline()
-    pipe.save_pretrained(folder / "model")
-    controlnet = ControlNetSVD.from_unet(pipe.unet, CONTROL_CHANNELS, pipe.vae_scale_factor)
-    controlnet.save_pretrained(folder / "controlnet")
-    patch.add_joint(pipe.unet, "flow", rank=2, post="aligned")
-    patch.save(pipe.unet, folder / "adapter", "flow", training=FlowCode().to_training())
-    return folder
-
-
 @pytest.fixture
-def run(folders, tmp_path):
-    """Runs the script on a random picture and a drag to the right, and returns the files."""
-    picture, tracks = tmp_path / "picture.png", tmp_path / "tracks.json"
-    pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(picture)
-    tracks.write_text(json.dumps({"tracks": [[[8, 8], [17, 8]]], "static_points": [[20, 24]]}))
+def run(video_folders, image, tracks, tmp_path):
+    """Runs the command on a random image and a drag to the right, and returns the files."""
 
-    def call(*flags, image=picture, tracks=tracks, out="out", size=(SIZE, SIZE), weights="adapter"):
+    def call(*flags, image=image, tracks=tracks, out="out", size=(SIZE, SIZE), weights="adapter"):
         fixed = [
-            "--model_dir", folders / "model", f"--{weights}", folders / weights, "--device", "cpu", "--num_inference_steps", 1,
+            "--model_dir", video_folders / "model", f"--{weights}", video_folders / weights, "--device", "cpu", "--num_inference_steps", 1,
             "--input_image", image, "--tracks", tracks, "--output_dir", tmp_path / out, "--height", size[0], "--width", size[1],
             "--method", "coarse" if weights == "adapter" else "controlnet",
         ]  # fmt: skip
@@ -61,7 +40,9 @@ def test_a_drag_becomes_a_video_with_its_flow_and_a_picture_of_its_ways(run, tmp
     assert all(path.is_file() for path in files)
     assert len(index_frames(tmp_path / "out/video.mp4")) == F
     assert Image.open(tmp_path / "out/tracks.png").size == ((F + 1) * 256, 256 + LEGEND_HEIGHT)
-    assert ("pixels from where they were asked to be" in capsys.readouterr().out) == ("guided" in flags)
+    said = capsys.readouterr().out
+    assert "Found in the video by optical flow: 1 dragged point, " in said and "1 static point, " in said
+    assert "3 flows" in said
 
 
 def test_a_controlnet_draws_the_same_files_and_one_that_learned_nothing_leaves_the_base(run, tmp_path):
@@ -73,7 +54,7 @@ def test_a_controlnet_draws_the_same_files_and_one_that_learned_nothing_leaves_t
 
 @pytest.mark.parametrize("method, weights", [("coarse", "controlnet"), ("controlnet", "adapter")])
 def test_a_method_that_lacks_its_weights_is_refused(run, method, weights):
-    with pytest.raises(ValueError, match=f"--method {method} takes weights by"):
+    with pytest.raises(ValueError, match=f"--{weights} applies to --method .*; remove it or change --method {method}"):
         run("--method", method, weights=weights)
 
 
@@ -141,14 +122,20 @@ def test_wanted_and_obtained_ways_are_drawn_in_their_colours_up_to_the_frame():
         (["--method", "guided", "--guidance_strength", -1], "guidance_strength -1 is not allowed"),
         (
             ["--method", "guided", "--flow_strength", 0.3],
-            "flow_strength is of --method coarse; guided does not read it",
+            "--flow_strength applies to --method coarse; remove it or change --method guided",
         ),
         (["--flow_strength", 1.5], "flow_strength 1.5 is not allowed"),
         (
             ["--method", "coarse", "--flow_guidance_scale", 1.5],
-            "flow_guidance_scale 1.5 is of flow that is drawn first",
+            "--flow_guidance_scale 1.5 applies to flow that is sampled first",
         ),
         (["--negative_motion_bucket_id", 256], "negative_motion_bucket_id 256 is not allowed"),
+        (["--fps", "100000"], "fps 100000 is no rate"),
+        (["--model_dir", shipped("tiny_sd")], "--model_dir .* is a Stable Diffusion base"),
+        (
+            ["--adapter", shipped("trajectory")],
+            "--adapter .* is a ControlNet .*; a joint adapter of train_flow_video.py",
+        ),
         (["--tracks", "none.json"], "no file of tracks none.json"),
         (["--input_image", "none.png"], "none.png"),
         (["--motion_bucket_id", 300], "motion_bucket_id 300"),
@@ -161,6 +148,44 @@ def test_what_cannot_work_is_refused_in_one_sentence_before_anything_is_written(
         run(*flags)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "place", ["tiny_svd", "tiny_sd", "flow_video", "judges", "tiny_svd/unet", "tiny_svd/model_index.json"]
+)
+def test_a_controlnet_of_another_kind_is_refused_with_what_it_is(run, place):
+    with pytest.raises(ValueError, match="is .*; a ControlNet for Stable Video Diffusion is needed") as refused:
+        run("--controlnet", shipped(place), weights="controlnet")
+    assert str(refused.value).startswith(f"--controlnet {shipped(place)} is ")
+
+
+@pytest.mark.parametrize("method", ["coarse", "guided", "controlnet"])
+def test_what_is_said_and_plotted_of_the_paths_is_found_in_the_video(run, tmp_path, capsys, monkeypatch, method):
+    seen = []
+
+    def find(video, points):
+        seen.append((video.shape, points.tolist()))
+        return points.expand(F, -1, -1) + torch.tensor([0.0, 3.0])
+
+    monkeypatch.setattr("run_models.run_trajectory.find_paths", find)
+    run("--method", method, weights="controlnet" if method == "controlnet" else "adapter")
+    assert seen == [((F, 3, SIZE, SIZE), [[8, 8], [20, 24]])]
+    assert "1 static point, 3.00 pixels" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert record["path_errors"]["static"] == [1, 3.0] and record["path_errors"]["dragged"][0] == 1
+    sheet = np.asarray(Image.open(tmp_path / "out/tracks.png"))[:256, :256]
+    scale, middle = 256 // SIZE, 3.5  # the middle of a pixel of the video is there in its 8 x 8
+    x, y = round(20 * scale + middle), round(27 * scale + middle)
+    around = sheet[y - 8 : y + 9, x - 8 : x + 9]
+    assert (np.abs(around.astype(int) - OBTAINED).max(axis=-1) < 80).any()
+
+
+def test_a_record_says_what_made_the_files(run, tmp_path, video_folders):
+    files = run("--seed", 2)
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert record["seed"] == 2 and record["frames"] == F
+    assert sorted(record["files"]) == sorted(path.name for path in files)
+    assert set(record["weights"]) == {str(video_folders / name) for name in ("model", "adapter")}
 
 
 def test_what_exists_is_kept_without_overwrite(run):
@@ -178,7 +203,7 @@ def test_no_flow_of_a_longer_video_stays_among_those_of_a_shorter_one(run, tmp_p
 
 
 def test_a_reach_is_refused_where_the_picture_decides(run):
-    with pytest.raises(ValueError, match="--reach 9.0 is of --interpolation distance"):
+    with pytest.raises(ValueError, match="--reach 9 applies to --interpolation distance"):
         run("--reach", 9)
     run("--reach", 9, "--interpolation", "distance")
 

@@ -1,0 +1,105 @@
+"""What commands and pages on dragged points share: a pipeline for each method, a call, and what the video made of the points."""
+
+from pathlib import Path
+
+import torch
+
+from models.svd_controlnet import ControlNetSVD
+from pipelines.pipeline_trajectory import METHODS as JOINT_METHODS
+from pipelines.pipeline_trajectory import StableVideoDiffusionTrajectoryPipeline
+from pipelines.pipeline_trajectory_controlnet import StableVideoDiffusionTrajectoryControlNetPipeline
+from utils.flow.estimate import estimate_flow
+from utils.flow.results import write_flow_results
+from utils.model_kinds import check_adapter
+from utils.pretrained import check_kind, choose_device, load_pipeline
+from utils.results import write_png
+from utils.tracks import Tracks
+from utils.tracks.drawing import track_sheet
+from utils.video import write_video
+
+METHODS = (*JOINT_METHODS, "controlnet")
+SHORTER_SIDE = 128  # pixels that smaller videos are enlarged to for their flow: DIS loses small things in small frames
+
+DragPipeline = StableVideoDiffusionTrajectoryPipeline | StableVideoDiffusionTrajectoryControlNetPipeline
+
+
+def check_drag_weights(method: str, weights: str | Path) -> None:
+    """Raises ValueError where the weights are of another kind than the method needs: a ControlNet, or a joint adapter."""
+    if method == "controlnet":
+        check_kind(weights, ControlNetSVD, "--controlnet")
+    else:
+        check_adapter(weights, "UNetSpatioTemporalConditionModel", "train_flow_video.py", "--adapter")
+
+
+def load_drag_pipeline(
+    base: str,
+    method: str,
+    weights: str,
+    device: str | None = None,
+    dtype: str = "float32",
+    gradient_checkpointing: bool = False,
+) -> DragPipeline:
+    """The pipeline of a method.
+
+    Args:
+        weights: A ControlNet for "controlnet", a joint adapter of flow for the others.
+        gradient_checkpointing: Less memory for the gradient of "guided", and more time.
+    """
+    check_drag_weights(method, weights)
+    if method == "controlnet":
+        pipe = load_pipeline(StableVideoDiffusionTrajectoryControlNetPipeline, base, dtype, "--model_dir")
+        pipe.load_controlnet(weights)
+    else:
+        pipe = load_pipeline(StableVideoDiffusionTrajectoryPipeline, base, dtype, "--model_dir")
+        pipe.load_flow_adapter(weights)
+    for network in (pipe.unet, pipe.vae):
+        network.requires_grad_(False)  # a gradient by latents needs none by weights
+        if gradient_checkpointing:
+            network.enable_gradient_checkpointing()
+    return pipe.to(choose_device(device))
+
+
+def sample_drag(
+    pipe: DragPipeline, image: torch.Tensor, tracks: Tracks, method: str, **options
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A video (F, 3, H, W) in [-1, 1] that begins with an image (3, H, W) and follows tracks, and its flow (F - 1, 2, H, W) in pixels.
+
+    The flow is that which was sampled with the video, or with a ControlNet, which samples none, estimated from it.
+
+    Args:
+        options: Further arguments of the pipeline.
+    """
+    if method == "controlnet":
+        video = pipe(image[None], tracks, output_type="pt", **options).frames[0] * 2 - 1
+        scale = max(1.0, SHORTER_SIDE / min(video.shape[-2:]))
+        return video, estimate_flow(video, inference_size=tuple(round(scale * side) for side in video.shape[-2:]))
+    out = pipe(image[None], tracks, method, output_type="pt", **options)
+    return out.frames[0] * 2 - 1, out.flows[0]
+
+
+def path_errors(tracks: Tracks, found: torch.Tensor) -> dict[str, tuple[int, float]]:
+    """For "dragged" and "static" points, where there are any, their number and mean distance in pixels from the wanted paths after the first frame.
+
+    Args:
+        found: Paths (F, N, 2) of the points in the video.
+    """
+    distances = (found - tracks.points).norm(dim=-1)[1:].mean(dim=0)
+    moves = (tracks.points != tracks.points[:1]).any(dim=0).any(dim=-1)
+    groups = {"dragged": distances[moves], "static": distances[~moves]}
+    return {name: (len(some), some.mean().item()) for name, some in groups.items() if len(some)}
+
+
+def write_drag(
+    folder: Path,
+    video: torch.Tensor,
+    flow: torch.Tensor,
+    image: torch.Tensor,
+    tracks: Tracks,
+    found: torch.Tensor,
+    fps: float,
+) -> list[Path]:
+    """Write a video (F, 3, H, W) in [-1, 1], its flow (F - 1, 2, H, W), and the wanted and found paths (F, N, 2) of its points."""
+    files = write_flow_results(folder, flow, image, fps)
+    write_video(folder / "video.mp4", video, fps)
+    write_png(folder / "tracks.png", track_sheet(video, tracks.points, found))
+    return [*files, folder / "video.mp4", folder / "tracks.png"]
