@@ -1,5 +1,6 @@
 """The export to ONNX: the files compute what PyTorch computes, at sizes that they were not traced with."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from models.onnx_networks import RANDOM_SIZES, random_networks
 from models.onnx_parts import Part, gather_weights, largest_error
-from run_models.export_onnx import RANDOM_SIZES, main, random_networks
+from run_models.export_onnx import main
 from utils.diffusion.condition import ConditionEncoder
+from utils.pretrained import shipped
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
@@ -77,8 +80,10 @@ def test_a_stable_diffusion_folder_is_exported_with_its_error(folders, tmp_path,
     main(["--model_dir", str(folders.model), "--output_dir", str(tmp_path), "--opset", "18"])
     assert capsys.readouterr().out.count("largest error") == 2
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert files == ["decoder/model.onnx", "unet/model.onnx"]
+    assert files == ["decoder/model.onnx", "decoder/run.json", "unet/model.onnx", "unet/run.json"]
     assert onnx.load(tmp_path / "unet/model.onnx").opset_import[0].version == 18
+    record = json.loads((tmp_path / "unet/run.json").read_text())
+    assert record["part"] == "unet" and record["files"] == ["model.onnx"] and record["weights"]
 
 
 def test_a_part_that_differs_too_much_is_refused_and_leaves_nothing(folders, tmp_path):
@@ -132,12 +137,16 @@ def count(part: Part) -> int:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--opset", "9"], "--opset 9 is not supported"),
-        (["--part", "image_encoder"], "There is no part image_encoder to export: take unet, decoder"),
+        (["--part", "image_encoder"], "--part image_encoder: this model has none to export; take unet, decoder"),
+        (
+            ["--model_dir", shipped("trajectory")],
+            "is a ControlNet .*; a Stable Diffusion or Stable Video Diffusion base",
+        ),
+        (["--model_dir", "none"], "There is no --model_dir none; a Stable Diffusion"),
     ],
 )
 def test_wrong_arguments_are_refused_before_any_work(folders, tmp_path, arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         main(["--model_dir", str(folders.model), "--output_dir", str(tmp_path / "out"), *arguments])
     assert not (tmp_path / "out").exists()
 
@@ -149,10 +158,12 @@ def test_what_exists_is_not_overwritten(folders, tmp_path):
 
 
 def test_a_folder_that_is_no_such_model_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="has no model_index.json"):
+    with pytest.raises(
+        ValueError, match="is an empty folder; a Stable Diffusion or Stable Video Diffusion base is needed"
+    ):
         main(["--model_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")])
     (tmp_path / "model_index.json").write_text('{"transformer": ["diffusers", "PixArtTransformer2DModel"]}')
-    with pytest.raises(ValueError, match="has no UNet: only UNet2DConditionModel and"):
+    with pytest.raises(ValueError, match="is a pipeline; a Stable Diffusion or"):
         main(["--model_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")])
 
 

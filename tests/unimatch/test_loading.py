@@ -40,9 +40,7 @@ def test_files_of_something_else_are_named(tmp_path):
         load_unimatch(tmp_path / "less.pth")
     with pytest.raises(ValueError, match=r"backbone.conv1.weight is \(1,\)"):
         load_unimatch(tmp_path / "shape.pth")
-    with pytest.raises(
-        ValueError, match="text.pth cannot be read as a checkpoint of UniMatch: pass a file of tensors"
-    ):
+    with pytest.raises(ValueError, match="text.pth cannot be read as a checkpoint of UniMatch: pass a file of tensors"):
         load_unimatch(tmp_path / "text.pth")
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         load_unimatch(tmp_path / "none.pth")
