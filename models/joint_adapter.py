@@ -10,7 +10,7 @@ from utils.arguments import positive_int
 
 
 def add_adapter_arguments(group, x: str, y: str, *, post: str, one_way_share: float) -> None:
-    """Add the flags of a joint adapter that pairs side x with side y; the names of the sides are in those of the flags."""
+    """Add the flags of a joint adapter that pairs side x with side y, whose names are part of those of the flags."""
     add = group.add_argument
     add("--rank", type=positive_int, default=64, help="rank of the LoRAs")
     add("--lora_alpha", type=float, help="alpha of the LoRAs (default: their rank)")
@@ -52,7 +52,7 @@ def read_beginning(args, kept: Sequence[str]) -> dict:
 
 
 def pair_up(unet, name: str, B: int, direction: str) -> None:
-    """Pair row i of x with row B + i of y, unless they are paired so already; the pairs say which rows have y's own LoRA."""
+    """Pair row i of x with row B + i of y, unless they are paired so already; y's own LoRA then acts on the rows of y."""
     pairs = patch.get_pairs(unet)
     if len(pairs) != B or pairs[0].direction != direction:
         patch.set_patch_lora_mask(unet, patch.lora_name(name, "y"), None)

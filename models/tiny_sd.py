@@ -67,11 +67,12 @@ def latent_deviation(vae: AutoencoderKL, pixels: torch.Tensor) -> float:
 
 @torch.no_grad()
 def narrow_latents(vae: AutoencoderKL, pixels: torch.Tensor, latent_channels: int = LATENT_CHANNELS) -> AutoencoderKL:
-    """An autoencoder of `make_vae` with the latent channels that carry most, each with mean 0 and deviation 1 over `pixels`.
+    """An autoencoder with the latent channels that carry most, each with mean 0 and deviation 1 over `pixels`.
 
-    A divergence term leaves channels that the decoder does not need at the prior; as noise they would cost a diffusion model its
-    capacity. What a channel carries is the information of a Gaussian channel, log(1 + var(mean) / var(noise)) / 2. The result is
-    equal to `vae` with the other channels at their mean, but for one bias at the border: train it on for a moment.
+    A divergence term leaves channels that the decoder does not need at the prior; as noise they would cost a diffusion
+    model its capacity. What a channel carries is the information of a Gaussian channel, log(1 + var(mean) / var(noise)) / 2.
+    The result is equal to `vae` with the other channels at their mean, but for one bias at the border: train it on
+    for a moment.
 
     Args:
         vae: With more latent channels.
@@ -168,7 +169,7 @@ def make_tokenizer(texts: Iterable[str]) -> CLIPTokenizer:
 
 
 def make_parts(captions: Iterable[str], latent_channels: int) -> tuple[TextToImage, CLIPTokenizer]:
-    """Networks that have learned nothing, and a tokenizer of these captions and of the pairs that are trained on this base."""
+    """Networks with random weights, and a tokenizer of the words in the captions and the trigger words of the pairs."""
     tokenizer = make_tokenizer([*captions, *TRIGGERS])
     return TextToImage(make_text_encoder(tokenizer), make_unet(latent_channels)), tokenizer
 

@@ -1,4 +1,4 @@
-"""The parts of `tiny_svd`: a Stable Video Diffusion of 8 frames of 64x64 pixels, small enough to be trained on a CPU."""
+"""The parts of `tiny_svd`: a Stable Video Diffusion of 8 frames of 64x64 pixels that a CPU can train."""
 
 import torch
 from diffusers import (
@@ -24,7 +24,8 @@ CLIP_SIDE = 224  # pixels, written into the pipeline of diffusers
 def make_vae(scaling_factor: float = 1.0) -> AutoencoderKLTemporalDecoder:
     """Frames (B F, 3, 64, 64) to latents (B F, 4, 16, 16) and back; the decoder looks at neighbouring frames.
 
-    The class normalises in 32 groups: with 64 channels two are left to a group, and with 32 a picture would lose its brightness.
+    The class normalises in 32 groups: with 64 channels two are left to a group, and with 32 a picture would lose its
+    brightness.
     """
     vae = AutoencoderKLTemporalDecoder(
         block_out_channels=(64, 64, 64),
@@ -39,7 +40,7 @@ def make_vae(scaling_factor: float = 1.0) -> AutoencoderKLTemporalDecoder:
 
 
 class VideoAutoencoder(nn.Module):
-    """Clips (B, F, 3, H, W) to their reconstruction and the moments (B F, 2 C, h, w) of their posterior, in one forward."""
+    """Clips (B, F, 3, H, W) to their reconstruction and the moments (B F, 2 C, h, w) of their posterior."""
 
     def __init__(self, vae: AutoencoderKLTemporalDecoder):
         super().__init__()
@@ -56,7 +57,8 @@ class VideoAutoencoder(nn.Module):
 class ImageToVideo(nn.Module):
     """Image encoder and UNet, which learn together; called as the UNet is.
 
-    The image encoder runs before, and several processes still agree on its gradients: they find its parameters through the embeddings.
+    The image encoder runs before, and several processes still agree on its gradients: they find its parameters through
+    the embeddings.
     """
 
     def __init__(self, image_encoder: nn.Module, unet: nn.Module):
@@ -70,7 +72,7 @@ class ImageToVideo(nn.Module):
 
 
 def make_parts() -> ImageToVideo:
-    """Networks that have learned nothing."""
+    """Networks with random weights."""
     return ImageToVideo(make_image_encoder(), make_unet())
 
 
@@ -97,7 +99,7 @@ def make_unet() -> UNetSpatioTemporalConditionModel:
         in_channels=2 * LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         block_out_channels=(64, 96, 96),
-        down_block_types=("CrossAttnDownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
+        down_block_types=(*("CrossAttnDownBlockSpatioTemporal",) * 2, "DownBlockSpatioTemporal"),
         up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
         layers_per_block=1,
         num_attention_heads=(2, 3, 3),

@@ -1,7 +1,10 @@
-"""Train the judges of the evaluations: on scenes of the procedural world and on what an autoencoder makes of them, and on clips.
+"""Train the judges of the evaluations on scenes of the procedural world and on clips.
+
+Scenes are shown as they were rendered and as an autoencoder reconstructs them.
 
 python -m utils.scenes.write_dataset --output_dir data/judge_scenes --num_samples 12500 --seed 1000000
-python train_models/train_judges.py --train_data_dir data/judge_scenes --vae weights/tiny_sd/vae --output_dir outputs/judges
+python train_models/train_judges.py --train_data_dir data/judge_scenes --vae weights/tiny_sd/vae \
+  --output_dir outputs/judges
 
 python -m utils.scenes.write_clips --output_dir data/judge_clips --num_samples 1500 --seed 1000000 --first_frames 8
 python train_models/train_judges.py --judges video --clips_dir data/judge_clips --output_dir outputs/video_judge
@@ -30,7 +33,8 @@ from utils.training.loop import add_training_arguments, check_output_dir, fit
 RECIPE = ("max_train_steps", "train_batch_size", "learning_rate", "seed", "num_validation_samples")
 # Each about 1 before anything is learned.
 FACT_WEIGHTS = {
-    "camera": 1.0, "camera_way": 20.0, "motion": 10.0, "direction": 10.0, "speed": 5.0, "count": 1.0, "colors": 4.0, "damage": 2.0,
+    "camera": 1.0, "camera_way": 20.0, "motion": 10.0, "direction": 10.0, "speed": 5.0, "count": 1.0, "colors": 4.0,
+    "damage": 2.0,
 }  # fmt: skip
 VERSIONS = {"renderings": 0, "reconstructions": 1}
 

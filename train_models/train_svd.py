@@ -2,10 +2,10 @@
 
 python train_models/train_svd.py --train_data_dir data/clips --output_dir outputs/svd --trainable lora
 
-The loss is the squared error of v at one noise level a clip (`utils/diffusion/edm.py`). With `--flow_consistency_weight` the
-estimate of the clean latents is also compared with itself, each frame with the next one warped back along the clip's
-flow, where that is visible. It is latents that are compared, not decoded frames; and at noise level sigma that counts
-1 / (1 + sigma²), the estimate there being a mean over many futures.
+The loss is the squared error of v at one noise level a clip (`utils/diffusion/edm.py`). With
+`--flow_consistency_weight` the estimate of the clean latents is also compared with itself, each frame with the next one
+warped back along the clip's flow, where that is visible. It is latents that are compared, not decoded frames; and at
+noise level sigma that counts 1 / (1 + sigma²), the estimate there being a mean over many futures.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def svd_loss(unet, batch, encoder, edm, args):
-    """||F - v||² at one noise level a clip. The encoder draws the noise on the image, which is another one."""
+    """||F - v||² at one noise level a clip. The noise on the image is another one."""
     x_0 = encode_clips(batch, encoder.vae)
     B, F = x_0.shape[:2]
     condition = draw_condition(batch, F, encoder, args)
@@ -89,7 +89,7 @@ def make_trainable(unet, args) -> list:
 
 
 def show_video(svd: SVDTraining, sample: dict, path: Path) -> list[torch.Tensor]:
-    """The true frames (F, 3, H, W) and those sampled from the first of them, which are also written as a video side by side."""
+    """The true frames (F, 3, H, W) and those sampled from the first of them; also written as a video, side by side."""
     F, _, H, W = sample["pixel_values"].shape
     video = svd.pipe(
         to_image(sample["image"]),
@@ -109,7 +109,7 @@ def show_video(svd: SVDTraining, sample: dict, path: Path) -> list[torch.Tensor]
 
 
 def save_pipeline(pipe, folder) -> None:
-    """A folder that diffusers loads: float16, but for the image encoder, which transformers loads in its file's type."""
+    """A folder that diffusers loads: in float16 but for the image encoder, whose type transformers keeps."""
     for network in (pipe.vae, pipe.unet):
         network.half()
     pipe.save_pretrained(folder)

@@ -1,8 +1,8 @@
-"""Train a LoRA with which Stable Video Diffusion draws the optical flow that follows a picture: p(flow | first image).
+"""Train a LoRA with which Stable Video Diffusion samples the optical flow of a first frame: p(flow | first frame).
 
 python train_models/train_svd_flow.py --train_data_dir data/clips --output_dir outputs/svd_flow
 
-Flow is encoded as pictures (`utils/flow/code.py`), whose latents are brought to mean 0 and deviation 1.
+Flow is encoded as images (`utils/flow/code.py`), whose latents are brought to mean 0 and deviation 1.
 """
 
 import argparse

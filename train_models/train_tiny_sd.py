@@ -1,4 +1,7 @@
-"""Train a small Stable Diffusion from nothing: first its autoencoder (--stage vae), then its text encoder and UNet (--stage unet)."""
+"""Train a small Stable Diffusion from nothing: --stage vae, its autoencoder; then --stage unet, text encoder and UNet.
+
+python train_models/train_tiny_sd.py --stage vae --train_data_dir data/scenes --output_dir outputs/tiny_sd_vae
+"""
 
 import argparse
 
@@ -28,7 +31,7 @@ from utils.pretrained import loading
 from utils.training.loop import add_training_arguments, check_output_dir, fit
 from utils.video import contact_sheet
 
-DEPTH_SHARE = 4  # one depth image for so many photographs: the autoencoder has to draw both
+DEPTH_SHARE = 4  # one depth image for so many photographs: the autoencoder reconstructs both
 
 
 def main(argv=None) -> None:

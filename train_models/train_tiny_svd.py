@@ -1,7 +1,9 @@
-"""Train a small Stable Video Diffusion from nothing: its autoencoder (--stage vae), then its image encoder and UNet (--stage unet).
+"""Train a small Stable Video Diffusion from nothing: --stage vae, then --stage unet, image encoder and UNet.
 
-The autoencoder imitates the latents of an image autoencoder (--teacher), so that the UNet may be trained on either's, and
-decodes them with an eye on neighbouring frames.
+python train_models/train_tiny_svd.py --stage vae --train_data_dir data/clips --output_dir outputs/tiny_svd_vae
+
+The autoencoder imitates the latents of an image autoencoder (--teacher), so that the UNet may be trained on either's,
+and decodes them with an eye on neighbouring frames.
 """
 
 import argparse
@@ -35,7 +37,7 @@ from utils.pretrained import loading, shipped
 from utils.training.loop import add_training_arguments, check_output_dir, fit
 from utils.video import contact_sheet
 
-FLOW_SHARE = 4  # one clip of flow images for so many of frames: the autoencoder has to draw both
+FLOW_SHARE = 4  # one clip of flow images for so many of frames: the autoencoder reconstructs both
 SHOWN = 4  # clips of a validation image, of which no training sees a frame
 LATENT_WEIGHT = 1.0  # of the error of imitated latents
 SPREAD_WEIGHT = 0.01  # of the error of their posterior's log-variance

@@ -2,8 +2,9 @@
 
 python train_models/train_trajectory.py --train_data_dir data/clips --output_dir outputs/trajectory
 
-Of every clip a few points are drawn that are followed through it (`utils/data/points.py`), and shown to the ControlNet as pictures
-(`utils/tracks/control_map.py`). Resizing, crop, flip, step and direction of the clip are those of its points. The loss is that of the base.
+A sample has a few points that are followed through its clip (`utils/data/points.py`). The ControlNet reads them as images
+(`utils/tracks/control_map.py`), and the conditioning image of each frame is the first frame moved with them. Points follow
+the resizing, crop, flip, stride and direction of the clip. The loss is that of the base.
 """
 
 import argparse
@@ -86,13 +87,13 @@ def add_control_arguments(group) -> None:
 
 
 def trajectory_loss(model, batch, encoder, edm, args):
-    """||F - v||² at one noise level a clip, the network being shown the points."""
+    """||F - v||² at one noise level a clip, with the control of the points."""
     x_0 = encode_clips(batch, encoder.vae)
     B, F = x_0.shape[:2]
     kept = (torch.rand(B) >= args.control_dropout_prob).to(x_0.device)
     points, shown, image = batch["points"], batch["shown"] & kept[:, None, None], batch["image"]
-    pictures = torch.stack([move_picture(*clip) for clip in zip(points, shown, image, strict=True)])
-    condition = draw_condition(batch, F, encoder, args, pictures)
+    moved = torch.stack([move_picture(*clip) for clip in zip(points, shown, image, strict=True)])
+    condition = draw_condition(batch, F, encoder, args, moved)
     control = draw_control(points, shown, image.shape[-2:])
     sigma = edm.draw_sigmas(B).to(x_0.device)
     denoiser = Denoiser(partial(model, control=control), edm)

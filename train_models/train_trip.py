@@ -131,7 +131,7 @@ def trip_errors(model, clip: HeldOut) -> dict[str, torch.Tensor]:
 
 
 def show_video(svd: SVDTraining, sample: dict, path: Path) -> list[torch.Tensor]:
-    """The true frames (F, 3, H, W) and those sampled from the first of them, which are also written as a video side by side."""
+    """The true frames (F, 3, H, W) and those sampled from the first of them; also written as a video, side by side."""
     video = svd.pipe(sample["image"][None], **sample_options(sample, svd.args), output_type="pt").frames[0]
     rows = [sample["pixel_values"], video.cpu().float() * 2 - 1]
     write_video(path.with_name(f"{path.name}.mp4"), torch.cat(rows, dim=-1), float(sample["fps"]))

@@ -162,7 +162,9 @@ def test_two_processes_agree_where_the_fusion_is_first_alone(svd_base, clips, tm
         (["--pretrained_model_name", "nowhere"], "nowhere"),
     ],
 )
-def test_what_cannot_work_is_refused_in_one_sentence_before_anything_is_written(svd_base, clips, tmp_path, more, message):
+def test_what_cannot_work_is_refused_in_one_sentence_before_anything_is_written(
+    svd_base, clips, tmp_path, more, message
+):
     with pytest.raises((ValueError, FileNotFoundError), match=message) as refused:
         train(svd_base, clips, tmp_path / "run", *more)
     assert "\n" not in str(refused.value)

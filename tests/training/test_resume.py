@@ -114,6 +114,13 @@ def test_a_flag_that_the_state_depends_on_is_refused_in_one_sentence(tmp_path, f
     assert [path.name for path in list_checkpoints(run)] == ["checkpoint-2", "checkpoint-4"]
 
 
+def test_a_checkpoint_after_the_last_step_is_refused(tmp_path):
+    run = start(tmp_path / "run")
+    with pytest.raises(ValueError, match="is of step 4, later than the last one, 3; raise --max_train_steps"):
+        Trial(run, *LATEST, "--max_train_steps", 3)
+    assert flags_of(run)["max_train_steps"] == 10
+
+
 def test_a_precision_that_keeps_no_state_is_used(tmp_path):
     run = start(tmp_path / "run")
     Trial(run, *STEPS, *LATEST, "--mixed_precision", "bf16")

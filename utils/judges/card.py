@@ -34,8 +34,8 @@ def card_of(name: str, path: Path) -> list[str]:
     how = (
         f"{parameters:,} parameters. {recipe['max_train_steps']} steps of {recipe['train_batch_size']} {things} from "
         f"{recipe['scenes']} {drawn}, seed {recipe['seed']}, learning rate {recipe['learning_rate']}; "
-        f"{versions[things]}, by `train_scripts/train_judges.sh`. On {recipe['num_validation_samples']} {drawn} that it was not "
-        "trained on:"
+        f"{versions[things]}, by `train_scripts/train_judges.sh`. On {recipe['num_validation_samples']} {drawn} that it "
+        "was not trained on:"
     )
     head = [f"| {things} | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
     rows = [f"| {kind} | " + " | ".join(f"{values[n]:.4f}" for n in names) + " |" for kind, values in metrics.items()]

@@ -87,7 +87,7 @@ def _add_optimization_arguments(group) -> None:
         "--optimizer",
         choices=["adamw", "muon"],
         default="adamw",
-        help="muon: Muon for matrices, convolutions and LoRA, AdamW for biases, norms, embeddings, first and last convolution",
+        help="muon: Muon for matrices, convolutions and LoRA; AdamW for biases, norms, embeddings and end convolutions",
     )
     add("--learning_rate", type=float, default=1e-4, help="learning rate of AdamW")
     add(

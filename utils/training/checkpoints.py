@@ -1,7 +1,7 @@
 """Checkpoints of a training run: `checkpoint-N` folders that hold all that a resumed run needs and no frozen weight.
 
-`progress.json` is written last and lists every file with its size and checksum, so that a checkpoint is known to be whole before
-anything is read from it.
+`progress.json` is written last and lists every file with its size and checksum, so that a checkpoint is known to be
+whole before anything is read from it.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def named_step(path: Path) -> int:
 
 
 def find_checkpoint(args: argparse.Namespace) -> Path | None:
-    """The checkpoint that `--resume_from_checkpoint` means, the last whole one for `latest`; None where there is nothing to resume."""
+    """The checkpoint of `--resume_from_checkpoint`, the last whole one for `latest`; None where there is none."""
     if args.resume_from_checkpoint is None:
         return None
     if args.resume_from_checkpoint != "latest":
@@ -78,7 +78,7 @@ def _damage_of_file(file: Path, due: list[int] | None) -> str | None:
 
 @lru_cache(maxsize=256)
 def _checksum(file: Path, size: int, modified: int) -> int:
-    """CRC-32 of a file; size and time of its last change tell when it has to be read again."""
+    """CRC-32 of a file; size and time of its last change tell when it is read again."""
     checksum = 0
     with file.open("rb") as stream:
         while block := stream.read(BLOCK):
@@ -117,7 +117,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def save_only_trained(accelerator: Accelerator, model: torch.nn.Module) -> None:
-    """Make the accelerator's checkpoints hold the trained parameters and the buffers of `model`, and no frozen parameter."""
+    """Make the accelerator's checkpoints hold the trained parameters and buffers of `model`, and nothing frozen."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
 
     def write(models, weights, folder):

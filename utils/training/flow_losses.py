@@ -1,4 +1,4 @@
-"""What the losses of flow are made of: latents of flow images, alone or below those of their videos, and their conditions."""
+"""What the losses of flow are made of: latents and conditions of flow images, alone or below those of their videos."""
 
 import torch
 from torch.utils.data import Dataset
@@ -41,7 +41,7 @@ def encode_sides(batch: dict, vae, code: FlowCode) -> torch.Tensor:
 def draw_side_conditions(
     batch: dict, y_0: torch.Tensor, moved: torch.Tensor, encoder: ConditionEncoder, code: FlowCode, args
 ) -> Condition:
-    """Of the videos, then of the flows. The conditioning image is the first frame, or for the videos in `moved` that frame as their flow moves it.
+    """Of the videos, then of the flows: the first frame, or for the videos in `moved` that frame as their flow moves it.
 
     Args:
         y_0: Clean latents (B, F, C, h, w) of the flows.
@@ -67,7 +67,7 @@ def decode_flow(y_0: torch.Tensor, vae, code: FlowCode) -> torch.Tensor:
 
 @torch.no_grad()
 def measure_flow_scale(dataset: Dataset, vae, seed: int) -> LatentScale:
-    """Mean and deviation of each channel of the flow's latents over the first samples; the same for a run that resumes."""
+    """Mean and deviation of each channel of the flow's latents over the first samples, whatever the random state."""
     vae.to(process_state().device)
     seeded = SeededDataset(dataset, seed)
     measured = tqdm(range(min(SCALE_SAMPLES, len(dataset))), desc="scale of the flow")

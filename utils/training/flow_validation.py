@@ -23,8 +23,8 @@ def flow_errors(code: FlowCode, errors: Callable, modes: Modes, moved_image: boo
 
     Args:
         code: Of the training, with its scale.
-        errors: (network, mode, clean, noise, sigma, condition) -> squared errors of v (S,), of clean latents (S, F, C, h, w) of
-            one clip; S is 1, the flow, or 2, video and flow. sigma (S,) is 0 for a side that is given.
+        errors: (network, mode, clean, noise, sigma, condition) -> squared errors of v (S,), of clean latents (S, F, C,
+            h, w) of one clip; S is 1, the flow, or 2, video and flow. sigma (S,) is 0 for a side that is given.
         modes: By name which of the sides are denoised; the others are given.
         moved_image: Whether a video whose flow is given has the image as that flow moves it as its conditioning image.
     """

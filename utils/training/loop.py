@@ -45,20 +45,22 @@ def fit(
     Args:
         args: The namespace of `add_training_arguments`.
         model: Its parameters to train are float32. It comes back on the training device, with the trained weights.
-        dataset: Anything with `__len__` and `__getitem__`. Each sample is loaded with `random`, NumPy and torch seeded anew, so
-            random augmentation differs from epoch to epoch and survives workers and resuming.
-        compute_loss: `(model, batch) -> loss` or `(loss, {name: scalar})`, the scalars being logged under the same names in every
-            step. `model` is the prepared one to call; attributes are read from the caller's own.
+        dataset: Anything with `__len__` and `__getitem__`. Each sample is loaded with `random`, NumPy and torch seeded
+            anew, so random augmentation differs from epoch to epoch and survives workers and resuming.
+        compute_loss: `(model, batch) -> loss` or `(loss, {name: scalar})`, the scalars being logged under the same
+            names in every step. `model` is the prepared one to call; attributes are read from the caller's own.
         collate_fn: Makes a batch of samples; it may not draw random numbers.
-        save: `(model, folder)`, called once at the end, by one process, with averaged weights where `--use_ema` is set; it
-            returns what it wrote where that is not the folder as a whole. The last line that is printed names it.
-        start: `(model, step, kept_step)`, called once before the first step in the same way: the run is at `step`, and what
-            earlier runs logged in `output_dir` is kept up to `kept_step`.
+        save: `(model, folder)`, called once at the end, by one process, with averaged weights where `--use_ema` is set;
+            it returns what it wrote where that is not the folder as a whole. The last line that is printed names it.
+        start: `(model, step, kept_step)`, called once before the first step in the same way: the run is at `step`, and
+            what earlier runs logged in `output_dir` is kept up to `kept_step`.
         validate: `(model, step) -> {name: image}`, called every `--validation_steps` and at the end in the same way.
             Images go to `output_dir/validation/{step}_{name}.png` and to the tracker.
-        parameters: Parameters of `model`, or optimizer groups of them with a learning rate of their own, and `start_step`, the number of
-            steps that pass before they are trained as well; every other parameter is frozen. Default: all that require a gradient.
-        frozen: Modules that `compute_loss` uses (autoencoder, text encoder): moved to the training device, without gradients.
+        parameters: Parameters of `model`, or optimizer groups of them with a learning rate of their own, and
+            `start_step`, the number of steps that pass before they are trained as well; every other parameter is
+            frozen. Default: all that require a gradient.
+        frozen: Modules that `compute_loss` uses (autoencoder, text encoder): moved to the training device, without
+            gradients.
 
     Raises:
         FileExistsError: `output_dir` is not empty (before any work).
@@ -112,6 +114,10 @@ def _resume(run: Run, checkpoint: Path) -> None:
     changed = changed_flags(run.args, checkpoint)
     known = Hyperparameters.of(run.optimizer, run.scheduler)
     run.step = load_checkpoint(run.accelerator, checkpoint, run.layout)
+    if run.step > run.total:
+        raise ValueError(
+            f"{checkpoint} is of step {run.step}, later than the last one, {run.total}; raise --max_train_steps."
+        )
     known.put_back(run.optimizer, run.scheduler)
     if run.ema:
         run.ema.decay = run.args.ema_decay
@@ -223,22 +229,22 @@ def _averaged(run: Run):
 def _validate(run: Run, validate) -> None:
     if run.accelerator.is_main_process:
         with _averaged(run), torch.no_grad():
-            pictures = validate(run.model, run.step)
+            images = validate(run.model, run.step)
         folder = run.folder / "validation"
         folder.mkdir(exist_ok=True)
-        for name, picture in pictures.items():
-            picture.save(folder / f"{run.step:06d}_{name}.png")
-        _track_pictures(run, pictures)
+        for name, image in images.items():
+            image.save(folder / f"{run.step:06d}_{name}.png")
+        _track_images(run, images)
     run.accelerator.wait_for_everyone()
 
 
-def _track_pictures(run: Run, pictures: dict[str, Image.Image]) -> None:
+def _track_images(run: Run, images: dict[str, Image.Image]) -> None:
     for tracker in run.accelerator.trackers:
         if tracker.name == "tensorboard":
-            for name, picture in pictures.items():
-                tracker.writer.add_image(name, np.asarray(picture.convert("RGB")), run.step, dataformats="HWC")
+            for name, image in images.items():
+                tracker.writer.add_image(name, np.asarray(image.convert("RGB")), run.step, dataformats="HWC")
         else:
-            tracker.log_images({name: [picture] for name, picture in pictures.items()}, step=run.step)
+            tracker.log_images({name: [image] for name, image in images.items()}, step=run.step)
 
 
 def _release(run: Run) -> None:

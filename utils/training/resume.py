@@ -1,9 +1,9 @@
 """What a resumed run takes from its checkpoint, and what from its command line.
 
-The checkpoint gives the state: trained weights, the optimizer's moments, the average of the weights, the place in the data. Flags
-that this state depends on have to be the same, or the run is refused. All other flags are those of the command line from the first
-resumed step on: learning rate, schedule, betas, weight decay and the rest. `args.json` has the flags in use, and under `resumed`
-what changed at which step.
+The checkpoint gives the state: trained weights, the optimizer's moments, the average of the weights, the place in the
+data. Flags that this state depends on have to be the same, or the run is refused. All other flags are those of the
+command line from the first resumed step on: learning rate, schedule, betas, weight decay and the rest. `args.json` has
+the flags in use, and under `resumed` what changed at which step.
 """
 
 import argparse
@@ -71,18 +71,18 @@ def check_flags(args: argparse.Namespace, checkpoint: Path) -> None:
         if name in changed:
             then, now = changed[name]
             raise ValueError(
-                f"{checkpoint} was made with --{name} {then}, not {now}; resume with the same, or start anew in another "
-                "--output_dir."
+                f"{checkpoint} was made with --{name} {then}, not {now}; "
+                "resume with the same, or start anew in another --output_dir."
             )
     if args.mixed_precision == "fp16" and "mixed_precision" in changed:
         raise ValueError(
-            f"{checkpoint} was made with --mixed_precision {changed['mixed_precision'][0]} and has no loss scale for fp16; "
-            "resume with the same, or with bf16."
+            f"{checkpoint} was made with --mixed_precision {changed['mixed_precision'][0]} and has no loss scale for "
+            "fp16; resume with the same, or with bf16."
         )
 
 
 def changed_flags(args: argparse.Namespace, checkpoint: Path) -> dict[str, tuple]:
-    """Flags with another value than in the run that wrote a checkpoint: name to (then, now). Older checkpoints say of none."""
+    """Flags that differ from those of the run that wrote a checkpoint: name to (then, now)."""
     then = read_progress(checkpoint).get("args", {})
     now = {name: _as_json(value) for name, value in vars(args).items()}
     names = [name for name in now if name in then and name not in OF_THE_RUN]

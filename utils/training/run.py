@@ -58,7 +58,7 @@ class Run:
         return vars(self.args) | ({"resumed": self.resumed} if self.resumed else {})
 
     def open_groups(self) -> None:
-        """Let the parameters of each optimizer group learn from its `start_step` on, and no gradient be computed before."""
+        """Let the parameters of each optimizer group learn from its `start_step` on, without gradients before."""
         for group in self.optimizer.param_groups:
             if "start_step" in group:
                 for parameter in group["params"]:

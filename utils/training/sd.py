@@ -113,7 +113,7 @@ def read_validation_pairs(args: argparse.Namespace) -> list[dict]:
 
 @torch.no_grad()
 def measure_latent_scale(dataset, vae, seed: int) -> LatentScale:
-    """Mean and deviation of the condition's latents over the first samples; the same for a run that resumes."""
+    """Mean and deviation of the condition's latents over the first samples, whatever the random state."""
     vae.to(process_state().device)
     seeded = SeededDataset(dataset, seed)
     latents = []

@@ -1,7 +1,7 @@
 """Randomness as a function of a position: seeded anew for each sample and each batch.
 
-A run that is resumed at a position draws there what an uninterrupted run draws, whatever happened before: no generator state has to be
-kept, data workers cannot freeze augmentation, and a validation in between changes nothing.
+At a position a resumed run draws the same numbers as an uninterrupted one, whatever happened before: no generator
+state has to be kept, data workers cannot freeze augmentation, and a validation in between changes nothing.
 """
 
 import random

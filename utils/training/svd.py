@@ -1,21 +1,30 @@
-"""The recipe of all trainings on Stable Video Diffusion; a train script is its arguments, its loss and its save.
+"""The recipe of all trainings on Stable Video Diffusion: a train script is its arguments, its loss and its save.
 
-    args = parse_args(make_parser(), argv)              # svd_parser(__doc__), and flags of its own
-    svd = start_svd(args, [LastFrame()])                # base, clips, held-out clips
-    parameters = add_lora(svd.pipe.unet, args.rank)     # what is trained
+    args = parse_args(make_parser(), argv)                  # svd_parser(__doc__) and flags of its own
+    svd = start_svd(args, [LastFrame()], MyPipeline)        # base, clips, held-out clips, encoder, noise levels
+    parameters = add_lora(svd.pipe.unet, args.rank)         # what is trained
 
-    def loss(unet, batch):                              # batch has pixel_values or latents, image, fps, motion_bucket_id, last_frame
-        x_0 = encode_clips(batch, svd.pipe.vae)
-        ...
+    def loss(unet, batch):                                  # image, fps, motion_bucket_id, last_image and the frames
+        x_0 = encode_clips(batch, svd.pipe.vae)             # (B, F, C, h, w), of pixels or from a cache
+        condition = draw_condition(batch, x_0.shape[1], svd.encoder, args)
+        sigma = svd.edm.draw_sigmas(len(x_0)).to(x_0.device)
+        return Denoiser(unet, svd.edm).loss(x_0, torch.randn_like(x_0), sigma, condition).mean()
+
+    def save(unet, folder):                                 # returns the file, where it is not the folder as a whole
+        return save_lora(unet, folder)
 
     svd.fit(loss, save=save, parameters=parameters)
 
-What a variant's samples have besides is an extra, a function from a clip to entries of the sample (`utils/data/extras.py`), which
-needs no line about caches:
+Four things make a variant, and there is one place for each:
 
-    class LastFrame(Extra):
-        def __call__(self, clip):
-            return {"last_frame": clip["pixel_values"][-1]}
+1. Arguments: `svd_parser` has those that all share.
+2. An extra, where samples need more than a clip has: a function from a clip to entries of the sample. It has no line
+   about caches unless it encodes something (`utils/data/extras.py`, with `LastFrame`, `FlowImages` and `Points` as examples).
+3. A loss of the network and a batch. With `--held_out_clips` and the like it is also what is validated; `measure` and
+   `show` of `SVDTraining.fit` measure and sample something else (`utils/training/validation.py`).
+4. A save.
+
+Another network than the base's UNet goes into `svd.fit(model=...)`.
 """
 
 import argparse
@@ -109,7 +118,8 @@ def start_svd(
     Raises:
         FileExistsError: `--output_dir` has content.
         FileNotFoundError: There is no base, or it has no map of motion buckets.
-        ValueError: Flags contradict each other, the clips do not have what is asked for, or the base does not take their size.
+        ValueError: Flags contradict each other, the clips do not have what is asked for, or the base does not take
+            their size.
     """
     take_base_size(args, pipeline)
     check_svd_arguments(args, extras)
@@ -163,7 +173,7 @@ def make_dataset(clips: VideoDataset, vae, buckets, extras: Sequence[Extra], arg
 
 
 def read_held_out(clips: VideoDataset, buckets, extras: Sequence[Extra], args: argparse.Namespace) -> list[dict]:
-    """Samples with pixels to validate on, always the same: the first stretches of clips, or of the frames that are held out."""
+    """Samples with pixels to validate on, always the same: first stretches of clips or of the frames held out."""
     records, needed = _held_out_records(clips, args), annotations(extras)
     stride = 1 if "flow" in needed else args.frame_strides[0]  # annotated flow is between neighbours
     options = replace(

@@ -11,14 +11,14 @@ from utils.latents import ENCODED_TOGETHER
 def draw_condition(
     batch: dict, num_frames: int, encoder: ConditionEncoder, args, frames: torch.Tensor | None = None
 ) -> Condition:
-    """The condition of a batch, with noise on the image, and without the image for some samples; frames as of the encoder."""
+    """The condition of a batch, with noise on the image, and for some samples without it; frames as of the encoder."""
     return draw_conditions(batch, num_frames, encoder, args, [frames])[0]
 
 
 def draw_conditions(
     batch: dict, num_frames: int, encoder: ConditionEncoder, args, images: Sequence[torch.Tensor | None]
 ) -> list[Condition]:
-    """`draw_condition` for each of several frames, with the same noise on all, and without the image for the same samples."""
+    """`draw_condition` for each of several conditioning images, with the same noise, dropped for the same samples."""
     B = len(batch["image"])
     strengths = draw_noise_aug_strengths(B, args.noise_aug_mean, args.noise_aug_std)
     noise = torch.randn_like(batch["image"])

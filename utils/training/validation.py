@@ -1,7 +1,8 @@
 """Validation of trainings on Stable Video Diffusion: losses on clips that are not trained on, and samples beside them.
 
-There is one `Validation`. What a variant measures and what it shows are two functions: `measure` from the network and a `HeldOut` clip
-to losses by name, `show` from a sample to rows of frames. Without them the loss of the training itself is measured.
+There is one `Validation`. What a variant measures and what it shows are two functions: `measure` from the network and a
+`HeldOut` clip to losses by name, `show` from a sample to rows of frames. Without them the loss of the training itself
+is measured.
 """
 
 from collections.abc import Callable, Iterator
@@ -48,7 +49,7 @@ class HeldOut:
         return self.conditions(None)[0]
 
     def conditions(self, *images: torch.Tensor | None) -> list[Condition]:
-        """For each of several conditioning images (1, F, 3, H, W), None for the first frame alone, with the same noise."""
+        """For each of several conditioning images (1, F, 3, H, W), or None for the first frame; the same noise on all."""
         image = self.sample["image"][None].to(self.svd.pipe.vae.device)
         noise = torch.randn(image.shape, generator=self.generator).to(image)
         numbers = self.sample["fps"], self.sample["motion_bucket_id"], NOISE_AUG_STRENGTH
@@ -75,8 +76,8 @@ class Validation:
     Args:
         svd: The training; its `held_out` samples are measured.
         measure: From the network and a clip to losses by name, of which `loss` is the one to look at.
-        show: From a sample, and a path without suffix for files of its own, to rows of frames: (F, 3, H, W) in [-1, 1] or uint8
-            (F, H, W, 3). The sheet has those of the first `--num_validation_samples` clips. None: no sheet.
+        show: From a sample, and a path without suffix for files of its own, to rows of frames: (F, 3, H, W) in [-1, 1]
+            or uint8 (F, H, W, 3). The sheet has those of the first `--num_validation_samples` clips. None: no sheet.
     """
 
     def __init__(self, svd, measure: Measure, show: Show | None = None):
@@ -123,7 +124,7 @@ def video_errors(network: nn.Module, clip: HeldOut) -> dict[str, torch.Tensor]:
 
 
 def training_errors(loss: Callable) -> Measure:
-    """The training's own loss, with the same random numbers in each validation: for variants that measure nothing else."""
+    """The training's own loss, with the same random numbers in each validation."""
 
     def measure(network: nn.Module, clip: HeldOut) -> dict[str, torch.Tensor]:
         batch = {name: value.to(clip.svd.pipe.vae.device) for name, value in default_collate([clip.sample]).items()}
