@@ -211,7 +211,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
     def encode_frames(self, frames: torch.Tensor) -> torch.Tensor:
         """Scaled latents (B, F, C, h, w), float32, of images (B, F, 3, H, W): the mode of the posterior."""
         with self.upcast_vae():
-            latents = torch.stack([encode_mode(self.vae, clip) for clip in frames])
+            latents = torch.stack([encode_mode(self.vae, clip) for clip in frames.to(self._execution_device)])
         return latents.float() * self.vae.config.scaling_factor
 
     def check_image_frames(self, frames: torch.Tensor | None, pixels: torch.Tensor, num_frames: int):
