@@ -186,7 +186,7 @@ def middle(mask: np.ndarray) -> np.ndarray:
 
 
 def stays_in_view(masks: np.ndarray) -> bool:
-    """Whether the mask of a solid (F, H, W) keeps its area, holds its centroid, and stays off the edges after frame 0."""
+    """Whether a mask of a solid (F, H, W) keeps its area, holds its centroid and stays off the edges after frame 0."""
     areas = masks.sum(axis=(1, 2))
     later = masks[1:]
     on_itself = all(mask[tuple(np.rint(middle(mask)[::-1]).astype(int))] for mask in masks if mask.any())

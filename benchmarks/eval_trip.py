@@ -1,13 +1,14 @@
 """Compare the forms of TRIP: how the first frame enters, and what the prediction is fused with.
 
 for seed in 0 1 2; do for form in channels end front residual linear fusion; do
-  python train_models/train_trip.py --form $form --seed $seed --train_data_dir data/clips --output_dir outputs/trip_forms/$form-$seed …
+  python train_models/train_trip.py --form $form --seed $seed --output_dir outputs/trip_forms/$form-$seed …
 done; done
 python -m benchmarks.eval_trip --runs_dir outputs/trip_forms --output_dir outputs/eval_trip
 
-Runs may be added to the folder and measured later. All are to begin with the same base and to have the same number of steps. Prints a line for each form, the mean over its seeds with
-the lowest and the highest of them, and writes results.md, results.json (each run with its interval over clips, too) and results.png.
-docs/experiments/trip.md has what was measured.
+Runs may be added to the folder and measured later. All are to begin with the same base and to have the same number of
+steps. Prints a line for each form, the mean over its seeds with the lowest and the highest of them, and writes
+results.md, results.json (each run with its interval over clips, too) and results.png. docs/experiments/trip.md has what
+was measured.
 """
 
 import argparse

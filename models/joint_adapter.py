@@ -52,7 +52,10 @@ def read_beginning(args, kept: Sequence[str]) -> dict:
 
 
 def pair_up(unet, name: str, B: int, direction: str) -> None:
-    """Pair row i of x with row B + i of y, unless they are paired so already; y's own LoRA then acts on the rows of y."""
+    """Pair row i of x with row B + i of y, unless they are paired so already.
+
+    Y's own LoRA then acts on the rows of y.
+    """
     pairs = patch.get_pairs(unet)
     if len(pairs) != B or pairs[0].direction != direction:
         patch.set_patch_lora_mask(unet, patch.lora_name(name, "y"), None)

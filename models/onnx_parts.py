@@ -23,7 +23,8 @@ class Part:
         module: Takes the inputs in their order and returns one tensor; float32, on the CPU.
         inputs: Name and shape of each; a size that may change is a name.
         output: Name and shape of what it returns.
-        multiple: Tracing and check take heights and widths that are multiples of it; a network that halves them needs this.
+        multiple: Tracing and check take heights and widths that are multiples of it; a network that halves them needs
+            this.
     """
 
     module: nn.Module
@@ -82,7 +83,7 @@ def image_unet(unet: nn.Module) -> Part:
 
 
 def video_decoder(vae: nn.Module) -> Part:
-    """Latents as the UNet knows them, that is scaled, to frames in [-1, 1] (a little beyond, where the decoder overshoots)."""
+    """Scaled latents, as of the UNet, to frames in [-1, 1] (a little beyond, where the decoder overshoots)."""
     latents = ("batch", "frames", vae.config.latent_channels, "height", "width")
     output = ("frames", ("batch", "frames", 3, "image_height", "image_width"))
     return Part(Call(vae, _decode_frames), {"latents": latents}, output)
@@ -103,7 +104,7 @@ def condition_encoder(vae: nn.Module) -> Part:
 
 
 def image_encoder(encoder: nn.Module) -> Part:
-    """`CLIPVisionModelWithProjection`: pixels resized and normalised by CLIP's mean and deviation to embeddings (B, 1, D)."""
+    """`CLIPVisionModelWithProjection`: pixels, resized and normalised as CLIP's, to embeddings (B, 1, D)."""
     config = encoder.config
     inputs = {"pixels": ("batch", 3, config.image_size, config.image_size)}
     return Part(Call(encoder, _embed), inputs, ("embeddings", ("batch", 1, config.projection_dim)))

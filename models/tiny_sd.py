@@ -70,8 +70,8 @@ def narrow_latents(vae: AutoencoderKL, pixels: torch.Tensor, latent_channels: in
     """An autoencoder with the latent channels that carry most, each with mean 0 and deviation 1 over `pixels`.
 
     A divergence term leaves channels that the decoder does not need at the prior; as noise they would cost a diffusion
-    model its capacity. What a channel carries is the information of a Gaussian channel, log(1 + var(mean) / var(noise)) / 2.
-    The result is equal to `vae` with the other channels at their mean, but for one bias at the border: train it on
+    model its capacity. What a channel carries is the information of a Gaussian channel, log(1 + var(mean) / var(noise))
+    / 2. The result is equal to `vae` with the other channels at their mean, but for one bias at the border: train it on
     for a moment.
 
     Args:

@@ -1,19 +1,20 @@
 """TRIP: image noise prior and temporal residual learning (Zhang et al., CVPR 2024, arXiv 2403.17005).
 
-The image noise prior is the noise that would be in frame i if frame i were the first frame. With the first frame's clean latents
-z_0^1, and noisy latents z_t = √ᾱ z_0 + √(1 - ᾱ) ε of DDPM or x_t = x_0 + σ n of EDM:
+The image noise prior is the noise that would be in frame i if frame i were the first frame. With the first frame's
+clean latents z_0^1, and noisy latents z_t = √ᾱ z_0 + √(1 - ᾱ) ε of DDPM or x_t = x_0 + σ n of EDM:
 
     DDPM    ε^{i→1} = (z_t^i - √ᾱ z_0^1) / √(1 - ᾱ)
     EDM     n^{i→1} = (x_t^i - z_0^1) / σ                 the same number where x_t = z_t / √ᾱ and σ = √(1 - ᾱ) / √ᾱ
 
-The video UNet predicts a residual noise Δε, and the two are fused, with λ_i falling from 1 at the first frame to 0 at the last:
+The video UNet predicts a residual noise Δε, and the two are fused, with λ_i falling from 1 at the first frame to 0 at
+the last:
 
     linear    λ_i ε^{i→1} + (1 - λ_i) Δε_i                in clean latents: λ_i z_0^1 + (1 - λ_i) D_i
     fusion    that, and what the temporal noise fusion adds, which is zero at the start
 
-On the first frame λ is 1 and nothing is added: the prediction there is the true noise. Both are fused as v = √ᾱ ε - √(1 - ᾱ) z_0 = (ε -
-√(1 - ᾱ) z_t) / √ᾱ. That is affine in ε, so that the linear form is the same in either; and v, other than ε, still tells frames apart
-where the noise hides them.
+On the first frame λ is 1 and nothing is added: the prediction there is the true noise. Both are fused as v = √ᾱ ε -
+√(1 - ᾱ) z_0 = (ε - √(1 - ᾱ) z_t) / √ᾱ. That is affine in ε, so that the linear form is the same in either; and v, other
+than ε, still tells frames apart where the noise hides them.
 """
 
 import math
@@ -35,7 +36,8 @@ class Form:
 
     Attributes:
         place: Where the clean first frame stands in time: "front", "end", or None for nowhere.
-        channels: Whether it is also in the channels of each frame, as in Stable Video Diffusion; a UNet without such channels has none.
+        channels: Whether it is also in the channels of each frame, as in Stable Video Diffusion; a UNet without such
+            channels has none.
         prior: Whether the prediction is fused with the image noise prior.
         learned: Whether the temporal noise fusion does that, and not λ alone.
     """
@@ -133,8 +135,9 @@ class TripFusion(ModelMixin, ConfigMixin):
 class TemporalNoiseFusion(nn.Module):
     """TNF: what is added to the linear form, by attention over frames at each place of the latents.
 
-    The residual goes through an adaptive layer norm by the noise level and self-attention, and then reads prior and residual. Their values
-    are not normalised: the prior is as far from the truth as frame i from the first one, over σ, and the correction has to grow with it.
+    The residual goes through an adaptive layer norm by the noise level and self-attention, and then reads prior and
+    residual. Their values are not normalised: the prior is as far from the truth as frame i from the first one, over σ,
+    and the correction has to grow with it.
     """
 
     def __init__(self, channels: int, width: int, heads: int):

@@ -1,7 +1,7 @@
-"""TRIP over video UNets: the first frame's clean latents stand beside the noisy frames in time, with a noise level of their own.
+"""TRIP over video UNets: the first frame's clean latents join the noisy frames in time, at their own noise level.
 
-The UNet itself is not changed: it gets one frame more, whose time embedding is replaced on the way into its blocks, and the output of
-that frame is dropped. Without the wrapper it is the UNet that it was.
+The UNet itself is not changed: it gets one frame more, whose time embedding is replaced on the way into its blocks, and
+the output of that frame is dropped. Without the wrapper it is the UNet that it was.
 """
 
 from collections.abc import Iterator
@@ -135,8 +135,8 @@ def drop_frame(frames: torch.Tensor, place: str | None) -> torch.Tensor:
 def given_frame(unet: nn.Module, timestep: torch.Tensor, place: str | None, num_frames: int) -> Iterator[None]:
     """Within it the given frame has the time embedding of `timestep` (B,), while the others keep that of the call.
 
-    Such UNets have one timestep a video. Their blocks take a row of the embedding for each frame, of (B F) in all; one of each video is
-    replaced before they get it.
+    Such UNets have one timestep a video. Their blocks take a row of the embedding for each frame, of (B F) in all; one
+    of each video is replaced before they get it.
     """
     if place is None:
         yield

@@ -1,8 +1,9 @@
 """The UNet of Stable Video Diffusion for videos of which any frames are known, such as the first and the last.
 
-SVD paper, appendix D (arXiv 2311.15127): beside each frame stand the latents of that frame where it is known, a learned embedding where it
-is not, and a mask that says which. The context is the CLIP embeddings of all known images. Inputs are (B, F, 2 C + 1, h, w): noisy latents,
-latents of the known frames, mask. Weights of other names and shapes than SVD's: `mask_embedding`, and one more input channel of `conv_in`.
+SVD paper, appendix D (arXiv 2311.15127): beside each frame stand the latents of that frame where it is known, a learned
+embedding where it is not, and a mask that says which. The context is the CLIP embeddings of all known images. Inputs
+are (B, F, 2 C + 1, h, w): noisy latents, latents of the known frames, mask. Weights of other names and shapes than
+SVD's: `mask_embedding`, and one more input channel of `conv_in`.
 """
 
 from pathlib import Path
@@ -23,7 +24,8 @@ MASKED_FILE = "known_frames.safetensors"  # beside a LoRA
 class InflatedConv2d(nn.Conv2d):
     """A convolution with input channels behind those that it was trained with.
 
-    The new channels are a product of their own: while their weights are zero, the output is that of the old ones, bit for bit.
+    The new channels are a product of their own: while their weights are zero, the output is that of the old ones, bit
+    for bit.
 
     Args:
         old_channels: How many of the input channels are the old ones.
@@ -41,7 +43,10 @@ class InflatedConv2d(nn.Conv2d):
 
 
 class UNetSpatioTemporalMaskedConditionModel(UNetSpatioTemporalConditionModel):
-    """`UNetSpatioTemporalConditionModel` that is conditioned on any frames; its configuration has `in_channels` 2 C + 1."""
+    """`UNetSpatioTemporalConditionModel` that is conditioned on any frames.
+
+    Its configuration has `in_channels` 2 C + 1.
+    """
 
     @register_to_config
     def __init__(
@@ -113,7 +118,8 @@ class UNetSpatioTemporalMaskedConditionModel(UNetSpatioTemporalConditionModel):
         """As of the base.
 
         Args:
-            sample: (B, F, 2 C + 1, h, w): noisy latents, latents of the known frames, and the mask, 1 where a frame is known.
+            sample: (B, F, 2 C + 1, h, w): noisy latents, latents of the known frames, and the mask, 1 where a frame is
+                known.
             encoder_hidden_states: CLIP embeddings (B, L, D) of the L known images.
         """
         channels = self.config.out_channels
@@ -124,7 +130,7 @@ class UNetSpatioTemporalMaskedConditionModel(UNetSpatioTemporalConditionModel):
 
 
 def masked_parameters(unet: UNetSpatioTemporalMaskedConditionModel) -> list[nn.Parameter]:
-    """What Stable Video Diffusion lacks or reads anew, which a LoRA cannot reach: the first convolution and the mask embedding."""
+    """Layers that Stable Video Diffusion lacks or reads anew, out of a LoRA's reach: conv_in and mask embedding."""
     return [unet.conv_in.weight, unet.conv_in.bias, unet.mask_embedding]
 
 

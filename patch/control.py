@@ -66,7 +66,8 @@ def get_pairs(model) -> tuple[Pair, ...]:
 def set_joint_attention_mask(model, mask: Sequence[int] | None) -> None:
     """Sets pairs by one entry per sample, 1 for an x and 0 for a y: the k-th x with the k-th y. `None` removes them."""
     if mask is None:
-        return clear_pairs(model)
+        clear_pairs(model)
+        return
     values = mask_values(mask, "The joint attention mask")
     if not set(values) <= {0, 1}:
         raise ValueError(
@@ -93,7 +94,8 @@ def set_patch_lora_mask(model, adapter: str, mask: Sequence | None, kv_mask: Seq
     known = list(getattr(net, "peft_config", {}))
     if mask is None and adapter in net._duet.settings.masks:  # also of an adapter that is gone
         drop_memory(net)
-        return net._duet.set_mask(device_of(net), adapter, None)
+        net._duet.set_mask(device_of(net), adapter, None)
+        return
     if adapter not in known:
         raise ValueError(f"There is no adapter '{adapter}': the model has {', '.join(known) or 'none'}.")
     hack_lora_forward(net)

@@ -1,4 +1,4 @@
-"""What commands and pages on dragged points share: a pipeline for each method, a call, and what the video made of the points."""
+"""Shared by commands and pages on dragged points: a pipeline for each method, a call, and the points' errors."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ DragPipeline = StableVideoDiffusionTrajectoryPipeline | StableVideoDiffusionTraj
 
 
 def check_drag_weights(method: str, weights: str | Path) -> None:
-    """Raises ValueError where the weights are of another kind than the method needs: a ControlNet, or a joint adapter."""
+    """Raises ValueError where the weights are of another kind than the method needs: ControlNet or joint adapter."""
     if method == "controlnet":
         check_kind(weights, ControlNetSVD, "--controlnet")
     else:
@@ -62,7 +62,7 @@ def load_drag_pipeline(
 def sample_drag(
     pipe: DragPipeline, image: torch.Tensor, tracks: Tracks, method: str, **options
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A video (F, 3, H, W) in [-1, 1] that begins with an image (3, H, W) and follows tracks, and its flow (F - 1, 2, H, W) in pixels.
+    """A video (F, 3, H, W) in [-1, 1] from an image (3, H, W), following tracks, and its flow (F - 1, 2, H, W), pixels.
 
     The flow is that which was sampled with the video, or with a ControlNet, which samples none, estimated from it.
 
@@ -78,7 +78,7 @@ def sample_drag(
 
 
 def path_errors(tracks: Tracks, found: torch.Tensor) -> dict[str, tuple[int, float]]:
-    """For "dragged" and "static" points, where there are any, their number and mean distance in pixels from the wanted paths after the first frame.
+    """Number of "dragged" and "static" points, if any, and mean distance from wanted paths after frame 0, pixels.
 
     Args:
         found: Paths (F, N, 2) of the points in the video.
@@ -98,7 +98,7 @@ def write_drag(
     found: torch.Tensor,
     fps: float,
 ) -> list[Path]:
-    """Write a video (F, 3, H, W) in [-1, 1], its flow (F - 1, 2, H, W), and the wanted and found paths (F, N, 2) of its points."""
+    """Write a video (F, 3, H, W) in [-1, 1], flow (F - 1, 2, H, W), wanted and found paths (F, N, 2) of its points."""
     files = write_flow_results(folder, flow, image, fps)
     write_video(folder / "video.mp4", video, fps)
     write_png(folder / "tracks.png", track_sheet(video, tracks.points, found))

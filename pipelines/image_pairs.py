@@ -75,7 +75,7 @@ def fit_inputs(
     width: int | None = None,
     names: Mapping[str | None, str] | None = None,
 ) -> tuple[Image.Image | None, dict[str, np.ndarray]]:
-    """Image and conditions resized and cropped to one size: that of the image, or else of the first condition, as the model takes it.
+    """Image and conditions at one size that the model takes: that of the image, or else of the first condition.
 
     Args:
         names: What messages call the image, under None, and each condition.
@@ -119,7 +119,10 @@ def sample_pairs(
 
 
 def write_pairs(folder: str | Path, out: JointOutput) -> list[Path]:
-    """For each pair the image, each condition in colours and in 16 bits, and all of them side by side; returns the files."""
+    """For each pair the image, each condition in colours and in 16 bits, and all of them side by side.
+
+    Returns the files.
+    """
     folder, written = Path(folder), []
     for i, image in enumerate(out.images):
         row = [image]

@@ -1,4 +1,4 @@
-"""Videos through many keyframes, and longer than the model's: gaps are filled one by one, and long ones halved first."""
+"""Videos through many keyframes, and longer than the model's: gaps are filled one by one, long ones halved first."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,11 +1,11 @@
 """Videos longer than the model's, in segments that carry on from one another.
 
 overlap: the last frames of a segment are the first of the next. There their latents are known: while the noise level is
-    at least `release_sigma`, they replace the estimate of the clean latents at every step, so that the noisy ones are the
-    known ones with the segment's own noise at the step's level (the replacement of RePaint, arXiv 2201.09865, without its
-    repeats), and the new frames carry the motion on. Below that level all frames are sampled together: held to the end,
-    the shared ones would stand apart from the new ones. The pixels of the shared frames fade from the earlier sample to
-    the later one.
+    at least `release_sigma`, they replace the estimate of the clean latents at every step, so that the noisy ones are
+    the known ones with the segment's own noise at the step's level (the replacement of RePaint, arXiv 2201.09865,
+    without its repeats), and the new frames carry the motion on. Below that level all frames are sampled together: held
+    to the end, the shared ones would stand apart from the new ones. The pixels of the shared frames fade from the
+    earlier sample to the later one.
 restart: the last frame alone is the image that the next segment begins with, and nothing else is handed on.
 """
 

@@ -5,12 +5,14 @@ pipe.load_adapter("outputs/svd_trans")             # without it the training-fre
 frames = pipe(first, last, num_frames=8).frames[0]     # PIL images
 
 trained        A UNet that is conditioned on both frames (`models/unet_spatio_temporal_condition.py`).
-training-free  Any UNet of Stable Video Diffusion predicts the video from its first frame, and the video reversed in time from its last one; the
-               predictions are averaged, with weights that fall linearly with the distance from the frame. Steps at middle noise levels are
-               repeated with part of the noise drawn anew, so that both come to agree (after Time Reversal Fusion, arXiv 2403.14611, and
-               Generative Inbetweening, arXiv 2408.15239).
+training-free  Any UNet of Stable Video Diffusion predicts the video from its first frame, and the video reversed in
+               time from its last one; the predictions are averaged, with weights that fall linearly with the distance
+               from the frame. Steps at middle noise levels are repeated with part of the noise drawn anew, so that
+               both come to agree (after Time Reversal Fusion, arXiv 2403.14611, and Generative Inbetweening, arXiv
+               2408.15239).
 
-In both the estimates of the known frames are replaced by their latents at each step, and in the result by the images themselves.
+In both the estimates of the known frames are replaced by their latents at each step, and in the result by the images
+themselves.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -58,7 +60,7 @@ class TwoWayDenoiser(Denoiser):
 
 
 class StableVideoDiffusionTransPipeline(StableVideoDiffusionEDMPipeline):
-    """`StableVideoDiffusionEDMPipeline` between two frames, by a UNet that is conditioned on both, or training-free by any other."""
+    """`StableVideoDiffusionEDMPipeline` between two frames, by a UNet conditioned on both or training-free."""
 
     @property
     def trained(self) -> bool:
@@ -91,7 +93,8 @@ class StableVideoDiffusionTransPipeline(StableVideoDiffusionEDMPipeline):
         Args:
             last: Last frames, as many as first ones and of their size. In a call the second argument.
             num_frames: F, 3 or more; by default the model's.
-            repeats: How often each step at the noise levels `REPEATED_LEVELS` is repeated; by default 2 in the training-free way, else 0.
+            repeats: How often each step at the noise levels `REPEATED_LEVELS` is repeated; by default 2 in the
+                training-free way, else 0.
 
         Raises:
             ValueError: There is no last frame, or an argument is out of its range.
@@ -169,7 +172,7 @@ class TransInputs(VideoInputs):
 
 
 def guidance_between(num_frames: int, minimum: float, maximum: float) -> torch.Tensor:
-    """Guidance scales (1, F, 1, 1, 1) that rise linearly to the middle, and fall to the last frame, which is known too."""
+    """Guidance scales (1, F, 1, 1, 1) that rise linearly to the middle and fall to the last frame, which is known."""
     rising = torch.linspace(0, 2, num_frames)
     distance = torch.minimum(rising, rising.flip(0))
     return (minimum + (maximum - minimum) * distance)[None, :, None, None, None]

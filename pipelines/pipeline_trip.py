@@ -1,7 +1,7 @@
-"""Stable Video Diffusion with TRIP (`models/trip.py`): the image noise prior on every frame, the first frame beside them in time.
+"""Stable Video Diffusion with TRIP (`models/trip.py`): the image noise prior on all frames, with the first frame.
 
 pipe = StableVideoDiffusionTripPipeline.from_pretrained("outputs/trip")     # as train_trip.py writes it
-frames = pipe(image, fps=8).frames[0]                                       # PIL images; the first one is the image, through the autoencoder
+frames = pipe(image, fps=8).frames[0]                                       # PIL images; the first: the image, decoded
 """
 
 from dataclasses import replace

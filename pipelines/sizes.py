@@ -41,7 +41,8 @@ def fit_flow(
 ) -> torch.Tensor:
     """Flow (F - 1, 2, H, W) in pixels, resized and cropped as its frames would be by `fit_video`, with its vectors.
 
-    Without height and width it keeps its size, up to the multiple that the model takes, and that of a large one is said.
+    Without height and width it keeps its size, up to the multiple that the model takes, and that of a large one is
+    said.
     """
     H, W = flow.shape[-2:]
     if not height and not width:
@@ -68,7 +69,8 @@ def settle_size(pipe, pixels: torch.Tensor, height: int | None, width: int | Non
 def target_size(pipe, height: int | None, width: int | None, size: tuple[int, int]) -> tuple[int, int]:
     """Height and width of the results from what has this (height, width).
 
-    A missing side keeps the shape of what is given. Without both a video has the model's own number of pixels, and an image its own shorter side.
+    A missing side keeps the shape of what is given. Without both a video has the model's own number of pixels, and an
+    image its own shorter side.
     """
     check_size(pipe, height, width)
     H, W = size

@@ -3,7 +3,8 @@
 python run_models/export_onnx.py --model_dir weights/tiny_sd --output_dir outputs/onnx/tiny_sd
 python run_models/export_onnx.py --random_size sd15 --part unet --output_dir outputs/onnx/sd15
 
-Each part becomes {output_dir}/{part}/model.onnx, with its weights in model.onnx.data where they exceed 2 GB, and run.json.
+Each part becomes {output_dir}/{part}/model.onnx, with its weights in model.onnx.data where they exceed 2 GB, and
+run.json.
 """
 
 import argparse

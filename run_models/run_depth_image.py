@@ -2,7 +2,7 @@
 
 python run_models/run_depth_image.py --mode joint --prompt "a red cube and a blue sphere" --output_dir outputs/pair
 python run_models/run_depth_image.py --mode image_to_depth --image photo.png --output_dir outputs/depth
-python run_models/run_depth_image.py --mode depth_to_image --depth depth.png --prompt "a green cone" --output_dir outputs/image
+python run_models/run_depth_image.py --mode depth_to_image --depth depth.png --prompt "a green cone" --output_dir …
 python run_models/run_depth_image.py --mode coarse --depth sketch.png --strength 0.6 --output_dir outputs/coarse
 
 Writes for each pair 00_image.png, 00_depth.png in colours, 00_depth_16bit.png and 00_side_by_side.png, and run.json.

@@ -1,11 +1,12 @@
-"""Samples a video and its optical flow together from an image, by a joint adapter of train_flow_video.py, and either from the other.
+"""Samples a video and its optical flow from an image by a joint adapter of train_flow_video.py, or one from the other.
 
 python run_models/run_flow_video.py --input_image photo.png --output_dir outputs/pair
 python run_models/run_flow_video.py --mode flow_to_video --input_image photo.png --input_flow flows/ --output_dir …
 python run_models/run_flow_video.py --mode video_to_flow --input_video clip.mp4 --output_dir …
-python run_models/run_flow_video.py --mode coarse --flow_strength 0.6 --input_image photo.png --input_flow flows/ --output_dir …
+python run_models/run_flow_video.py --mode coarse --flow_strength 0.6 --input_image photo.png --input_flow flows/ …
 
-Writes video.mp4, flow_000.flo and on, one for each step, flow.png, flow.mp4, pair.mp4 (video above its flow) and run.json.
+Writes video.mp4, flow_000.flo and on, one for each step, flow.png, flow.mp4, pair.mp4 (video above its flow) and
+run.json.
 """
 
 import argparse
@@ -52,12 +53,14 @@ def parser() -> argparse.ArgumentParser:
     add("--input_image", help="first frame, in all modes but video_to_flow (default: none)")
     add(
         "--input_flow",
-        help="flow of the modes flow_to_video and coarse: a folder of .flo or .npy files, one for each step, a single one, or "
+        help="flow of the modes flow_to_video and coarse: a folder of .flo or .npy files, one for each step, a "
+        "single one, or "
         "an annotation of utils.data.annotate_flow (default: none)",
     )
     add(
         "--input_video",
-        help="video of the mode video_to_flow: a file, or a folder of numbered frames; its first frames are taken (default: none)",
+        help="video of the mode video_to_flow: a file, or a folder of numbered frames; its first frames are taken "
+        "(default: none)",
     )
     group = result.add_argument_group("weights")
     add_base_argument(group)

@@ -2,7 +2,8 @@
 
 python run_models/run_svd_flow.py --lora outputs/svd_flow --input_image photo.png --output_dir outputs/flow
 
-Writes flow_000.flo and on, one for each step, flow.png (the image and its flow in Middlebury's colours), flow.mp4 and run.json.
+Writes flow_000.flo and on, one for each step, flow.png (the image and its flow in Middlebury's colours), flow.mp4 and
+run.json.
 """
 
 import argparse

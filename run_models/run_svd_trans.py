@@ -1,11 +1,11 @@
 """Samples a video between a first and a last frame, or through many keyframes, by Stable Video Diffusion.
 
 python run_models/run_svd_trans.py --first a.png --last b.png --output_dir outputs/between
-python run_models/run_svd_trans.py --first a.png --last b.png --adapter outputs/svd_trans --num_frames 14 --output_dir outputs/between
+python run_models/run_svd_trans.py --first a.png --last b.png --adapter outputs/svd_trans --output_dir outputs
 python run_models/run_svd_trans.py --keyframes a.png b.png c.png --loop --total_frames 48 --output_dir outputs/loop
 
-Without --adapter it is training-free: predictions from both frames, in both directions of time, are averaged. Writes video.mp4, frames.png (a contact
-sheet) and run.json.
+Without --adapter it is training-free: predictions from both frames, in both directions of time, are averaged. Writes
+video.mp4, frames.png (a contact sheet) and run.json.
 """
 
 import argparse

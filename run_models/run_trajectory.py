@@ -1,11 +1,12 @@
 """Samples a video that begins with an image and follows dragged points, by Stable Video Diffusion.
 
 python run_models/run_trajectory.py --input_image photo.png --tracks tracks.json --output_dir outputs/drag
-python run_models/run_trajectory.py --controlnet outputs/trajectory --model_dir … --input_image photo.png --tracks tracks.npy --output_dir …
-python run_models/run_trajectory.py --method guided --adapter outputs/flow_video --input_image photo.png --tracks tracks.json --output_dir …
+python run_models/run_trajectory.py --controlnet outputs/trajectory --model_dir … --input_image a.png --tracks a.npy …
+python run_models/run_trajectory.py --method guided --adapter outputs/flow_video --input_image a.png --tracks a.json …
 
-Writes video.mp4, tracks.png (wanted paths in green and those that optical flow finds in the video in red), flow_000.flo and on, one for
-each step, flow.png, flow.mp4 and run.json. The flow is what was sampled with the video, or estimated from it with a ControlNet.
+Writes video.mp4, tracks.png (wanted paths in green and those that optical flow finds in the video in red), flow_000.flo
+and on, one for each step, flow.png, flow.mp4 and run.json. The flow is what was sampled with the video, or estimated
+from it with a ControlNet.
 """
 
 import argparse
@@ -37,7 +38,7 @@ READ_BY = {  # flags that not every method reads
     "radius": JOINT,
     **{name: JOINT for name in FlowSampling.names() if name != "flow_strength"},
     "flow_strength": ("coarse",),
-    **{name: ("guided",) for name in Steering.names()},
+    **dict.fromkeys(Steering.names(), ("guided",)),
     "gradient_checkpointing": ("guided",),
     "conditioning_scale": ("controlnet",),
 }

@@ -1,12 +1,12 @@
 """Samples videos that begin with images, by TRIP on Stable Video Diffusion (train_trip.py).
 
 python run_models/run_trip.py --model_dir outputs/trip --first_frame photo.png --output_dir outputs/video
-python run_models/run_trip.py --model_dir outputs/trip --first_frame photos/ --num_frames 16 --batch_size 4 --output_dir outputs/videos
-python run_models/run_trip.py --model_dir outputs/trip --prompt "a red cube on a gray floor" --output_dir outputs/from_text
-python run_models/run_trip.py --model_dir outputs/trip --first_frame photo.png --prompt "a blue cube" --output_dir outputs/edited
+python run_models/run_trip.py --model_dir outputs/trip --first_frame photos/ --num_frames 16 --output_dir …
+python run_models/run_trip.py --model_dir outputs/trip --prompt "a red cube on a gray floor" --output_dir from_text
+python run_models/run_trip.py --model_dir outputs/trip --first_frame photo.png --prompt "a blue cube" --output_dir …
 
-A prompt alone makes the first frame by Stable Diffusion, and a prompt with a first frame edits it; the video itself is conditioned on the
-first frame. Writes for each video 00.mp4 and 00_first_frame.png, and run.json.
+A prompt alone makes the first frame by Stable Diffusion, and a prompt with a first frame edits it; the video itself is
+conditioned on the first frame. Writes for each video 00.mp4 and 00_first_frame.png, and run.json.
 """
 
 import argparse
@@ -58,7 +58,8 @@ def _add_first_frame(group) -> None:
         nargs="+",
         default=[],
         metavar="TEXT",
-        help="one for all images, or one for each: text that makes the first frame, or edits --first_frame (default: none)",
+        help="one for all images, or one for each: text that makes the first frame, or edits --first_frame "
+        "(default: none)",
     )
     add("--image_model", default=shipped("tiny_sd"), help="folder or hub name of a Stable Diffusion base, for --prompt")
     add("--edit_strength", type=float, default=0.6, help="share of the noise with which a first frame is edited")

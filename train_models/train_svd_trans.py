@@ -2,8 +2,9 @@
 
 python train_models/train_svd_trans.py --train_data_dir data/clips --output_dir outputs/svd_trans
 
-The UNet gets a mask channel and a learned embedding in place of the latents of unknown frames (`models/unet_spatio_temporal_condition.py`).
-Both are trained together with its first convolution, and with a LoRA, the layers over time or everything.
+The UNet gets a mask channel and a learned embedding in place of the latents of unknown frames
+(`models/unet_spatio_temporal_condition.py`). Both are trained together with its first convolution, and with a LoRA, the
+layers over time or everything.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
 python train_models/train_trajectory.py --train_data_dir data/clips --output_dir outputs/trajectory
 
-A sample has a few points that are followed through its clip (`utils/data/points.py`). The ControlNet reads them as images
-(`utils/tracks/control_map.py`), and the conditioning image of each frame is the first frame moved with them. Points follow
-the resizing, crop, flip, stride and direction of the clip. The loss is that of the base.
+A sample has a few points that are followed through its clip (`utils/data/points.py`). The ControlNet reads them as
+images (`utils/tracks/control_map.py`), and the conditioning image of each frame is the first frame moved with them.
+Points follow the resizing, crop, flip, stride and direction of the clip. The loss is that of the base.
 """
 
 import argparse

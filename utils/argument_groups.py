@@ -17,7 +17,8 @@ def add_device_argument(group) -> None:
     """--device, which `utils.pretrained.choose_device` reads."""
     group.add_argument(
         "--device",
-        help="device to compute on, such as cpu (default: the accelerator, or the CPU where there is none; with several "
+        help="device to compute on, such as cpu (default: the accelerator, or the CPU where there is none; with "
+        "several "
         "processes the one that Accelerate gives to each)",
     )
 

@@ -14,8 +14,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def parse_args(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
     """Parse `argv`; `--config file.yaml` gives values for flags that the command line leaves out.
 
-    The file is one mapping from flag names (without dashes) to values. Its values pass through argparse like typed ones,
-    so `1e-4`, which YAML reads as a string, becomes a float, and choices are checked. A switch takes true or false.
+    The file is one mapping from flag names (without dashes) to values. Its values pass through argparse like typed
+    ones, so `1e-4`, which YAML reads as a string, becomes a float, and choices are checked. A switch takes true or
+    false.
 
     Raises:
         ValueError: The file holds an unknown key, or a value that is not a scalar or a list.
@@ -38,7 +39,10 @@ def make_parser(doc: str) -> argparse.ArgumentParser:
 
 
 def name_defaults(parser: argparse.ArgumentParser) -> None:
-    """Add its default to each help text that does not name it; where the default is None the text has to say what happens."""
+    """Add its default to each help text that does not name it.
+
+    Where the default is None the text has to say what happens.
+    """
     parser.formatter_class = argparse.RawDescriptionHelpFormatter  # others may add defaults once more
     for action in parser._actions:
         said = action.help or ""
@@ -57,7 +61,10 @@ def _shown(value) -> str:
 
 
 def run_script(main: Callable[[], object]) -> None:
-    """Run the `main` of a script; what it refuses, or lacks, ends it with one line. `python -X dev` shows the traceback."""
+    """Run the `main` of a script; what it refuses, or lacks, ends it with one line.
+
+    `python -X dev` shows the traceback.
+    """
     try:
         main()
     except (ValueError, OSError, FloatingPointError, ImportError) as error:

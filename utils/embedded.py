@@ -32,7 +32,8 @@ def warn_of_photograph(base: str | Path, pixels: torch.Tensor, name: str, flag: 
         return
     small = Path(base).name
     notice(
-        f"{name} does not look like the procedural world, all that the small model weights/{small} knows: expect shapeless "
+        f"{name} does not look like the procedural world, all that the small model weights/{small} knows: expect "
+        "shapeless "
         f"colours. For photographs pass {flag} {RELEASED[small]} or another released model.",
         about=f"photograph for {small}",
     )

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-# Slower ones become others in the fractions of an MP4, and faster ones are beyond what players take. A GIF counts hundredths
+# Slower ones become others in the fractions of an MP4, and faster ones are beyond what players take. A GIF counts
+# hundredths
 # of a second, and players show a frame for two of them at least.
 FRAME_RATES = {".mp4": (0.01, 1000.0), ".gif": (0.01, 50.0)}
 

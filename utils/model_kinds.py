@@ -1,7 +1,7 @@
 """What a folder or file of weights holds, read from its index, configuration or header; no weights are loaded.
 
-Every argument that names weights is checked with it before anything is loaded, so that a base in the place of an adapter, or
-the reverse, is refused with one sentence that says what was passed and what is needed.
+Every argument that names weights is checked with it before anything is loaded, so that a base in the place of an
+adapter, or the reverse, is refused with one sentence that says what was passed and what is needed.
 """
 
 import inspect

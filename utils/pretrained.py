@@ -27,7 +27,8 @@ def loading(name: str | Path, needed: type | None = None, flag: str = "") -> Ite
         flag: What the user passed the name by, for the sentence.
 
     Raises:
-        FileNotFoundError: There is no such folder and no such name on the hub; in one sentence in place of the libraries' many.
+        FileNotFoundError: There is no such folder and no such name on the hub; in one sentence in place of the
+            libraries' many.
         ValueError: The folder holds another kind of model, or files that cannot be read.
     """
     if needed is not None:
@@ -55,7 +56,9 @@ def check_kind(name: str | Path, needed: type, flag: str = "") -> None:
 def load_pipeline(
     cls: type[Pipeline], name: str | Path, dtype: str | torch.dtype = "float32", flag: str = "", **options
 ) -> Pipeline:
-    """A pipeline of a folder or hub name, on the CPU; `pipe.to(choose_device())` is left to the caller, who may load adapters first.
+    """A pipeline of a folder or hub name, on the CPU.
+
+    `pipe.to(choose_device())` is left to the caller, who may load adapters first.
 
     Args:
         cls: A subclass of `StableDiffusionPipeline` or `StableVideoDiffusionPipeline`.
@@ -108,6 +111,7 @@ def find_scheduler(name: str) -> type:
         raise ValueError(f"--scheduler {name} needs {missing[0]}: pip install {missing[0]}.")
     if not (isinstance(found, type) and issubclass(found, diffusers.SchedulerMixin)):
         raise ValueError(
-            f"--scheduler {name}: diffusers has no scheduler {name}; pass DDIMScheduler or UniPCMultistepScheduler, say."
+            f"--scheduler {name}: diffusers has no scheduler {name}; pass DDIMScheduler or UniPCMultistepScheduler, "
+            "say."
         )
     return found

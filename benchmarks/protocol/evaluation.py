@@ -120,7 +120,7 @@ def find_places(evaluation: Evaluation, args: Arguments, names: Iterable[str]) -
     """Folder and settings of tasks."""
     folder, settings = Path(args.output_dir), all_settings(evaluation, args)
     if evaluation.decides is None:
-        return {name: (folder, settings) for name in names}
+        return dict.fromkeys(names, (folder, settings))
     check_shared(folder, {name: settings[name] for name in evaluation.shared})
     places = {}
     for name in names:

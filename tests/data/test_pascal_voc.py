@@ -43,7 +43,7 @@ def test_images_of_any_suffix_are_listed_in_natural_order_and_leftovers_are_not(
 
 
 @pytest.mark.parametrize(
-    "objects, caption",
+    ("objects", "caption"),
     [
         (BUS * 2, "a photo of 2 buses"),
         ("<object><name>sheep</name></object>" * 3 + BUS, "a photo of 3 sheep and bus"),
@@ -82,7 +82,7 @@ def test_two_images_that_would_share_a_depth_picture_are_refused(voc):
 
 
 @pytest.mark.parametrize(
-    "name, many",
+    ("name", "many"),
     [
         ("aeroplane", "aeroplanes"),
         ("bus", "buses"),

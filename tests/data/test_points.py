@@ -182,7 +182,7 @@ def test_points_that_are_hidden_at_first_or_most_of_the_time_are_never_drawn():
 
 
 @pytest.mark.parametrize(
-    "values, message",
+    ("values", "message"),
     [
         ((0, 2), "num_points=0"),
         ((1, -1), "num_other_points=-1"),

@@ -107,7 +107,7 @@ def test_checking_clips_finds_a_caption_that_is_none(tmp_path, video, content):
 
 
 @pytest.mark.parametrize(
-    "row, sentence",
+    ("row", "sentence"),
     [
         ({"file_name": 0}, "line 1: file_name=0 is no text"),
         ({"file_name": None}, "line 1: no file_name"),
@@ -132,7 +132,7 @@ def test_a_row_without_depth_may_say_so(tmp_path, value):
 
 
 @pytest.mark.parametrize(
-    "row, sentence",
+    ("row", "sentence"),
     [
         ({"file_name": 0}, "line 1: file_name=0 is no text"),
         ({"file_name": None}, "line 1: neither video_folder nor file_name"),
@@ -155,7 +155,7 @@ def test_rows_of_clips_are_checked_before_any_work(tmp_path, row, sentence):
 
 
 @pytest.mark.parametrize(
-    "row, sentence",
+    ("row", "sentence"),
     [
         ({"video_path": 0}, "clip 1: video_path=0 is no text"),
         ({"video_path": None}, "clip 1: no video_path"),

@@ -1,4 +1,4 @@
-"""TRIP's image noise prior and its fusion: exact values, and a test for each fault of code that circulates for the paper."""
+"""TRIP's image noise prior and its fusion: exact values, and a test for each fault of code published for the paper."""
 
 import pytest
 import torch

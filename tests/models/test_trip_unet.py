@@ -1,4 +1,4 @@
-"""TRIP around the UNets of Stable Video Diffusion and of text to video: what they are given, and that they stay what they were."""
+"""TRIP around UNets of Stable Video Diffusion and of text to video: their inputs, and that they stay as they were."""
 
 import pytest
 import torch
@@ -34,7 +34,8 @@ def condition():
 def text_unet():
     torch.manual_seed(0)
     unet = UNet3DConditionModel(
-        block_out_channels=(32, 32), layers_per_block=1, cross_attention_dim=16, attention_head_dim=8, norm_num_groups=8,
+        block_out_channels=(32, 32), layers_per_block=1, cross_attention_dim=16, attention_head_dim=8,
+        norm_num_groups=8,
         down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
     )  # fmt: skip
     for name, parameter in unet.named_parameters():  # parts over time start at zero

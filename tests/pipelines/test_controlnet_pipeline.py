@@ -79,7 +79,7 @@ def test_the_control_acts_and_each_video_has_its_own(pipe, image, control):
 
 
 @pytest.mark.parametrize(
-    "shares, expected",
+    ("shares", "expected"),
     [((0.0, 1.0), [0, 1, 2, 3]), ((0.0, 0.5), [0, 1]), ((0.25, 0.75), [1, 2]), ((0.5, 1.0), [2, 3])],
 )
 def test_it_acts_between_its_shares_of_the_steps(pipe, image, control, monkeypatch, shares, expected):

@@ -47,7 +47,7 @@ def test_a_flow_drawn_first_knows_nothing_of_the_video(leading):
     assert not torch.allclose(one.frames, other.frames, atol=1e-3)
 
 
-@pytest.mark.parametrize("scale, slots", [(None, 2), (1.0, 1)])
+@pytest.mark.parametrize(("scale", "slots"), [(None, 2), (1.0, 1)])
 def test_no_row_is_of_the_video_while_the_flow_is_drawn(leading, scale, slots):
     rows = []
     leading.unet.register_forward_pre_hook(lambda unet, args: rows.append(len(args[0])))

@@ -166,7 +166,7 @@ def test_an_adapter_that_was_not_trained_on_flow_is_refused(pipe, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    ("changes", "message"),
     [
         ({"flow_strength": 0.5}, "The flow: a strength of 0.5 needs"),
         ({"flow": random_flow(), "flow_strength": 1.5}, "from 0 to 1"),

@@ -241,7 +241,7 @@ def test_each_picture_of_a_batch_follows_its_own_tracks(pipe):
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    ("changes", "message"),
     [
         ({"method": "magic"}, "method 'magic' is not allowed: pass coarse or guided"),
         ({"reach": torch.nan}, "reach nan is not allowed"),
@@ -260,7 +260,7 @@ def test_what_cannot_be_drawn_is_refused_in_a_sentence(pipe, changes, message):
 
 
 @pytest.mark.parametrize(
-    "values, message",
+    ("values", "message"),
     [
         ({"guidance": "hope"}, "guidance 'hope' is not allowed: pass gradient or decoder_gradient or replace"),
         ({"guidance_strength": 0}, "guidance_strength 0 .* above 0"),

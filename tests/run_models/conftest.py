@@ -19,7 +19,10 @@ SIZE = 32
 
 @pytest.fixture(scope="session")
 def video_folders(tmp_path_factory):
-    """model: a tiny base. adapter: a joint adapter of flow for it. controlnet: one that reads tracks. lora: one of flow."""
+    """model: a tiny base.
+
+    adapter: a joint adapter of flow for it. controlnet: one that reads tracks. lora: one of flow.
+    """
     folder = tmp_path_factory.mktemp("video_models")
     pipe = tiny_video_pipeline()
     pipe.save_pretrained(folder / "model")

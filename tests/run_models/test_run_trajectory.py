@@ -22,8 +22,9 @@ def run(video_folders, image, tracks, tmp_path):
 
     def call(*flags, image=image, tracks=tracks, out="out", size=(SIZE, SIZE), weights="adapter"):
         fixed = [
-            "--model_dir", video_folders / "model", f"--{weights}", video_folders / weights, "--device", "cpu", "--num_inference_steps", 1,
-            "--input_image", image, "--tracks", tracks, "--output_dir", tmp_path / out, "--height", size[0], "--width", size[1],
+            "--model_dir", video_folders / "model", f"--{weights}", video_folders / weights, "--device", "cpu",
+            "--num_inference_steps", 1, "--input_image", image, "--tracks", tracks, "--output_dir", tmp_path / out,
+            "--height", size[0], "--width", size[1],
             "--method", "coarse" if weights == "adapter" else "controlnet",
         ]  # fmt: skip
         return main([str(flag) for flag in [*fixed, *flags]])
@@ -52,7 +53,7 @@ def test_a_controlnet_draws_the_same_files_and_one_that_learned_nothing_leaves_t
     assert (tmp_path / "out/video.mp4").read_bytes() == (tmp_path / "base/video.mp4").read_bytes()
 
 
-@pytest.mark.parametrize("method, weights", [("coarse", "controlnet"), ("controlnet", "adapter")])
+@pytest.mark.parametrize(("method", "weights"), [("coarse", "controlnet"), ("controlnet", "adapter")])
 def test_a_method_that_lacks_its_weights_is_refused(run, method, weights):
     with pytest.raises(ValueError, match=f"--{weights} applies to --method .*; remove it or change --method {method}"):
         run("--method", method, weights=weights)
@@ -116,7 +117,7 @@ def test_wanted_and_obtained_ways_are_drawn_in_their_colours_up_to_the_frame():
 
 
 @pytest.mark.parametrize(
-    "flags, message",
+    ("flags", "message"),
     [
         (["--method", "guided", "--guidance_steps", 2], "guidance_steps 2 is not allowed"),
         (["--method", "guided", "--guidance_strength", -1], "guidance_strength -1 is not allowed"),

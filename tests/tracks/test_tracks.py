@@ -35,7 +35,7 @@ def follow(preset, speed, point):
 
 
 @pytest.mark.parametrize(
-    "preset, step", [("pan_left", (2, 0)), ("pan_right", (-2, 0)), ("tilt_up", (0, 2)), ("tilt_down", (0, -2))]
+    ("preset", "step"), [("pan_left", (2, 0)), ("pan_right", (-2, 0)), ("tilt_up", (0, 2)), ("tilt_down", (0, -2))]
 )
 def test_a_pan_shifts_every_pixel_against_the_camera_by_its_speed(preset, step):
     flow = camera_flow(preset, 2, F, W, H)
@@ -64,7 +64,9 @@ def test_a_camera_rolled_to_the_left_turns_the_picture_with_the_clock():
     assert torch.allclose(points, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("preset, speed", [("pan", 1), ("pan_left", 0), ("zoom_in", 0.9), ("pan_left", float("nan"))])
+@pytest.mark.parametrize(
+    ("preset", "speed"), [("pan", 1), ("pan_left", 0), ("zoom_in", 0.9), ("pan_left", float("nan"))]
+)
 def test_a_camera_that_cannot_be_is_refused(preset, speed):
     with pytest.raises(ValueError, match="camera|zoom"):
         camera_flow(preset, speed, F, W, H)
@@ -232,7 +234,7 @@ def test_a_published_file_of_boxes_is_recognised_and_read_as_the_way_of_their_mi
 
 
 @pytest.mark.parametrize(
-    "content, message",
+    ("content", "message"),
     [
         ({}, "asks for nothing"),
         ({"track": []}, "unknown key 'track'"),

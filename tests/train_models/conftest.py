@@ -28,7 +28,10 @@ def scenes(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def train(svd_base, clips):
-    """train(script, output_dir, *flags, **values): two steps on the clips and a random base; without a flag that is None."""
+    """train(script, output_dir, *flags, **values): two steps on the clips and a random base.
+
+    Without a flag that is None.
+    """
 
     def run(script, output_dir, *more, **values):
         known = {"pretrained_model_name_or_path": svd_base, "train_data_dir": clips, "output_dir": output_dir, **VIDEO}

@@ -41,7 +41,7 @@ def joint_step(*flags, seed=0):
     return unet, pipe, loss, scalars
 
 
-@pytest.mark.parametrize("given, share", [(0, "--clean_video_share"), (1, "--clean_flow_share")])
+@pytest.mark.parametrize(("given", "share"), [(0, "--clean_video_share"), (1, "--clean_flow_share")])
 def test_a_given_side_has_no_loss_and_the_other_has(given, share):
     others = {"--clean_video_share": 0, "--clean_flow_share": 0, share: 1}
     flags = [part for pair in others.items() for part in pair]
@@ -112,7 +112,7 @@ def test_validation_tells_a_video_the_moved_picture_where_its_flow_is_given(tmp_
             assert torch.allclose(video, flow, atol=1e-5) == (mode != "flow_to_video" or not moved)
 
 
-@pytest.mark.parametrize("direction, given", [("x_reads_y", 1), ("y_reads_x", 0)])
+@pytest.mark.parametrize(("direction", "given"), [("x_reads_y", 1), ("y_reads_x", 0)])
 def test_with_one_direction_the_side_that_is_read_is_given(direction, given, monkeypatch):
     monkeypatch.setattr(train_flow_video, "draw_direction", lambda args: direction)
     unet, pipe, _, _ = joint_step(*TOGETHER)
@@ -158,7 +158,7 @@ def test_a_batch_of_pairs_after_one_of_flow_alone_has_no_mask_of_it():
 
 
 def told_pictures(*flags):
-    """What the videos and the flows of one batch are told beside their frames, (B, F, C, h, w) each, and which flows are given."""
+    """Conditioning latents of the videos and flows of one batch, (B, F, C, h, w) each, and which flows are given."""
     shares = "--one_way_share", 0, "--clean_video_share", 0, "--clean_flow_share", 0.5
     unet, *_ = joint_step(*TOGETHER, *shares, *flags)
     given = unet.timestep.split(B)[1] < EDM().timestep(torch.tensor(0.003))

@@ -130,7 +130,7 @@ def test_a_run_goes_on_from_an_adapter(train, flow_video, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags, message",
+    ("flags", "message"),
     [
         (["--post", "fuse"], "--post is fuse, but .* has aligned"),
         (["--temporal"], "--temporal is True, but .* has False"),
@@ -164,7 +164,7 @@ def test_all_modes_write_their_files(svd_base, flow_video, picture, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags, message",
+    ("flags", "message"),
     [
         (["--clean_video_share", 0.7, "--clean_flow_share", 0.7], "add up to"),
         (["--one_way_share", 1.5], "between 0 and 1"),
@@ -249,7 +249,7 @@ def test_clips_held_out_are_not_trained_on(svd_base, clips, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags, message",
+    ("flags", "message"),
     [
         (["--clip_frames", 4], "clip_frames 4 needs --cache_latents"),
         (["--cache_latents", "--clip_frames", 2], "no room"),

@@ -1,5 +1,7 @@
 """Training between two frames: the loss, and whole runs that the command of the variant reads."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from PIL import Image
@@ -22,7 +24,8 @@ def clips(make_clips):
 
 def train(base, clips, output_dir, *flags):
     fixed = [
-        "--pretrained_model_name_or_path", base, "--train_data_dir", clips, "--output_dir", output_dir, "--num_frames", F,
+        "--pretrained_model_name_or_path", base, "--train_data_dir", clips, "--output_dir", output_dir,
+        "--num_frames", F,
         "--height", SIZE, "--width", SIZE, "--train_batch_size", 2, "--max_train_steps", 2, "--learning_rate", 1e-2,
         "--num_inference_steps", 1, *flags,
     ]  # fmt: skip
@@ -39,9 +42,7 @@ def test_the_loss_conditions_on_both_ends():
     seen = []
 
     class Encoder:
-        class vae:
-            class config:
-                scaling_factor = 1.0
+        vae = SimpleNamespace(config=SimpleNamespace(scaling_factor=1.0))
 
         def encode_latents(self, images):
             return images.mean(dim=(1, 2, 3))[:, None, None, None].expand(-1, 4, 8, 8)

@@ -130,7 +130,7 @@ def test_clips_that_are_held_out_are_not_trained_on(clips):
     assert torch.equal(sample["pixel_values"], last.sample(0, ClipGeometry(SIZE, SIZE))["pixel_values"])
 
 
-@pytest.mark.parametrize("source, step", [("tracks", 2), ("flow", 1)])
+@pytest.mark.parametrize(("source", "step"), [("tracks", 2), ("flow", 1)])
 def test_clips_are_held_out_at_the_step_of_the_training_where_their_points_have_it(clips, source, step):
     flags = ["--points_from", source, "--cache_latents", "--frame_strides", 2, "--held_out_clips", 1]
     args = arguments(script, *flags, train_data_dir=clips)
@@ -143,7 +143,7 @@ def test_clips_are_held_out_at_the_step_of_the_training_where_their_points_have_
 
 
 @pytest.mark.parametrize(
-    "flags, message",
+    ("flags", "message"),
     [
         (["--control_dropout_prob", 1.5], "control_dropout_prob 1.5"),
         (["--moving_share", 2], "moving_share=2.0"),

@@ -187,7 +187,7 @@ def test_a_parameter_outside_of_the_model_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flag, sentence",
+    ("flag", "sentence"),
     [
         (["--gradient_checkpointing"], "Model has no gradient checkpointing"),
         (["--use_8bit_adam"], "needs that package: pip install bitsandbytes"),

@@ -28,7 +28,7 @@ def test_the_command_line_wins_over_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, sentence",
+    ("text", "sentence"),
     [
         ("learning_rat: 1", "unknown key 'learning_rat'; did you mean 'learning_rate'"),
         ("use_ema: 1", "use_ema is a switch and takes true or false, not 1"),

@@ -91,7 +91,7 @@ def test_depth_that_is_missing_is_named_before_training_with_the_command_that_ma
 
 
 @pytest.mark.parametrize(
-    "text, sentence",
+    ("text", "sentence"),
     [
         ('{"text": "no file"}', "line 1: no file_name"),
         ("{", "line 1: not JSON"),

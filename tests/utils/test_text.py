@@ -16,7 +16,7 @@ def test_encodings_that_people_save_in_are_read(tmp_path, encoding):
     assert read_text(path) == f"{WORDS}\nzwei\ndrei\n"
 
 
-@pytest.mark.parametrize("mark, encoding", [(b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")])
+@pytest.mark.parametrize(("mark", "encoding"), [(b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")])
 def test_either_order_of_bytes_is_read_where_the_mark_says_it(tmp_path, mark, encoding):
     (tmp_path / "a.txt").write_bytes(mark + WORDS.encode(encoding))
     assert read_text(tmp_path / "a.txt") == WORDS
@@ -42,7 +42,7 @@ def test_marks_of_files_that_were_put_together_are_dropped(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "data, sentence",
+    ("data", "sentence"),
     [
         (WORDS.encode("utf-16-le"), "a.json holds zero bytes and is no text"),
         (b"\xff\xfea", "a.json begins with the mark of utf-16 and is not"),

@@ -32,7 +32,10 @@ class PairSample(TypedDict):
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
-    """Add the flags that `PairDataset.from_args` reads; `defaults` replace their defaults, None for a size of the base."""
+    """Add the flags that `PairDataset.from_args` reads.
+
+    `defaults` replace their defaults, None for a size of the base.
+    """
     own = "resolution" in defaults and defaults["resolution"] is None
     add = parser.add_argument_group("data").add_argument
     add(

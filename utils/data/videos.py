@@ -207,7 +207,9 @@ def has_flow(records: Sequence[VideoRecord], options: ClipOptions) -> bool:
     return options.steady and all(r.flow is not None and (r.flow_stride, r.flow_fps) == made_for for r in records)
 
 
-def Panda(folder: str | Path, sample_size: int | tuple[int, int], sample_n_frames: int) -> VideoDataset:
+def Panda(  # noqa: N802, the laboratory's name
+    folder: str | Path, sample_size: int | tuple[int, int], sample_n_frames: int
+) -> VideoDataset:
     """Panda-70M as the laboratory's notebooks open it: `sample_size` is a side or (height, width)."""
     height, width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
     return VideoDataset(read_video_records(folder), ClipOptions(sample_n_frames, height, width))

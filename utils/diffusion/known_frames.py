@@ -19,7 +19,8 @@ def encode_known_frames(
 ) -> Condition:
     """The condition: a CLIP embedding for each known image, and latents with a mask channel, (B, F, C + 1, h, w).
 
-    Where the first frame alone is known, its latents stand beside all frames, each marked as known, as the base has them.
+    Where the first frame alone is known, its latents stand beside all frames, each marked as known, as the base has
+    them.
 
     Args:
         images: Known frames (B, K, 3, H, W) in [-1, 1].

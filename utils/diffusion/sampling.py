@@ -52,7 +52,8 @@ class VideoSampling(Settings):
     guidance_parallel: float = field(
         default=1.0,
         metadata=about(
-            "share of the guidance parallel to the estimate that is kept, 0 to 1: projected guidance (arXiv 2410.02416) at 0",
+            "share of the guidance parallel to the estimate that is kept, 0 to 1: projected guidance (arXiv "
+            "2410.02416) at 0",
             low=0,
             high=1,
         ),
@@ -69,7 +70,8 @@ class VideoSampling(Settings):
     negative_motion_bucket_id: float | None = field(
         default=None,
         metadata=about(
-            f"motion bucket of the unconditional prediction, 0 to {MAX_BUCKET}; one below --motion_bucket_id makes things "
+            f"motion bucket of the unconditional prediction, 0 to {MAX_BUCKET}; one below --motion_bucket_id makes "
+            "things "
             "move more; flow that is sampled before its video does not read it",
             unset="--motion_bucket_id",
             low=0,

@@ -42,7 +42,7 @@ class Solver:
 
 @dataclass(frozen=True, eq=False)
 class ResamplingSolver(Solver):
-    """A solver that repeats steps: where two levels are equal, part of the noise is taken away and drawn anew (RePaint, arXiv 2201.09865).
+    """A solver that repeats steps: between equal levels part of the noise is drawn anew (RePaint, arXiv 2201.09865).
 
     Predictions that do not agree so get a chance to, at a level where outlines are still open.
 

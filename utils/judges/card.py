@@ -34,7 +34,8 @@ def card_of(name: str, path: Path) -> list[str]:
     how = (
         f"{parameters:,} parameters. {recipe['max_train_steps']} steps of {recipe['train_batch_size']} {things} from "
         f"{recipe['scenes']} {drawn}, seed {recipe['seed']}, learning rate {recipe['learning_rate']}; "
-        f"{versions[things]}, by `train_scripts/train_judges.sh`. On {recipe['num_validation_samples']} {drawn} that it "
+        f"{versions[things]}, by `train_scripts/train_judges.sh`. On {recipe['num_validation_samples']} {drawn} "
+        "that it "
         "was not trained on:"
     )
     head = [f"| {things} | {' | '.join(names)} |", "|---|" + "---|" * len(names)]

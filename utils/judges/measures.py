@@ -36,7 +36,10 @@ def attribute_metrics(judge: AttributeJudge, dataset: JudgeDataset, indices: ran
 
 @torch.no_grad()
 def video_metrics(judge: VideoJudge, dataset: ClipJudgeDataset, indices: range) -> dict[str, float]:
-    """Shares that are right: camera, number of objects, colours that are there or not, damage. Mean error of the motion, pixels."""
+    """Shares that are right: camera, number of objects, colours that are there or not, damage.
+
+    Mean error of the motion, pixels.
+    """
     intact = judged(judge, [dataset.sample(i) for i in indices])
     kinds = [i % len(DAMAGES) for i in indices]
     with torch.random.fork_rng(devices=[]):

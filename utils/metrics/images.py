@@ -6,7 +6,10 @@ RANGE = 2.0  # from black, -1, to white, 1
 
 
 def psnr(estimate: torch.Tensor, truth: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio, 10 log10(range² / mean squared error) dB, mean over images; infinite for equal ones."""
+    """Peak signal-to-noise ratio, 10 log10(range² / mean squared error) dB, mean over images.
+
+    Infinite for equal ones.
+    """
     estimate, truth = _images(estimate, truth)
     error = (estimate - truth).square().flatten(1).mean(1)
     return (10 * (RANGE**2 / error).log10()).mean().item()

@@ -18,7 +18,7 @@ TOLERANCE = 2e-3  # metres by which something has to be nearer to hide a point
 
 @dataclass(frozen=True)
 class Surface:
-    """Points of material: labels (N,) as in `Rendering`, positions (N, 3) in the frame of the solid, or of the world."""
+    """Points of material: labels (N,) as in `Rendering`, positions (N, 3) in the frame of the solid or world."""
 
     labels: np.ndarray
     positions: np.ndarray

@@ -58,7 +58,7 @@ def damage(path: Path) -> str | None:
         return f"its {PROGRESS} cannot be read"
     if NAME.fullmatch(path.name) and progress["step"] != named_step(path):
         return f"its {PROGRESS} is of step {progress['step']}"
-    files = progress.get("files") or {name: None for name in (WEIGHTS, OPTIMIZER)}  # older ones list no files
+    files = progress.get("files") or dict.fromkeys((WEIGHTS, OPTIMIZER))  # older ones list no files
     return next((found for found in (_damage_of_file(path / name, files[name]) for name in files) if found), None)
 
 

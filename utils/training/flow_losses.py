@@ -41,7 +41,7 @@ def encode_sides(batch: dict, vae, code: FlowCode) -> torch.Tensor:
 def draw_side_conditions(
     batch: dict, y_0: torch.Tensor, moved: torch.Tensor, encoder: ConditionEncoder, code: FlowCode, args
 ) -> Condition:
-    """Of the videos, then of the flows: the first frame, or for the videos in `moved` that frame as their flow moves it.
+    """Of videos, then of flows: the first frame, or for videos in `moved` that frame as their flow moves it.
 
     Args:
         y_0: Clean latents (B, F, C, h, w) of the flows.

@@ -19,7 +19,8 @@ Four things make a variant, and there is one place for each:
 
 1. Arguments: `svd_parser` has those that all share.
 2. An extra, where samples need more than a clip has: a function from a clip to entries of the sample. It has no line
-   about caches unless it encodes something (`utils/data/extras.py`, with `LastFrame`, `FlowImages` and `Points` as examples).
+   about caches unless it encodes something (`utils/data/extras.py`, with `LastFrame`, `FlowImages` and `Points` as
+   examples).
 3. A loss of the network and a batch. With `--held_out_clips` and the like it is also what is validated; `measure` and
    `show` of `SVDTraining.fit` measure and sample something else (`utils/training/validation.py`).
 4. A save.

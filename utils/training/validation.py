@@ -49,7 +49,10 @@ class HeldOut:
         return self.conditions(None)[0]
 
     def conditions(self, *images: torch.Tensor | None) -> list[Condition]:
-        """For each of several conditioning images (1, F, 3, H, W), or None for the first frame; the same noise on all."""
+        """For each of several conditioning images (1, F, 3, H, W), or None for the first frame.
+
+        The same noise on all.
+        """
         image = self.sample["image"][None].to(self.svd.pipe.vae.device)
         noise = torch.randn(image.shape, generator=self.generator).to(image)
         numbers = self.sample["fps"], self.sample["motion_bucket_id"], NOISE_AUG_STRENGTH
