@@ -14,7 +14,6 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from pipelines.first_frames import edit_images, pair_up, text_to_images
@@ -122,6 +121,8 @@ def make_first_frames(args, paths: list[Path]) -> list[Image.Image]:
     images = [read_image(path) for path in paths]
     if not args.prompt:
         return images
+    from diffusers import StableDiffusionPipeline  # not above ours, which drop notices of libraries
+
     pipe = load_pipeline(StableDiffusionPipeline, args.image_model, args.dtype, "--image_model")
     pipe.to(choose_device(args.device)).set_progress_bar_config(disable=True)
     options = {"num_inference_steps": args.image_steps, "guidance_scale": args.image_guidance_scale}

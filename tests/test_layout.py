@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.variants import VARIANTS
+from utils.variants import VARIANTS, table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -127,10 +127,15 @@ def test_the_files_of_a_variant_exist(variant):
     assert not [str(path) for path in variant.files if not (REPOSITORY / path).exists()]
 
 
-@pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
-def test_a_variant_has_a_row_in_the_readme(variant):
-    rows = [line for line in (REPOSITORY / "README.md").read_text().splitlines() if line.startswith("|")]
-    assert [row for row in rows if f"`{variant.name}`" in row.split("|")[1]]
+def test_the_table_of_the_readme_is_that_of_the_variants():
+    assert f"\n{table()}\n" in (REPOSITORY / "README.md").read_text(), "print it with python -m utils.variants"
+
+
+def test_every_training_and_command_of_a_variant_is_in_the_table():
+    trained = {path.stem.removeprefix("train_") for path in (REPOSITORY / "train_models").glob("train_*.py")}
+    run = {path.stem.removeprefix("run_") for path in (REPOSITORY / "run_models").glob("run_*.py")}
+    assert trained - {"judges"} == set(VARIANTS)
+    assert run == {variant.run_by or variant.name for variant in VARIANTS.values()}
 
 
 # Floors of the rooms of utils, the lowest first; what stands at its root serves all.

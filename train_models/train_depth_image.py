@@ -9,7 +9,7 @@ import argparse
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler
 from PIL import Image
 
 import patch
@@ -39,7 +39,7 @@ def main(argv=None) -> None:
     check_share_arguments(args, ("one_way_share", "equal_noise_share", *GIVEN, *PROMPTS), [GIVEN, PROMPTS])
     check_not_negative(args, "snr_gamma", "noise_offset")
     check_output_dir(args)
-    args.resolution = args.resolution or base_size(args, StableDiffusionPipeline)[0]
+    args.resolution = args.resolution or base_size(args, StableDiffusionJointPipeline)[0]
     dataset, shown = PairDataset.from_args(args, args.condition), read_validation_pairs(args)
     base = SDBase.load(args)
     base.check_resolution(args.resolution)

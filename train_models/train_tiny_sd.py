@@ -7,7 +7,7 @@ import argparse
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler
 from PIL import Image
 
 from models.tiny_sd import (
@@ -150,7 +150,7 @@ def load_vae(args, dataset) -> AutoencoderKL:
     return narrow_latents(vae, torch.stack(pixels), args.latent_channels)
 
 
-def sample_grid(pipe: StableDiffusionPipeline, captions: list[str]) -> Image.Image:
+def sample_grid(pipe, captions: list[str]) -> Image.Image:
     pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)

@@ -1,7 +1,9 @@
-"""The variants: what each one is, and the files that belong to it."""
+"""The variants: what each one is, and the files that belong to it. `python -m utils.variants` prints the table of the README."""
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from utils.arguments import make_parser, parse_args, run_script
 
 
 @dataclass(frozen=True)
@@ -11,76 +13,122 @@ class Variant:
     Attributes:
         name: Key in `VARIANTS`.
         summary: What it is, in a line.
-        pipeline: File in `pipelines/`; None where a pipeline of diffusers serves.
-        run: Whether `run_models/run_{name}.py` exists; a base is run by the script of a variant that builds on it.
-        weights: Folders in `weights/` that it ships.
+        docs: Page in `docs/`.
+        pipeline: File in `pipelines/`; None where the one of another variant or of diffusers serves.
+        run_by: Variant whose `run_models/run_{run_by}.py` runs it; None for its own.
+        weights: Folder in `weights/` that comes with the project; None where there is none.
     """
 
     name: str
     summary: str
+    docs: str
     pipeline: str | None = None
-    run: bool = True
-    weights: tuple[str, ...] = ()
+    run_by: str | None = None
+    weights: str | None = None
+
+    @property
+    def train(self) -> str:
+        return f"train_models/train_{self.name}.py"
+
+    @property
+    def run(self) -> str:
+        return f"run_models/run_{self.run_by or self.name}.py"
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All files and folders of the variant, relative to the repository."""
-        files = [Path(f"train_models/train_{self.name}.py"), Path(f"train_scripts/train_{self.name}.sh")]
-        if self.run:
-            files.append(Path(f"run_models/run_{self.name}.py"))
-        if self.pipeline:
-            files.append(Path("pipelines") / self.pipeline)
-        return (*files, *(Path("weights") / folder for folder in self.weights))
+        files = [self.train, self.run, f"train_scripts/train_{self.name}.sh", f"docs/{self.docs}"]
+        files += [f"pipelines/{self.pipeline}"] if self.pipeline else []
+        files += [f"weights/{self.weights}"] if self.weights else []
+        return tuple(map(Path, files))
+
+    @property
+    def row(self) -> str:
+        """Its row in the table of the README."""
+        cells = [f"`{self.name}`", f"[{self.summary}](docs/{self.docs})", f"`{self.train}`"]
+        cells += [f"by `{self.run_by}`" if self.run_by else f"`{self.run}`"]
+        cells += [f"[`weights/{self.weights}`](weights/{self.weights}/README.md)" if self.weights else "none"]
+        return f"| {' | '.join(cells)} |"
 
 
 _ALL = (
     Variant(
         "depth_image",
-        "joint depth and image on Stable Diffusion",
+        "images with their depth or edges, by Stable Diffusion, and either from the other",
+        docs="depth_image.md",
         pipeline="pipeline_stable_diffusion_joint.py",
-        weights=("depth_image",),
-    ),
-    Variant(
-        "flow_video",
-        "joint optical flow and video on Stable Video Diffusion",
-        pipeline="pipeline_stable_video_diffusion_joint.py",
+        weights="depth_image",
     ),
     Variant(
         "svd",
-        "videos from a picture by Stable Video Diffusion, fine-tuned",
+        "videos from an image by Stable Video Diffusion, fine-tuned",
+        docs="svd.md",
         pipeline="pipeline_stable_video_diffusion.py",
     ),
     Variant(
         "svd_flow",
-        "optical flow from a picture by Stable Video Diffusion with a LoRA",
+        "optical flow that may follow an image, by a LoRA on Stable Video Diffusion",
+        docs="flow_video.md",
     ),
     Variant(
-        "svd_trans",
-        "frames between a first and a last one by Stable Video Diffusion",
-        pipeline="pipeline_stable_video_diffusion_trans.py",
-    ),
-    Variant(
-        "tiny_sd",
-        "a small Stable Diffusion trained from nothing on the procedural world",
-        run=False,
-        weights=("tiny_sd",),
-    ),
-    Variant(
-        "tiny_svd",
-        "a small Stable Video Diffusion from nothing, on clips of that world",
-        run=False,
-        weights=("tiny_svd",),
+        "flow_video",
+        "videos with their optical flow, and either from the other",
+        docs="flow_video.md",
+        pipeline="pipeline_stable_video_diffusion_joint.py",
+        weights="flow_video",
     ),
     Variant(
         "trajectory",
-        "videos that follow dragged points, by the joint model or a ControlNet",
+        "videos that follow dragged points, by a ControlNet or by that joint model",
+        docs="trajectory.md",
         pipeline="pipeline_trajectory.py",
+        weights="trajectory",
+    ),
+    Variant(
+        "svd_trans",
+        "frames between a first and a last one",
+        docs="svd_trans.md",
+        pipeline="pipeline_stable_video_diffusion_trans.py",
     ),
     Variant(
         "trip",
         "videos from an image with the image noise prior of TRIP",
+        docs="trip.md",
         pipeline="pipeline_trip.py",
+    ),
+    Variant(
+        "tiny_sd",
+        "a small Stable Diffusion, trained from nothing on the procedural world",
+        docs="scenes.md",
+        run_by="depth_image",
+        weights="tiny_sd",
+    ),
+    Variant(
+        "tiny_svd",
+        "a small Stable Video Diffusion, trained from nothing on clips of that world",
+        docs="scenes.md",
+        run_by="svd",
+        weights="tiny_svd",
     ),
 )
 
 VARIANTS: dict[str, Variant] = {variant.name: variant for variant in _ALL}
+
+
+def table() -> str:
+    """The table of the README, as Markdown."""
+    head = ["| variant | what it is | train | run | weights |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *(variant.row for variant in VARIANTS.values())])
+
+
+def parser():
+    return make_parser(__doc__)
+
+
+def main(argv=None) -> None:
+    parse_args(parser(), argv)
+    print(table())
+
+
+if __name__ == "__main__":
+    run_script(main)
