@@ -215,5 +215,7 @@ def _decode(path: str | Path) -> tuple[np.ndarray, Image.Transpose | None]:
     # What Pillow lacks or scales: HDR, doubles, PGM, colours of 16 bits. OpenCV turns a TIFF itself, as Pillow does.
     values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if values is None:
-        raise ValueError(f"{path} cannot be read as an image.") from unknown
+        raise ValueError(
+            f"{path} cannot be read as an image; store depth as PNG of 16 bits, or as floats in TIFF, PFM or HDR."
+        ) from unknown
     return values, turn

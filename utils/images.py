@@ -3,6 +3,7 @@
 `to_rgb` says what an image shows; `read_image` and the pipelines call it, and `image_size` follows the same metadata.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch.nn import functional
 
 from utils.files import is_file
@@ -29,6 +30,10 @@ LATE_CHUNKS = {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}  # of a PNG: those that may h
 GRAY_STEP = {"L;2": 85, "L;4": 17}  # what Pillow multiplies the values of 2 and 4 bits by
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of a TIFF
 WHITE_IS_ZERO, SIGNED = 0, 2
+EXIF_MARK = b"Exif\0\0"
+RAW_PROFILES = ("Raw profile type APP1", "Raw profile type xmp")
+XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
+XMP_ORIENTATION = re.compile(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])""")
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 BAD_METADATA = (*DAMAGED, IndexError, KeyError, TypeError)
 
@@ -125,6 +130,10 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             yield image
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"{path} cannot be read as an image: its format is not known; convert it to PNG or JPEG."
+        ) from error
     except DAMAGED as error:
         raise ValueError(f"{path} cannot be read as an image: {str(error).rstrip('.')}.") from error
 
@@ -154,9 +163,30 @@ def find_turn(image: Image.Image) -> Image.Transpose | None:
     """What makes an image upright, by its EXIF or XMP wherever Pillow finds them; unreadable ones say nothing."""
     try:
         # Of the base class: PNG's own would decode the pixels.
-        return TURNS.get(Image.Image.getexif(image).get(ExifTags.Base.Orientation))
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+        return TURNS.get(orientation or _orientation_of_profiles(image.info))
     except BAD_METADATA:
         return None
+
+
+def _orientation_of_profiles(info: dict) -> int | None:
+    """The orientation in places and spellings that Pillow passes over: profiles of ImageMagick, quotes of ExifTool."""
+    profiles = [_raw_profile(info[key]) for key in RAW_PROFILES if key in info]
+    for data in profiles:
+        if data.startswith(EXIF_MARK):
+            exif = Image.Exif()
+            exif.load(data)
+            return exif.get(ExifTags.Base.Orientation)
+    texts = [info[key] for key in XMP_KEYS if key in info]
+    for text in [*(text.encode() if isinstance(text, str) else text for text in texts), *profiles]:
+        if found := XMP_ORIENTATION.search(text):
+            return int(found[1])
+    return None
+
+
+def _raw_profile(text: str) -> bytes:
+    """An empty line, a name, a length, and hexadecimal digits."""
+    return bytes.fromhex("".join(text.split("\n")[3:]))
 
 
 def _transparent_value(image: Image.Image):

@@ -90,7 +90,7 @@ def parse_json_lines(text: str, name: str) -> Iterator[tuple[str, dict]]:
         if not line.strip():
             continue
         place = f"{name}, line {number}"
-        row = _parse(line, f"{place}:")
+        row = _parse(line, f"{place}:", "; write one object a line")
         if not isinstance(row, dict):
             raise ValueError(f'{place}: no JSON object; write one a line, such as {{"file_name": "0.png"}}.')
         yield place, row
@@ -109,13 +109,17 @@ def json_line(row: dict) -> str:
 def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Columns and rows of a csv file with a header, fields of any length; what a short row lacks is empty.
 
+    Blanks behind a comma do not count.
+
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read.
     """
     before = csv.field_size_limit(sys.maxsize)
     try:
-        reader = csv.DictReader(StringIO(read_text(path), newline=""), restval="")
+        text = read_text(path)
+        _check_quotes(text)
+        reader = csv.DictReader(StringIO(text, newline=""), restval="", skipinitialspace=True)
         return list(reader.fieldnames or ()), list(reader)
     except csv.Error as error:
         raise ValueError(f"{path} cannot be read as csv: {error}.") from error
@@ -123,15 +127,27 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         csv.field_size_limit(before)
 
 
-def _parse(text: str, lead: str) -> Any:
-    """The value of one JSON text; `lead` begins the sentences about it."""
+def _check_quotes(text: str) -> None:
+    """Raise a csv.Error where the last field is quoted and never ends, since it would swallow the rows behind."""
+    if text.count('"') % 2 == 0:
+        return
+    try:
+        for _ in csv.reader(StringIO(text, newline=""), skipinitialspace=True, strict=True):
+            pass
+    except csv.Error as error:
+        if "unexpected end of data" in str(error):
+            raise csv.Error("a field begins with a quotation mark and has none at its end") from error
+
+
+def _parse(text: str, lead: str, remedy: str = "") -> Any:
+    """The value of one JSON text; `lead` begins the sentences about it, and `remedy` ends them."""
     try:
         content = json.loads(text)
         deep = _is_deep(content)
     except RecursionError:
         deep = True
     except ValueError as error:  # JSONDecodeError, and numbers of thousands of digits
-        raise ValueError(f"{lead} not JSON ({' '.join(str(error).split())}).") from error
+        raise ValueError(f"{lead} not JSON ({' '.join(str(error).split())}){remedy}.") from error
     if deep:
         raise ValueError(f"{lead} nested more than {MAX_DEPTH} lists or objects deep; write it flat.")
     return content

@@ -65,6 +65,21 @@ def test_annotations_are_read_in_the_encodings_of_all_text(voc, encoding):
     assert caption_of(voc, "<annotation><object><name>Käfer</name></object></annotation>", encoding)[11:] == "Käfer"
 
 
+def test_annotations_are_read_in_the_encoding_that_they_declare(voc):
+    for encoding in ("gb2312", "shift_jis", "utf-16-le", "iso-8859-5", "nonsense"):
+        name = "car" if encoding == "nonsense" else "犬" if encoding == "shift_jis" else "Жук"
+        said = "utf-16" if encoding == "utf-16-le" else encoding
+        text = f'<?xml version="1.0" encoding="{said}"?><annotation><object><name>{name}</name></object></annotation>'
+        assert caption_of(voc, text, "utf-8" if encoding == "nonsense" else encoding)[11:] == name, encoding
+
+
+def test_namespaces_lines_within_names_and_suffixes_of_annotations_in_capitals_are_read(voc):
+    objects = "<object><name>wine\n  glass</name></object>"
+    assert caption_of(voc, f'<annotation xmlns="urn:voc">{objects}</annotation>') == "a photo of wine glass"
+    (voc / "Annotations" / "a.xml").rename(voc / "Annotations" / "a.XML")
+    assert read_records(voc)[0].caption == "a photo of wine glass"
+
+
 @pytest.mark.parametrize("text", ["", "no XML", "<annotation><object>", "<a></b>", "<annotation>&x;</annotation>"])
 def test_a_broken_annotation_is_named_in_one_sentence(voc, text):
     with pytest.raises(ValueError, match=r"Annotations/a\.xml is not XML .*; mend or remove it") as caught:

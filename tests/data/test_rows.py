@@ -62,8 +62,9 @@ def test_a_caption_is_the_first_of_its_keys_in_every_form(tmp_path, write):
         assert read_captions(write, write(tmp_path / key, {key: "a cat"})) == ["a cat"]
         later = dict.fromkeys(CAPTION_KEYS[number + 1 :], "a dog")
         assert read_captions(write, write(tmp_path / f"{key}+", {**later, key: "a cat"})) == ["a cat"]
-    empty = {"text": None, "caption": "", "prompt": "a cat"}
-    assert read_captions(write, write(tmp_path / "empty", empty)) == ["a cat"]
+    for blank in ("", " \n"):
+        empty = {"text": None, "caption": blank, "prompt": "a cat"}
+        assert read_captions(write, write(tmp_path / f"empty{len(blank)}", empty)) == ["a cat"]
 
 
 @pytest.mark.parametrize("write", FORMS)
@@ -117,12 +118,22 @@ def test_checking_clips_finds_a_caption_that_is_none(tmp_path, video, content):
         ({"depth_file_name": 5}, "line 1: depth_file_name=5 is no text"),
         ({"depth_file_name": False}, "line 1: depth_file_name=False is no text"),
         ({"depth_kind": 3}, "line 1: depth_kind is metres or disparity, not 3"),
+        ({"depth_kind": 0}, "line 1: depth_kind is metres or disparity, not 0"),
+        ({"depth_kind": []}, r"line 1: depth_kind is metres or disparity, not \[\]"),
         ({"depth_kind": ["metres"]}, "line 1: depth_kind is metres or disparity"),
     ],
 )
 def test_rows_of_images_are_checked_before_any_work(tmp_path, row, sentence):
     with pytest.raises(ValueError, match=sentence):
         read_records(write_images(tmp_path / "x", row))
+
+
+def test_an_image_that_the_metadata_names_as_depth_is_refused(tmp_path):
+    for name in ("a.png", "./a.png"):
+        with pytest.raises(ValueError, match="names .*a.png as depth, and it is an image; remove that depth_file_name"):
+            read_records(write_images(tmp_path / f"x{len(name)}", {"depth_file_name": name}))
+    with pytest.raises(FileNotFoundError, match="names 1 missing file, the first .*b.png"):
+        read_records(write_images(tmp_path / "y", {"depth_file_name": "b.png"}))
 
 
 @pytest.mark.parametrize("value", [None, ""])

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from tests.numbered_clips import numbers_of
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.video_records import read_video_records
-from utils.data.videos import ClipOptions, VideoDataset, has_flow
+from utils.data.videos import ClipOptions, VideoDataset, has_flow, read_tracks
 from utils.flow import warp
 
 OPTIONS = ClipOptions(num_frames=4, height=32, width=32)
@@ -225,3 +225,28 @@ def test_pixels_of_that_size_stay_as_they_are(procedural):
     with Image.open(procedural / "videos" / "0000000" / "00002.png") as image:
         expected = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 127.5 - 1
     assert torch.equal(dataset.sample(0, ClipGeometry(32, 32))["pixel_values"][2], expected)
+
+
+def write_cut_archive(path):
+    np.savez_compressed(path, tracks=np.zeros((9, 4, 2)), visible=np.ones((9, 4), bool))
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def write_transposed(path):
+    np.savez(path, tracks=np.zeros((4, 9, 2)), visible=np.ones((9, 4), bool))
+
+
+TRACKS = {
+    "cannot be read as an archive of arrays": write_cut_archive,
+    "cannot be read as an archive of arrays: it is neither": lambda path: path.write_text("no archive"),
+    "it lacks visible and has tracks": lambda path: np.savez(path, tracks=np.zeros((9, 4, 2))),
+    r"holds tracks \(4, 9, 2\) and visible \(9, 4\); they are": write_transposed,
+}
+
+
+@pytest.mark.parametrize("sentence", TRACKS)
+def test_files_of_tracks_that_hold_something_else_are_named_in_a_sentence(tmp_path, sentence):
+    TRACKS[sentence](tmp_path / "a.npz")
+    with pytest.raises(ValueError, match=f"a.npz .*{sentence}") as caught:
+        read_tracks(tmp_path / "a.npz", range(3), ClipGeometry(32, 32), 32, 48)
+    assert "\n" not in str(caught.value)

@@ -273,11 +273,18 @@ def test_files_that_are_no_tracks_are_refused(tmp_path):
     (tmp_path / "b.npy").write_text("no array")
     np.save(tmp_path / "c.npy", np.zeros((4, 2)))
     (tmp_path / "d.txt").write_text("")
+    (tmp_path / "e.npy").write_bytes(b"PK\3\4" + bytes(30))
+    np.savez(tmp_path / "several.npz", a=np.zeros(1), b=np.zeros(1))
+    (tmp_path / "several.npz").rename(tmp_path / "f.npy")
+    np.save(tmp_path / "g.npy", np.array([[1], [2, 3]], object), allow_pickle=True)
     for name, message in {
         "a.json": "not JSON",
         "b.npy": "cannot be read",
         "c.npy": "N, F, 2",
         "d.txt": "neither",
+        "e.npy": "e.npy cannot be read as an array of numbers: File is not a zip",
+        "f.npy": "f.npy is an archive of several arrays",
+        "g.npy": "g.npy cannot be read as an array of numbers: it .* holds Python objects",
     }.items():
         with pytest.raises(ValueError, match=message):
             read_track_file(tmp_path / name, W, H)

@@ -62,6 +62,17 @@ def itxt(key: str, text: str) -> bytes:
     return chunk(b"iTXt", key.encode() + b"\0\0\0\0\0" + text.encode())
 
 
+def profile(kind: str, data: bytes) -> bytes:
+    """A raw profile as ImageMagick writes it."""
+    hexed = f"\n{kind}\n{len(data):8}\n{data.hex()}\n".encode()
+    return chunk(b"zTXt", f"Raw profile type {kind}".encode() + b"\0\0" + zlib.compress(hexed))
+
+
+def quoted(orientation: int) -> str:
+    """XMP with the quotes of ExifTool."""
+    return f"<x:xmpmeta xmlns:x='adobe:ns:meta/'><r tiff:Orientation='{orientation}'/></x:xmpmeta>"
+
+
 def png_with(before: bytes = b"", behind: bytes = b"") -> bytes:
     return png(8, 0, [row.tobytes() for row in corner()], W, before, behind)
 
@@ -89,6 +100,12 @@ PLACES = {
     "png raw profile compressed, behind the pixels": lambda o: png_with(behind=ztxt(o)),
     "png xmp before the pixels": lambda o: png_with(itxt("XML:com.adobe.xmp", xmp(o))),
     "png xmp behind the pixels": lambda o: png_with(behind=itxt("XML:com.adobe.xmp", xmp(o))),
+    "png profile APP1 before the pixels": lambda o: png_with(profile("APP1", exif(o))),
+    "png profile APP1 behind the pixels": lambda o: png_with(behind=profile("APP1", exif(o))),
+    "png profile APP1 of xmp": lambda o: png_with(profile("APP1", xmp(o).encode())),
+    "png profile xmp": lambda o: png_with(profile("xmp", xmp(o).encode())),
+    "png xmp in single quotes": lambda o: png_with(itxt("XML:com.adobe.xmp", quoted(o))),
+    "jpeg xmp in single quotes": lambda o: saved("JPEG", xmp=quoted(o).encode(), quality=95, subsampling=0),
     "jpeg exif": lambda o: saved("JPEG", exif=exif(o), quality=95, subsampling=0),
     "jpeg xmp": lambda o: saved("JPEG", xmp=xmp(o).encode(), quality=95, subsampling=0),
     "webp exif": lambda o: saved("WEBP", exif=exif(o), lossless=True),
@@ -124,6 +141,8 @@ def test_the_size_of_an_ordinary_png_comes_without_its_pixels(tmp_path, monkeypa
         chunk(b"eXIf", b"II*\0\xff\xff\xff\xff"),
         chunk(b"tEXt", b"Raw profile type exif\0\nexif\n 4\nwxyz\n"),
         chunk(b"tEXt", b"Raw profile type exif\0"),
+        chunk(b"tEXt", b"Raw profile type APP1\0\nAPP1\n 4\nwxyz\n"),
+        chunk(b"tEXt", b"Raw profile type APP1\0\nAPP1\n 8\n457869660000ffff\n"),
     ],
 )
 def test_metadata_that_cannot_be_read_turn_nothing(tmp_path, metadata):
@@ -139,7 +158,7 @@ def test_files_that_are_missing_or_no_image_are_named(tmp_path):
             read(tmp_path / "none.png")
         with pytest.raises(FileNotFoundError, match="There is no image"):
             read(tmp_path / ("a" * 300))
-        with pytest.raises(ValueError, match=r"text\.png cannot be read as an image"):
+        with pytest.raises(ValueError, match=r"text\.png cannot be read as an image: .* convert it to PNG or JPEG"):
             read(tmp_path / "text.png")
 
 

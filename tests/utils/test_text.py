@@ -74,6 +74,21 @@ def test_lines_are_named_in_errors(tmp_path):
         list(parse_json_lines('{"a": ' + "[" * 100_000, "x"))
 
 
+def test_a_list_in_place_of_lines_is_refused_with_what_to_do():
+    with pytest.raises(ValueError, match=r"x, line 1: not JSON .*; write one object a line\."):
+        list(parse_json_lines('[\n  {"a": 1}\n]\n', "x"))
+
+
+def test_a_quoted_field_without_an_end_is_refused_and_other_quotes_are_read(tmp_path):
+    (tmp_path / "a.csv").write_text('a,b\n1,"x\n2,y\n')
+    with pytest.raises(ValueError, match=r"a\.csv cannot be read as csv: a field begins with a quotation mark and has"):
+        read_csv(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text('a, b\n1,a 5" pipe\n2, "x, y"\n')
+    columns, rows = read_csv(tmp_path / "a.csv")
+    assert columns == ["a", "b"]
+    assert [row["b"] for row in rows] == ['a 5" pipe', "x, y"]
+
+
 def test_a_row_is_written_so_that_it_is_read_again(tmp_path):
     for row in ({"a": "é\u2028x"}, {"a": "caf\udce9.jpg"}):
         assert [got for _, got in parse_json_lines(json_line(row), "x")] == [row]

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from utils.arrays import open_array
 from utils.data.journal import read_rows
 from utils.data.video_records import VideoRecord
 from utils.files import is_file
@@ -76,10 +77,7 @@ def open_flow(path: Path) -> np.ndarray:
     """The array of an annotation, not yet read; see `read_flow`."""
     if not is_file(path):
         raise FileNotFoundError(f"There is no flow {path}.")
-    try:
-        array = np.load(path, mmap_mode="r")
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as an array: {error}.") from error
+    array = open_array(path)
     if array.ndim != 4 or array.shape[1] != 2:
         raise ValueError(f"{path} holds {array.shape}; flow is (F, 2, H, W).")
     return array

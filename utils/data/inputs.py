@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from utils.arrays import open_array
 from utils.data.clip_frames import ClipFrames
 from utils.data.flow_folder import MANIFEST, open_flow, read_manifest
 from utils.data.video_records import VideoRecord
@@ -72,16 +73,13 @@ def _read_file(path: Path) -> np.ndarray:
         return STEP_READERS[suffix](path)[None]
     if suffix != ".npy":
         raise ValueError(f"{path} holds no flow: pass .flo, .npy, a KITTI .png, or a folder of them.")
-    return _open_array(path)[:: _stride(path)]
+    return _open_steps(path)[:: _stride(path)]
 
 
-def _open_array(path: Path) -> np.ndarray:
+def _open_steps(path: Path) -> np.ndarray:
     """(F - 1, 2, H, W) of an array of that shape, or of one step (2, H, W)."""
-    try:
-        shape = np.load(path, mmap_mode="r").shape
-    except (ValueError, EOFError):
-        shape = ()  # open_flow says what is wrong
-    return np.load(path)[None] if len(shape) == 3 and shape[0] == 2 else open_flow(path)
+    array = open_array(path)
+    return array[None] if array.ndim == 3 and array.shape[0] == 2 else open_flow(path)
 
 
 def _stride(path: Path) -> int:

@@ -1,6 +1,8 @@
 """What a data set lists before an image is read: its files and captions. One function for each layout on disk."""
 
+import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -8,11 +10,13 @@ from xml.etree import ElementTree
 from utils.data.plurals import plural
 from utils.data.rows import read_path, read_row_caption, say_captions
 from utils.depth import KINDS
-from utils.files import is_file, is_folder
+from utils.files import is_file, is_folder, real_paths
 from utils.folders import IMAGE_SUFFIXES, list_files
 from utils.text import read_json_lines, read_text
+from utils.words import count
 
 METADATA = "metadata.jsonl"
+XML_ENCODING = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)""")
 
 
 @dataclass(frozen=True)
@@ -77,31 +81,34 @@ def read_pascal_voc(folder: Path) -> list[Record]:
     Raises:
         ValueError: An annotation cannot be read, or two images would share a depth image.
     """
-    depths = list_voc_depths(folder)
+    depths, annotations = list_voc_depths(folder), _by_stem(folder / "Annotations", ".xml")
     records = []
     for path in list_files(folder / "JPEGImages", IMAGE_SUFFIXES):
-        caption = _describe_objects(folder / "Annotations" / f"{path.stem}.xml")
+        caption = _describe_objects(annotations.get(path.stem))
         source = "Annotations" if caption else ""
         records.append(Record(path, caption, depths.get(path.stem), "disparity", source))
-    shared, count = (
+    shared, times = (
         Counter(record.depth for record in records if record.depth).most_common(1)[0] if depths else (None, 0)
     )
-    if count > 1:
-        raise ValueError(f"{count} images of {folder} would share {shared}; give them different names.")
+    if times > 1:
+        raise ValueError(f"{times} images of {folder} would share {shared}; give them different names.")
     return records
 
 
 def list_voc_depths(folder: Path) -> dict[str, Path]:
     """The depth images of PascalVOC by the stem of their image."""
-    place = folder / "Depth"
-    return {path.stem: path for path in list_files(place, {".png"})} if place.is_dir() else {}
+    return _by_stem(folder / "Depth", ".png")
+
+
+def _by_stem(folder: Path, suffix: str) -> dict[str, Path]:
+    return {path.stem: path for path in list_files(folder, {suffix})} if folder.is_dir() else {}
 
 
 def _record(folder: Path, place: str, row: dict) -> Record:
     name, depth = (read_path(place, row, key) for key in ("file_name", "depth_file_name"))
     if name is None:
         raise ValueError(f"{place}: no file_name.")
-    named = row.get("depth_kind") or None
+    named = None if row.get("depth_kind") in (None, "") else row["depth_kind"]
     if named not in (None, *KINDS):
         raise ValueError(f"{place}: depth_kind is {' or '.join(KINDS)}, not {named!r}.")
     caption, source = read_row_caption(place, row)
@@ -109,24 +116,38 @@ def _record(folder: Path, place: str, row: dict) -> Record:
     return Record(folder / name, caption, depth_file, named or "metres", source, kind_is_named=bool(named))
 
 
-def _describe_objects(path: Path) -> str:
+def _describe_objects(path: Path | None) -> str:
     """A caption of the objects that an annotation names; empty where there is none."""
-    if not is_file(path):
+    if path is None:
         return ""
-    text = read_text(path)
-    try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is not XML ({error}); mend or remove it.") from error
-    names = ((node.findtext("name") or "").strip() for node in root.iter("object"))
+    root = _read_xml(path)
+    names = (" ".join((node.findtext("{*}name") or "").split()) for node in root.findall(".//{*}object"))
     counts = Counter(name for name in names if name)
     if not counts:
         return ""
     return "a photo of " + " and ".join(name if n == 1 else f"{n} {plural(name)}" for name, n in counts.items())
 
 
+def _read_xml(path: Path) -> ElementTree.Element:
+    """The root of an XML file, in the encoding that it declares, or else the one that it has (`utils.text`)."""
+    data = path.read_bytes()
+    with suppress(ElementTree.ParseError, ValueError, LookupError):
+        return ElementTree.fromstring(data)
+    declared = XML_ENCODING.match(data)
+    with suppress(ElementTree.ParseError, ValueError, LookupError):  # of several bytes a letter, which expat lacks
+        return ElementTree.fromstring(data.decode(declared[1].decode() if declared else "ascii"))
+    try:
+        return ElementTree.fromstring(read_text(path))
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path} is not XML ({error}); mend or remove it.") from error
+
+
 def _check_files(folder: Path, records: list[Record]) -> None:
     files = [path for record in records for path in (record.image, record.depth) if path]
     missing = [path for path in files if not is_file(path)]
     if missing:
-        raise FileNotFoundError(f"{folder} names {len(missing)} files that do not exist, the first {missing[0]}.")
+        raise FileNotFoundError(f"{folder} names {count(len(missing), 'missing file')}, the first {missing[0]}.")
+    images = set(real_paths(record.image for record in records))
+    depths = [record.depth for record in records if record.depth]
+    if taken := next((path for path, real in zip(depths, real_paths(depths), strict=True) if real in images), None):
+        raise ValueError(f"{folder} names {taken} as depth, and it is an image; remove that depth_file_name.")

@@ -1,6 +1,6 @@
 """What a row of a data set may hold: paths, rates and captions, checked before any work; errors name the row.
 
-A caption is the first of `CAPTION_KEYS` that a row has and that is neither null nor empty, in metadata.jsonl, in JSON
+A caption is the first of `CAPTION_KEYS` that a row has and that is neither null nor blank, in metadata.jsonl, in JSON
 lists and in a .json beside a clip alike.
 """
 
@@ -56,7 +56,7 @@ def read_row_caption(place: str, row: dict) -> tuple[str, str]:
     Raises:
         ValueError: It is no text.
     """
-    key = next((key for key in CAPTION_KEYS if row.get(key) not in (None, "")), "")
+    key = next((key for key in CAPTION_KEYS if not _is_empty(row.get(key))), "")
     caption = row[key] if key else ""
     if not isinstance(caption, str):
         raise ValueError(f"{place}: {key}={reprlib.repr(caption)} is no text; write one caption.")
@@ -65,6 +65,10 @@ def read_row_caption(place: str, row: dict) -> tuple[str, str]:
     except UnicodeEncodeError as error:
         raise ValueError(f"{place}: {key}={caption!a} holds half a letter (a lone surrogate).") from error
     return caption, key
+
+
+def _is_empty(value) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def say_captions(path: Path, sources: Iterable[str]) -> None:

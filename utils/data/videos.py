@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from utils.arrays import read_arrays
 from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.clip_options import ClipOptions
@@ -221,12 +221,15 @@ def read_tracks(
     """Tracks (F, N, 2) of the cropped frames and visible (F, N); height and width are those of the frames before.
 
     Raises:
-        ValueError: There are fewer frames in the file.
+        ValueError: The file holds something else, or fewer frames.
     """
     if not is_file(path):
         raise FileNotFoundError(f"There are no tracks {path}.")
-    with np.load(path) as arrays:
-        tracks, visible = arrays["tracks"], arrays["visible"]
+    tracks, visible = read_arrays(path, "tracks", "visible")
+    if tracks.ndim != 3 or tracks.shape[2] != 2 or visible.shape != tracks.shape[:2]:
+        raise ValueError(
+            f"{path} holds tracks {tracks.shape} and visible {visible.shape}; they are (F, N, 2) and (F, N)."
+        )
     if numbers[-1] >= len(tracks):
         raise ValueError(f"{path} has {len(tracks)} frames; frame {numbers[-1]} is needed.")
     points = geometry.apply_tracks(torch.from_numpy(tracks[list(numbers)]).float(), height, width)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from utils.arrays import open_array
 from utils.files import is_file
 from utils.notices import notice
 from utils.text import read_json
@@ -191,12 +192,9 @@ def _read_camera(path: Path, camera) -> tuple[str, float] | None:
 
 
 def _from_array(path: Path, layout: str) -> tuple[torch.Tensor, ...]:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, MemoryError) as error:
-        raise ValueError(f"{path} cannot be read as an array of numbers: {' '.join(str(error).split())}.") from error
-    if not isinstance(array, np.ndarray) or array.ndim != 3 or array.shape[-1] != 2 or array.dtype.kind not in "fiu":
-        raise ValueError(f"{path} is to be an array of numbers (N, F, 2), not {getattr(array, 'shape', 'several')}.")
+    array = open_array(path, mmap=False)
+    if array.ndim != 3 or array.shape[-1] != 2 or array.dtype.kind not in "fiu":
+        raise ValueError(f"{path} is to be an array of numbers (N, F, 2), not {array.dtype} {array.shape}.")
     if layout == "box":
         array = array[:, 2:]
     elif _starts_with_boxes(array):
