@@ -58,13 +58,7 @@ class MaskedLora:
         return result
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        names = [name for name in adapter_names or self.active_adapters if name in self.lora_A]
-        kept = [name for name in names if self._duet.state.acts_on_rows(name)]
-        if kept:
-            raise ValueError(
-                f"Adapter '{kept[0]}' acts on some rows of the batch only and cannot be merged into the weights: "
-                "pass the adapter_names of your own LoRAs."
-            )
+        refuse_merging(self, adapter_names)
         super().merge(safe_merge=safe_merge, adapter_names=adapter_names)
 
     def scale_layer(self, scale: float) -> None:
@@ -139,6 +133,19 @@ MASKED = {
     peft_layer.Conv3d: MaskedConv3d,
 }
 PLAIN = {masked: plain for plain, masked in MASKED.items()}
+
+
+def refuse_merging(layer: MaskedLora, adapter_names: list[str] | None) -> None:
+    """Raises ValueError where a LoRA that is to be merged (`None`: the active ones) acts on some rows of the batch."""
+    state = layer._duet.state
+    names = [name for name in adapter_names or layer.active_adapters if name in layer.lora_A]
+    for name in filter(state.acts_on_rows, names):
+        ours = is_joint_lora(name) or name in state.managed
+        call = f"take its mask away with patch.set_patch_lora_mask(model, '{name}', None)"
+        raise ValueError(
+            f"Adapter '{name}' acts on some rows of the batch only and cannot be merged into the weights: "
+            f"{'pass the adapter_names of your own LoRAs' if ours else call}."
+        )
 
 
 def base_of(linear: nn.Module) -> nn.Module:

@@ -8,6 +8,7 @@ from patch.attention import JointAttention
 from patch.call import check_call
 from patch.context import Context
 from patch.lora import PLAIN
+from patch.merging import FuseLora
 from patch.network import (
     has_frames,
     is_patched,
@@ -51,6 +52,8 @@ def apply_patch(model, temporal: bool = False) -> nn.Module:
         net._duet = context
         net.register_forward_pre_hook(check_call, with_kwargs=True)
         net.save_pretrained = SavePretrained(net)
+        if hasattr(net, "fuse_lora"):
+            net.fuse_lora = FuseLora(net)
     if temporal:
         context.include_time()
     return model if isinstance(model, nn.Module) else net
@@ -84,7 +87,8 @@ def remove_patch(model) -> nn.Module:
             _restore(module)
         for key in [key for key, hook in net._forward_pre_hooks.items() if hook is check_call]:
             del net._forward_pre_hooks[key], net._forward_pre_hooks_with_kwargs[key]
-        net.__dict__.pop("save_pretrained", None)
+        for method in ("save_pretrained", "fuse_lora"):
+            net.__dict__.pop(method, None)
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(parameter.requires_grad or name.replace(".base_layer", "") in context.frozen)
     return model if isinstance(model, nn.Module) else net

@@ -1,5 +1,7 @@
 """Functions of diffusers and PEFT on a patched model with pairs: they act as without the patch, or are refused."""
 
+import copy
+
 import pytest
 import torch
 from diffusers.utils.peft_utils import set_adapter_layers
@@ -169,6 +171,33 @@ class TestMerging:
             once = other(**tiny.inputs("sd"), cross_attention_kwargs={"scale": 0.5}).sample
         other.set_adapters(["style"], [0.25])
         assert_close(once, tiny.run(other))
+
+    @pytest.mark.parametrize("names", [None, ["style", "depth_y_lora"]])
+    @pytest.mark.parametrize("fused", [False, True])
+    def test_that_is_refused_changes_no_layer(self, styled, tiny, names, fused):
+        if fused:
+            patch.fuse(styled)
+        expected = tiny.run(styled)
+        with pytest.raises(ValueError, match="acts on some rows .* pass the adapter_names of your own LoRAs"):
+            styled.fuse_lora(0.3, adapter_names=names)
+        assert torch.equal(tiny.run(styled), expected)
+        assert not any(layer.merged_adapters for layer in styled.modules() if hasattr(layer, "merged_adapters"))
+
+    def test_is_refused_right_after_a_load_and_for_a_lora_with_a_mask(self, net, styled, tiny, tmp_path):
+        patch.save(styled, tmp_path, "depth")
+        patch.load(net, tmp_path, "depth")
+        with pytest.raises(ValueError, match="Adapter 'depth_y_lora' acts on some rows"):
+            net.fuse_lora(adapter_names=["depth_y_lora"])
+        assert torch.equal(tiny.run(net), tiny.run(tiny.make("sd")))
+        patch.set_patch_lora_mask(styled, "style", [1, 0, 0, 1])
+        with pytest.raises(ValueError, match="take its mask away with patch.set_patch_lora_mask"):
+            styled.fuse_lora(adapter_names=["style"])
+
+    def test_a_copy_is_merged_alone(self, styled, tiny):
+        expected, twin = tiny.run(styled), copy.deepcopy(styled)
+        twin.fuse_lora(adapter_names=["style"])
+        assert any(layer.merged_adapters for layer in twin.modules() if hasattr(layer, "merged_adapters"))
+        assert torch.equal(tiny.run(styled), expected)
 
     def test_a_merged_adapter_is_refused_a_mask(self, net, tiny):
         patch.apply_patch(net)
