@@ -71,7 +71,7 @@ def mask_batch(value, what: str) -> torch.Tensor:
         value = np.asarray(_rgb(value, what).convert("L")) > 127
     if not isinstance(value, np.ndarray | torch.Tensor):
         raise ValueError(f"{what} is a {type(value).__name__}: give a PIL image, an array or a tensor.")
-    mask = torch.as_tensor(value).float()
+    mask = _tensor(value, what).float()
     mask = mask[(None,) * (4 - mask.ndim)] if 2 <= mask.ndim <= 4 else mask
     if mask.ndim != 4 or mask.shape[1] != 1:
         raise ValueError(f"{what} has the shape {tuple(value.shape)}: give (H, W) or (n, 1, H, W).")
@@ -131,7 +131,7 @@ def _floats(value, what: str) -> torch.Tensor:
     """(n, C, H, W) of finite floats."""
     if not isinstance(value, np.ndarray | torch.Tensor):
         raise ValueError(f"{what} is a {type(value).__name__}: give a PIL image, an array or a tensor.")
-    images = torch.as_tensor(value)
+    images = _tensor(value, what)
     if not images.is_floating_point():
         raise ValueError(f"{what} has the type {images.dtype}: give floats in [-1, 1], or a PIL image.")
     if not 2 <= images.ndim <= 4:
@@ -143,6 +143,16 @@ def _floats(value, what: str) -> torch.Tensor:
     if not images.isfinite().all():
         raise ValueError(f"{what} has values that are not finite: replace them, unknown depth by the farthest, say.")
     return images[(None,) * (4 - images.ndim)]
+
+
+def _tensor(value: np.ndarray | torch.Tensor, what: str) -> torch.Tensor:
+    """An array in any order of bytes and of memory, such as a mirrored one, as a tensor."""
+    if not isinstance(value, np.ndarray):
+        return value
+    try:
+        return torch.from_numpy(np.ascontiguousarray(value, value.dtype.newbyteorder("=")))
+    except TypeError:
+        raise ValueError(f"{what} is an array of {value.dtype}: give numbers, or a PIL image.") from None
 
 
 def _check_latents(latents: torch.Tensor, what: str, latent_size: tuple[int, int] | None) -> None:

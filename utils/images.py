@@ -70,11 +70,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     [0, 255] where one is above 1.
 
     Raises:
-        ValueError: Values lie outside of that range, or are not finite.
+        ValueError: Values lie outside of that range, or are not finite, or there is none.
         OSError: An image that is still in its file is damaged.
     """
     key = _transparent_value(image)  # before loading, while Pillow knows the bits of the file
     image.load()
+    if 0 in image.size:
+        raise ValueError(f"it is of {image.width}x{image.height} and has no pixel")
     turn = find_turn(image)
     image = _with_alpha(image, key)
     image = image if turn is None else image.transpose(turn)

@@ -112,6 +112,25 @@ def test_arrays_of_floats_are_images_in_every_pipeline(tiny_svd, form):
             assert np.array_equal(found.numpy(), expected), name
 
 
+def test_arrays_are_read_in_any_order_of_memory_and_of_bytes():
+    pixels = np.random.default_rng(0).uniform(-1, 1, (3, 4, 6)).astype(np.float32)
+    mask = np.zeros((4, 6), np.float32)
+    mask[:, 0] = 1
+    for given in (pixels[:, :, ::-1], pixels.astype(">f4"), np.asfortranarray(pixels)):
+        assert np.array_equal(image_batch(given, "The image")[0].numpy(), given)
+    for given in (mask[:, ::-1], mask.astype(">f4"), mask.astype(bool)[:, ::-1]):
+        assert np.array_equal(mask_batch(given, "The mask")[0, 0].numpy(), given)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "I", "RGBA"])
+def test_what_has_no_pixel_or_holds_objects_is_refused_in_a_sentence(mode):
+    with pytest.raises(ValueError, match="The image cannot be read: it is of 0x0 and has no pixel"):
+        image_batch(Image.new(mode, (0, 0)), "The image")
+    for read in (image_batch, mask_batch):
+        with pytest.raises(ValueError, match="The image is an array of object: give"):
+            read(np.zeros((3, 4, 6), object), "The image")
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
