@@ -17,6 +17,7 @@ import torch
 from utils.arguments import parse_args, run_script
 from utils.data.svd_clips import VisibleFlow
 from utils.diffusion.edm import Denoiser
+from utils.diffusion.sampling import keep_sampling
 from utils.flow.consistency import flow_consistency
 from utils.images import to_image
 from utils.latents import ENCODED_TOGETHER
@@ -44,6 +45,7 @@ def main(argv=None) -> None:
             svd.buckets.save(folder)
         if args.trainable == "lora":
             return save_lora(unet, folder, "default", args.pretrained_model_name_or_path, vars(args), torch.float16)
+        keep_sampling(args.pretrained_model_name_or_path, folder)
         return save_pipeline(svd.pipe, folder)
 
     show = partial(show_video, svd)

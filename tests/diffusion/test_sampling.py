@@ -128,6 +128,7 @@ def test_a_model_has_defaults_of_its_own_which_flags_replace(tmp_path):
     assert model_sampling(tmp_path) == own
     assert parse_for(tmp_path) == VideoSampling(**own)
     assert parse_for(tmp_path, "--guidance_min_sigma", "0", "--fps", "9").guidance_min_sigma == 0
+    assert parse_for(tmp_path, "--negative_motion_bucket_id", "none") == VideoSampling(guidance_min_sigma=0.3)
     assert parse_for(tmp_path, "--max_guidance_scale", "1").negative_motion_bucket_id is None
     assert parse_for(tmp_path, "--model_dir", "some/model-on-the-hub") == VideoSampling()
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from argparse import Namespace
 
 import av
@@ -18,6 +19,7 @@ from tests.two_processes import train_in_two
 from train_models.train_svd import svd_loss
 from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
+from utils.diffusion.sampling import SAMPLING_FILE, model_sampling
 from utils.flow.consistency import flow_consistency
 from utils.lora import LORA_FILE, load_lora
 from utils.motion_helper import PROCEDURAL, MotionBuckets
@@ -161,11 +163,15 @@ def test_temporal_training_changes_the_temporal_parameters_alone(train, svd_base
     assert MotionBuckets.load(tmp_path / "run") == PROCEDURAL
 
 
-def test_a_pattern_chooses_parameters(train, svd_base, tmp_path):
-    train(script, tmp_path / "run", "--trainable", "regex", "--trainable_pattern", "^conv_out", "--use_ema")
-    before = StableVideoDiffusionPipeline.from_pretrained(svd_base).unet.half().float().state_dict()
+def test_a_pattern_chooses_parameters_and_the_bases_own_sampling_stays(train, svd_base, tmp_path):
+    base = shutil.copytree(svd_base, tmp_path / "base")
+    (base / SAMPLING_FILE).write_text('{"solver_order": 2}')
+    flags = ["--trainable", "regex", "--trainable_pattern", "^conv_out", "--use_ema"]
+    train(script, tmp_path / "run", *flags, pretrained_model_name_or_path=base)
+    before = StableVideoDiffusionPipeline.from_pretrained(base).unet.half().float().state_dict()
     after = StableVideoDiffusionPipeline.from_pretrained(tmp_path / "run").unet.float().state_dict()
     assert {n for n in before if not torch.equal(before[n], after[n])} == {"conv_out.weight", "conv_out.bias"}
+    assert model_sampling(tmp_path / "run") == {"solver_order": 2}
 
 
 def test_a_lora_is_one_file_that_loads_and_says_what_it_was_made_from(train, svd_base, clips, tmp_path):

@@ -7,6 +7,7 @@ pipe(image, **sampling.options(), generator=generator)
 
 import argparse
 import math
+import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,6 +184,12 @@ def model_sampling(folder: str | Path) -> dict:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is no object of settings of a sampling: {error}") from error
     return values
+
+
+def keep_sampling(base: str | Path, folder: str | Path) -> None:
+    """Give a model in `folder` that was trained from `base` the base's own `sampling.json`, if there is one."""
+    if (path := Path(base, SAMPLING_FILE)).is_file():
+        shutil.copyfile(path, Path(folder, SAMPLING_FILE))
 
 
 def parse_sampling_args(

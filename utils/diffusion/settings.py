@@ -13,7 +13,7 @@ play(samples, **Loudness(gain=0.5).options())
 import argparse
 import math
 import numbers
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import Field, dataclass, fields
 from typing import Self
 
@@ -148,7 +148,19 @@ def _parsing(one: Field) -> dict:
     rule = one.metadata["rule"]
     if rule.kind is bool:
         return {"action": argparse.BooleanOptionalAction}
-    return {"type": rule.kind} | ({"choices": rule.choices} if rule.choices else {})
+    return {"type": _or_none(rule.kind) if rule.optional else rule.kind} | (
+        {"choices": rule.choices} if rule.choices else {}
+    )
+
+
+def _or_none(kind: type) -> Callable[[str], object]:
+    """Reads a value, or "none" for None, which replaces a default that is another."""
+
+    def read(text: str):
+        return None if text == "none" else kind(text)
+
+    read.__name__ = kind.__name__  # argparse names it in its errors
+    return read
 
 
 def _help(one: Field, default) -> str:
