@@ -1,4 +1,4 @@
-"""What all commands promise: a help that names every default, one meaning of --device, nothing of libraries on stderr."""
+"""What all commands promise: help with all defaults, one meaning of --device, no notices of libraries on stderr."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""The variants: what each one is, and the files that belong to it. `python -m utils.variants` prints the table of the README."""
+"""The variants: what each one is, and its files. `python -m utils.variants` prints the table of the README."""
 
 from dataclasses import dataclass
 from pathlib import Path
