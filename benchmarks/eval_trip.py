@@ -30,7 +30,8 @@ from utils.metrics.statistics import Estimate, bootstrap_mean
 JUDGES = ("video", "attributes")
 SHARED = ("num_clips", "num_frames", "resolution", "first_seed", "seed", "dtype", "judges_hash")
 SAMPLING = tuple(name for name in VideoSampling.names() if name != "motion_bucket_id")
-FIGURES = ("v_error", "consistency_4", "consistency_all", "clip_4", "clip_all", "shape_kept", "first_frame_error")
+CONSISTENCY = ("consistency_4", "consistency_all", "clip_4", "clip_all")  # in percent, as in the paper
+FIGURES = ("v_error", *CONSISTENCY, "shape_kept", "first_frame_error")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,7 +93,7 @@ def summarize(results: Results, args: argparse.Namespace) -> Estimates:
 def figures_of(results: Results, run: str) -> dict[str, Estimate]:
     """Of a run, over clips."""
     names = [name for name in FIGURES if name in results.rows[run][0]]
-    values = {name: results.values(run, name).astype(float) for name in names}
+    values = {name: results.values(run, name) * (100.0 if name in CONSISTENCY else 1.0) for name in names}
     found = {name: bootstrap_mean(v[~np.isnan(v)]) for name, v in values.items() if not np.isnan(v).all()}
     if run != "truth" and "truth" in results.rows:
         found["fvd"] = bootstrap_distance(features(results, "truth"), features(results, run), paired=True)

@@ -4,7 +4,7 @@ A row holds
 
     features              of the video judge
     consistency_4, _all   F-Consistency: mean cosine of neighbouring frames, of the first 4 and of all, in the embedding
-                          of the attribute judge
+                          of the attribute judge, 0 to 1
     clip_4, clip_all      the same in that of the CLIP image encoder of the trained base
     shape_kept            how much of an object's outline stays what it is in the true clip (`utils/metrics/shape.py`)
     first_frame_error     mean distance of the first frame from the image, levels of 0 to 255

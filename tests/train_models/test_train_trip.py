@@ -145,7 +145,8 @@ def test_two_processes_agree_where_the_fusion_is_first_alone(svd_base, clips, tm
         tmp_path, "train_models.train_trip", recipe.__name__, flags(svd_base, clips, tmp_path / "run", *more)
     )
     for one, other in zip(first, second, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one["params"], other["params"], strict=True))
+        pairs = zip(one["params"], other["params"], strict=True)  # the first process has written, in half precision
+        assert all(torch.equal(a.half(), b.half()) for a, b in pairs)
 
 
 @pytest.mark.parametrize(
