@@ -31,9 +31,7 @@ def report(name, unet, fusion, run):
         found = run()
     seconds, counts = time.perf_counter() - started, [sum(p.numel() for p in m.parameters()) for m in (unet, fusion)]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        f"\n{name}: {counts[0]:,} parameters, fusion {counts[1]:,}; {seconds:.1f} s, peak of the process {memory:.1f} GiB"
-    )
+    print(f"\n{name}: {counts[0]:,} parameters, fusion {counts[1]:,}; {seconds:.1f} s, peak {memory:.1f} GiB")
     return found
 
 
