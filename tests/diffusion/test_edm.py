@@ -151,14 +151,14 @@ def test_ids_are_ordered_as_the_pipeline_orders_them(tiny_svd):
 
 
 def test_condition_is_that_of_the_pipeline(tiny_svd):
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
-    pixels = tiny_svd.video_processor.preprocess(picture, height=64, width=64)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    pixels = tiny_svd.video_processor.preprocess(image, height=64, width=64)
     noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(1))
     encoder = ConditionEncoder(tiny_svd.vae, tiny_svd.image_encoder, tiny_svd.feature_extractor)
     with torch.no_grad():
         condition = encoder(pixels, 4, 7, 127, 0.05, noise)
         latents = tiny_svd._encode_vae_image(pixels + 0.05 * noise, "cpu", 1, False)
-        embeddings = tiny_svd._encode_image(picture, "cpu", 1, True)
+        embeddings = tiny_svd._encode_image(image, "cpu", 1, True)
     torch.testing.assert_close(condition.image_embeddings, embeddings[1:], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(condition.image_latents, latents[:, None].repeat(1, 4, 1, 1, 1))
     assert condition.image_embeddings.ndim == 3
@@ -168,12 +168,12 @@ def test_frames_of_their_own_stand_beside_each_with_one_noise(tiny_svd):
     encoder = ConditionEncoder(tiny_svd.vae, tiny_svd.image_encoder, tiny_svd.feature_extractor)
     image, noise = torch.rand(2, 3, 32, 32) * 2 - 1, torch.randn(2, 3, 32, 32)
     frames = torch.rand(2, 3, 3, 32, 32) * 2 - 1
-    told = encoder(image, 3, 8, 100, 0.1, noise, frames)
+    framed = encoder(image, 3, 8, 100, 0.1, noise, frames)
     plain = encoder(image, 3, 8, 100, 0.1, noise)
-    assert torch.equal(told.image_embeddings, plain.image_embeddings) and torch.equal(told.time_ids, plain.time_ids)
+    assert torch.equal(framed.image_embeddings, plain.image_embeddings) and torch.equal(framed.time_ids, plain.time_ids)
     for k in range(3):
         alone = encoder(frames[:, k], 1, 8, 100, 0.1, noise).image_latents
-        torch.testing.assert_close(told.image_latents[:, k : k + 1], alone, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(framed.image_latents[:, k : k + 1], alone, atol=1e-5, rtol=1e-5)
     same = encoder(image, 3, 8, 100, 0.1, noise, image[:, None].expand(-1, 3, -1, -1, -1))
     torch.testing.assert_close(same.image_latents, plain.image_latents, atol=1e-5, rtol=1e-5)
 
@@ -187,24 +187,24 @@ def test_dropping_zeroes_image_and_embedding_but_keeps_the_ids(tiny_svd):
     assert torch.equal(dropped.time_ids, condition.time_ids)
 
 
-def test_dropped_samples_may_be_told_another_bucket(tiny_svd):
+def test_dropped_samples_may_have_another_bucket(tiny_svd):
     encoder = ConditionEncoder(tiny_svd.vae, tiny_svd.image_encoder, tiny_svd.feature_extractor)
     condition = encoder(torch.randn(2, 3, 64, 64).clamp(-1, 1), 4, 7, torch.tensor([127, 90]), 0.02)
-    told = condition.time_ids.clone()
+    ids = condition.time_ids.clone()
     dropped = condition.drop(torch.tensor([False, True]), motion_bucket_id=5)
     assert dropped.time_ids[:, 1].tolist() == [127, 5]
     assert condition.with_unconditional(0).time_ids[:, 1].tolist() == [0, 0, 127, 90]
-    assert torch.equal(dropped.time_ids[:, ::2], told[:, ::2]) and torch.equal(condition.time_ids, told)
+    assert torch.equal(dropped.time_ids[:, ::2], ids[:, ::2]) and torch.equal(condition.time_ids, ids)
 
 
 def test_sampling_with_the_denoiser_is_sampling_with_the_pipeline(tiny_svd):
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     start = torch.randn(1, 4, 4, 16, 16, generator=torch.Generator().manual_seed(3))
     settings = {"height": 64, "width": 64, "num_frames": 4, "num_inference_steps": 3, "noise_aug_strength": 0.0}
-    theirs = tiny_svd(picture, latents=start, output_type="latent", **settings).frames
+    theirs = tiny_svd(image, latents=start, output_type="latent", **settings).frames
 
     encoder = ConditionEncoder(tiny_svd.vae, tiny_svd.image_encoder, tiny_svd.feature_extractor)
-    pixels = tiny_svd.video_processor.preprocess(picture, height=64, width=64)
+    pixels = tiny_svd.video_processor.preprocess(image, height=64, width=64)
     denoiser, scheduler = Denoiser(tiny_svd.unet), tiny_svd.scheduler
     scheduler.set_timesteps(3)
     with torch.no_grad():

@@ -10,7 +10,7 @@ SHAPE = (2, 4, 3, 2, 2)
 LEVEL = torch.tensor(1.0)
 
 
-def draw(count):
+def sample(count):
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(SHAPE, generator=generator) for _ in range(count)]
 
@@ -26,7 +26,7 @@ def test_it_asks_for_the_predictions_that_it_combines():
 
 
 def test_joint_guidance_leads_away_from_the_separate_model_and_adds_to_the_other():
-    unconditional, conditional, separate = draw(3)
+    unconditional, conditional, separate = sample(3)
     predictions = {UNCONDITIONAL: unconditional, CONDITIONAL: conditional, SEPARATE: separate}
     guided = Guidance(3.0, 2.0).combine(predictions, LEVEL, None)
     expected = unconditional + 3 * (conditional - unconditional) + 2 * (conditional - separate)
@@ -38,7 +38,7 @@ def test_guidance_grows_from_the_first_frame_to_the_last():
 
 
 def test_plain_guidance_leads_away_from_the_prediction_without_the_image():
-    unconditional, conditional, x_0 = draw(3)
+    unconditional, conditional, x_0 = sample(3)
     guided = combine(VideoSampling().guidance(4), unconditional, conditional, x_0)
     torch.testing.assert_close(guided[:, 0], conditional[:, 0])
     torch.testing.assert_close(guided[:, 3], conditional[:, 3] + 2 * (conditional[:, 3] - unconditional[:, 3]))
@@ -46,7 +46,7 @@ def test_plain_guidance_leads_away_from_the_prediction_without_the_image():
 
 
 def test_outside_of_its_interval_the_prediction_stays_as_it_is():
-    unconditional, conditional, x_0 = draw(3)
+    unconditional, conditional, x_0 = sample(3)
     guidance = VideoSampling(guidance_min_sigma=0.3, guidance_max_sigma=10).guidance(4)
     for level, acts in ((0.2, False), (0.31, True), (1.0, True), (10.0, True), (11.0, False)):
         assert (
@@ -55,7 +55,7 @@ def test_outside_of_its_interval_the_prediction_stays_as_it_is():
 
 
 def test_a_projection_is_parallel_in_each_frame_and_leaves_what_is_orthogonal():
-    difference, onto = draw(2)
+    difference, onto = sample(2)
     part = project(difference, onto)
     rest = ((difference - part) * onto).sum((-3, -2, -1))
     torch.testing.assert_close(rest, torch.zeros_like(rest), atol=1e-5, rtol=0)
@@ -64,7 +64,7 @@ def test_a_projection_is_parallel_in_each_frame_and_leaves_what_is_orthogonal():
 
 
 def test_without_the_parallel_part_guidance_leaves_the_estimates_length_along_itself():
-    unconditional, conditional, x_t = draw(3)
+    unconditional, conditional, x_t = sample(3)
     edm, sigma = EDM(), torch.tensor([2.0, 2.0])
     x_0 = edm.denoised(x_t, conditional, sigma)
     for parallel, moves in ((0.0, False), (0.5, True), (1.0, True)):
@@ -78,7 +78,7 @@ def test_without_the_parallel_part_guidance_leaves_the_estimates_length_along_it
 
 
 def test_all_of_the_parallel_part_is_plain_guidance():
-    unconditional, conditional, x_0 = draw(3)
+    unconditional, conditional, x_0 = sample(3)
     scales = guidance_over_frames(4)
     nearly = combine(Guidance(scales, parallel=1 - 1e-6), unconditional, conditional, x_0)
     torch.testing.assert_close(nearly, combine(Guidance(scales), unconditional, conditional, x_0), atol=1e-4, rtol=1e-4)

@@ -39,6 +39,6 @@ def make_pipe(trained=True, temporal=False):
     return pipe
 
 
-def draw(pipe, **changes):
+def sample(pipe, **changes):
     options = {"num_inference_steps": 3, "output_type": "pt", "generator": torch.Generator().manual_seed(3), **changes}
     return pipe(random_image(), **options)

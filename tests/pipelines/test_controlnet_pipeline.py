@@ -181,7 +181,7 @@ def test_what_cannot_work_is_refused_in_one_sentence(bare, image, control, tmp_p
         sample(bare, image, control * torch.nan)
 
 
-def test_pictures_that_are_the_image_change_nothing_and_others_do(pipe, image, control):
+def test_images_that_are_the_image_change_nothing_and_others_do(pipe, image, control):
     same = image[:, None].expand(-1, F, -1, -1, -1)
     plain = sample(pipe, image, control, steps=1)
     torch.testing.assert_close(sample(pipe, image, control, steps=1, image_frames=same), plain, atol=1e-4, rtol=1e-4)
@@ -189,6 +189,6 @@ def test_pictures_that_are_the_image_change_nothing_and_others_do(pipe, image, c
     assert (other - plain).abs().max() > 1e-3
 
 
-def test_pictures_of_another_number_of_frames_are_refused(pipe, image, control):
+def test_images_of_another_number_of_frames_are_refused(pipe, image, control):
     with pytest.raises(ValueError, match="image_frames are .* and have to be"):
         sample(pipe, image, control, image_frames=image[:, None])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipelines.flow_adapter import FlowAdapter
-from tests.pipelines.joint_video import CODE, SIZE, B, F, draw, make_pipe, random_flow, random_image, random_video
+from tests.pipelines.joint_video import CODE, SIZE, B, F, make_pipe, random_flow, random_image, random_video, sample
 
 
 @pytest.fixture
@@ -16,13 +16,13 @@ def pipe():
 
 @pytest.fixture
 def leading(pipe):
-    """A pipeline whose adapter says that it was trained to draw the flow first."""
+    """A pipeline whose adapter says that it was trained to sample the flow first."""
     pipe.flow_adapter = FlowAdapter("flow", CODE, flow_alone=True, moved_image=True)
     return pipe
 
 
 @pytest.mark.parametrize("known", [{}, {"flow": random_flow(), "flow_strength": 0.5}])
-def test_a_flow_drawn_first_is_then_given_to_the_video(leading, monkeypatch, known):
+def test_a_flow_sampled_first_is_then_given_to_the_video(leading, monkeypatch, known):
     calls = []
     denoise = leading.denoise_sides
 
@@ -31,86 +31,86 @@ def test_a_flow_drawn_first_is_then_given_to_the_video(leading, monkeypatch, kno
         return calls[-1][1]
 
     monkeypatch.setattr(leading, "denoise_sides", denoise_sides)
-    first = draw(leading, flow_first=True, **known)
+    first = sample(leading, flow_first=True, **known)
     (flow_starts, flow_ends), (video_starts, _) = calls
     assert [side.given for side in flow_starts] == [True, False]
     assert [side.given for side in video_starts] == [False, True]
     assert torch.equal(video_starts[1].latents, flow_ends[1].latents)
-    assert not torch.allclose(first.flows, draw(leading, flow_first=False, **known).flows, atol=1e-2)
-    assert torch.equal(draw(leading, **known).flows, first.flows)
+    assert not torch.allclose(first.flows, sample(leading, flow_first=False, **known).flows, atol=1e-2)
+    assert torch.equal(sample(leading, **known).flows, first.flows)
 
 
-def test_a_flow_drawn_first_knows_nothing_of_the_video(leading):
+def test_a_flow_sampled_first_knows_nothing_of_the_video(leading):
     noise = torch.randn(2, B, F, 4, SIZE // 4, SIZE // 4, generator=torch.Generator().manual_seed(5))
-    one, other = (draw(leading, latents=n, flow_latents=noise[0]) for n in noise)
+    one, other = (sample(leading, latents=n, flow_latents=noise[0]) for n in noise)
     assert torch.equal(one.flows, other.flows)
     assert not torch.allclose(one.frames, other.frames, atol=1e-3)
 
 
 @pytest.mark.parametrize(("scale", "slots"), [(None, 2), (1.0, 1)])
-def test_no_row_is_of_the_video_while_the_flow_is_drawn(leading, scale, slots):
+def test_no_row_is_of_the_video_while_the_flow_is_sampled(leading, scale, slots):
     rows = []
     leading.unet.register_forward_pre_hook(lambda unet, args: rows.append(len(args[0])))
-    draw(leading, num_inference_steps=3, flow_guidance_scale=scale)
+    sample(leading, num_inference_steps=3, flow_guidance_scale=scale)
     assert rows == [slots * B] * 3 + [2 * B] * 4  # the flow, once the given flow, the video with guidance
 
 
-def told_buckets(pipe, **options) -> list[list[float]]:
+def seen_buckets(pipe, **options) -> list[list[float]]:
     """Buckets of the rows of each call of the network, one for all videos of a slot."""
     buckets = []
     handle = pipe.unet.register_forward_pre_hook(lambda unet, args: buckets.append(args[3][::B, 1].tolist()))
-    draw(pipe, num_inference_steps=2, motion_bucket_id=90, **options)
+    sample(pipe, num_inference_steps=2, motion_bucket_id=90, **options)
     handle.remove()
     return buckets
 
 
-def test_guidance_of_a_flow_drawn_first_leads_away_from_a_standstill(leading):
-    assert told_buckets(leading) == [[0, 90]] * 2 + [[90, 90]] * 3
-    assert told_buckets(leading, flow_guidance_scale=1.0) == [[90]] * 2 + [[90, 90]] * 3
+def test_guidance_of_a_flow_sampled_first_leads_away_from_a_standstill(leading):
+    assert seen_buckets(leading) == [[0, 90]] * 2 + [[90, 90]] * 3
+    assert seen_buckets(leading, flow_guidance_scale=1.0) == [[90]] * 2 + [[90, 90]] * 3
     leading.flow_adapter = replace(leading.flow_adapter, motion_buckets=False)
-    assert told_buckets(leading) == [[90]] * 2 + [[90, 90]] * 3
+    assert seen_buckets(leading) == [[90]] * 2 + [[90, 90]] * 3
 
 
 def test_guidance_of_other_sides_leads_away_from_the_bucket_asked_for(leading):
-    assert told_buckets(leading, flow_first=False) == [[90] * 4] * 2
-    assert told_buckets(leading, flow_first=False, negative_motion_bucket_id=30) == [[30, 90, 30, 90]] * 2
-    assert told_buckets(leading, negative_motion_bucket_id=30) == [[0, 90]] * 2 + [[30, 90]] * 3
+    assert seen_buckets(leading, flow_first=False) == [[90] * 4] * 2
+    assert seen_buckets(leading, flow_first=False, negative_motion_bucket_id=30) == [[30, 90, 30, 90]] * 2
+    assert seen_buckets(leading, negative_motion_bucket_id=30) == [[0, 90]] * 2 + [[30, 90]] * 3
 
 
-def test_the_guidance_of_a_flow_drawn_first_moves_it_by_its_scale(leading):
+def test_the_guidance_of_a_flow_sampled_first_moves_it_by_its_scale(leading):
     options = {"num_inference_steps": 1, "output_type": "latent"}
-    without, one, two = (draw(leading, flow_guidance_scale=s, **options).flows for s in (1.0, 2.0, 3.0))
+    without, one, two = (sample(leading, flow_guidance_scale=s, **options).flows for s in (1.0, 2.0, 3.0))
     assert not torch.allclose(one, without, atol=1e-3)
     torch.testing.assert_close(two - without, 2 * (one - without), atol=1e-3, rtol=1e-3)
 
 
-def test_a_video_whose_flow_is_given_is_told_the_image_as_that_moves_it(leading, monkeypatch):
-    told = []
+def test_a_video_whose_flow_is_given_is_conditioned_on_the_warped_image(leading, monkeypatch):
+    seen = []
     encode = leading.encode_condition
 
     def encode_condition(*known):
-        told.append(known[-1])
+        seen.append(known[-1])
         return encode(*known)
 
     monkeypatch.setattr(leading, "encode_condition", encode_condition)
     flow = torch.zeros(B, F - 1, 2, SIZE, SIZE)
     flow[:, :, 0] = 2.0  # to the right
-    draw(leading, flow=flow)
-    assert told[0] is None
+    sample(leading, flow=flow)
+    assert seen[0] is None
     image = random_image()
-    assert torch.allclose(told[1][:, 0], image)
-    assert torch.allclose(told[1][:, 2, :, :, 4:], image[..., :-4], atol=1e-4)
-    told.clear()
-    draw(leading, video=random_video())
-    assert told == [None]
+    assert torch.allclose(seen[1][:, 0], image)
+    assert torch.allclose(seen[1][:, 2, :, :, 4:], image[..., :-4], atol=1e-4)
+    seen.clear()
+    sample(leading, video=random_video())
+    assert seen == [None]
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.2])
-def test_a_flow_drawn_first_is_the_one_that_does_not_read(leading, scale):
+def test_a_flow_sampled_first_is_the_one_that_does_not_read(leading, scale):
     same = {"min_guidance_scale": scale, "max_guidance_scale": scale}
     same |= {"negative_motion_bucket_id": 0} if scale > 1 else {}
     first, unread = (
-        draw(leading, **order, **same).flows for order in ({"flow_guidance_scale": scale}, {"direction": "x_reads_y"})
+        sample(leading, **order, **same).flows for order in ({"flow_guidance_scale": scale}, {"direction": "x_reads_y"})
     )
     assert torch.allclose(first, unread, atol=1e-3)
 
@@ -118,15 +118,15 @@ def test_a_flow_drawn_first_is_the_one_that_does_not_read(leading, scale):
 def test_flow_first_is_refused_where_it_cannot_be(pipe, leading):
     for known in ({"flow": random_flow()}, {"direction": "both"}):
         with pytest.raises(ValueError, match="flow_alone_share"):
-            draw(leading, flow_first=True, **known)
+            sample(leading, flow_first=True, **known)
     with pytest.raises(ValueError, match="flow_alone_share"):
-        draw(leading, video=random_video(), video_strength=0.5, flow_first=True)
+        sample(leading, video=random_video(), video_strength=0.5, flow_first=True)
     pipe.flow_adapter = FlowAdapter("flow", CODE)
     with pytest.raises(ValueError, match="flow_alone_share"):
-        draw(pipe, flow_first=True)
+        sample(pipe, flow_first=True)
 
 
 @pytest.mark.parametrize("options", [{"flow_first": False}, {"flow": random_flow()}])
-def test_guidance_of_a_flow_drawn_first_is_refused_where_none_is(leading, options):
+def test_guidance_of_a_flow_sampled_first_is_refused_where_none_is(leading, options):
     with pytest.raises(ValueError, match="flow_guidance_scale 1.5 needs a flow that is sampled before"):
-        draw(leading, flow_guidance_scale=1.5, **options)
+        sample(leading, flow_guidance_scale=1.5, **options)

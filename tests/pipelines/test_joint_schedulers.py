@@ -35,7 +35,7 @@ def use(pipe, name, prediction_type="epsilon", **config):
     pipe.scheduler = getattr(diffusers, name).from_config(base, prediction_type=prediction_type, **config)
 
 
-def draw(pipe, steps=6, **kwargs):
+def sample(pipe, steps=6, **kwargs):
     generator = torch.Generator().manual_seed(0)
     return pipe("a cube", num_inference_steps=steps, generator=generator, output_type="pt", **kwargs)
 
@@ -47,13 +47,13 @@ def test_with_joint_attention_off_images_are_those_of_stable_diffusion(pipe, fol
     plain.set_progress_bar_config(disable=True)
     for one in (pipe, plain):
         use(one, name, prediction_type)
-    images = draw(pipe, adapters={"depth": 0.0}).images
-    torch.testing.assert_close(images, draw(plain).images, atol=2e-5, rtol=0)
+    images = sample(pipe, adapters={"depth": 0.0}).images
+    torch.testing.assert_close(images, sample(plain).images, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("strength", [0.2, 0.5, 0.9])
 @pytest.mark.parametrize("name", [name for name in SCHEDULERS if name not in STOCHASTIC])
-def test_coarse_control_leads_back_to_the_known_picture_when_the_noise_is_predicted_exactly(name, strength):
+def test_coarse_control_leads_back_to_the_known_image_when_the_noise_is_predicted_exactly(name, strength):
     """From every level and for every order of the scheduler: no step is missing and none is taken twice."""
     config = {"PNDMScheduler": {"skip_prk_steps": True}, "DDIMScheduler": {"clip_sample": False}}.get(name, {})
     scheduler = getattr(diffusers, name)(**config)
@@ -69,16 +69,16 @@ def test_coarse_control_leads_back_to_the_known_picture_when_the_noise_is_predic
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_scheduler_serves_every_mode(pipe, name):
     use(pipe, name)
-    picture, mask = torch.rand(3, 32, 32) * 2 - 1, torch.zeros(32, 32)
+    image, mask = torch.rand(3, 32, 32) * 2 - 1, torch.zeros(32, 32)
     mask[:16] = 1
     for known in (
-        {"image": picture},
-        {"condition": picture},
-        {"condition": picture, "condition_strength": 0.5},
-        {"image": picture, "strength": 0.4, "condition": picture, "condition_strength": 0.8},
-        {"image": picture, "mask_image": mask},
+        {"image": image},
+        {"condition": image},
+        {"condition": image, "condition_strength": 0.5},
+        {"image": image, "strength": 0.4, "condition": image, "condition_strength": 0.8},
+        {"image": image, "mask_image": mask},
     ):
-        out = draw(pipe, steps=4, **known)
+        out = sample(pipe, steps=4, **known)
         assert out.images.isfinite().all()
         assert np.isfinite(out.values["depth"]).all()
 
@@ -86,18 +86,18 @@ def test_every_scheduler_serves_every_mode(pipe, name):
 def test_pndm_with_runge_kutta_steps_refuses_coarse_control(pipe):
     use(pipe, "PNDMScheduler", skip_prk_steps=False)
     with pytest.raises(ValueError, match="skip_prk_steps=True"):
-        draw(pipe, steps=8, image=torch.zeros(3, 32, 32), strength=0.5)
+        sample(pipe, steps=8, image=torch.zeros(3, 32, 32), strength=0.5)
 
 
 def test_a_scheduler_of_another_family_is_refused(pipe):
     pipe.scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
     with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler cannot sample"):
-        draw(pipe)
+        sample(pipe)
 
 
 def test_the_scheduler_of_the_pipeline_keeps_its_class_and_configuration(pipe):
     use(pipe, "UniPCMultistepScheduler")
     before = dict(pipe.scheduler.config)
-    draw(pipe)
+    sample(pipe)
     assert dict(pipe.scheduler.config) == before
     assert pipe.scheduler.step_index is None

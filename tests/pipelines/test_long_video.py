@@ -14,7 +14,7 @@ from utils.diffusion.sampling import VideoSampling
 STEPS = {"num_inference_steps": 2, "fps": 8}
 
 
-def picture(seed=0):
+def make_image(seed=0):
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8))
 
 
@@ -30,8 +30,8 @@ def pipe(tiny_svd):
 
 
 def test_one_segment_is_an_ordinary_video(pipe):
-    expected = pipe(picture(), generator=seeded(0), output_type="pt", **STEPS).frames
-    video = sample_long_video(pipe, picture(), 4, generator=seeded(0), **STEPS)
+    expected = pipe(make_image(), generator=seeded(0), output_type="pt", **STEPS).frames
+    video = sample_long_video(pipe, make_image(), 4, generator=seeded(0), **STEPS)
     assert video.starts == (0,)
     torch.testing.assert_close(video.pixels / 2 + 0.5, expected)
 
@@ -39,18 +39,18 @@ def test_one_segment_is_an_ordinary_video(pipe):
 def test_a_restart_is_a_video_from_the_last_frame(pipe):
     generator = seeded(0)
     first = pipe.decode(
-        pipe.denoise(pipe.prepare(picture(), sampling=VideoSampling(**STEPS), generator=generator))
+        pipe.denoise(pipe.prepare(make_image(), sampling=VideoSampling(**STEPS), generator=generator))
     ).clamp(-1, 1)
     second = pipe.decode(
         pipe.denoise(pipe.prepare(first[:, -1], sampling=VideoSampling(**STEPS), generator=generator))
     ).clamp(-1, 1)
-    video = sample_long_video(pipe, picture(), 7, "restart", generator=seeded(0), **STEPS)
+    video = sample_long_video(pipe, make_image(), 7, "restart", generator=seeded(0), **STEPS)
     torch.testing.assert_close(video.pixels, torch.cat([first, second[:, 1:]], dim=1))
     assert video.starts == (0, 4)
 
 
 def test_known_latents_stay_as_they_are_at_every_noise_level(pipe):
-    inputs = pipe.prepare(picture(), sampling=VideoSampling(**STEPS), generator=seeded(0))
+    inputs = pipe.prepare(make_image(), sampling=VideoSampling(**STEPS), generator=seeded(0))
     known = torch.randn(1, 2, 4, 8, 8, generator=seeded(1))
     seen = []
     pipe.unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][-1:, :, :4]))
@@ -63,7 +63,7 @@ def test_known_latents_stay_as_they_are_at_every_noise_level(pipe):
 
 
 def test_known_latents_are_free_below_the_release(pipe):
-    inputs = pipe.prepare(picture(), sampling=VideoSampling(**STEPS), generator=seeded(0))
+    inputs = pipe.prepare(make_image(), sampling=VideoSampling(**STEPS), generator=seeded(0))
     known = torch.randn(1, 2, 4, 8, 8, generator=seeded(1))
     first, second, _ = inputs.video.sigmas.tolist()
     seen = []
@@ -75,16 +75,16 @@ def test_known_latents_are_free_below_the_release(pipe):
 
 
 def test_adjustments_leave_known_latents_alone_and_reach_the_others(pipe):
-    inputs = pipe.prepare(picture(), sampling=VideoSampling(**STEPS), generator=seeded(0))
+    inputs = pipe.prepare(make_image(), sampling=VideoSampling(**STEPS), generator=seeded(0))
     known = torch.randn(1, 2, 4, 8, 8, generator=seeded(1))
     inputs = replace(inputs, adjust=lambda x_0, sigma: torch.zeros_like(x_0))
     latents = pipe.denoise(hold(inputs, known))
     assert torch.equal(latents[:, :2], known) and not latents[:, 2:].any()
 
 
-def test_videos_of_a_batch_are_those_of_their_pictures_alone(pipe):
-    both = sample_long_video(pipe, [picture(0), picture(1)], 6, generator=[seeded(3), seeded(4)], **STEPS)
-    alone = sample_long_video(pipe, picture(1), 6, generator=[seeded(4)], **STEPS)
+def test_videos_of_a_batch_are_those_of_their_images_alone(pipe):
+    both = sample_long_video(pipe, [make_image(0), make_image(1)], 6, generator=[seeded(3), seeded(4)], **STEPS)
+    alone = sample_long_video(pipe, make_image(1), 6, generator=[seeded(4)], **STEPS)
     assert both.pixels.shape == (2, 6, 3, 32, 32)
     torch.testing.assert_close(both.pixels[1:], alone.pixels, atol=1e-4, rtol=0)
 
@@ -121,4 +121,4 @@ def test_a_quarter_of_a_segment_is_shared_by_default():
 )
 def test_frames_that_do_not_fit_are_refused(pipe, arguments, message):
     with pytest.raises(ValueError, match=message):
-        sample_long_video(pipe, picture(), **arguments)
+        sample_long_video(pipe, make_image(), **arguments)

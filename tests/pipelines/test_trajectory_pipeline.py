@@ -45,7 +45,7 @@ def random_images(count=1):
     return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def draw(pipe, tracks=None, images=None, **changes):
+def sample(pipe, tracks=None, images=None, **changes):
     options = {"num_inference_steps": 3, "output_type": "pt", "generator": torch.Generator().manual_seed(3)}
     images = random_images() if images is None else images
     return pipe(images, make_tracks() if tracks is None else tracks, **options | changes)
@@ -77,15 +77,15 @@ def test_coarse_is_the_joint_pipeline_from_the_dense_guess(pipe, interpolation):
     tracks = make_tracks()
     guess = dense_flow(tracks) if interpolation == "distance" else track_flow(tracks, random_images()[0])
     expected = sample_joint(pipe, flow=guess[None], flow_strength=0.5)
-    out = draw(pipe, tracks, flow_strength=0.5, interpolation=interpolation)
+    out = sample(pipe, tracks, flow_strength=0.5, interpolation=interpolation)
     assert torch.equal(out.flows, expected.flows) and torch.equal(out.frames, expected.frames)
-    assert not torch.equal(out.flows, draw(pipe, make_tracks((-3.0, 1.0)), flow_strength=0.5).flows)
+    assert not torch.equal(out.flows, sample(pipe, make_tracks((-3.0, 1.0)), flow_strength=0.5).flows)
 
 
 def test_a_coarse_flow_that_takes_no_step_is_the_guess_and_is_run_once(pipe):
     rows = []
     handle = pipe.unet.register_forward_pre_hook(lambda unet, args: rows.append(len(args[0])))
-    out = draw(pipe, flow_strength=0)
+    out = sample(pipe, flow_strength=0)
     handle.remove()
     assert torch.equal(out.flows[0], track_flow(make_tracks(), random_images()[0]))
     assert rows == [2, 2, 2, 2]  # the flow's rows once, then those of the video in each of 3 steps
@@ -95,23 +95,23 @@ def test_a_coarse_flow_that_takes_no_step_is_the_guess_and_is_run_once(pipe):
 def test_a_gradient_brings_the_flow_nearer_to_the_tracks_than_no_guidance_does(pipe, kind):
     tracks = make_tracks()
     free = sample_joint(pipe)
-    led = draw(pipe, tracks, method="guided", guidance=kind, guidance_steps=1.0, guidance_iterations=3)
+    led = sample(pipe, tracks, method="guided", guidance=kind, guidance_steps=1.0, guidance_iterations=3)
     assert miss(led.flows, tracks) < 0.7 * miss(free.flows, tracks)
 
 
 @pytest.mark.parametrize("kind", ["gradient", "decoder_gradient"])
-def test_a_flow_that_is_drawn_first_is_led_as_well(pipe, monkeypatch, kind):
+def test_a_flow_that_is_sampled_first_is_led_as_well(pipe, monkeypatch, kind):
     monkeypatch.setattr(pipe, "flow_adapter", FlowAdapter("flow", CODE, flow_alone=True, moved_image=True))
     tracks = make_tracks()
-    free = draw(pipe, tracks, flow_strength=1)
-    led = draw(pipe, tracks, method="guided", guidance=kind, guidance_steps=1.0)
+    free = sample(pipe, tracks, flow_strength=1)
+    led = sample(pipe, tracks, method="guided", guidance=kind, guidance_steps=1.0)
     assert miss(led.flows, tracks) < 0.9 * miss(free.flows, tracks)
     assert not torch.equal(led.frames, free.frames)
 
 
 def test_more_gradient_steps_bring_it_nearer(pipe):
     few, many = (
-        draw(pipe, method="guided", guidance="decoder_gradient", guidance_steps=1.0, guidance_iterations=n)
+        sample(pipe, method="guided", guidance="decoder_gradient", guidance_steps=1.0, guidance_iterations=n)
         for n in (1, 6)
     )
     assert miss(many.flows, make_tracks()) < miss(few.flows, make_tracks())
@@ -178,10 +178,10 @@ def test_replacement_sets_the_known_pixels_of_the_estimate_and_no_others(pipe, m
 
 
 @pytest.mark.parametrize("kind", GUIDANCES)
-def test_guidance_depends_on_the_tracks_and_on_nothing_that_is_drawn_anew(pipe, kind):
+def test_guidance_depends_on_the_tracks_and_on_nothing_that_is_sampled_anew(pipe, kind):
     guidance = {"guidance": kind, "guidance_steps": 0.5}
-    first, second = (draw(pipe, method="guided", **guidance) for _ in range(2))
-    other = draw(pipe, make_tracks((-3.0, 2.0)), method="guided", **guidance)
+    first, second = (sample(pipe, method="guided", **guidance) for _ in range(2))
+    other = sample(pipe, make_tracks((-3.0, 2.0)), method="guided", **guidance)
     assert torch.equal(first.flows, second.flows) and torch.equal(first.frames, second.frames)
     assert not torch.allclose(first.flows, other.flows, atol=1e-4)
 
@@ -198,7 +198,7 @@ def test_steps_after_the_guided_share_are_the_networks_own(pipe):
 
 def test_a_small_share_of_few_steps_still_guides_one(pipe):
     led, other = (
-        draw(pipe, make_tracks(step), method="guided", guidance="replace", guidance_steps=0.1)
+        sample(pipe, make_tracks(step), method="guided", guidance="replace", guidance_steps=0.1)
         for step in ((3.0, 1.0), (-3.0, 1.0))
     )
     assert not torch.allclose(led.flows, other.flows, atol=1e-4)
@@ -208,7 +208,7 @@ def test_a_static_region_is_led_to_stand_still(pipe):
     static = torch.zeros(SIZE, SIZE, dtype=torch.bool)
     static[20:30, 2:14] = True
     tracks = make_tracks(static=static)
-    led = draw(pipe, tracks, method="guided", guidance="decoder_gradient", guidance_steps=1.0, guidance_iterations=4)
+    led = sample(pipe, tracks, method="guided", guidance="decoder_gradient", guidance_steps=1.0, guidance_iterations=4)
     encoded = CODE.picture.encode(sample_joint(pipe).flows)[..., static], CODE.picture.encode(led.flows)[..., static]
     assert encoded[1].square().mean() < encoded[0].square().mean()
 
@@ -227,15 +227,15 @@ def test_few_pixels_of_points_weigh_as_much_as_many_others(pipe):
     assert torch.equal(equal_shares(known, nothing), known.float())
 
 
-def test_each_picture_of_a_batch_follows_its_own_tracks(pipe):
+def test_each_image_of_a_batch_follows_its_own_tracks(pipe):
     images, tracks = random_images(2), [make_tracks(), make_tracks((-2.0, 0.0))]
     guidance = {"guidance": "decoder_gradient", "guidance_steps": 1.0}
 
     def generators(*seeds):
         return [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    both = draw(pipe, tracks, images, method="guided", **guidance, generator=generators(1, 2))
-    alone = draw(pipe, tracks[1], images[1:], method="guided", **guidance, generator=generators(2))
+    both = sample(pipe, tracks, images, method="guided", **guidance, generator=generators(1, 2))
+    alone = sample(pipe, tracks[1], images[1:], method="guided", **guidance, generator=generators(2))
     assert torch.allclose(both.flows[1], alone.flows[0], atol=1e-2)
     assert not torch.allclose(both.flows[0], both.flows[1], atol=1e-1)
 
@@ -254,9 +254,9 @@ def test_each_picture_of_a_batch_follows_its_own_tracks(pipe):
         ({"tracks": make_tracks(camera=camera_flow("pan_left", 30, F, SIZE, SIZE))}, "slower camera"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_in_a_sentence(pipe, changes, message):
+def test_what_cannot_be_sampled_is_refused_in_a_sentence(pipe, changes, message):
     with pytest.raises(ValueError, match=message):
-        draw(pipe, **changes)
+        sample(pipe, **changes)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPip
 STEPS = {"num_inference_steps": 2, "fps": 8, "motion_bucket_id": 60, "noise_aug_strength": 0.05}
 
 
-def picture(seed=0, size=(32, 32)):
+def make_image(seed=0, size=(32, 32)):
     values = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     return Image.fromarray(values)
 
@@ -47,8 +47,8 @@ def pipe(stock):
 def test_without_adjustments_it_is_the_pipeline_of_diffusers(stock, pipe, changes):
     size = (48, 32)
     arguments = {**STEPS, **changes, "output_type": "np"}
-    expected = stock(picture(size=size), *size[::-1], generator=seeded(1)[0], **arguments).frames
-    found = pipe(picture(size=size), generator=seeded(1)[0], **arguments).frames
+    expected = stock(make_image(size=size), *size[::-1], generator=seeded(1)[0], **arguments).frames
+    found = pipe(make_image(size=size), generator=seeded(1)[0], **arguments).frames
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -58,8 +58,8 @@ def test_steps_of_second_order_are_those_of_the_multistep_scheduler_of_diffusers
     multistep = type(stock)(**stock.components | {"scheduler": EDMDPMSolverMultistepScheduler(**levels, **options)})
     multistep.set_progress_bar_config(disable=True)
     arguments = {**STEPS, "num_inference_steps": 5, "output_type": "np"}
-    expected = multistep(picture(), 32, 32, generator=seeded(1)[0], **arguments).frames
-    found, euler = (pipe(picture(), generator=seeded(1)[0], solver_order=n, **arguments).frames for n in (2, 1))
+    expected = multistep(make_image(), 32, 32, generator=seeded(1)[0], **arguments).frames
+    found, euler = (pipe(make_image(), generator=seeded(1)[0], solver_order=n, **arguments).frames for n in (2, 1))
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert abs(euler - expected).max() > 0.01
 
@@ -68,13 +68,13 @@ def test_guidance_leads_away_from_the_negative_bucket(pipe):
     buckets = []
     pipe.unet.register_forward_pre_hook(lambda unet, args: buckets.append(args[3][:, 1].tolist()))
     for negative in ({}, {"negative_motion_bucket_id": 5}, {"max_guidance_scale": 1.0}):
-        pipe(picture(), output_type="latent", **STEPS, **negative)
+        pipe(make_image(), output_type="latent", **STEPS, **negative)
     assert buckets == [[60, 60]] * 2 + [[5, 60]] * 2 + [[60]] * 2
 
 
 def test_guidance_acts_in_its_interval_and_without_its_parallel_part(pipe):
     def sample(**options):
-        return pipe(picture(), generator=seeded(1)[0], output_type="latent", **STEPS, **options).frames
+        return pipe(make_image(), generator=seeded(1)[0], output_type="latent", **STEPS, **options).frames
 
     plain, none = sample(), sample(max_guidance_scale=1.0)
     assert not torch.allclose(plain, none, atol=1e-3)
@@ -85,25 +85,25 @@ def test_guidance_acts_in_its_interval_and_without_its_parallel_part(pipe):
         assert not torch.allclose(found, plain, atol=1e-4) and not torch.allclose(found, none, atol=1e-4)
 
 
-def test_a_batch_is_what_its_pictures_give_alone(pipe):
-    both = pipe([picture(0), picture(1)], generator=seeded(5, 6), output_type="pt", **STEPS).frames
+def test_a_batch_is_what_its_images_give_alone(pipe):
+    both = pipe([make_image(0), make_image(1)], generator=seeded(5, 6), output_type="pt", **STEPS).frames
     for index, video in enumerate(both):
-        alone = pipe(picture(index), generator=seeded(5 + index), output_type="pt", **STEPS).frames[0]
+        alone = pipe(make_image(index), generator=seeded(5 + index), output_type="pt", **STEPS).frames[0]
         torch.testing.assert_close(video, alone, atol=1e-4, rtol=0)
 
 
 def test_in_bfloat16_the_loop_stays_in_float32(pipe):
-    latents = pipe.to(torch.bfloat16)(picture(), generator=seeded(0), output_type="latent", **STEPS).frames
+    latents = pipe.to(torch.bfloat16)(make_image(), generator=seeded(0), output_type="latent", **STEPS).frames
     assert latents.dtype == torch.float32 and latents.isfinite().all()
 
 
 def test_the_largest_noise_level_of_the_released_model_does_not_overflow_in_float16(pipe):
     pipe.scheduler.register_to_config(sigma_max=700.0)
     pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
-    exact = pipe(picture(), generator=seeded(0), output_type="latent", **STEPS).frames
+    exact = pipe(make_image(), generator=seeded(0), output_type="latent", **STEPS).frames
     for module in (pipe.vae, pipe.unet, pipe.image_encoder):
         module.half()
-    half = pipe(picture(), generator=seeded(0), output_type="latent", **STEPS).frames
+    half = pipe(make_image(), generator=seeded(0), output_type="latent", **STEPS).frames
     assert torch.nn.functional.cosine_similarity(half.flatten(), exact.flatten(), dim=0) > 0.99
 
 
@@ -112,8 +112,8 @@ def test_it_loads_what_diffusers_saved(stock, pipe, tmp_path):
     loaded = StableVideoDiffusionEDMPipeline.from_pretrained(tmp_path)
     loaded.set_progress_bar_config(disable=True)
     arguments = {**STEPS, "output_type": "latent"}
-    expected = pipe(picture(), generator=seeded(0), **arguments).frames
-    assert torch.equal(loaded(picture(), generator=seeded(0), **arguments).frames, expected)
+    expected = pipe(make_image(), generator=seeded(0), **arguments).frames
+    assert torch.equal(loaded(make_image(), generator=seeded(0), **arguments).frames, expected)
 
 
 def whole(pipe):
@@ -132,16 +132,16 @@ def sequential(pipe):
 @pytest.mark.parametrize("offload", [whole, grouped, sequential])
 def test_offloading_changes_nothing(pipe, offload):
     arguments = {**STEPS, "output_type": "pt"}
-    expected = pipe(picture(), generator=seeded(0), **arguments).frames
+    expected = pipe(make_image(), generator=seeded(0), **arguments).frames
     offload(pipe)
-    torch.testing.assert_close(pipe(picture(), generator=seeded(0), **arguments).frames, expected)
+    torch.testing.assert_close(pipe(make_image(), generator=seeded(0), **arguments).frames, expected)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image": picture(size=(33, 32))}, "33x32 pixels: resize it to multiples of 8"),
-        ({"image": [picture(), picture(size=(40, 32))]}, "images of one call have one size"),
+        ({"image": make_image(size=(33, 32))}, "33x32 pixels: resize it to multiples of 8"),
+        ({"image": [make_image(), make_image(size=(40, 32))]}, "images of one call have one size"),
         ({"num_inference_steps": 0}, "num_inference_steps 0 is not allowed"),
         ({"num_frames": 0}, "num_frames 0 is not allowed"),
         ({"decode_chunk_size": 0}, "decode_chunk_size 0 is not allowed"),
@@ -160,13 +160,13 @@ def test_offloading_changes_nothing(pipe, offload):
 )
 def test_bad_input_is_one_sentence(pipe, changes, message):
     with pytest.raises(ValueError, match=message):
-        pipe(**{"image": picture(), **STEPS, **changes})
+        pipe(**{"image": make_image(), **STEPS, **changes})
 
 
 def test_a_scheduler_of_another_prediction_is_refused(pipe):
     pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type="epsilon")
     with pytest.raises(ValueError, match="epsilon"):
-        pipe(picture(), **STEPS)
+        pipe(make_image(), **STEPS)
 
 
 def test_smoothing_scales_the_fastest_flicker_and_keeps_what_stands_still():
@@ -203,6 +203,6 @@ def test_motion_is_scaled_at_high_noise_and_left_at_low():
 def test_frames_move_away_from_the_first_the_more_the_larger_the_motion_scale(pipe):
     ways = []
     for scale in (0.0, 0.5, 1.0, 1.5, 2.0):
-        latents = pipe(picture(), generator=seeded(0), output_type="latent", motion_scale=scale, **STEPS).frames
+        latents = pipe(make_image(), generator=seeded(0), output_type="latent", motion_scale=scale, **STEPS).frames
         ways.append((latents[:, 1:] - latents[:, :1]).square().mean().item())
     assert ways == sorted(ways) and ways[0] < 1e-9
