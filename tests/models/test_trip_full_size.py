@@ -1,4 +1,4 @@
-"""TRIP at the size of released models, with random weights: shapes, memory and time, which are printed (pytest -m slow -s)."""
+"""TRIP at the size of released models with random weights: shapes; `pytest -m slow -s` prints memory and time."""
 
 import resource
 import time
