@@ -34,10 +34,6 @@ from utils.training.validation import sample_options
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
-    if args.num_frames < 3:
-        raise ValueError(
-            f"--num_frames {args.num_frames} leaves no frame between the first and the last; pass 3 or more."
-        )
     svd = start_svd(args, [LastFrame()], StableVideoDiffusionTransPipeline)
     unet = UNetSpatioTemporalMaskedConditionModel.from_unet(svd.pipe.unet)
     svd.pipe.register_modules(unet=unet)

@@ -269,7 +269,7 @@ def test_frames_that_are_held_out_are_validated_on_and_not_trained_on(clips):
         (["--flow_consistency_weight", -1], "flow_consistency_weight -1 is negative"),
         (["--trainable", "regex"], "belong together"),
         (["--trainable_pattern", "x"], "belong together"),
-        (["--num_frames", 1], "motion needs 2 frames"),
+        (["--num_frames", 1], "--num_frames 1 is too few: pass 2 or more"),
         (["--held_out_frames", 2], "no room for a stretch of 3"),
         (["--held_out_frames", 4, "--validation_data_dir", "x"], "choose one"),
         (["--clip_frames", 6], "clip_frames 6 needs --cache_latents"),

@@ -7,29 +7,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import train_models.train_svd_trans as script
 from models.unet_spatio_temporal_condition import MASKED_FILE
 from run_models.run_svd_trans import main as run
-from train_models.train_svd_trans import main, make_parser, trans_loss
+from tests.small_trainings import SIZE, F, arguments
+from train_models.train_svd_trans import trans_loss
 from utils.data.last_frame import LastFrame
 from utils.diffusion.edm import EDM
 from utils.lora import LORA_FILE
 
-B, F, SIZE = 2, 3, 32
-
-
-@pytest.fixture(scope="module")
-def clips(make_clips):
-    return make_clips(num_samples=3, num_frames=6)
-
-
-def train(base, clips, output_dir, *flags):
-    fixed = [
-        "--pretrained_model_name_or_path", base, "--train_data_dir", clips, "--output_dir", output_dir,
-        "--num_frames", F,
-        "--height", SIZE, "--width", SIZE, "--train_batch_size", 2, "--max_train_steps", 2, "--learning_rate", 1e-2,
-        "--num_inference_steps", 1, *flags,
-    ]  # fmt: skip
-    main([str(flag) for flag in fixed])
+B = 2
 
 
 def test_the_last_image_is_that_of_the_stretch():
@@ -54,7 +41,7 @@ def test_the_loss_conditions_on_both_ends():
         seen.append((sample[:, :, 4:], embeddings))
         return (torch.zeros_like(sample[:, :, :4]),)
 
-    args = make_parser().parse_args(["--train_data_dir", "d", "--output_dir", "o", "--conditioning_dropout_prob", "0"])
+    args = arguments(script, conditioning_dropout_prob=0)
     batch = {
         "latents": torch.randn(B, F, 4, 8, 8),
         "image": torch.full((B, 3, SIZE, SIZE), 0.5),
@@ -71,9 +58,9 @@ def test_the_loss_conditions_on_both_ends():
 
 
 @pytest.mark.parametrize("trainable", ["lora", "temporal"])
-def test_a_run_writes_what_the_command_reads(base, clips, tmp_path, trainable):
+def test_a_run_writes_what_the_command_reads(train, svd_base, tmp_path, trainable):
     out = tmp_path / "out"
-    train(base, clips, out, "--trainable", trainable, "--held_out_clips", 1, "--cache_latents", "--cache_dir", tmp_path)
+    train(script, out, "--cache_latents", trainable=trainable, held_out_clips=1, cache_dir=tmp_path)
     assert list((out / "validation").glob("*_samples.png"))
     files = {path.name for path in out.iterdir()}
     assert ({LORA_FILE, MASKED_FILE} if trainable == "lora" else {"unet"}) <= files
@@ -82,13 +69,15 @@ def test_a_run_writes_what_the_command_reads(base, clips, tmp_path, trainable):
     for name, color in (("a", "red"), ("b", "blue")):
         Image.new("RGB", (SIZE, SIZE), color).save(tmp_path / f"{name}.png")
     ends = ["--first", tmp_path / "a.png", "--last", tmp_path / "b.png", "--num_frames", 3, "--num_inference_steps", 1]
-    files = run([str(x) for x in ["--model_dir", base, "--adapter", out, *ends, "--output_dir", tmp_path / "video"]])
+    files = run(
+        [str(x) for x in ["--model_dir", svd_base, "--adapter", out, *ends, "--output_dir", tmp_path / "video"]]
+    )
     sheet = Image.open(tmp_path / "video" / "frames.png")
     assert sheet.getpixel((0, 0)) == (255, 0, 0)
     assert sheet.getpixel((sheet.width - 1, 0)) == (0, 0, 255)
     assert all(path.is_file() for path in files)
 
 
-def test_too_few_frames_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="no frame between"):
-        main(["--train_data_dir", "d", "--output_dir", str(tmp_path), "--num_frames", "2"])
+def test_too_few_frames_are_refused(train, tmp_path):
+    with pytest.raises(ValueError, match="--num_frames 2 is too few: pass 3 or more"):
+        train(script, tmp_path, num_frames=2)

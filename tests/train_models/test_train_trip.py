@@ -158,7 +158,7 @@ def test_two_processes_agree_where_the_fusion_is_first_alone(svd_base, clips, tm
             "--fusion_only_steps needs --form fusion: linear has no weights",
         ),
         (["--form", "front", "--trainable", "none"], "--trainable none leaves nothing to train"),
-        (["--num_frames", 1], "motion needs 2 frames"),
+        (["--num_frames", 1], "--num_frames 1 is too few: pass 2 or more"),
         (["--train_data_dir", "missing.json"], "no data set missing.json"),
         (["--pretrained_model_name", "nowhere"], "nowhere"),
     ],

@@ -25,6 +25,7 @@ class Extra(ABC):
         reads: Annotations that each clip must have: "flow", "backward_flow", "tracks".
         wants: Annotations that are read where all clips have them for the frames that are taken, and only without a
             cache.
+        least_frames: Of a stretch.
         frames: Whether it looks at the frames of a clip that is cached.
         cached: Whether a cache keeps something of it; by default where it reads annotations.
         steady: Whether a cached stretch has to take every frame and run forwards, as annotated flow does.
@@ -33,6 +34,7 @@ class Extra(ABC):
     name: ClassVar[str] = "extra"
     reads: tuple[str, ...] = ()
     wants: ClassVar[tuple[str, ...]] = ()
+    least_frames: ClassVar[int] = 2
     frames: ClassVar[bool] = True
 
     @abstractmethod

@@ -115,9 +115,10 @@ def take_base_size(args: argparse.Namespace, pipeline: type) -> None:
 
 def check_svd_arguments(args: argparse.Namespace, extras: Sequence = ()) -> None:
     """Raises ValueError for a value out of its range, and for flags that contradict each other or the extras."""
-    if args.num_frames < 2 and (extras or not args.fixed_motion_bucket):
-        or_not = "" if extras else "; or pass --fixed_motion_bucket"
-        raise ValueError(f"--num_frames {args.num_frames}: motion needs 2 frames{or_not}.")
+    needed = max((extra.least_frames for extra in extras), default=1 if args.fixed_motion_bucket else 2)
+    if args.num_frames < needed:
+        remedy = "" if extras else ", or --fixed_motion_bucket, since motion needs 2 frames"
+        raise ValueError(f"--num_frames {args.num_frames} is too few: pass {needed} or more{remedy}.")
     _check_condition(args)
     _check_stretches(args)
     _check_validation(args)
