@@ -71,8 +71,9 @@ def train_everything(net):
 
 
 def average(net):
-    moving = EMAModel(net.parameters())
+    moving = EMAModel(net.parameters(), decay=0.5)
     add(net, "")
+    moving.step(net.parameters())
     moving.copy_to(net.parameters())
 
 
@@ -129,6 +130,16 @@ def test_a_fused_model_follows_every_change(tiny, change):
     assert any(isinstance(module, Folded) for module in fused.modules())
     patch.unfuse(fused)
     assert_close(tiny.run(fused), expected)
+
+
+def test_a_model_that_was_fused_with_a_merged_lora_follows_unfuse_lora(tiny):
+    plain, fused = make(tiny), make(tiny)
+    for net in (plain, fused):
+        net.fuse_lora(adapter_names=["style"])
+    patch.fuse(fused)
+    for net in (plain, fused):
+        net.unfuse_lora()
+    assert_close(tiny.run(fused), tiny.run(plain))
 
 
 def test_nothing_is_computed_anew_while_nothing_changes(tiny):
