@@ -1,4 +1,4 @@
-"""From what the user asked for to what the forward reads: index tensors and slices, made once per setting."""
+"""Turns the user's settings into what the forward reads: index tensors and slices, made once per setting."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

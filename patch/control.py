@@ -42,7 +42,7 @@ def clear_pairs(model) -> None:
 
 
 def set_pair_weights(model, weights: Sequence, weights_y: Sequence | None = None) -> None:
-    """New weights for the pairs that are set, in their order, and for their y sides (by default the same).
+    """Replaces the weights of the pairs that are set, in their order, and those of their y sides (by default the same).
 
     For weights that change from step to step give tensors at every step, the first included: then a compiled model
     is not compiled again.
@@ -81,9 +81,9 @@ def set_joint_attention_mask(model, mask: Sequence[int] | None) -> None:
 
 
 def set_patch_lora_mask(model, adapter: str, mask: Sequence | None, kv_mask: Sequence | None = None) -> None:
-    """One weight per sample of the batch, guidance copies included; the adapter becomes active beside the others.
+    """Gives a LoRA one weight per sample of the batch, guidance copies included, and activates it beside the others.
 
-    mask: any finite numbers; 0 leaves a sample alone, 1 is the adapter as it is.
+    mask: finite numbers, factors of the adapter's update; 0 leaves a sample alone.
 
     A self adapter acts on the samples of its mask; with `None` on all, as in PEFT. A joint adapter changes q and out of
     the samples of its mask and the k and v that they read; with `None` those of the pairs.

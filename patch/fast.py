@@ -49,8 +49,8 @@ class Matrix(nn.Module):
 def fast_form(module: nn.Module, key: str, layer: nn.Module) -> nn.Module | None:
     """What `patch.fuse` has made of an adapter in a LoRA layer, or of an output projection in an attention.
 
-    layer: whose scales are in it. An eager model's are up to date; a compiled one, which cannot bring them up to date,
-    goes step by step after they have changed.
+    layer: the one whose scales are folded in. Before an eager call they are brought up to date; a compiled model goes
+    step by step where they have changed.
     """
     forms = module._modules.get("joint_fused")
     if forms is None or key not in forms:

@@ -112,7 +112,7 @@ def fuse_layer(layer: MaskedLinear, names: list[str | None], shared: bool) -> li
             worth_merging = role == "y" and not shared and is_narrow(layer, adapter)
             forms[adapter] = merge(layer, adapter) if worth_merging else thin(layer, adapter)
             sources += [layer.lora_A[adapter], layer.lora_B[adapter]]
-            sources += [layer.get_base_layer()] if worth_merging else []
+            sources += layer.get_base_layer().modules() if worth_merging else []
     if forms:
         layer.joint_fused = folded(forms, layer, list(forms))
     return sources
@@ -152,7 +152,7 @@ def merged_weight(layer: nn.Module, adapter: str) -> torch.Tensor:
 
 def fuse_posts(attn: nn.Module, names: list[str | None]) -> list[nn.Module]:
     forms, inside, out = {}, [], attn.to_out[0]
-    sources = [base_of(out)]
+    sources = [*base_of(out).modules()]
     for name in names:
         adapters = [lora_name(name, role) for role in ("xy", "yx")]
         present = [adapter for adapter in adapters if isinstance(out, MaskedLinear) and adapter in out.lora_A]

@@ -11,9 +11,9 @@ from patch.network import lora_layers, network
 
 
 def add_adapter(model, config: PeftConfig, adapter_name: str = "default", beside: bool = False) -> None:
-    """`model.add_adapter` for every model, also those without it (SVD, PixArt): only the new adapter is active.
+    """Adds an adapter to any model, as `model.add_adapter` does where there is one (not in SVD and PixArt).
 
-    beside: the others stay active, and whatever is trainable stays so.
+    beside: the other adapters stay active, and what is trainable stays so; by default the new one alone is both.
     Raises ValueError when the name is taken.
     """
     net = network(model)
@@ -38,9 +38,10 @@ def inject(net: nn.Module, config: PeftConfig, adapter_name: str) -> None:
 
 @contextmanager
 def others_unchanged(net: nn.Module, adapter: str) -> Iterator[None]:
-    """PEFT makes a new adapter the only active and the only trainable one, and takes merged ones out of the weights.
+    """Leaves the others active and what is trainable trainable, where PEFT activates and trains the new adapter alone.
 
-    Those act as before then, beside the base: a layer with a merged LoRA would pass over the new one.
+    PEFT also takes merged LoRAs out of the weights. They are active then instead: a layer with a merged LoRA would pass
+    over the new one.
     """
     flags = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
     active = {
@@ -55,7 +56,7 @@ def others_unchanged(net: nn.Module, adapter: str) -> Iterator[None]:
 
 @contextmanager
 def kept_merged(net: nn.Module) -> Iterator[None]:
-    """What `fuse_lora` has merged stays merged while a LoRA comes that acts on rows of its own."""
+    """Leaves merged what `fuse_lora` has merged, while a LoRA is added that acts on rows of its own."""
     merged = {layer: layer.merged_adapters for layer in lora_layers(net) if layer.merged_adapters}
     for layer in merged:
         layer.merged_adapters = []

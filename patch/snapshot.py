@@ -1,4 +1,4 @@
-"""Notices that weights have changed since something was computed from them.
+"""Detects that weights have changed since something was computed from them.
 
 PyTorch counts the changes of a tensor that are made in place, but not those made through `.data`, which moving averages
 use. So values are compared too, all of a small tensor and some of a large one: at each call for weights in the CPU's
@@ -37,7 +37,7 @@ class Snapshot:
         self.layers = list(layers)
         self.scales = self.read_scales()
         parameters = self.read_parameters()
-        self.versions, self.addresses = read_counts(parameters)
+        self.versions, self.addresses = self.read_versions(parameters), read_addresses(parameters)
         self.views = view_values(parameters)
         self.values = read_values(self.views)
 
@@ -52,9 +52,11 @@ class Snapshot:
         if self.scales != self.read_scales():
             return True
         parameters = self.read_parameters()
+        if any(parameter is None for parameter in parameters):  # pruned or parametrised
+            return True
         if any(parameter.is_meta for parameter in parameters):
             return False
-        versions, addresses = read_counts(parameters)
+        versions, addresses = self.read_versions(parameters), read_addresses(parameters)
         if self.versions is not None and versions != self.versions:
             return True
         moved = self.views is None or addresses != self.addresses  # or copied
@@ -71,8 +73,13 @@ class Snapshot:
         """Lets go of the memory, for parameters that are about to be moved."""
         self.views = None
 
-    def read_parameters(self) -> list[nn.Parameter]:
-        return [parameters[key] for parameters, key in self.places]
+    def read_parameters(self) -> list[nn.Parameter | None]:
+        return [parameters.get(key) for parameters, key in self.places]
+
+    def read_versions(self, parameters: list[nn.Parameter]) -> list[int]:
+        """How often each parameter was changed in place, and which layers the LoRAs are around."""
+        counts = [0 if parameter.is_inference() else parameter._version for parameter in parameters]
+        return counts + [id(layer.base_layer) for layer in self.layers]
 
     def read_scales(self) -> list[tuple]:
         return [
@@ -81,9 +88,8 @@ class Snapshot:
         ]
 
 
-def read_counts(parameters: list[nn.Parameter]) -> tuple[list[int], list[int]]:
-    """How often each was changed in place, and its address."""
-    return [0 if p.is_inference() else p._version for p in parameters], [p.data_ptr() for p in parameters]
+def read_addresses(parameters: list[nn.Parameter]) -> list[int]:
+    return [parameter.data_ptr() for parameter in parameters]
 
 
 def view_values(parameters: list[nn.Parameter]) -> Views:

@@ -1,4 +1,4 @@
-"""What a call needs to know: who reads whom, and which rows an adapter acts on.
+"""The state of a call: which samples attend to which, and which rows an adapter acts on.
 
 A row belongs to a sample of the batch. Frames and spatial positions are spread over batch-major, so `repeats`
 consecutive rows of a module belong to one sample. Everything here is frozen: a new state replaces the old one when
@@ -181,7 +181,7 @@ class Mask:
 
 @dataclass(frozen=True, eq=False)
 class LoraPlaces:
-    """Where LoRAs are. attentions: with one on q, k or v. blocks: with one in a feed-forward layer.
+    """The places of LoRAs. attentions: with one on q, k or v. blocks: with one in a feed-forward layer.
 
     configs: of every LoRA by name. children: each layer with the dictionary and the key that its parent has it under.
     stray: paths of layers in the patch's own output projections.

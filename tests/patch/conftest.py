@@ -10,6 +10,7 @@ from diffusers import (
     UNetMotionModel,
     UNetSpatioTemporalConditionModel,
 )
+from peft import LoraConfig
 
 import patch
 
@@ -200,4 +201,24 @@ def joint_net(net):
     """A network with a joint adapter "depth" that has learnt something; no pairs are set."""
     patch.add_joint(net, "depth", rank=2, alpha=3)
     teach(net, "depth")
+    return net
+
+
+def lora_config(targets, **changes):
+    return LoraConfig(r=2, lora_alpha=3, target_modules=targets, init_lora_weights=False, **changes)
+
+
+@pytest.fixture
+def lab_net(net):
+    """A network prepared step by step, with the adapters xy_lora, yx_lora and y_lora; no masks, no pairs."""
+    patch.apply_patch(net)
+    patch.initialize_joint_layers(net, post="conv")
+    torch.manual_seed(1)
+    for role in ("xy", "yx"):
+        net.add_adapter(lora_config(patch.joint_lora_targets(net)), adapter_name=f"{role}_lora")
+    net.add_adapter(lora_config(patch.self_lora_targets(net)), adapter_name="y_lora")
+    patch.hack_lora_forward(net)
+    for name, parameter in net.named_parameters():
+        if "joint_post" in name:
+            torch.nn.init.normal_(parameter)
     return net

@@ -12,10 +12,11 @@ from accelerate import cpu_offload, cpu_offload_with_hook
 from diffusers.hooks import apply_group_offloading
 from diffusers.training_utils import EMAModel
 from peft import LoraConfig, get_peft_model_state_dict
+from torch.nn.utils import prune
+from torch.nn.utils.parametrizations import weight_norm
 
 import patch
 from patch.fast import Folded
-from patch.snapshot import PLACES, WHOLE, Snapshot
 
 CPU = torch.device("cpu")
 PAIRS = [(0, 2, "depth"), (1, 3, "edge", 0.5)]
@@ -88,6 +89,23 @@ def add_style_anew(net):
     style(net, targets=("to_q", "conv1"))
 
 
+def inner_layer(net):
+    """One that is merged into a second matrix for y."""
+    return net.mid_block.attentions[0].transformer_blocks[0].attn2.to_v
+
+
+def replace_layer(net):
+    torch.manual_seed(0)
+    old = inner_layer(net).base_layer
+    inner_layer(net).base_layer = torch.nn.Linear(old.in_features, old.out_features, bias=False)
+
+
+def replace_parameter(net):
+    torch.manual_seed(0)
+    old = inner_layer(net).base_layer
+    old.weight = torch.nn.Parameter(torch.randn_like(old.weight), requires_grad=False)
+
+
 CHANGES = {
     "fuse_lora": lambda net: net.fuse_lora(adapter_names=["style"]),
     "fuse_lora with a scale": lambda net: net.fuse_lora(0.5, adapter_names=["style"]),
@@ -109,6 +127,10 @@ CHANGES = {
     "new data": lambda net: replace_data(net, "lora_"),
     "a precision and back": lambda net: net.to(torch.bfloat16).float(),
     "a moving average": average,
+    "another layer": replace_layer,
+    "another parameter": replace_parameter,
+    "pruning": lambda net: prune.l1_unstructured(inner_layer(net).base_layer, "weight", amount=0.5),
+    "a parametrisation": lambda net: weight_norm(inner_layer(net).base_layer),
     "freeu": lambda net: net.enable_freeu(0.9, 0.2, 1.2, 1.4),
     "attention slices": lambda net: net.set_attention_slice("max"),
 }
@@ -259,49 +281,6 @@ def test_other_pairs_and_masks_end_what_was_recorded(tiny):
     other = make(tiny, ONE_WAY)
     add(other, "base_layer")
     assert torch.equal(tiny.run(net), tiny.run(other))
-
-
-class TestSnapshot:
-    """Of one layer whose weight is larger than what is compared as a whole."""
-
-    @pytest.fixture
-    def layer(self):
-        return torch.nn.Linear(64, 2 * WHOLE // 64, dtype=torch.bfloat16)
-
-    @pytest.fixture
-    def snapshot(self, layer):
-        return Snapshot([layer], [])
-
-    def test_unchanged(self, layer, snapshot):
-        assert not snapshot.changed()
-        layer.weight.data = layer.weight.data.clone()
-        assert not snapshot.changed()
-        assert not copy.deepcopy((snapshot, layer))[0].changed()
-
-    def test_one_number_that_is_counted(self, layer, snapshot):
-        with torch.no_grad():
-            layer.weight[3, 5] += 1
-        assert snapshot.changed()
-
-    def test_one_number_of_a_small_tensor_that_is_not_counted(self, layer, snapshot):
-        layer.bias.data[-1] += 1
-        assert snapshot.changed()
-
-    def test_a_large_tensor_that_is_not_counted(self, layer, snapshot):
-        layer.weight.data.mul_(1.5)
-        assert snapshot.changed()
-        assert len(Snapshot([layer], []).views[torch.bfloat16][0]) == PLACES
-
-    def test_after_the_memory_was_let_go(self, layer, snapshot):
-        snapshot.release()
-        assert snapshot.views is None and not snapshot.changed()
-        snapshot.release()
-        layer.weight.data.mul_(1.5)
-        assert snapshot.changed()
-
-    def test_another_precision(self, layer, snapshot):
-        layer.float()
-        assert snapshot.changed()
 
 
 def test_moving_a_model_frees_the_memory_that_it_leaves(tiny):
