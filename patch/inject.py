@@ -29,9 +29,13 @@ def add_adapter(model, config: PeftConfig, adapter_name: str = "default", beside
 
 
 def inject(net: nn.Module, config: PeftConfig, adapter_name: str) -> None:
+    """PEFT's own, which leaves the layers that it adds enabled where `disable_adapters` was called before."""
+    disabled = any(layer.disable_adapters for layer in lora_layers(net))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are what is wanted
         inject_adapter_in_model(config, net, adapter_name)
+    for layer in lora_layers(net):
+        layer._disable_adapters = disabled
     if hasattr(net, "set_adapter"):
         net._hf_peft_config_loaded = True
 

@@ -68,6 +68,19 @@ class TestDisabling:
         net.disable_adapters()
         assert torch.equal(tiny.run(net), base)
 
+    def test_reaches_adapters_that_come_later(self, tiny):
+        net, twin = tiny.make("sd"), with_joint(tiny)
+        net.add_adapter(style_config("attn1.to_q"), "style")
+        net.disable_adapters()
+        patch.add_joint(net, "depth", rank=2, alpha=3)
+        tiny.teach(net, "depth")
+        patch.set_pairs(net, PAIRS)
+        assert torch.equal(tiny.run(net), tiny.run(tiny.make("sd")))
+        net.enable_adapters()
+        patch.add_adapter(twin, style_config("attn1.to_q"), "style", beside=True)
+        patch.set_pairs(twin, PAIRS)
+        assert_close(tiny.run(net), tiny.run(twin))
+
     def test_is_refused_for_given_samples(self, styled, tiny):
         patch.set_pairs(styled, [(0, 1, "depth", 1.0, "x_reads_y")])
         styled.disable_adapters()
