@@ -17,6 +17,8 @@ from torch.nn import functional
 
 from utils.files import replacing
 from utils.lora import load_lora
+from utils.model_kinds import describe
+from utils.pretrained import loading
 
 MASKED_FILE = "known_frames.safetensors"  # beside a LoRA
 
@@ -153,9 +155,13 @@ def load_masked_unet(unet: UNetSpatioTemporalConditionModel, folder: str | Path)
     """
     folder = Path(folder)
     if (folder / "unet").is_dir():
-        return UNetSpatioTemporalMaskedConditionModel.from_pretrained(folder / "unet").to(unet.device, unet.dtype)
+        with loading(folder / "unet", UNetSpatioTemporalMaskedConditionModel):
+            masked = UNetSpatioTemporalMaskedConditionModel.from_pretrained(folder / "unet")
+        return masked.to(unet.device, unet.dtype)
     if not (folder / MASKED_FILE).is_file():
-        raise FileNotFoundError(f"{folder} has neither unet/ nor {MASKED_FILE}: pass what train_svd_trans.py wrote.")
+        raise FileNotFoundError(
+            f"{folder} is {describe(folder)} and has neither unet/ nor {MASKED_FILE}: pass what train_svd_trans.py wrote."
+        )
     masked = UNetSpatioTemporalMaskedConditionModel.from_unet(unet)
     own = masked.state_dict()
     tensors = load_file(folder / MASKED_FILE)

@@ -12,7 +12,7 @@ from pipelines.pipeline_stable_diffusion_joint import JointOutput, StableDiffusi
 from pipelines.sizes import fit_pixels, target_size
 from utils.depth import color_disparity, normalize_disparity, read_disparity, settle_kind, write_disparity
 from utils.images import to_image, to_pixels
-from utils.model_kinds import check_adapter
+from utils.model_kinds import check_adapter, joint_names
 from utils.pretrained import choose_device, find_scheduler, load_pipeline
 from utils.results import write_png
 
@@ -28,6 +28,9 @@ def name_adapters(items: Sequence[str]) -> dict[str, str]:
     for item in items:
         name, path = ("", item) if "=" not in item or Path(item).exists() else item.partition("=")[::2]
         check_adapter(path, "UNet2DConditionModel", "train_depth_image.py", "--adapter")
+        if not name and len(held := joint_names(path)) > 1:
+            others = f"NAME={path}, NAME {' or '.join(held)}"
+            raise ValueError(f"--adapter {path} holds several adapters: pass the file of one, or {others}.")
         name = name or patch.read_config(path)["name"]
         if name is None:
             raise ValueError(f"The adapter in {path} has no name of its own: pass --adapter NAME={path}.")

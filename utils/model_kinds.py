@@ -22,6 +22,10 @@ FAMILIES = {  # pipelines of diffusers by the name that people know, and an exam
 }
 NETWORKS = {  # by class: what they are, and where one is found
     "ControlNetSVD": ("a ControlNet for Stable Video Diffusion", "as train_trajectory.py writes it"),
+    "UNetSpatioTemporalMaskedConditionModel": (
+        "a video UNet that reads known frames",
+        "as train_svd_trans.py writes it",
+    ),
     "AutoencoderKL": ("an autoencoder of images", "such as weights/tiny_sd/vae"),
     "AutoencoderKLTemporalDecoder": ("an autoencoder of videos", "such as weights/tiny_svd/vae"),
 }
@@ -73,14 +77,21 @@ def check_network(name: str | Path, needed: type, flag: str = "") -> None:
 
 
 def check_adapter(name: str | Path, unet_class: str, trained_by: str, flag: str = "") -> None:
-    """Raises ValueError where the file or folder exists and has no joint adapter for a UNet of that class.
+    """Refuses what has no joint adapter for a UNet of that class.
 
     Args:
+        name: A file, a folder, or a name on the hub, which is not looked up.
         trained_by: Script that writes such adapters, for the sentence.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder, nor could the hub have one of that name.
+        ValueError: It holds something else.
     """
     path = Path(name)
     if not path.exists():
-        return
+        if str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
+            return
+        raise FileNotFoundError(f"{_said(flag, name)} does not exist; a joint adapter of {trained_by} is needed.")
     headers = _headers(path)
     joint = [header for header in headers.values() if _kind_of(header) == JOINT]
     fits = any(header["config"]["model_class"] == unet_class for header in joint)
@@ -89,18 +100,28 @@ def check_adapter(name: str | Path, unet_class: str, trained_by: str, flag: str 
     raise ValueError(f"{_said(flag, name)} is {describe(path)}; a joint adapter of {trained_by} is needed.")
 
 
+def joint_names(name: str | Path) -> list[str]:
+    """Names of the joint adapters in a file or folder."""
+    headers = _headers(Path(name)).values() if Path(name).exists() else []
+    return [header["config"]["name"] for header in headers if _kind_of(header) == JOINT]
+
+
 def check_lora(name: str | Path, trained_by: str, flag: str = "", flow: bool | None = None) -> None:
-    """Raises ValueError where the file or folder exists and holds no LoRA in diffusers' format.
+    """Refuses what has no LoRA in diffusers' format.
 
     Args:
         trained_by: Script that writes such LoRAs, for the sentence.
         flow: Whether it has to make a base generate optical flow, or must not; by default either will do.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: It holds something else.
     """
-    path = Path(name)
-    headers = [header for header in _headers(path).values() if _kind_of(header) == LORA] if path.exists() else []
-    if not path.exists() or any(flow is None or flow == _is_of_flow(header) for header in headers):
-        return
-    raise ValueError(f"{_said(flag, name)} is {describe(path)}; a LoRA of {trained_by} is needed.")
+    if not Path(name).exists():
+        raise FileNotFoundError(f"{_said(flag, name)} does not exist; a LoRA of {trained_by} is needed.")
+    headers = [header for header in _headers(Path(name)).values() if _kind_of(header) == LORA]
+    if not any(flow is None or flow == _is_of_flow(header) for header in headers):
+        raise ValueError(f"{_said(flag, name)} is {describe(name)}; a LoRA of {trained_by} is needed.")
 
 
 def _is_of_flow(header: dict) -> bool:

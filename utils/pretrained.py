@@ -33,7 +33,7 @@ def loading(name: str | Path, needed: type | None = None, flag: str = "") -> Ite
     """
     if needed is not None:
         check_kind(name, needed, flag)
-    missing = f"{name} is neither a model folder nor one on the hub that can be reached."
+    missing = f"{flag} {name} is neither a model folder nor one on the hub that can be reached.".lstrip()
     if not Path(name).exists() and str(name).count("/") != 1:
         raise FileNotFoundError(missing)
     try:

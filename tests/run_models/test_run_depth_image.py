@@ -215,6 +215,12 @@ def test_a_photograph_for_the_small_model_is_warned_of_and_a_scene_is_not(shared
     assert "bench_dog.png" in said[0] and "--pretrained_model_name_or_path stable-diffusion-v1-5/" in said[0]
 
 
+def test_a_folder_of_several_adapters_asks_for_one(run, folders):
+    with pytest.raises(ValueError, match="several adapters: pass the file of one, or NAME=.*, NAME depth or edge"):
+        run("--adapter", folders.adapters)
+    assert "00_edge.png" in run("--adapter", f"edge={folders.adapters}")["files"]
+
+
 def test_a_missing_model_is_refused(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="neither a model folder nor"):
         run("--pretrained_model_name_or_path", tmp_path / "x")

@@ -198,7 +198,7 @@ def test_flow_alone_has_its_files_and_record(run_flow, capsys):
             "--lora .*adapter is a joint adapter .flow. for Stable Video Diffusion; a LoRA of train_svd_flow.py",
         ),
         ("model", "--lora .*model is a Stable Video Diffusion base"),
-        ("none", "There is no LoRA .*none"),
+        ("none", "--lora .*none does not exist; a LoRA of train_svd_flow.py is needed"),
     ],
 )
 def test_other_weights_than_a_lora_of_flow_are_refused(run_flow, lora, message):

@@ -36,6 +36,18 @@ def test_known_notices_are_dropped_and_others_of_the_same_loggers_are_not(caplog
     assert set(messages) == {*said[diffusers], *said[transformers]}
 
 
+def test_a_hub_that_cannot_be_reached_is_said_once():
+    code = """
+from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
+from utils.pretrained import load_pipeline
+load_pipeline(StableDiffusionJointPipeline, "nobody/nothing", flag="--model")
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=REPOSITORY, capture_output=True, text=True)
+    assert "Couldn't connect" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.endswith("--model nobody/nothing is neither a model folder nor one on the hub that can be reached.")
+
+
 def test_pipelines_are_imported_and_change_their_type_without_a_word():
     code = """
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
