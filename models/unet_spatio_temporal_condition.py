@@ -160,7 +160,8 @@ def load_masked_unet(unet: UNetSpatioTemporalConditionModel, folder: str | Path)
         return masked.to(unet.device, unet.dtype)
     if not (folder / MASKED_FILE).is_file():
         raise FileNotFoundError(
-            f"{folder} is {describe(folder)} and has neither unet/ nor {MASKED_FILE}: pass what train_svd_trans.py wrote."
+            f"{folder} is {describe(folder)} and has neither unet/ nor {MASKED_FILE}: "
+            "pass what train_svd_trans.py wrote."
         )
     masked = UNetSpatioTemporalMaskedConditionModel.from_unet(unet)
     own = masked.state_dict()

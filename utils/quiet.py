@@ -1,8 +1,8 @@
 """Notices of libraries that no user of this project can act on, dropped where they are made. All others come through.
 
-transformers says at import that torchvision is missing, and takes the image processor of Pillow, which is the one that is
-wanted here. diffusers says at each change of type that no module has to stay in float32, and of a hub that cannot be reached
-that it looks for the model on this machine; where it finds none, the command says so.
+transformers says at import that torchvision is missing, and takes the image processor of Pillow, which is the one
+that is wanted here. diffusers says at each change of type that no module has to stay in float32, and of a hub that
+cannot be reached that it looks for the model on this machine; where it finds none, the command says so.
 """
 
 import logging
