@@ -12,7 +12,7 @@ demo: $(STAMP)
 	$(RUN) run_models/run_depth_image.py --mode joint --output_dir outputs/demo --overwrite
 
 test: lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --dist loadfile
 
 test-slow: $(STAMP)
 	$(RUN) -m pytest -m slow
