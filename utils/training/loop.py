@@ -97,11 +97,11 @@ def _loop(run: Run, compute_loss, validate) -> None:
 def _start(run: Run, start) -> None:
     """Resume where asked; then open log, tracker and progress bar."""
     checkpoint = checkpoints.find_checkpoint(run.args)
-    if checkpoint:
-        _resume(run, checkpoint)
-    _say_where(run, checkpoint)
+    changed = _resume(run, checkpoint) if checkpoint else {}
+    _say_where(run, checkpoint, changed)
     if run.ema:
         run.ema.to(run.accelerator.device)
+    run.accelerator.wait_for_everyone()  # all have found their checkpoint before others are dropped
     if run.accelerator.is_main_process:
         continues = checkpoint is not None and checkpoint.resolve().parent == run.folder.resolve()
         _open_output_dir(run, run.step if continues else 0, start)
@@ -109,8 +109,8 @@ def _start(run: Run, start) -> None:
     _open_displays(run)
 
 
-def _resume(run: Run, checkpoint: Path) -> None:
-    """Take the state of a checkpoint, and all that is no state from the command line."""
+def _resume(run: Run, checkpoint: Path) -> dict[str, tuple]:
+    """Take the state of a checkpoint, all else from the command line, and return the flags that changed."""
     changed = changed_flags(run.args, checkpoint)
     known = Hyperparameters.of(run.optimizer, run.scheduler)
     run.step = load_checkpoint(run.accelerator, checkpoint, run.layout)
@@ -123,17 +123,17 @@ def _resume(run: Run, checkpoint: Path) -> None:
         run.ema.decay = run.args.ema_decay
     earlier = checkpoints.read_progress(checkpoint).get("args", {}).get("resumed", [])
     run.resumed = earlier + ([{"step": run.step, "changed": changed}] if changed else [])
+    return changed
 
 
-def _say_where(run: Run, checkpoint: Path | None) -> None:
+def _say_where(run: Run, checkpoint: Path | None, changed: dict[str, tuple]) -> None:
     """Say from where the run goes on, with which other flags, and which checkpoints cannot be resumed."""
     if run.args.resume_from_checkpoint == "latest":
         for path in checkpoints.list_checkpoints(run.folder):
             if (checkpoint is None or checkpoints.named_step(path) > run.step) and (wrong := checkpoints.damage(path)):
                 run.accelerator.print(f"{path} is passed over: {wrong}.")
     if checkpoint:
-        last = run.resumed[-1] if run.resumed and run.resumed[-1]["step"] == run.step else {"changed": {}}
-        changes = [f"--{name} {now} in place of {then}" for name, (then, now) in last["changed"].items()]
+        changes = [f"--{name} {now} in place of {then}" for name, (then, now) in changed.items()]
         run.accelerator.print(f"Resuming from {checkpoint}{' with ' if changes else ''}{', '.join(changes)}.")
     elif run.args.resume_from_checkpoint:
         run.accelerator.print(f"{run.folder} has no whole checkpoint; starting from the first step.")
