@@ -125,7 +125,7 @@ def test_object_motion_needs_objects_and_a_background():
     for mask in (torch.zeros_like(square), torch.ones_like(square)):
         with pytest.raises(ValueError, match="need 8"):
             object_motion(flow, mask)
-    with pytest.raises(ValueError, match="of one size"):
+    with pytest.raises(ValueError, match="have one size"):
         object_motion(flow, square[:16])
 
 
