@@ -65,18 +65,14 @@ def add_joint(
     that looks unlike the images of the base.
     Raises ValueError for a name that is taken or a value without meaning, and leaves the model alone.
     """
+    alpha = rank if alpha is None else alpha
     post_rank = 2 * rank if post_rank is None else post_rank
     check_options(rank, post_rank, alpha, lora_dropout, y_layers)
     net = patched_with_joint(model, JointSpec(name, post, post_rank, temporal))
     trainable = {n.replace(".base_layer", "") for n, p in net.named_parameters() if p.requires_grad}
     targets = {role: role_targets(net, role, temporal) for role in ROLES} | {"y": y_targets(net, y_layers, temporal)}
     for role in ROLES:
-        config = LoraConfig(
-            r=rank,
-            lora_alpha=rank if alpha is None else alpha,
-            lora_dropout=lora_dropout,
-            target_modules=targets[role],
-        )
+        config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=lora_dropout, target_modules=targets[role])
         add_managed(net, config, lora_name(name, role))
     net.requires_grad_(False)
     for parameter in joint_parameters(net, name):
@@ -85,10 +81,10 @@ def add_joint(
     return model if isinstance(model, nn.Module) else net
 
 
-def check_options(rank: int, post_rank: int, alpha: float | None, lora_dropout: float, y_layers: str) -> None:
+def check_options(rank: int, post_rank: int, alpha: float, lora_dropout: float, y_layers: str) -> None:
     check_rank(rank)
     check_rank(post_rank, "post_rank")
-    if not (alpha is None or is_weight(alpha)):
+    if not is_weight(alpha):
         raise ValueError(f"alpha={alpha!r} is no finite number: give LoRA's scale times rank.")
     if not (is_weight(lora_dropout) and 0 <= lora_dropout < 1):
         raise ValueError(f"lora_dropout={lora_dropout!r} is no probability: give a number from 0 to below 1.")
