@@ -51,6 +51,14 @@ def read_beginning(args, kept: Sequence[str]) -> dict:
     return config["training"]
 
 
+def start_adapter(unet, args, **options) -> None:
+    """A joint adapter to train: that of `--init_adapter`, or a new one; options of `patch.add_joint`."""
+    if args.init_adapter:
+        patch.load(unet, args.init_adapter, args.adapter_name, rank=args.rank)
+    else:
+        patch.add_joint(unet, args.adapter_name, args.rank, args.lora_alpha, args.post, **options)
+
+
 def pair_up(unet, name: str, B: int, direction: str) -> None:
     """Pair row i of x with row B + i of y, unless they are paired so already.
 

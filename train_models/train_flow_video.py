@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 import patch
-from models.joint_adapter import add_adapter_arguments, pair_up, read_beginning, save_adapter
+from models.joint_adapter import add_adapter_arguments, pair_up, read_beginning, save_adapter, start_adapter
 from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from utils.arguments import parse_args, run_script
@@ -43,7 +43,7 @@ def main(argv=None) -> None:
     code = FlowCode.from_training(beginning) if beginning else FlowCode(FlowPicture(args.max_flow, args.flow_power))
     svd = start_svd(args, [FlowImages(code)], StableVideoDiffusionJointPipeline)
     unet = svd.pipe.unet
-    start_adapter(unet, args)
+    start_adapter(unet, args, temporal=args.temporal, y_layers=args.y_layers)
     if not beginning:
         code = replace(code, scale=measure_flow_scale(svd.dataset, svd.pipe.vae, args.seed))
 
@@ -56,15 +56,6 @@ def main(argv=None) -> None:
     parameters = patch.joint_parameters(unet, args.adapter_name)
     measure, show = make_validation(svd, code, beginning)
     svd.fit(compute_loss, save=save, parameters=parameters, measure=measure, show=show)
-
-
-def start_adapter(unet, args) -> None:
-    """A joint adapter to train: a new one, or that of --init_adapter."""
-    name, rank = args.adapter_name, args.rank
-    if args.init_adapter:
-        patch.load(unet, args.init_adapter, name, rank=rank)
-    else:
-        patch.add_joint(unet, name, rank, args.lora_alpha, args.post, temporal=args.temporal, y_layers=args.y_layers)
 
 
 def make_parser() -> argparse.ArgumentParser:

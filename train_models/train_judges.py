@@ -1,6 +1,4 @@
-"""Train the judges of the evaluations on scenes of the procedural world and on clips.
-
-Scenes are shown as they were rendered and as an autoencoder reconstructs them.
+"""Train the judges of the evaluations: on scenes, as rendered and as an autoencoder reconstructs them, and on clips.
 
 python -m utils.scenes.write_dataset --output_dir data/judge_scenes --num_samples 12500 --seed 1000000
 python train_models/train_judges.py --train_data_dir data/judge_scenes --vae weights/tiny_sd/vae \
