@@ -221,6 +221,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         due = (len(pixels), num_frames, *pixels.shape[1:])
         if frames.ndim != 5 or frames.shape[0] not in (1, due[0]) or tuple(frames.shape[1:]) != due[1:]:
             raise ValueError(f"image_frames are {tuple(frames.shape)} and have to be {due}: (B, F, 3, H, W).")
+        image_batch(frames.flatten(0, 1), "image_frames")
         return frames.float().to(pixels.device).expand(due)
 
     def check_pixels(self, image: Images) -> torch.Tensor:

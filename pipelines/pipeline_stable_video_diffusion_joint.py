@@ -17,7 +17,7 @@ from diffusers.utils import BaseOutput
 
 import patch
 from pipelines.flow_adapter import FlowAdapter
-from pipelines.inputs import check_strength
+from pipelines.inputs import check_strength, image_batch
 from pipelines.pipeline_stable_video_diffusion import Generators, Images, StableVideoDiffusionEDMPipeline
 from pipelines.rows import Joint, default_direction
 from pipelines.video_inputs import FLOW, VIDEO, VideoInputs
@@ -150,6 +150,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
                 raise ValueError(f"The {name} is {tuple(part.shape)} and has to be {(B, *shape, H, W)}.")
             if part is not None and not part.isfinite().all():
                 raise ValueError(f"The {name} has values that are not finite: fill them in.")
+        if video is not None:
+            image_batch(video.flatten(0, 1), "The video")
         if flow is not None:
             self.check_speed(flow)
         device = self._execution_device

@@ -192,3 +192,5 @@ def test_images_that_are_the_image_change_nothing_and_others_do(pipe, image, con
 def test_images_of_another_number_of_frames_are_refused(pipe, image, control):
     with pytest.raises(ValueError, match="image_frames are .* and have to be"):
         sample(pipe, image, control, image_frames=image[:, None])
+    with pytest.raises(ValueError, match="image_frames has values that are not finite"):
+        sample(pipe, image, control, image_frames=image[:, None].expand(-1, F, -1, -1, -1) * torch.nan)
