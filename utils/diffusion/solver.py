@@ -14,9 +14,9 @@ class Solver:
 
     Attributes:
         order: 1 is Euler's method, that of diffusers' pipeline. 2 is DPM-Solver++(2M) (arXiv 2211.01095, algorithm
-            2), which draws the line through this and the last estimate on: with few steps Euler's falls behind where
-            the estimates still grow, and things move less than the network would have them move. It costs no
-            evaluation more.
+            2), which extrapolates through this estimate and the last one: with few steps a step of Euler falls short
+            where the estimates still grow, and things move less than the network predicts. It costs no further
+            evaluation.
         last: Estimate and level of the step before; None at the first.
     """
 
