@@ -5,9 +5,6 @@ STAMP := $(VENV)/.installed
 
 .PHONY: demo test test-slow lint format
 
-# Silences notices about torchvision, which is not needed, and about dtypes of no module.
-demo: export TRANSFORMERS_VERBOSITY = error
-demo: export DIFFUSERS_VERBOSITY = error
 demo: $(STAMP)
 	$(RUN) run_models/run_depth_image.py --mode joint --output_dir outputs/demo --overwrite
 
