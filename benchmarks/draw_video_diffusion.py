@@ -16,6 +16,7 @@ from utils.arguments import make_parser, parse_args, run_script
 from utils.diffusion.edm import EDM
 from utils.files import replacing
 from utils.images import read_image
+from utils.words import count
 
 # Distributions of training: what it is for, and its EDM.
 TRAINED = {
@@ -67,7 +68,7 @@ def read_rows(path: Path, clips: list[int]) -> np.ndarray:
         raise ValueError(f"{path} is no sheet of clips of {NUM_FRAMES} frames of {RESOLUTION}x{RESOLUTION}.")
     rows = values.reshape(-1, RESOLUTION, *values.shape[1:])
     if not 0 <= min(clips) <= max(clips) < len(rows) // 2:
-        raise ValueError(f"--clips {clips}: {path} has {len(rows) // 2} clips, counted from 0.")
+        raise ValueError(f"--clips {clips}: {path} has {count(len(rows) // 2, 'clip')}, counted from 0.")
     return rows
 
 

@@ -29,6 +29,7 @@ from utils.files import replacing
 from utils.images import read_image, to_image, to_pixels
 from utils.metrics.depth import align_disparity
 from utils.pretrained import loading
+from utils.words import count
 
 PATTERNS = {"image": "depthvid_rgb_{}.png", "depth": "depthvid_depth_{}.png"}
 
@@ -92,7 +93,7 @@ def prepare(args, folder: Path) -> None:
             record = {"file_name": image, "depth_file_name": depth, "depth_kind": "disparity", "text": ""}
             lines.append(json.dumps(record) + "\n")
         (temporary / METADATA).write_text("".join(lines))
-    print(f"{len(lines)} frames in {folder.resolve()}")
+    print(f"{count(len(lines), 'frame')} in {folder.resolve()}")
 
 
 def evaluate(args, folder: Path, command: dict) -> None:

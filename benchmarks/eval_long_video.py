@@ -23,6 +23,7 @@ from benchmarks.video_bench import add_video_arguments, check_base, check_video,
 from utils.arguments import make_parser, positive_int, run_script
 from utils.diffusion.sampling import parse_sampling_args
 from utils.metrics.statistics import Estimate, bootstrap_mean
+from utils.words import count
 
 
 def parser() -> argparse.ArgumentParser:
@@ -63,7 +64,11 @@ def summarize(results: protocol.Results, args: argparse.Namespace) -> protocol.E
 
 
 def table(estimates: protocol.Estimates, counts: dict[str, int]) -> list[str]:
-    return [*protocol.wide_table(protocol.transposed(estimates), "measure"), "", f"{min(counts.values())} videos each."]
+    return [
+        *protocol.wide_table(protocol.transposed(estimates), "measure"),
+        "",
+        f"{count(min(counts.values()), 'video')} each.",
+    ]
 
 
 EVALUATION = protocol.Evaluation(

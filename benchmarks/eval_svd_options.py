@@ -27,6 +27,7 @@ from utils.images import to_image
 from utils.metrics.statistics import bootstrap_mean
 from utils.scenes import render_clip, sample_clip
 from utils.video import to_pixels
+from utils.words import count
 
 MEASURES = ("flow", "flicker", "sharpness")
 VALUES = {"temporal_smoothing": (0.0, 0.25, 0.5, 1.0), "motion_scale": (0.0, 0.5, 1.0, 1.5, 2.0)}
@@ -85,7 +86,7 @@ def summarize(results: protocol.Results, args: argparse.Namespace) -> protocol.E
 
 
 def table(estimates: protocol.Estimates, counts: dict[str, int]) -> list[str]:
-    return [*protocol.wide_table(estimates, "option"), "", f"{min(counts.values())} videos each."]
+    return [*protocol.wide_table(estimates, "option"), "", f"{count(min(counts.values()), 'video')} each."]
 
 
 def files(args: argparse.Namespace) -> dict[str, list[Path]]:

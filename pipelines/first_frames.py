@@ -8,6 +8,7 @@ from PIL import Image
 
 from pipelines.sizes import fit_image
 from utils.images import to_image
+from utils.words import count
 
 
 def text_to_images(
@@ -56,9 +57,9 @@ def pair_up(images: Sequence, prompts: Sequence[str]) -> list[tuple]:
     Raises:
         ValueError: Their numbers differ, and neither is 1.
     """
-    count = max(len(images), len(prompts))
-    if {len(images), len(prompts)} - {1, count}:
+    most = max(len(images), len(prompts))
+    if {len(images), len(prompts)} - {1, most}:
         raise ValueError(
-            f"{len(images)} images and {len(prompts)} prompts do not belong together: pass as many, or one for all."
+            f"{count(len(images), 'image')} and {count(len(prompts), 'prompt')} do not match: pass as many, or one."
         )
-    return [(images[k % len(images)], prompts[k % len(prompts)]) for k in range(count)]
+    return [(images[k % len(images)], prompts[k % len(prompts)]) for k in range(most)]

@@ -16,7 +16,7 @@ def place_keyframes(count: int, total_frames: int) -> list[int]:
     if count < 2:
         raise ValueError(f"There is {count} keyframe: pass two or more.")
     if total_frames < count:
-        raise ValueError(f"{total_frames} frames have no room for {count} keyframes: pass more frames.")
+        raise ValueError(f"total_frames {total_frames} has no room for {count} keyframes: pass more frames.")
     return torch.linspace(0, total_frames - 1, count).round().int().tolist()
 
 

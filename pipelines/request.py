@@ -75,7 +75,9 @@ def make_request(
     if copies < 1:
         raise ValueError(f"num_images_per_prompt is {copies}: pass 1 or more.")
     if isinstance(generator, list) and len(generator) != len(prompts) * copies:
-        raise ValueError(f"There are {len(generator)} generators for {len(prompts) * copies} images: one for each.")
+        raise ValueError(
+            f"The number of generators is {len(generator)} and that of images {len(prompts) * copies}: pass as many."
+        )
     height, width = check_size(pipe, sides, height, width)
     check_noise(pipe, sides, len(prompts) * copies, height, width)
     sides = {name: spread(side, len(prompts), copies, label(name)) for name, side in sides.items()}
@@ -111,7 +113,9 @@ def check_negatives(negative_prompt, prompts: list[str]) -> list[str]:
     if negative_prompt is None or isinstance(negative_prompt, str):
         return [negative_prompt or ""] * len(prompts)
     if len(negative_prompt) != len(prompts):
-        raise ValueError(f"There are {len(negative_prompt)} negative prompts for {len(prompts)} prompts.")
+        raise ValueError(
+            f"The number of negative_prompt is {len(negative_prompt)} and that of prompts {len(prompts)}: pass as many."
+        )
     return list(negative_prompt)
 
 

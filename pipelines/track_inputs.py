@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from utils.tracks import Tracks
+from utils.words import count
 
 
 def check_tracks(tracks: Tracks | Sequence[Tracks], pixels: torch.Tensor) -> list[Tracks]:
@@ -21,7 +22,7 @@ def check_tracks(tracks: Tracks | Sequence[Tracks], pixels: torch.Tensor) -> lis
     tracks = [tracks] * B if isinstance(tracks, Tracks) else list(tracks)
     if len(tracks) != B:
         raise ValueError(
-            f"There are tracks for {len(tracks)} videos and {B} images: pass one for each, or one for all."
+            f"There are tracks for {count(len(tracks), 'video')} and {count(B, 'image')}: pass one for each, or one."
         )
     for one in tracks:
         if (one.width, one.height) != (W, H):

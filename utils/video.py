@@ -20,6 +20,7 @@ from PIL import Image
 from utils.files import is_file, replacing
 from utils.frame_rates import check_fps
 from utils.frames import choose_stream, pixel_aspect, show_frame
+from utils.words import count
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif"}
 BT709, LIMITED_RANGE = 1, 1  # ITU-T H.273; players guess at the colours of a file without them
@@ -112,7 +113,9 @@ def read_video(source: Source, start: int = 0, num_frames: int | None = None, fp
     needed = num_frames or 1
     if len(numbers) < needed:
         rate = f" at {fps:g} fps" if fps else ""
-        raise ValueError(f"{name_of(source)} has {len(numbers)} frames from frame {start} on{rate}, not {needed}.")
+        raise ValueError(
+            f"{name_of(source)} has {count(len(numbers), 'frame')} from frame {start} on{rate}, not {needed}."
+        )
     frames = np.stack(list(decode(source, numbers[:num_frames], index)))
     return Video(to_pixels(frames), float(fps or index.fps))
 

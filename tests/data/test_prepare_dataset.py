@@ -93,7 +93,7 @@ def test_nothing_is_overwritten(run, tmp_path):
         run("--max_frames", "6")
     foreign = tmp_path / "other" / "00000_0000000_00001"
     foreign.mkdir(parents=True)
-    with pytest.raises(FileExistsError, match="1 folders, the first .*00001, exist and are not in other.jsonl"):
+    with pytest.raises(FileExistsError, match="1 folder in the way, not in other.jsonl, the first .*00001"):
         run(output="other")
     assert list(foreign.parent.iterdir()) == [foreign]
 

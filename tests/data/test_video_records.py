@@ -267,7 +267,7 @@ def test_files_whose_names_no_folder_takes_are_missing_files(tmp_path, capsys):
     for extras in ((), ("flow",), ("tracks",)):
         with pytest.raises(FileNotFoundError, match="There (is|are) no"):
             VideoDataset(records, ClipOptions(num_frames=3), extras)[0]
-    with pytest.raises(ValueError, match="All 1 clips are bad"):
+    with pytest.raises(ValueError, match="No clip of 1 is good"):
         VideoDataset(records, OPTIONS, skip_bad_clips=True).without_bad_clips()
     with pytest.raises(FileNotFoundError, match="no data set"):
         read_video_records(tmp_path / ("x" * 300))

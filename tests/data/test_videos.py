@@ -146,7 +146,7 @@ def test_data_workers_count_together(spoiled):
 
 def test_a_data_set_of_bad_clips_ends_with_a_sentence(spoiled):
     dataset = VideoDataset([spoiled[1], spoiled[3]], OPTIONS, skip_bad_clips=True)
-    with pytest.raises(ValueError, match="All 2 clips are bad"):
+    with pytest.raises(ValueError, match="No clip of 2 is good"):
         dataset[0]
 
 

@@ -151,7 +151,7 @@ def test_offloading_changes_nothing(pipe, offload):
         ({"noise_aug_strength": torch.nan}, "noise_aug_strength nan is not allowed"),
         ({"max_guidance_scale": torch.inf}, "max_guidance_scale inf is not allowed"),
         ({"motion_bucket_id": 256}, "motion_bucket_id 256 is not allowed"),
-        ({"motion_bucket_id": (60, 70)}, "motion_bucket_id has 2 values for 1 images"),
+        ({"motion_bucket_id": (60, 70)}, "motion_bucket_id: 2 values do not go with a batch of 1"),
         ({"negative_motion_bucket_id": -1}, "negative_motion_bucket_id -1 is not allowed"),
         ({"latents": torch.full((1, 4, 4, 8, 8), torch.nan)}, "noise has values that are not finite"),
         ({"output_type": "jpg"}, "output_type .jpg. is not allowed"),

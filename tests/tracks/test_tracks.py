@@ -240,7 +240,7 @@ def test_a_published_file_of_boxes_is_recognised_and_read_as_the_way_of_their_mi
         ({"track": []}, "unknown key 'track'"),
         ({"tracks": [[[40, 2], [3, 4]]]}, r"\(40, 2\) outside of its 32x24"),
         ({"static_points": [[2, -3]]}, "outside of its"),
-        ({"tracks": [[[4, 2]]]}, "track 0 has 1 points"),
+        ({"tracks": [[[4, 2]]]}, "track 0 has 1 point and needs"),
         ({"tracks": [[4, 2], [5, 6]]}, "lists of 2 numbers"),
         ({"tracks": 3}, "tracks is to be a list"),
         ({"tracks": [[[4, "a"], [5, 6]]]}, "lists of 2 numbers"),

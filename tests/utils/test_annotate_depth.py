@@ -266,7 +266,7 @@ def test_images_of_a_voc_are_never_replaced(tmp_path, estimator):
 def test_images_that_are_missing_are_named_before_any_work(tmp_path):
     folder = write_images(tmp_path / "photos")
     write_rows(folder, {"file_name": "0.jpg"}, {"file_name": "gone.jpg"}, {"file_name": "x" * 300})
-    with pytest.raises(FileNotFoundError, match=r"lists 2 images that do not exist, the first .*gone\.jpg"):
+    with pytest.raises(FileNotFoundError, match=r"lists images that do not exist: 2, the first .*gone\.jpg"):
         run(folder, tmp_path / "no model")
 
 

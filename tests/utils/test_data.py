@@ -85,7 +85,7 @@ def test_pascal_voc_is_read_with_depth_beside_and_captions_of_its_objects(tmp_pa
 
 def test_depth_that_is_missing_is_named_before_training_with_the_command_that_makes_it(tmp_path):
     records = read_records(write_voc(tmp_path / "VOC2012", depth=False))
-    with pytest.raises(ValueError, match="2 of 2 images have no depth.*annotate_depth"):
+    with pytest.raises(ValueError, match="no depth of 2 of 2 images.*annotate_depth"):
         PairDataset(records, 16, "depth")
     assert len(PairDataset(records, 16)) == 2
 

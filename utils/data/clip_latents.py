@@ -28,6 +28,7 @@ from utils.latents import ENCODED_TOGETHER
 from utils.motion_helper import PROCEDURAL, MotionBuckets, motion_scores
 from utils.processes import process_state
 from utils.video import to_pixels
+from utils.words import count
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class CachedClips(Dataset):
         self.buckets = buckets or MotionBuckets.fit(torch.from_numpy(np.array(self.scores)))
         if self.num_frames < stretches.span:
             raise ValueError(
-                f"The clips have {self.num_frames} frames and {stretches.span} are needed; "
+                f"The clips have {count(self.num_frames, 'frame')} and {stretches.span} are needed; "
                 "lower num_frames or frame_strides."
             )
 

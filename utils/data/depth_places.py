@@ -71,7 +71,7 @@ def plan_folder(folder: Path, rows: Sequence[dict], overwrite: bool) -> list[Dep
     """
     images = [folder / row["file_name"] for row in rows]
     if missing := [image for image in images if not is_file(image)]:
-        raise FileNotFoundError(f"{folder} lists {len(missing)} images that do not exist, the first {missing[0]}.")
+        raise FileNotFoundError(f"{folder} lists images that do not exist: {len(missing)}, the first {missing[0]}.")
     read = {os.path.realpath(image) for image in images}
     found, places = {}, []
     for row, image in zip(rows, images, strict=True):

@@ -19,6 +19,7 @@ from utils.data.journal import read_rows
 from utils.data.video_records import VideoRecord
 from utils.files import is_file
 from utils.text import read_json
+from utils.words import count
 
 MANIFEST = "manifest.json"
 
@@ -53,7 +54,7 @@ def attach_flow(records: Sequence[VideoRecord], folder: str | Path) -> list[Vide
     missing = [record.key for record in records if record.key not in finished]
     if missing:
         raise ValueError(
-            f"{folder} has no flow of {len(missing)} of {len(records)} clips, the first {missing[0]}; "
+            f"{folder} has no flow of {len(missing)} of {count(len(records), 'clip')}, the first {missing[0]}; "
             "make it with python -m utils.data.annotate_flow, all shards."
         )
     place = {"flow_stride": manifest["frame_stride"], "flow_fps": manifest["fps"]}
@@ -69,7 +70,7 @@ def read_flow(path: Path, rows: Sequence[int]) -> torch.Tensor:
     """
     array = open_flow(path)
     if rows[-1] >= len(array):
-        raise ValueError(f"{path} has {len(array)} rows; row {rows[-1]} is needed.")
+        raise ValueError(f"{path} has {count(len(array), 'row')}; row {rows[-1]} is needed.")
     return torch.from_numpy(array[list(rows)].astype(np.float32))
 
 

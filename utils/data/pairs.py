@@ -13,6 +13,7 @@ from utils.data.records import Record, read_records
 from utils.depth import depth_size, normalize_disparity, read_disparity, settle_kind
 from utils.edges import canny_edges
 from utils.images import image_size, read_image, to_pixels
+from utils.words import count
 
 CONDITIONS = ("depth", "edge")
 
@@ -141,7 +142,7 @@ def _check_depth(records: list[Record]) -> None:
     missing = [record for record in records if record.depth is None]
     if missing:
         raise ValueError(
-            f"{len(missing)} of {len(records)} images have no depth, the first {missing[0].image}; "
+            f"There is no depth of {len(missing)} of {count(len(records), 'image')}, the first {missing[0].image}; "
             "make it with python -m utils.data.annotate_depth."
         )
 

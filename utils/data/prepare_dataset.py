@@ -132,7 +132,7 @@ def find_todo(jobs: list[Job], args: argparse.Namespace) -> list[Job]:
     foreign = [place for _, place in todo if os.path.lexists(place)]
     if foreign:
         raise FileExistsError(
-            f"{len(foreign)} folders, the first {foreign[0]}, exist and are not in {args.journal.name}; "
+            f"{count(len(foreign), 'folder')} in the way, not in {args.journal.name}, the first {foreign[0]}; "
             "choose another --output_dir or remove them."
         )
     if not finished and args.folder.is_dir() and not all(map(is_leftover, os.listdir(args.folder))):

@@ -19,6 +19,7 @@ from utils.data.flow_folder import open_flow, read_flow
 from utils.data.video_records import VideoRecord, read_video_records
 from utils.files import is_file
 from utils.video import to_pixels
+from utils.words import count
 
 logger = logging.getLogger(__name__)
 ANNOTATE = "make it with python -m utils.data.annotate_flow"
@@ -100,7 +101,7 @@ class VideoDataset(Dataset):
                     self._skip(candidate, error)
                     # A known bad clip draws no random number, so neither may one that turns out to be bad.
                     random.setstate(state)
-        raise ValueError(f"All {len(self)} clips are bad; without --skip_bad_clips the first one says why.")
+        raise ValueError(f"No clip of {len(self)} is good; without --skip_bad_clips the first one says why.")
 
     def draw(self, index: int) -> VideoSample:
         """Sample `index` with a stretch, crop and flip drawn from `random`."""
@@ -158,7 +159,7 @@ class VideoDataset(Dataset):
         self.check()
         good = [record for record, bad in zip(self.records, self.bad, strict=True) if not bad]
         if not good:
-            raise ValueError(f"All {len(self)} clips are bad; without --skip_bad_clips the first one says why.")
+            raise ValueError(f"No clip of {len(self)} is good; without --skip_bad_clips the first one says why.")
         return VideoDataset(good, self.options, self.extras)
 
     def _sample(self, record: VideoRecord, frames: ClipFrames, numbers: range, geometry: ClipGeometry) -> VideoSample:
@@ -185,7 +186,7 @@ class VideoDataset(Dataset):
         needed = self.options.span + self.options.held_out_frames
         if min(counts) < needed:
             raise ValueError(
-                f"{frames.name} has {min(counts)} frames and {needed} are needed; "
+                f"{frames.name} has {count(min(counts), 'frame')} and {needed} are needed; "
                 "lower --num_frames (--clip_frames) or --frame_stride, or pass --skip_bad_clips."
             )
         return min(counts) - self.options.held_out_frames
@@ -231,7 +232,7 @@ def read_tracks(
             f"{path} holds tracks {tracks.shape} and visible {visible.shape}; they are (F, N, 2) and (F, N)."
         )
     if numbers[-1] >= len(tracks):
-        raise ValueError(f"{path} has {len(tracks)} frames; frame {numbers[-1]} is needed.")
+        raise ValueError(f"{path} has {count(len(tracks), 'frame')}; frame {numbers[-1]} is needed.")
     points = geometry.apply_tracks(torch.from_numpy(tracks[list(numbers)]).float(), height, width)
     sides = torch.tensor([geometry.width, geometry.height])
     inside = ((points >= -0.5) & (points <= sides - 0.5)).all(-1)

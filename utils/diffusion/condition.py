@@ -124,7 +124,9 @@ def time_ids(count: int, fps, motion_bucket_id, noise_aug_strength) -> torch.Ten
     names = ("fps", "motion_bucket_id", "noise_aug_strength")
     for name, column in zip(names, columns, strict=True):
         if column.numel() not in (1, count):
-            raise ValueError(f"{name} has {column.numel()} values for {count} images: pass one, or one for each image.")
+            raise ValueError(
+                f"{name}: {column.numel()} values do not go with a batch of {count}: pass one, or one for each image."
+            )
     columns[0] = columns[0] - 1
     return torch.stack([column.cpu().flatten().expand(count) for column in columns], dim=1)
 

@@ -26,6 +26,7 @@ from utils.notices import notice
 from utils.text import read_json
 from utils.tracks.camera import PANS, camera_flow, check_camera
 from utils.tracks.tracks import Tracks, check_inside
+from utils.words import count
 
 KEYS = ("width", "height", "tracks", "static_points", "static_regions", "camera")
 LAYOUTS = ("points", "box")
@@ -230,7 +231,7 @@ def _check(path: Path, file: TrackFile) -> None:
         raise ValueError(f"{path} asks for nothing: give it tracks, static points or regions, or a camera.")
     for i, track in enumerate(file.tracks):
         if len(track) < 2:
-            raise ValueError(f"{path}: track {i} has {len(track)} points and needs 2 or more.")
+            raise ValueError(f"{path}: track {i} has {count(len(track), 'point')} and needs 2 or more.")
     given = [*file.tracks, file.static_points, file.static_regions]
     if not all(values.isfinite().all() for values in given):
         raise ValueError(f"{path} has a number that is not finite.")

@@ -51,6 +51,7 @@ from utils.training.loop import check_output_dir, fit
 from utils.training.seeding import SeededDataset
 from utils.training.svd_arguments import check_svd_arguments, longest_stretch, take_base_size
 from utils.training.validation import Measure, Show, Validation, training_errors
+from utils.words import count
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,9 @@ def read_clips(args: argparse.Namespace, extras: Sequence[Extra] = ()) -> VideoD
     if args.skip_bad_clips and (args.cache_latents or args.held_out_clips):
         clips = clips.without_bad_clips()
     if (args.held_out_clips or 0) >= len(clips):
-        raise ValueError(f"--held_out_clips {args.held_out_clips} leaves none of the {len(clips)} clips to train on.")
+        raise ValueError(
+            f"--held_out_clips {args.held_out_clips} leaves none of {count(len(clips), 'clip')} to train on."
+        )
     return clips
 
 
