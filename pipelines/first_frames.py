@@ -7,8 +7,38 @@ from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 from PIL import Image
 
 from pipelines.sizes import fit_image
-from utils.images import to_image
+from utils.embedded import warn_of_photograph
+from utils.images import to_image, to_pixels
+from utils.pretrained import choose_device, load_pipeline
 from utils.words import count
+
+
+def make_first_frames(
+    images: Sequence[Image.Image],
+    prompts: Sequence[str],
+    model: str,
+    device: str | None = None,
+    dtype: str = "float32",
+    edit_strength: float = 0.6,
+    seed: int = 0,
+    **options,
+) -> list[Image.Image]:
+    """Images that are given, made from text where there are none, or edited by it.
+
+    Args:
+        prompts: None, one for all images, or one for each.
+        model: Folder or hub name of a Stable Diffusion base, for prompts.
+        options: Further arguments of its call.
+    """
+    if not prompts:
+        return list(images)
+    pipe = load_pipeline(StableDiffusionPipeline, model, dtype, "--image_model").to(choose_device(device))
+    pipe.set_progress_bar_config(disable=True)
+    if not images:
+        return text_to_images(pipe, prompts, seed, **options)
+    for image in images:
+        warn_of_photograph(model, to_pixels(image), "The first frame", "--image_model")
+    return edit_images(pipe, images, prompts, edit_strength, seed, **options)
 
 
 def text_to_images(

@@ -14,9 +14,8 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
-from PIL import Image
 
-from pipelines.first_frames import edit_images, pair_up, text_to_images
+from pipelines.first_frames import make_first_frames, pair_up
 from pipelines.pipeline_trip import StableVideoDiffusionTripPipeline
 from pipelines.sizes import check_num_frames, fit_image
 from utils.argument_groups import add_machine_arguments, add_output_arguments, add_video_arguments
@@ -73,7 +72,10 @@ def main(argv=None) -> list[Path]:
     check(args, paths)
     run = Run.start(argv, vars(args), [args.model_dir, args.image_model if args.prompt else None])
     pipe = load(args.model_dir, args.dtype, args.device)
-    frames = make_first_frames(args, paths)
+    frames = make_first_frames(
+        [read_image(path) for path in paths], args.prompt, args.image_model, args.device, args.dtype,
+        args.edit_strength, args.seed, num_inference_steps=args.image_steps, guidance_scale=args.image_guidance_scale,
+    )  # fmt: skip
     names = [str(path) for path in paths] if len(paths) == len(frames) else [f"Image {k}" for k in range(len(frames))]
     pixels = [fit_image(pipe, frame, args.height, args.width, name) for frame, name in zip(frames, names, strict=True)]
     files = sample_videos(args, pipe, pixels)
@@ -114,21 +116,6 @@ def load(model_dir: str, dtype: str, device: str | None) -> StableVideoDiffusion
     if pipe.fusion is None:
         raise ValueError(f"--model_dir {model_dir} has no TRIP fusion: train one with train_models/train_trip.py.")
     return pipe.to(choose_device(device))
-
-
-def make_first_frames(args, paths: list[Path]) -> list[Image.Image]:
-    """Images that are given, made from text, or edited by it."""
-    images = [read_image(path) for path in paths]
-    if not args.prompt:
-        return images
-    from diffusers import StableDiffusionPipeline  # not above ours, which drop notices of libraries
-
-    pipe = load_pipeline(StableDiffusionPipeline, args.image_model, args.dtype, "--image_model")
-    pipe.to(choose_device(args.device)).set_progress_bar_config(disable=True)
-    options = {"num_inference_steps": args.image_steps, "guidance_scale": args.image_guidance_scale}
-    if images:
-        return edit_images(pipe, images, args.prompt, args.edit_strength, args.seed, **options)
-    return text_to_images(pipe, args.prompt, args.seed, **options)
 
 
 def sample_videos(args, pipe: StableVideoDiffusionTripPipeline, pixels: list[torch.Tensor]) -> list[Path]:

@@ -32,8 +32,7 @@ def warn_of_photograph(base: str | Path, pixels: torch.Tensor, name: str, flag: 
         return
     small = Path(base).name
     notice(
-        f"{name} does not look like the procedural world, all that the small model weights/{small} knows: expect "
-        "shapeless "
-        f"colours. For photographs pass {flag} {RELEASED[small]} or another released model.",
+        f"{name} does not look like the procedural world, all that the small model weights/{small} knows, so expect "
+        f"little of the result; for photographs pass {flag} {RELEASED[small]} or another released model.",
         about=f"photograph for {small}",
     )
