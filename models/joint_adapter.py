@@ -7,6 +7,7 @@ import torch
 
 import patch
 from utils.arguments import positive_int
+from utils.model_kinds import check_adapter
 
 
 def add_adapter_arguments(group, x: str, y: str, *, post: str, one_way_share: float) -> None:
@@ -41,6 +42,7 @@ def read_beginning(args, kept: Sequence[str]) -> dict:
         raise ValueError(
             f"--lora_alpha {args.lora_alpha:g} needs a new adapter: --init_adapter keeps its own; remove one."
         )
+    check_adapter(args.init_adapter, "UNetSpatioTemporalConditionModel", "train_flow_video.py", "--init_adapter")
     config = patch.read_config(args.init_adapter, args.adapter_name)
     trained = config["training"] | {name: config[name] for name in ("post", "temporal")}
     for name in kept:

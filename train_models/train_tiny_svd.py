@@ -104,14 +104,15 @@ def train_vae(args) -> None:
 
 
 def train_unet(args) -> None:
-    with loading(args.vae):
+    with loading(args.vae, (AutoencoderKL, AutoencoderKLTemporalDecoder), "--vae"):
         vae = AutoModel.from_pretrained(args.vae, dtype=torch.float32)
     whole = read_video_dataset(args, num_frames=args.clip_frames, first_frames=True)
+    begun = load_parts(args.init_from) if args.init_from else None
     buckets = MotionBuckets.load(args.init_from) if args.init_from else None
     stretches = Stretches(args.num_frames, args.frame_strides, random_reverse=True)
     clips = CachedClips(cache_clips(whole, vae, args.cache_dir), stretches, buckets)
     dataset, shown = torch.utils.data.random_split(clips, [len(clips) - SHOWN, SHOWN], torch.Generator().manual_seed(0))
-    model = load_parts(args.init_from) if args.init_from else make_parts()
+    model = begun or make_parts()
     encoder = ConditionEncoder(vae, model.image_encoder, make_feature_extractor())
 
     def loss(prepared, batch):

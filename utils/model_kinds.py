@@ -67,13 +67,15 @@ def check_pipeline(name: str | Path, needed: type, flag: str = "") -> None:
     raise ValueError(f"{_said(flag, name)} is {found}; a {title} base is needed, such as {example}.")
 
 
-def check_network(name: str | Path, needed: type, flag: str = "") -> None:
-    """Raises ValueError where the folder exists and holds something else than a network of that class."""
-    path = Path(name)
-    if not path.exists() or _class_name(path) == needed.__name__:
+def check_network(name: str | Path, needed: type | tuple[type, ...], flag: str = "") -> None:
+    """Raises ValueError where the path exists and holds something else than a network of that class, or one of them."""
+    path, classes = Path(name), needed if isinstance(needed, tuple) else (needed,)
+    if not path.exists() or _class_name(path) in [one.__name__ for one in classes]:
         return
-    title, example = NETWORKS.get(needed.__name__, (f"a {needed.__name__}", "as save_pretrained writes it"))
-    raise ValueError(f"{_said(flag, name)} is {describe(path)}; {title} is needed, {example}.")
+    unnamed = (f"a {classes[0].__name__}", "as save_pretrained writes it")
+    titles = [NETWORKS.get(one.__name__, unnamed) for one in classes]
+    wanted = " or ".join(title for title, _ in titles)
+    raise ValueError(f"{_said(flag, name)} is {describe(path)}; {wanted} is needed, {titles[0][1]}.")
 
 
 def check_adapter(name: str | Path, unet_class: str, trained_by: str, flag: str = "") -> None:

@@ -19,11 +19,12 @@ Pipeline = TypeVar("Pipeline")
 
 
 @contextlib.contextmanager
-def loading(name: str | Path, needed: type | None = None, flag: str = "") -> Iterator[None]:
+def loading(name: str | Path, needed: type | tuple[type, ...] | None = None, flag: str = "") -> Iterator[None]:
     """Within it a model is loaded from the folder or hub name.
 
     Args:
-        needed: The class of the network or pipeline that is loaded from it; another kind of folder is refused first.
+        needed: The class of the network or pipeline that is loaded from it, or several of networks; another kind of
+            folder is refused first.
         flag: What the user passed the name by, for the sentence.
 
     Raises:
@@ -45,12 +46,12 @@ def loading(name: str | Path, needed: type | None = None, flag: str = "") -> Ite
         raise ValueError(f"{name} is {describe(name)} and cannot be loaded here: {reason}.") from error
 
 
-def check_kind(name: str | Path, needed: type, flag: str = "") -> None:
+def check_kind(name: str | Path, needed: type | tuple[type, ...], flag: str = "") -> None:
     """Raises ValueError where `name` holds something else than a model of this class of networks or pipelines."""
     from diffusers import DiffusionPipeline
 
-    check = check_pipeline if issubclass(needed, DiffusionPipeline) else check_network
-    check(name, needed, flag)
+    pipeline = isinstance(needed, type) and issubclass(needed, DiffusionPipeline)
+    (check_pipeline if pipeline else check_network)(name, needed, flag)
 
 
 def load_pipeline(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 from safetensors.torch import save_file
 
 from models.svd_controlnet import ControlNetSVD
@@ -57,6 +57,14 @@ def test_each_kind_of_weights_serves_those_who_need_it_and_no_others(place, chec
         CHECKS[check](path, flag="--flag")
     assert str(refused.value).startswith(f"--flag {path} is {found}")
     assert "\n" not in str(refused.value)
+
+
+def test_one_of_several_classes_will_do():
+    either = (AutoencoderKL, AutoencoderKLTemporalDecoder)
+    for place in ("tiny_sd/vae", "tiny_svd/vae"):
+        check_network(shipped(place), either)
+    with pytest.raises(ValueError, match="; an autoencoder of images or an autoencoder of videos is needed, such as"):
+        check_network(shipped("tiny_svd/unet"), either)
 
 
 def test_folders_without_a_model_and_loras_are_named(tmp_path):
