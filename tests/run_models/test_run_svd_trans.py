@@ -1,10 +1,13 @@
 """Videos through keyframes, by the command."""
 
+import json
+
 import pytest
 import torch
 
 from pipelines.keyframes import fill_keyframes, place_keyframes
 from run_models.run_svd_trans import list_keyframes, main
+from utils.pretrained import shipped
 from utils.video import read_video
 
 
@@ -47,6 +50,9 @@ def test_a_loop_ends_before_its_first_frame(video_folders, image, tmp_path):
         ]
     )
     assert len(read_video(tmp_path / "out" / "video.mp4").pixels) == 4
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["files"] == ["video.mp4", "frames.png"] and record["seed"] == 0 and "--loop" in record["command"]
+    assert len(record["weights"][str(video_folders / "model")]) == 3
 
 
 @pytest.mark.parametrize(
@@ -70,6 +76,13 @@ def test_an_adapter_of_something_else_is_refused(video_folders, image, tmp_path)
     ends = ["--first", str(image), "--last", str(image), "--model_dir", str(video_folders / "model")]
     with pytest.raises((FileNotFoundError, ValueError), match="known_frames.safetensors"):
         main([*ends, "--adapter", str(video_folders / "adapter"), "--output_dir", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("place", ["tiny_sd", "tiny_svd"])
+def test_a_base_in_the_place_of_an_adapter_is_refused(video_folders, image, tmp_path, place):
+    ends = ["--first", str(image), "--last", str(image), "--model_dir", str(video_folders / "model")]
+    with pytest.raises(ValueError, match="unet is a network .*; a video UNet that reads known frames is needed"):
+        main([*ends, "--adapter", shipped(place), "--output_dir", str(tmp_path / "out")])
 
 
 def test_order_of_keyframes():
