@@ -56,7 +56,7 @@ def test_tracks_become_the_control_and_the_warped_images_of_each_video(pipe, ima
 @pytest.mark.parametrize(
     ("tracks", "message"),
     [
-        ([make_tracks((1.0, 0.0))], "tracks for 1 videos and 2 images"),
+        ([make_tracks((1.0, 0.0))], "tracks for 1 video and 2 images"),
         (make_tracks((1.0, 0.0)).resized(64, 32), "64x32 pixels and the image of 32x32"),
         ([make_tracks((1.0, 0.0)), make_tracks((1.0, 0.0), 4)], "of 3 and of 4 frames"),
     ],

@@ -152,7 +152,7 @@ def test_clips_are_held_out_at_the_step_of_the_training_where_their_points_have_
         (["--clip_frames", 6], "clip_frames 6 needs --cache_latents"),
         (["--cache_latents", "--clip_frames", 2], "no room for a stretch of 3"),
         (["--validation_steps", 1], "needs --held_out_clips"),
-        (["--held_out_clips", 3], "leaves none of the 3 clips"),
+        (["--held_out_clips", 3], "leaves none of 3 clips"),
         (["--height", 36], "multiples of 8"),
         (["--points_from", "flow", "--random_reverse"], "leave frame_strides and random_reverse out"),
     ],
