@@ -28,8 +28,8 @@ from benchmarks.patch_forms import (
 )
 from benchmarks.protocol import describe_machine, make_run, write_results
 from benchmarks.timing import CLOCKS, Form, compare, time_in_turns, whole_runs
-from utils.argument_groups import add_device_argument
 from utils.arguments import make_parser, parse_args, positive_int, run_script
+from utils.commands.argument_groups import add_device_argument
 from utils.pretrained import DTYPES, choose_device
 
 PARTS = ("inference", "conditions", "sampling", "training")

@@ -26,8 +26,8 @@ from torch.nn import functional
 from benchmarks.protocol import make_run, write_results
 from benchmarks.seeded_unimatch import make_model
 from unimatch import CONFIGURATIONS, UniMatch
-from utils.argument_groups import add_device_argument
 from utils.arguments import make_parser, parse_args, positive_int, run_script
+from utils.commands.argument_groups import add_device_argument
 from utils.pretrained import DTYPES, choose_device
 
 REFERENCE = "reference_unimatch"  # the name that the published package gets beside ours

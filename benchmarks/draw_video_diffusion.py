@@ -16,7 +16,7 @@ from utils.arguments import make_parser, parse_args, run_script
 from utils.diffusion.edm import EDM
 from utils.files import replacing
 from utils.images import read_image
-from utils.words import count
+from utils.messages.words import count
 
 # Distributions of training: what it is for, and its EDM.
 TRAINED = {

@@ -27,9 +27,9 @@ from utils.data.records import METADATA
 from utils.depth import color_disparity, normalize_disparity, read_disparity
 from utils.files import replacing
 from utils.images import read_image, to_image, to_pixels
+from utils.messages.words import count
 from utils.metrics.depth import align_disparity
 from utils.pretrained import loading
-from utils.words import count
 
 PATTERNS = {"image": "depthvid_rgb_{}.png", "depth": "depthvid_depth_{}.png"}
 

@@ -15,8 +15,8 @@ from diffusers import StableDiffusionPipeline
 from benchmarks import depth_image_tasks, protocol
 from utils.arguments import make_parser, positive_int, run_script
 from utils.metrics.statistics import Estimate, bootstrap_mean, paired_difference
-from utils.model_kinds import check_adapter, check_pipeline
 from utils.pretrained import shipped
+from utils.weights.model_kinds import check_adapter, check_pipeline
 
 TASKS = {
     name: getattr(depth_image_tasks, name)

@@ -16,9 +16,9 @@ from benchmarks import flow_video_tasks, protocol, video_bench
 from utils.arguments import make_parser, positive_int, run_script
 from utils.diffusion.sampling import FlowSampling, add_sampling_arguments
 from utils.flow import backward_flow
-from utils.lora import lora_file
 from utils.metrics.statistics import Estimate, bootstrap_mean
-from utils.model_kinds import check_lora
+from utils.weights.lora import lora_file
+from utils.weights.model_kinds import check_lora
 
 NEED_ADAPTER = ("autoencoder", "joint", "flow_first", "flow_to_video", "video_to_flow", "sweep")
 TASKS = {name: getattr(flow_video_tasks, name) for name in ("truth", "other", *NEED_ADAPTER[:-1], "svd_flow", "sweep")}

@@ -22,8 +22,8 @@ from benchmarks.long_video_tasks import SEAMS, TASKS, LongBench, plan_segments
 from benchmarks.video_bench import add_video_arguments, check_base, check_video, model_files
 from utils.arguments import make_parser, positive_int, run_script
 from utils.diffusion.sampling import parse_sampling_args
+from utils.messages.words import count
 from utils.metrics.statistics import Estimate, bootstrap_mean
-from utils.words import count
 
 
 def parser() -> argparse.ArgumentParser:

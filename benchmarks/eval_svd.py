@@ -18,9 +18,9 @@ from benchmarks.svd_report import summarize
 from benchmarks.video_bench import add_video_arguments, check_base, check_video, model_files
 from utils.arguments import make_parser, positive_int, run_script
 from utils.diffusion.sampling import parse_sampling_args
-from utils.lora import lora_file
-from utils.model_kinds import check_lora
 from utils.scenes.clips import REACHES
+from utils.weights.lora import lora_file
+from utils.weights.model_kinds import check_lora
 
 TASKS = {
     name: getattr(svd_tasks, name)

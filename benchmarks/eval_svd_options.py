@@ -24,10 +24,10 @@ from utils.arguments import make_parser, run_script
 from utils.diffusion.sampling import VideoSampling, parse_sampling_args
 from utils.flow import estimate_flow
 from utils.images import to_image
+from utils.messages.words import count
 from utils.metrics.statistics import bootstrap_mean
 from utils.scenes import render_clip, sample_clip
 from utils.video import to_pixels
-from utils.words import count
 
 MEASURES = ("flow", "flicker", "sharpness")
 VALUES = {"temporal_smoothing": (0.0, 0.25, 0.5, 1.0), "motion_scale": (0.0, 0.5, 1.0, 1.5, 2.0)}

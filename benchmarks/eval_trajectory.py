@@ -23,8 +23,8 @@ from pipelines.steering import Steering
 from utils.arguments import make_parser, positive_float, run_script
 from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
 from utils.flow import backward_flow
-from utils.model_kinds import check_network
 from utils.tracks import guess, heuristic_flow
+from utils.weights.model_kinds import check_network
 
 SCENES = ("num_scenes", "first_seed", "num_frames", "resolution", "judge_hash")  # equal for all methods of a folder
 OF_BASE = ("fps", "seed", "dtype", "model_hash")

@@ -26,12 +26,12 @@ from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPip
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from utils.files import replacing
 from utils.flow.code import FlowCode
-from utils.lora import load_lora, read_training
 from utils.metrics.flow import warping_error
 from utils.scenes import sample_clip
 from utils.scenes.motion import Clip
 from utils.scenes.video import clip_flow
 from utils.training.flow_validation import SLOWEST, flow_row
+from utils.weights.lora import load_lora, read_training
 
 
 class TrueFlowClips(TrueClips):

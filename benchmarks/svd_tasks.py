@@ -25,11 +25,11 @@ from benchmarks.svd_clips import TrueClips
 from benchmarks.video_bench import VideoBench, clip_sheet, eight_bits, reconstruct_clips
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from utils.judges.video import CAMERAS
-from utils.lora import load_lora
 from utils.metrics.object_motion import object_motion
 from utils.metrics.shape import color_drift, shape_kept
 from utils.metrics.video import frame_consistency
 from utils.motion_helper import FIXED_BUCKET, MotionBuckets, buckets_file
+from utils.weights.lora import load_lora
 
 OTHER_SEEDS = 500_000  # from the seeds of the clips to those of other ones
 

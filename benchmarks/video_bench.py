@@ -21,11 +21,11 @@ from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPip
 from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
 from utils.flow import flow_estimator
 from utils.flow.code import FlowCode
-from utils.model_kinds import check_adapter, check_pipeline
 from utils.motion_helper import MotionBuckets, buckets_file, motion_scores
 from utils.pretrained import load_pipeline, shipped
 from utils.scenes import check_unseen
 from utils.video import contact_sheet
+from utils.weights.model_kinds import check_adapter, check_pipeline
 
 PARTS = ("unet", "vae", "image_encoder", "scheduler", "feature_extractor")
 KINDS = ("*.json", "*.safetensors")

@@ -7,7 +7,7 @@ import torch
 
 import patch
 from utils.arguments import positive_int
-from utils.model_kinds import check_adapter
+from utils.weights.model_kinds import check_adapter
 
 
 def add_adapter_arguments(group, x: str, y: str, *, post: str, one_way_share: float) -> None:

@@ -16,8 +16,8 @@ from models.onnx_parts import (
     video_decoder,
     video_unet,
 )
-from utils.model_kinds import describe, index_of
 from utils.pretrained import loading
+from utils.weights.model_kinds import describe, index_of
 
 # For each UNet class the parts: subfolder of the model, and what makes the part of the network in it.
 PARTS: dict[str, dict[str, tuple[str, Callable[[torch.nn.Module], Part]]]] = {

@@ -16,9 +16,9 @@ from torch import nn
 from torch.nn import functional
 
 from utils.files import replacing
-from utils.lora import load_lora
-from utils.model_kinds import describe
 from utils.pretrained import loading
+from utils.weights.lora import load_lora
+from utils.weights.model_kinds import describe
 
 MASKED_FILE = "known_frames.safetensors"  # beside a LoRA
 

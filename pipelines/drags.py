@@ -8,14 +8,14 @@ from models.svd_controlnet import ControlNetSVD
 from pipelines.pipeline_trajectory import METHODS as JOINT_METHODS
 from pipelines.pipeline_trajectory import StableVideoDiffusionTrajectoryPipeline
 from pipelines.pipeline_trajectory_controlnet import StableVideoDiffusionTrajectoryControlNetPipeline
+from utils.commands.results import write_png
 from utils.flow.estimate import estimate_flow
 from utils.flow.results import write_flow_results
-from utils.model_kinds import check_adapter
 from utils.pretrained import check_kind, choose_device, load_pipeline
-from utils.results import write_png
 from utils.tracks import Tracks
 from utils.tracks.drawing import track_sheet
 from utils.video import write_video
+from utils.weights.model_kinds import check_adapter
 
 METHODS = (*JOINT_METHODS, "controlnet")
 SHORTER_SIDE = 128  # pixels that smaller videos are enlarged to for their flow: DIS loses small things in small frames

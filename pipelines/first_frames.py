@@ -7,10 +7,10 @@ from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 from PIL import Image
 
 from pipelines.sizes import fit_image
-from utils.embedded import warn_of_photograph
 from utils.images import to_image, to_pixels
+from utils.messages.words import count
 from utils.pretrained import choose_device, load_pipeline
-from utils.words import count
+from utils.weights.embedded import warn_of_photograph
 
 
 def make_first_frames(

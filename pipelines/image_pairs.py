@@ -10,11 +10,11 @@ from PIL import Image
 import patch
 from pipelines.pipeline_stable_diffusion_joint import JointOutput, StableDiffusionJointPipeline
 from pipelines.sizes import fit_pixels, target_size
+from utils.commands.results import write_png
 from utils.depth import color_disparity, normalize_disparity, read_disparity, settle_kind, write_disparity
 from utils.images import to_image, to_pixels
-from utils.model_kinds import check_adapter, joint_names
 from utils.pretrained import choose_device, find_scheduler, load_pipeline
-from utils.results import write_png
+from utils.weights.model_kinds import check_adapter, joint_names
 
 
 def name_adapters(items: Sequence[str]) -> dict[str, str]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from utils.messages.words import count
 from utils.tracks import Tracks
-from utils.words import count
 
 
 def check_tracks(tracks: Tracks | Sequence[Tracks], pixels: torch.Tensor) -> list[Tracks]:

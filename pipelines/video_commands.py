@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipelines.sizes import check_num_frames
-from utils.argument_groups import add_machine_arguments, add_output_arguments, add_video_arguments
+from utils.commands.argument_groups import add_machine_arguments, add_output_arguments, add_video_arguments
+from utils.commands.results import check_output_dir
 from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
-from utils.frame_rates import check_fps
+from utils.formats.frame_rates import check_fps
 from utils.images import image_size
 from utils.pretrained import choose_device, shipped
-from utils.results import check_output_dir
 
 
 def add_base_argument(group) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 from models.onnx_networks import PARTS, RANDOM_SIZES, folder_networks, random_networks
 from models.onnx_parts import Part, check_packages, draw_examples, gather_weights, largest_error, write_onnx
 from utils.arguments import make_parser, parse_args, positive_float, run_script
+from utils.commands.results import RECORD, Run, check_output_dir
 from utils.files import replacing
-from utils.results import RECORD, Run, check_output_dir
 
 OPSETS = range(14, 21)
 

@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 
 from pipelines.image_pairs import fit_inputs, load_joint, name_adapters, read_condition, sample_pairs, write_pairs
-from utils.argument_groups import add_machine_arguments, add_output_arguments, add_size_arguments
 from utils.arguments import check_choice, finite_float, make_parser, parse_args, positive_int, run_script, share
+from utils.commands.argument_groups import add_machine_arguments, add_output_arguments, add_size_arguments
+from utils.commands.results import RECORD, Run, check_output_dir, remove_last_run
 from utils.depth import KINDS
-from utils.embedded import warn_of_photograph
 from utils.images import read_image, to_pixels
+from utils.messages.words import count
 from utils.pretrained import choose_device, find_scheduler, shipped
-from utils.results import RECORD, Run, check_output_dir, remove_last_run
-from utils.words import count
+from utils.weights.embedded import warn_of_photograph
 
 MODES = ("joint", "image_to_depth", "depth_to_image", "coarse")
 NEEDS = {  # one of each group

@@ -19,16 +19,16 @@ from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusion
 from pipelines.sizes import fit_flow, fit_image, fit_video
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
 from utils.arguments import check_choice, make_parser, parse_args, run_script
+from utils.commands.results import RECORD, Run, remove_last_run
 from utils.data.inputs import read_clip, read_steps
 from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
-from utils.embedded import warn_of_photograph
 from utils.flow.results import color_video, write_flow_results
 from utils.images import read_image
-from utils.model_kinds import check_adapter
+from utils.messages.words import count
 from utils.pretrained import choose_device, load_pipeline, shipped
-from utils.results import RECORD, Run, remove_last_run
 from utils.video import to_frames, write_video
-from utils.words import count
+from utils.weights.embedded import warn_of_photograph
+from utils.weights.model_kinds import check_adapter
 
 NEEDS = {  # one of each group
     "joint": [("input_image",)],

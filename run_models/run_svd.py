@@ -20,17 +20,17 @@ from pipelines.long_video import WAYS, count_overlap, sample_long_video, segment
 from pipelines.memory import add_memory_arguments, check_offload, place, save_memory
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.sizes import check_num_frames, check_size, fit_image
-from utils.argument_groups import add_machine_arguments, add_video_arguments
 from utils.arguments import finite_float, make_parser, positive_int, run_script, share
+from utils.commands.argument_groups import add_machine_arguments, add_video_arguments
+from utils.commands.results import Run
+from utils.commands.video_jobs import Job, check_jobs, list_jobs
 from utils.diffusion.sampling import VideoSampling, add_sampling_arguments, parse_sampling_args
-from utils.embedded import warn_of_photograph
 from utils.images import read_image
-from utils.lora import load_lora
-from utils.model_kinds import check_lora
 from utils.pretrained import choose_device, load_pipeline, shipped
 from utils.processes import process_state
-from utils.results import Run
-from utils.video_jobs import Job, check_jobs, list_jobs
+from utils.weights.embedded import warn_of_photograph
+from utils.weights.lora import load_lora
+from utils.weights.model_kinds import check_lora
 
 
 def parser() -> argparse.ArgumentParser:

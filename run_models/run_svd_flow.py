@@ -16,16 +16,16 @@ from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPip
 from pipelines.sizes import fit_image
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
 from utils.arguments import make_parser, parse_args, run_script
+from utils.commands.results import RECORD, Run, remove_last_run
 from utils.diffusion.sampling import VideoSampling
-from utils.embedded import warn_of_photograph
 from utils.flow.code import FlowCode
 from utils.flow.results import write_flow_results
 from utils.images import read_image
-from utils.lora import load_lora, read_training
-from utils.model_kinds import check_lora
+from utils.messages.words import count
 from utils.pretrained import choose_device, load_pipeline
-from utils.results import RECORD, Run, remove_last_run
-from utils.words import count
+from utils.weights.embedded import warn_of_photograph
+from utils.weights.lora import load_lora, read_training
+from utils.weights.model_kinds import check_lora
 
 
 def parser() -> argparse.ArgumentParser:

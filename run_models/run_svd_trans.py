@@ -18,13 +18,13 @@ from pipelines.pipeline_stable_video_diffusion_trans import StableVideoDiffusion
 from pipelines.sizes import fit_image
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
 from utils.arguments import make_parser, parse_args, positive_int, run_script
+from utils.commands.results import RECORD, Run, remove_last_run, write_png
 from utils.diffusion.sampling import VideoSampling
-from utils.embedded import warn_of_photograph
 from utils.images import image_size, read_image
+from utils.messages.words import count
 from utils.pretrained import choose_device, load_pipeline
-from utils.results import RECORD, Run, remove_last_run, write_png
 from utils.video import contact_sheet, write_video
-from utils.words import count
+from utils.weights.embedded import warn_of_photograph
 
 
 def parser() -> argparse.ArgumentParser:

@@ -20,14 +20,14 @@ from pipelines.sizes import fit_image
 from pipelines.steering import Steering
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
 from utils.arguments import check_choice, finite_float, make_parser, parse_args, positive_float, run_script
+from utils.commands.results import RECORD, Run, remove_last_run
 from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
-from utils.embedded import warn_of_photograph
 from utils.images import image_size, read_image
+from utils.messages.words import count
 from utils.pretrained import shipped
-from utils.results import RECORD, Run, remove_last_run
 from utils.tracks.files import LAYOUTS, read_track_file
 from utils.tracks.found import find_paths
-from utils.words import count
+from utils.weights.embedded import warn_of_photograph
 
 JOINT = ("coarse", "guided")
 READ_BY = {  # flags that not every method reads

@@ -18,16 +18,16 @@ import torch
 from pipelines.first_frames import make_first_frames, pair_up
 from pipelines.pipeline_trip import StableVideoDiffusionTripPipeline
 from pipelines.sizes import check_num_frames, fit_image
-from utils.argument_groups import add_machine_arguments, add_output_arguments, add_video_arguments
 from utils.arguments import finite_float, make_parser, parse_args, positive_int, run_script
+from utils.commands.argument_groups import add_machine_arguments, add_output_arguments, add_video_arguments
+from utils.commands.results import RECORD, Run, check_output_dir, remove_last_run, write_png
+from utils.commands.video_jobs import list_images
 from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
-from utils.frame_rates import check_fps
+from utils.formats.frame_rates import check_fps
 from utils.images import image_size, read_image, to_image
+from utils.messages.words import count
 from utils.pretrained import choose_device, load_pipeline, shipped
-from utils.results import RECORD, Run, check_output_dir, remove_last_run, write_png
 from utils.video import write_video
-from utils.video_jobs import list_images
-from utils.words import count
 
 SCALES = ("min_guidance_scale", "max_guidance_scale")  # in whose place there is one
 

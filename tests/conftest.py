@@ -25,7 +25,7 @@ def _shared(name: str) -> Path:
 @pytest.fixture(autouse=True)
 def unsaid():
     """Each test hears what is said once in a run."""
-    from utils import notices
+    from utils.messages import notices
 
     notices._said.clear()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from utils.argument_groups import add_device_argument
 from utils.arguments import make_parser, name_defaults
+from utils.commands.argument_groups import add_device_argument
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROOMS = ("run_models", "benchmarks", "train_models", "utils")

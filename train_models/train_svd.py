@@ -21,7 +21,6 @@ from utils.diffusion.sampling import keep_sampling
 from utils.flow.consistency import flow_consistency
 from utils.images import to_image
 from utils.latents import ENCODED_TOGETHER
-from utils.lora import add_lora, save_lora
 from utils.training.arguments import check_not_negative
 from utils.training.parameters import choose_parameters
 from utils.training.svd import SVDTraining, start_svd
@@ -29,6 +28,7 @@ from utils.training.svd_arguments import add_lora_arguments, svd_parser
 from utils.training.svd_losses import draw_condition, encode_clips
 from utils.training.validation import video_errors
 from utils.video import write_video
+from utils.weights.lora import add_lora, save_lora
 
 
 def main(argv=None) -> None:

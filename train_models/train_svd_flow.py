@@ -18,12 +18,12 @@ from utils.data.flow_images import FlowImages
 from utils.diffusion.edm import Denoiser
 from utils.flow.code import FlowCode
 from utils.flow.pictures import FlowPicture
-from utils.lora import add_lora, save_lora
 from utils.training.flow_losses import flow_loss, measure_flow_scale
 from utils.training.flow_validation import flow_errors, show_flow
 from utils.training.svd import start_svd
 from utils.training.svd_arguments import add_flow_arguments, add_lora_arguments, svd_parser
 from utils.training.validation import sample_options
+from utils.weights.lora import add_lora, save_lora
 
 
 def main(argv=None) -> None:

@@ -24,12 +24,12 @@ from utils.data.last_frame import LastFrame
 from utils.diffusion.condition import Condition, draw_noise_aug_strengths
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.known_frames import encode_known_frames
-from utils.lora import add_lora, save_lora
 from utils.training.parameters import choose_parameters
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import add_lora_arguments, svd_parser
 from utils.training.svd_losses import encode_clips
 from utils.training.validation import sample_options
+from utils.weights.lora import add_lora, save_lora
 
 
 def main(argv=None) -> None:

@@ -1,5 +1,5 @@
-"""What all rooms share, and rooms of its own: data, diffusion, training, flow, tracks, scenes, metrics, judges."""
+"""What several packages share. Loose modules serve all; each room says in its `__init__` what it holds."""
 
-from utils.quiet import quiet_libraries
+from utils.messages.quiet import quiet_libraries
 
 quiet_libraries()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from utils.config_file import config_arguments
+from utils.commands.config_file import config_arguments
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -18,7 +18,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from utils.files import is_file, replacing
 from utils.images import find_turn, image_size, open_image, speaks_late
-from utils.notices import notice
+from utils.messages.notices import notice
 
 KINDS = ("metres", "disparity")
 KIND_KEY = "Depth kind"

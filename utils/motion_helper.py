@@ -22,8 +22,8 @@ import torch
 from unimatch import UniMatch
 from utils.files import is_file, replacing
 from utils.flow.estimate import FlowEstimator, check_video, match_frames
+from utils.formats.text import read_json
 from utils.images import resize_shorter
-from utils.text import read_json
 
 BUCKETS_FILE = "motion_buckets.json"
 MAX_BUCKET = 255

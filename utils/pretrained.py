@@ -9,10 +9,10 @@ import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 
-from utils.argument_groups import DTYPES as DTYPE_NAMES
 from utils.arguments import REPOSITORY
-from utils.model_kinds import check_network, check_pipeline, describe
+from utils.commands.argument_groups import DTYPES as DTYPE_NAMES
 from utils.processes import process_state
+from utils.weights.model_kinds import check_network, check_pipeline, describe
 
 DTYPES = {name: getattr(torch, name) for name in DTYPE_NAMES}
 Pipeline = TypeVar("Pipeline")

@@ -18,9 +18,9 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image
 
 from utils.files import is_file, replacing
-from utils.frame_rates import check_fps
-from utils.frames import choose_stream, pixel_aspect, show_frame
-from utils.words import count
+from utils.formats.frame_rates import check_fps
+from utils.formats.frames import choose_stream, pixel_aspect, show_frame
+from utils.messages.words import count
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif"}
 BT709, LIMITED_RANGE = 1, 1  # ITU-T H.273; players guess at the colours of a file without them

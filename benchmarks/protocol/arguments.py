@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from utils.argument_groups import add_machine_arguments
 from utils.arguments import positive_int
+from utils.commands.argument_groups import add_machine_arguments
 from utils.pretrained import shipped
 from utils.scenes import UNSEEN
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.protocol.folder import write_text
-from utils.results import versions
+from utils.commands.results import versions
 
 
 def make_run(name: str, argv: list[str] | None, device: str = "cpu") -> dict:

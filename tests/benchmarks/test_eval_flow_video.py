@@ -11,8 +11,8 @@ from benchmarks.flow_video_tasks import FlowBench, TrueFlowClips
 from tests.flags import flags
 from tests.tiny_video_pipeline import save_flow_adapter, tiny_video_pipeline
 from utils.flow.code import FlowCode
-from utils.lora import add_lora, save_lora
 from utils.scenes import render_clip, sample_clip
+from utils.weights.lora import add_lora, save_lora
 
 SEED, SIDE, F = 2_000_000, 32, 3
 TRAINED = {"one_way_share": 0.6, "flow_alone_share": 0.5, "moved_picture": True}

@@ -18,9 +18,9 @@ from benchmarks.video_bench import GAP
 from tests.flags import flags
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.judges import VideoJudge, save_judge
-from utils.lora import add_lora, save_lora
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.scenes import render_clip, sample_clip
+from utils.weights.lora import add_lora, save_lora
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from models.trip import FORMS, TripFusion
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.pipeline_trip import StableVideoDiffusionTripPipeline
 from utils.latents import encode_mode
-from utils.model_kinds import check_pipeline
+from utils.weights.model_kinds import check_pipeline
 
 F, SIDE = 3, 32
 

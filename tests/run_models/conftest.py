@@ -11,8 +11,8 @@ import patch
 from models.svd_controlnet import ControlNetSVD
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.flow.code import FlowCode
-from utils.lora import add_lora, save_lora
 from utils.tracks.control_map import CONTROL_CHANNELS
+from utils.weights.lora import add_lora, save_lora
 
 SIZE = 32
 

@@ -204,7 +204,7 @@ def test_one_image_is_singular_and_the_record_says_what_made_it(run, tmp_path, f
 
 
 def test_a_photograph_for_the_small_model_is_warned_of_and_a_scene_is_not(shared_media, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("utils.notices._said", set())
+    monkeypatch.setattr("utils.messages.notices._said", set())
     Image.fromarray(render(sample_scene(3_000_007)).image).save(tmp_path / "scene.png")
     fixed = ["--mode=image_to_depth", "--num_inference_steps=1", f"--output_dir={tmp_path / 'out'}", "--overwrite"]
     main([*fixed, f"--image={tmp_path / 'scene.png'}"])

@@ -15,11 +15,11 @@ from PIL import Image
 from pipelines.sizes import target_size
 from run_models.run_svd import main
 from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.commands.video_jobs import list_images
 from utils.flow.code import FlowCode
-from utils.lora import add_lora, save_lora
 from utils.pretrained import shipped
 from utils.video import index_frames, read_video
-from utils.video_jobs import list_images
+from utils.weights.lora import add_lora, save_lora
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SIZE = ["--height", "32", "--width", "32"]
@@ -262,7 +262,7 @@ def test_the_record_beside_a_video_says_what_made_it(run, model_dir):
 
 
 def test_a_photograph_for_the_small_model_is_warned_of_once(shared_media, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("utils.notices._said", set())
+    monkeypatch.setattr("utils.messages.notices._said", set())
     images = [str(shared_media / name) for name in ("bench_dog.png", "davis_0.jpg")]
     main(
         ["--input_image", *images, "--output_video", str(tmp_path / "out"), "--num_inference_steps=1", "--num_frames=2"]

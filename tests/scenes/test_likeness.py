@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from utils.embedded import is_embedded, warn_of_photograph
 from utils.images import read_image, to_pixels
 from utils.pretrained import shipped
 from utils.scenes import render, render_clip, sample_clip, sample_scene
 from utils.scenes.likeness import looks_rendered
+from utils.weights.embedded import is_embedded, warn_of_photograph
 
 SEEDS = range(3_000_000, 3_000_012)
 PHOTOGRAPHS = (
@@ -45,7 +45,7 @@ def test_photographs_are_not_also_when_they_are_small(shared_media, name):
 
 
 def test_only_the_small_bases_warn_and_only_once(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("utils.notices._said", set())
+    monkeypatch.setattr("utils.messages.notices._said", set())
     noise = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (3, 64, 64)))
     assert is_embedded(shipped("tiny_svd")) and not is_embedded(tmp_path) and not is_embedded("a/tiny_svd")
     warn_of_photograph(tmp_path, noise, "a.png", "--model_dir")

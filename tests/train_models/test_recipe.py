@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from tests.flags import flags
 from tests.small_trainings import F
 from train_models import train_flow_video, train_svd, train_svd_flow, train_svd_trans, train_trajectory, train_trip
-from utils.lora import LORA_FILE, add_lora, save_lora
 from utils.training import loop
 from utils.training.svd import start_svd
 from utils.training.svd_arguments import svd_parser
 from utils.training.svd_losses import encode_clips
+from utils.weights.lora import LORA_FILE, add_lora, save_lora
 
 SCRIPTS = [train_svd, train_svd_flow, train_flow_video, train_trajectory, train_svd_trans, train_trip]
 VALIDATION = {"held_out_clips": 1, "validation_steps": 2, "checkpointing_steps": 1}

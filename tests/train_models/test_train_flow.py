@@ -21,10 +21,10 @@ from utils.flow.files import read_flo
 from utils.flow.pictures import FlowPicture
 from utils.images import to_image
 from utils.latents import LatentScale
-from utils.lora import LORA_FILE, read_training
 from utils.motion_helper import PROCEDURAL
 from utils.training.svd import make_dataset, read_clips, read_held_out
 from utils.video import index_frames
+from utils.weights.lora import LORA_FILE, read_training
 
 FLOW = [FlowImages(FlowCode())]
 

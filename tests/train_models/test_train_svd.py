@@ -21,10 +21,10 @@ from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
 from utils.diffusion.sampling import SAMPLING_FILE, model_sampling
 from utils.flow.consistency import flow_consistency
-from utils.lora import LORA_FILE, load_lora
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.training.svd import read_clips, read_held_out
 from utils.training.svd_losses import encode_clips
+from utils.weights.lora import LORA_FILE, load_lora
 
 B = 3
 

@@ -14,7 +14,7 @@ from tests.small_trainings import SIZE, F, arguments
 from train_models.train_svd_trans import trans_loss
 from utils.data.last_frame import LastFrame
 from utils.diffusion.edm import EDM
-from utils.lora import LORA_FILE
+from utils.weights.lora import LORA_FILE
 
 B = 2
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from utils.folders import IMAGE_SUFFIXES, has_content, is_leftover, list_files, natural_key, walk_files
+from utils.formats.folders import IMAGE_SUFFIXES, has_content, is_leftover, list_files, natural_key, walk_files
 
 ORDERS = [
     ["img_2_640x480.png", "img_10_640x480.png"],

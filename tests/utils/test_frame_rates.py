@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from utils.frame_rates import FRAME_RATES, check_fps
+from utils.formats.frame_rates import FRAME_RATES, check_fps
 from utils.video import index_frames, write_gif, write_video
 
 WRITERS = {".mp4": write_video, ".gif": write_gif}

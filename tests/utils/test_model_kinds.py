@@ -13,8 +13,8 @@ from models.svd_controlnet import ControlNetSVD
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
-from utils.model_kinds import check_adapter, check_lora, check_network, check_pipeline, describe
 from utils.pretrained import load_pipeline, loading, shipped
+from utils.weights.model_kinds import check_adapter, check_lora, check_network, check_pipeline, describe
 
 IMAGE_UNET, VIDEO_UNET = "UNet2DConditionModel", "UNetSpatioTemporalConditionModel"
 CHECKS = {

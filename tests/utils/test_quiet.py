@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from utils.quiet import quiet_libraries
+from utils.messages.quiet import quiet_libraries
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 

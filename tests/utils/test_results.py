@@ -6,9 +6,17 @@ import json
 import pytest
 from PIL import Image
 
+from utils.commands.results import (
+    Run,
+    check_output_dir,
+    check_output_file,
+    hash_weights,
+    last_files,
+    remove_last_run,
+    write_png,
+)
+from utils.messages.words import count
 from utils.pretrained import shipped
-from utils.results import Run, check_output_dir, check_output_file, hash_weights, last_files, remove_last_run, write_png
-from utils.words import count
 
 
 def test_a_record_says_command_arguments_seed_files_time_weights_and_versions(tmp_path):

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 import patch
 from tests.tiny_video_pipeline import tiny_video_pipeline
-from utils.lora import LORA_FILE, add_lora, load_lora, lora_targets, save_lora
 from utils.peft_utils import get_peft_model_state_dict
 from utils.util import load_lora_weights
+from utils.weights.lora import LORA_FILE, add_lora, load_lora, lora_targets, save_lora
 
 
 @pytest.fixture(scope="module")

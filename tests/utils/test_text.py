@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from utils.text import json_line, parse_json_lines, read_csv, read_json, read_json_lines, read_text
+from utils.formats.text import json_line, parse_json_lines, read_csv, read_json, read_json_lines, read_text
 
 WORDS = "Ein Käfer, straße"
 

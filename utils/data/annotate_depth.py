@@ -34,12 +34,12 @@ from utils.data.depth_places import (
 from utils.data.records import METADATA
 from utils.depth import metres_to_disparity, normalize_disparity, write_disparity
 from utils.files import is_folder, replacing
-from utils.folders import natural_key
+from utils.formats.folders import natural_key
+from utils.formats.text import json_line
 from utils.images import image_size, read_image
+from utils.messages.words import count
 from utils.pretrained import loading
 from utils.processes import process_state
-from utils.text import json_line
-from utils.words import count
 
 METRIC_MODELS = {"zoedepth", "depth_pro", "glpn", "prompt_depth_anything"}
 

@@ -31,10 +31,10 @@ from utils.files import check_name, check_not_read, is_file, is_folder, remove_l
 from utils.flow import both_flows_estimator, flow_estimator
 from utils.flow.estimate import DIS_PRESETS
 from utils.flow.options import add_backend_arguments, backend_options
-from utils.folders import walk_files
+from utils.formats.folders import walk_files
 from utils.images import resize_shorter
+from utils.messages.words import count
 from utils.video import to_pixels
-from utils.words import count
 
 TOOL = "utils.data.annotate_flow"
 ROW_KEYS = ("key", "made_at", "shape", "source", "source_sha256", "sha256")

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from utils.data.geometry import Geometry
 from utils.data.pairs import PairDataset
 from utils.files import replacing
-from utils.folders import IMAGE_SUFFIXES, list_files
+from utils.formats.folders import IMAGE_SUFFIXES, list_files
 from utils.processes import process_state
 
 SIDES = {"pixel_values": "latents", "conditioning_pixel_values": "conditioning_latents"}

@@ -13,7 +13,7 @@ from utils.data.files import Member
 from utils.data.rows import check_rate
 from utils.data.video_records import VideoRecord
 from utils.files import is_folder
-from utils.folders import IMAGE_SUFFIXES, list_files
+from utils.formats.folders import IMAGE_SUFFIXES, list_files
 from utils.images import read_image
 from utils.video import FrameIndex, decode, index_frames
 
@@ -67,7 +67,7 @@ class ClipFrames:
 
 
 def list_frames(folder: Path) -> list[Path]:
-    """Frames of a folder in natural order (`utils.folders`).
+    """Frames of a folder in natural order (`utils.formats.folders`).
 
     Raises:
         ValueError: There is none, or one without a number.

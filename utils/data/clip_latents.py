@@ -23,12 +23,12 @@ from utils.data.extras import Extra
 from utils.data.video_records import VideoRecord
 from utils.data.videos import VideoDataset, VideoSample
 from utils.flow import flow_estimator
-from utils.folders import list_files
+from utils.formats.folders import list_files
 from utils.latents import ENCODED_TOGETHER
+from utils.messages.words import count
 from utils.motion_helper import PROCEDURAL, MotionBuckets, motion_scores
 from utils.processes import process_state
 from utils.video import to_pixels
-from utils.words import count
 
 
 @dataclass(frozen=True)

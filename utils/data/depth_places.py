@@ -16,8 +16,8 @@ from pathlib import Path
 from utils.data.records import METADATA, list_voc_depths, read_image_folder
 from utils.depth import read_about
 from utils.files import NAME_BYTES, check_name, check_not_read, is_file, is_folder
-from utils.folders import IMAGE_SUFFIXES, list_files
-from utils.text import read_json_lines
+from utils.formats.folders import IMAGE_SUFFIXES, list_files
+from utils.formats.text import read_json_lines
 
 SOURCE_KEY = "Depth of"  # text chunk of the images that are made here: digests of the image's name and content
 VOC_IMAGES = "JPEGImages"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.files import is_file
-from utils.folders import is_leftover
+from utils.formats.folders import is_leftover
 
 BLOCK = 512  # tar pads to it
 

@@ -18,9 +18,9 @@ from utils.flow import flow_estimator
 from utils.flow.estimate import FlowEstimator
 from utils.flow.options import add_backend_arguments, backend_options
 from utils.images import resize_shorter
+from utils.messages.words import count
 from utils.motion_helper import MotionBuckets, buckets_file, check_percentiles, motion_scores
 from utils.video import to_pixels
-from utils.words import count
 
 SHOWN = (0, 5, 25, 50, 75, 95, 100)
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.arrays import open_array
 from utils.data.journal import read_rows
 from utils.data.video_records import VideoRecord
 from utils.files import is_file
-from utils.text import read_json
-from utils.words import count
+from utils.formats.arrays import open_array
+from utils.formats.text import read_json
+from utils.messages.words import count
 
 MANIFEST = "manifest.json"
 

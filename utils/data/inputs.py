@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.arrays import open_array
 from utils.data.clip_frames import ClipFrames
 from utils.data.flow_folder import MANIFEST, open_flow, read_manifest
 from utils.data.video_records import VideoRecord
 from utils.files import is_file, is_folder
 from utils.flow.files import read_flo, read_kitti
-from utils.folders import list_files, walk_files
+from utils.formats.arrays import open_array
+from utils.formats.folders import list_files, walk_files
+from utils.messages.words import count
 from utils.video import to_pixels
-from utils.words import count
 
 STEP_READERS = {".flo": read_flo, ".png": read_kitti}  # files of one step each
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from utils.files import replacing
-from utils.text import decode, json_line, parse_json_lines, read_json_lines
-from utils.words import count
+from utils.formats.text import decode, json_line, parse_json_lines, read_json_lines
+from utils.messages.words import count
 
 
 class Journal:

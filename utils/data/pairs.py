@@ -13,7 +13,7 @@ from utils.data.records import Record, read_records
 from utils.depth import depth_size, normalize_disparity, read_disparity, settle_kind
 from utils.edges import canny_edges
 from utils.images import image_size, read_image, to_pixels
-from utils.words import count
+from utils.messages.words import count
 
 CONDITIONS = ("depth", "edge")
 

@@ -27,10 +27,10 @@ from utils.data.journal import Journal, append_row, check_same, say_finished
 from utils.data.video_arguments import add_reading_arguments, clip_rate
 from utils.data.video_records import VideoRecord, find_lists, read_video_records, unique_clips
 from utils.files import check_name, check_not_read, is_folder, remove_leftovers, replacing
-from utils.folders import is_leftover
+from utils.formats.folders import is_leftover
 from utils.images import resize_shorter
+from utils.messages.words import count
 from utils.video import to_frames, to_pixels
-from utils.words import count
 from utils.workers import map_in_order
 
 SETTINGS = ("fps", "frame_stride", "max_frames", "resolution", "height", "width")

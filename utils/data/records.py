@@ -11,9 +11,9 @@ from utils.data.plurals import plural
 from utils.data.rows import read_path, read_row_caption, say_captions
 from utils.depth import KINDS
 from utils.files import is_file, is_folder, real_paths
-from utils.folders import IMAGE_SUFFIXES, list_files
-from utils.text import read_json_lines, read_text
-from utils.words import count
+from utils.formats.folders import IMAGE_SUFFIXES, list_files
+from utils.formats.text import read_json_lines, read_text
+from utils.messages.words import count
 
 METADATA = "metadata.jsonl"
 XML_ENCODING = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)""")
@@ -129,7 +129,7 @@ def _describe_objects(path: Path | None) -> str:
 
 
 def _read_xml(path: Path) -> ElementTree.Element:
-    """The root of an XML file, in the encoding that it declares, or else the one that it has (`utils.text`)."""
+    """The root of an XML file, in the encoding that it declares, or else the one that it has (`utils.formats.text`)."""
     data = path.read_bytes()
     with suppress(ElementTree.ParseError, ValueError, LookupError):
         return ElementTree.fromstring(data)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from utils.notices import notice
+from utils.messages.notices import notice
 
 CAPTION_KEYS = ("text", "caption", "prompt", "description")
 MIN_FPS, MAX_FPS = 1e-3, 1e5

@@ -8,8 +8,8 @@ from pathlib import Path
 from utils.data.files import File, list_members
 from utils.data.rows import CAPTION_KEYS, check_rate, read_path, read_rate, read_row_caption, say_captions
 from utils.files import is_file, is_folder, real_paths
-from utils.folders import IMAGE_SUFFIXES, list_files, natural_key, walk_files
-from utils.text import read_csv, read_json, read_json_lines, read_text
+from utils.formats.folders import IMAGE_SUFFIXES, list_files, natural_key, walk_files
+from utils.formats.text import read_csv, read_json, read_json_lines, read_text
 from utils.video import VIDEO_SUFFIXES
 
 METADATA = "metadata.jsonl"

@@ -11,15 +11,15 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from utils.arrays import read_arrays
 from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.clip_options import ClipOptions
 from utils.data.flow_folder import open_flow, read_flow
 from utils.data.video_records import VideoRecord, read_video_records
 from utils.files import is_file
+from utils.formats.arrays import read_arrays
+from utils.messages.words import count
 from utils.video import to_pixels
-from utils.words import count
 
 logger = logging.getLogger(__name__)
 ANNOTATE = "make it with python -m utils.data.annotate_flow"

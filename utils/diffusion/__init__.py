@@ -1,0 +1,1 @@
+"""The arithmetic of sampling and training: noise levels, solvers, guidance, and the settings of a sampling."""

@@ -17,8 +17,8 @@ import torch
 from utils.arguments import parse_args
 from utils.diffusion.guidance import Guidance, guidance_over_frames
 from utils.diffusion.settings import Settings, about, add_settings
+from utils.formats.text import read_json
 from utils.motion_helper import MAX_BUCKET
-from utils.text import read_json
 
 SAMPLING_FILE = "sampling.json"
 

@@ -9,13 +9,13 @@ from tqdm.auto import tqdm
 
 from utils.data.clip_frames import list_frames
 from utils.data.video_records import METADATA
+from utils.formats.text import read_json_lines
 from utils.images import read_image
 from utils.judges.damage import damage
 from utils.judges.data import from_bytes
 from utils.judges.video import CAMERAS, DAMAGES
 from utils.scenes import COLORS
 from utils.scenes.clips import REACHES
-from utils.text import read_json_lines
 
 DAMAGED = 0.3  # share of the samples
 REACH_FRAMES = 15  # frame steps of a camera's whole move: clips are planned for 16 frames

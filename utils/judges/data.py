@@ -10,10 +10,10 @@ from tqdm.auto import tqdm
 
 from utils.data.records import METADATA, read_records
 from utils.depth import normalize_disparity, read_disparity
+from utils.formats.text import read_json_lines
 from utils.images import read_image, to_pixels
 from utils.latents import reconstruct
 from utils.scenes import COLORS, SHAPES
-from utils.text import read_json_lines
 
 NOTHING = -100  # label of a column without an object, which cross_entropy leaves out
 SPREAD = 1.0  # standard deviation, in columns, of the target around the middle of an object

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from utils.arrays import open_array
 from utils.files import is_file
-from utils.notices import notice
-from utils.text import read_json
+from utils.formats.arrays import open_array
+from utils.formats.text import read_json
+from utils.messages.notices import notice
+from utils.messages.words import count
 from utils.tracks.camera import PANS, camera_flow, check_camera
 from utils.tracks.tracks import Tracks, check_inside
-from utils.words import count
 
 KEYS = ("width", "height", "tracks", "static_points", "static_regions", "camera")
 LAYOUTS = ("points", "box")

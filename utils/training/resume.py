@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from utils.folders import has_content
+from utils.formats.folders import has_content
 from utils.training.checkpoints import damage, find_checkpoint, last_whole, list_checkpoints, named_step, read_progress
 
 # Flags that say what the trained weights are or begin with; the rest of the state is in `layout`, which the loop knows.

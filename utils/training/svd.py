@@ -45,13 +45,13 @@ from utils.data.video_records import read_video_records
 from utils.data.videos import VideoDataset, has_flow
 from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
+from utils.messages.words import count
 from utils.motion_helper import MotionBuckets
 from utils.pretrained import load_pipeline
 from utils.training.loop import check_output_dir, fit
 from utils.training.seeding import SeededDataset
 from utils.training.svd_arguments import check_svd_arguments, longest_stretch, take_base_size
 from utils.training.validation import Measure, Show, Validation, training_errors
-from utils.words import count
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Protocol
 
-from utils.notices import notice
+from utils.messages.notices import notice
 
 MARKS = {  # UTF-32 first: its mark begins like that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",

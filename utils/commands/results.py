@@ -22,8 +22,8 @@ from pathlib import Path
 from PIL import Image
 
 from utils.files import replacing
-from utils.folders import has_content
-from utils.model_kinds import index_of
+from utils.formats.folders import has_content
+from utils.weights.model_kinds import index_of
 
 RECORD = "run.json"
 PACKAGES = ("duet", "torch", "diffusers", "transformers", "peft", "accelerate", "numpy")

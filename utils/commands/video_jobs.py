@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
+from utils.commands.results import check_output_file
 from utils.files import check_name, check_not_read
-from utils.folders import IMAGE_SUFFIXES, list_files
-from utils.frame_rates import check_fps
+from utils.formats.folders import IMAGE_SUFFIXES, list_files
+from utils.formats.frame_rates import check_fps
 from utils.images import image_size
-from utils.results import check_output_file
+from utils.messages.words import count
 from utils.video import VIDEO_SUFFIXES, write_gif, write_video
-from utils.words import count
 
 WRITERS = {".mp4": write_video, ".gif": write_gif}
 

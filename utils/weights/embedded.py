@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from utils.arguments import REPOSITORY
-from utils.notices import notice
+from utils.messages.notices import notice
 from utils.scenes.likeness import looks_rendered
 
 RELEASED = {

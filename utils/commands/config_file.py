@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from utils.text import read_text
+from utils.formats.text import read_text
 
 
 def config_arguments(parser: argparse.ArgumentParser, path: str | Path) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from utils.folders import list_files
+from utils.formats.folders import list_files
 
 INDEX = "model_index.json"
 FAMILIES = {  # pipelines of diffusers by the name that people know, and an example

@@ -1,0 +1,1 @@
+"""What commands share beside types of arguments: groups of flags, files of flags, jobs of videos, results, records."""
