@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from utils.diffusion.settings import check
+from utils.commands.settings import check
 
 Adjustment = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (x_0, sigma) -> x_0
 

@@ -1,6 +1,6 @@
 """Forms in which pipelines return images and videos."""
 
-from utils.diffusion.settings import check
+from utils.commands.settings import check
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 

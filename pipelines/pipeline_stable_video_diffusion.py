@@ -29,7 +29,7 @@ from pipelines.video_sides import VideoSide
 from utils.diffusion.condition import Condition, ConditionEncoder
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.sampling import VideoSampling
-from utils.diffusion.settings import check
+from utils.commands.settings import check
 from utils.diffusion.solver import Solver
 from utils.latents import encode_mode
 

@@ -19,7 +19,7 @@ from pipelines.pipeline_stable_video_diffusion import Images, StableVideoDiffusi
 from pipelines.video_inputs import VideoInputs
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.sampling import VideoSampling
-from utils.diffusion.settings import check
+from utils.commands.settings import check
 from utils.pretrained import loading
 
 

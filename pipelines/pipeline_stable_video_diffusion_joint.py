@@ -25,7 +25,7 @@ from pipelines.video_sides import VideoSide, start_video_side
 from utils.diffusion.condition import Condition
 from utils.diffusion.guidance import Guidance, guidance_over_frames
 from utils.diffusion.sampling import FlowSampling, VideoSampling
-from utils.diffusion.settings import check
+from utils.commands.settings import check
 from utils.diffusion.solver import Solver
 from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode

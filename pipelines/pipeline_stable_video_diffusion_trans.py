@@ -31,7 +31,7 @@ from utils.diffusion.condition import Condition, ConditionEncoder
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.known_frames import encode_known_frames
 from utils.diffusion.sampling import VideoSampling
-from utils.diffusion.settings import check
+from utils.commands.settings import check
 from utils.diffusion.solver import ResamplingSolver, repeat_levels
 
 REPEATED_LEVELS = (

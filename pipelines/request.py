@@ -8,7 +8,7 @@ import patch
 from pipelines.image_sides import check_scheduler
 from pipelines.inputs import check_strength, image_batch, is_latent, mask_batch, per_condition, repeat_to
 from pipelines.outputs import check_output_type
-from utils.diffusion.settings import check
+from utils.commands.settings import check
 
 TENSORS = ("latents", "condition_latents")
 

@@ -17,7 +17,7 @@ from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusion
 from pipelines.sides import Estimates
 from pipelines.video_inputs import FLOW, Estimate
 from pipelines.video_sides import VideoSide
-from utils.diffusion.settings import Settings, about
+from utils.commands.settings import Settings, about
 
 GUIDANCES = ("gradient", "decoder_gradient", "replace")
 LARGEST_CHANGE = 1.0  # of an element of the estimate at once; latents have deviation 1

@@ -16,7 +16,8 @@ import torch
 
 from models.svd_controlnet import ControlledUNet, ControlNetSVD
 from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
-from utils.arguments import parse_args, positive_int, run_script
+from utils.arguments import parse_args, run_script
+from utils.commands.settings import add_settings
 from utils.data.points import PointChoice, Points
 from utils.diffusion.edm import Denoiser
 from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
@@ -33,7 +34,7 @@ def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
     if not 0 <= args.control_dropout_prob <= 1:
         raise ValueError(f"--control_dropout_prob {args.control_dropout_prob}: a share lies in 0 to 1.")
-    choice = PointChoice(args.num_points, args.num_other_points, args.moving_share, args.other_share)
+    choice = PointChoice.from_args(args)
     svd = start_svd(args, [Points(choice, args.points_from)], StableVideoDiffusionControlNetPipeline)
     add_controlnet(svd.pipe, args.controlnet_model_name_or_path)
     model = ControlledUNet(svd.pipe.unet, svd.pipe.controlnet)
@@ -62,27 +63,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def add_control_arguments(group) -> None:
-    add, choice = group.add_argument, PointChoice()
-    add(
-        "--points_from",
-        choices=["tracks", "flow"],
-        default="tracks",
-        help="tracks of the data set, or random places that its flow carries along",
-    )
-    add("--num_points", type=positive_int, default=choice.num_points, help="1 to so many points of a clip are shown")
-    add(
-        "--num_other_points",
-        type=int,
-        default=choice.num_other_points,
-        help="in --other_share of the samples also 1 to so many that stand still, or any where the camera moves",
-    )
-    add("--other_share", type=float, default=choice.other_share, help="share of samples with such others")
-    add(
-        "--moving_share",
-        type=float,
-        default=choice.moving_share,
-        help="probability that one of the num_points is drawn from those that move; otherwise from all",
-    )
+    add = group.add_argument
+    places = "tracks of the data set, or random places that its flow carries along"
+    add("--points_from", choices=["tracks", "flow"], default="tracks", help=places)
+    add_settings(group, PointChoice)
     add("--control_dropout_prob", type=float, default=0.1, help="share of samples without any point")
 
 

@@ -184,10 +184,10 @@ def test_points_that_are_hidden_at_first_or_most_of_the_time_are_never_drawn():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ((0, 2), "num_points=0"),
-        ((1, -1), "num_other_points=-1"),
-        ((1, 1, 2), "moving_share=2"),
-        ((1, 1, 1, -1), "other_share=-1"),
+        ((0, 2), "num_points 0"),
+        ((1, -1), "num_other_points -1"),
+        ((1, 1, 2), "moving_share 2"),
+        ((1, 1, 1, -1), "other_share -1"),
     ],
 )
 def test_values_out_of_range_are_refused(values, message):

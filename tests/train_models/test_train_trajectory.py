@@ -146,8 +146,8 @@ def test_clips_are_held_out_at_the_step_of_the_training_where_their_points_have_
     ("flags", "message"),
     [
         (["--control_dropout_prob", 1.5], "control_dropout_prob 1.5"),
-        (["--moving_share", 2], "moving_share=2.0"),
-        (["--num_other_points", -1], "num_other_points=-1"),
+        (["--moving_share", 2], "moving_share 2"),
+        (["--num_other_points", -1], "num_other_points -1"),
         (["--num_frames", 1], "--num_frames 1 is too few: pass 2 or more"),
         (["--clip_frames", 6], "clip_frames 6 needs --cache_latents"),
         (["--cache_latents", "--clip_frames", 2], "no room for a stretch of 3"),

@@ -4,12 +4,13 @@ The points are the exact tracks of a data set that has them. In any other they a
 along by its flow, as long as they are seen.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import nn
 
+from utils.commands.settings import Settings, about
 from utils.data.extras import Extra
 from utils.flow.consistency import visible_in_next
 from utils.metrics.trajectory import follow_flow
@@ -19,29 +20,28 @@ MOVING_SHARE_OF_SIDE = 1 / 32  # of the shorter side: who comes that far from th
 
 
 @dataclass(frozen=True)
-class PointChoice:
-    """Which points of a clip a network is conditioned on.
+class PointChoice(Settings):
+    """Which points of a clip a network is conditioned on."""
 
-    Attributes:
-        num_points: Largest number of points; a sample has 1 to so many, each number equally often.
-        num_other_points: 1 to so many more of those that stand still, or of all where nothing does, as when the camera
-            moves.
-        other_share: Probability that a sample has such others. Who drags a point says nothing of the rest, as a rule.
-        moving_share: A point of the first kind is drawn from those that move with this probability, otherwise, and
-            where these do not suffice, from all.
-    """
-
-    num_points: int = 3
-    num_other_points: int = 16
-    moving_share: float = 0.8
-    other_share: float = 0.5
-
-    def __post_init__(self):
-        if self.num_points < 1 or self.num_other_points < 0:
-            raise ValueError(f"num_points={self.num_points} or num_other_points={self.num_other_points} is too few.")
-        for name in ("moving_share", "other_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not between 0 and 1.")
+    num_points: int = field(default=3, metadata=about("1 to so many points of a clip are shown", int, low=1))
+    num_other_points: int = field(
+        default=16,
+        metadata=about(
+            "in other_share of the samples also 1 to so many that stand still, or any where the camera moves",
+            int,
+            low=0,
+        ),
+    )
+    moving_share: float = field(
+        default=0.8,
+        metadata=about(
+            "probability that one of the num_points is drawn from those that move, as long as there are any; "
+            "otherwise from all",
+            low=0,
+            high=1,
+        ),
+    )
+    other_share: float = field(default=0.5, metadata=about("share of samples with the num_other_points", low=0, high=1))
 
     def draw(self, tracks: torch.Tensor, visible: torch.Tensor, shorter_side: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Points (F, K, 2), and bool (F, K), where they are shown; K is the largest number, the rest is never shown.

@@ -16,7 +16,7 @@ import torch
 
 from utils.arguments import parse_args
 from utils.diffusion.guidance import Guidance, guidance_over_frames
-from utils.diffusion.settings import Settings, about, add_settings
+from utils.commands.settings import Settings, about, add_settings
 from utils.formats.text import read_json
 from utils.motion_helper import MAX_BUCKET
 
