@@ -15,8 +15,8 @@ import torch
 
 from pipelines.pipeline_stable_video_diffusion import Images, StableVideoDiffusionEDMPipeline
 from pipelines.video_inputs import VideoInputs
-from utils.diffusion.sampling import VideoSampling
 from utils.commands.settings import check
+from utils.diffusion.sampling import VideoSampling
 
 WAYS = ("overlap", "restart")
 RELEASE_SIGMA = 1.0  # latents have a deviation near 1: their outlines are settled, details are not

@@ -17,9 +17,9 @@ from models.svd_controlnet import ControlNetSVD
 from models.unet_residuals import add_residuals
 from pipelines.pipeline_stable_video_diffusion import Images, StableVideoDiffusionEDMPipeline
 from pipelines.video_inputs import VideoInputs
+from utils.commands.settings import check
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.sampling import VideoSampling
-from utils.commands.settings import check
 from utils.pretrained import loading
 
 

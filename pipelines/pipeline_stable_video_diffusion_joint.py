@@ -22,10 +22,10 @@ from pipelines.pipeline_stable_video_diffusion import Generators, Images, Stable
 from pipelines.rows import Joint, default_direction
 from pipelines.video_inputs import FLOW, VIDEO, VideoInputs
 from pipelines.video_sides import VideoSide, start_video_side
+from utils.commands.settings import check
 from utils.diffusion.condition import Condition
 from utils.diffusion.guidance import Guidance, guidance_over_frames
 from utils.diffusion.sampling import FlowSampling, VideoSampling
-from utils.commands.settings import check
 from utils.diffusion.solver import Solver
 from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode

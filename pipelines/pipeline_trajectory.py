@@ -16,8 +16,8 @@ from pipelines.pipeline_stable_video_diffusion import Images
 from pipelines.pipeline_stable_video_diffusion_joint import FlowVideoInputs, StableVideoDiffusionJointPipeline
 from pipelines.steering import FlowSteer, Steering
 from pipelines.track_inputs import check_tracks
-from utils.diffusion.sampling import VideoSampling
 from utils.commands.settings import check
+from utils.diffusion.sampling import VideoSampling
 from utils.tracks import Tracks, dense_flow, known_flow, point_discs
 from utils.tracks.guess import track_flow
 

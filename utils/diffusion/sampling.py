@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from utils.arguments import parse_args
-from utils.diffusion.guidance import Guidance, guidance_over_frames
 from utils.commands.settings import Settings, about, add_settings
+from utils.diffusion.guidance import Guidance, guidance_over_frames
 from utils.formats.text import read_json
 from utils.motion_helper import MAX_BUCKET
 
