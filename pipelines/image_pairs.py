@@ -11,8 +11,9 @@ import patch
 from pipelines.pipeline_stable_diffusion_joint import JointOutput, StableDiffusionJointPipeline
 from pipelines.sizes import fit_pixels, target_size
 from utils.commands.results import write_png
+from utils.data.pairs import BUILT_IN, own_pair
 from utils.depth import color_disparity, normalize_disparity, read_disparity, settle_kind, write_disparity
-from utils.images import to_image, to_pixels
+from utils.images import read_image, to_image, to_pixels
 from utils.pretrained import choose_device, find_scheduler, load_pipeline
 from utils.weights.model_kinds import check_adapter, joint_names
 
@@ -40,6 +41,22 @@ def name_adapters(items: Sequence[str]) -> dict[str, str]:
     return adapters
 
 
+def read_conditions(files: Mapping[str, str], adapters: Mapping[str, str], kind: str | None) -> dict[str, np.ndarray]:
+    """The condition of each name, as its adapter was trained: `read_condition`.
+
+    Raises:
+        ValueError: There is no adapter of a name, or a file cannot be read.
+    """
+    if unknown := sorted(files.keys() - adapters.keys()):
+        raise ValueError(f"--condition {unknown[0]} has no adapter of that name: --adapter has {', '.join(adapters)}.")
+    return {name: read_condition(path, kind, has_colors(adapters[name])) for name, path in files.items()}
+
+
+def has_colors(adapter: str | Path) -> bool:
+    """Whether an adapter was trained on images of a name of the user's own, which may have colours."""
+    return own_pair((patch.read_config(adapter).get("training") or {}).get("condition")) is not None
+
+
 def load_joint(
     base: str,
     adapters: Mapping[str, str],
@@ -64,8 +81,13 @@ def load_joint(
     return pipe.to(choose_device(device))
 
 
-def read_condition(path: str, kind: str | None) -> np.ndarray:
-    """Normalised disparity, float32 (H, W) in [-1, 1], of a depth image."""
+def read_condition(path: str, kind: str | None, colored: bool = False) -> np.ndarray:
+    """Normalised disparity, float32 (H, W) in [-1, 1], of a depth image.
+
+    With `colored` the colours of any image, (3, H, W): what `train_depth_image.py` pairs by a name of your own.
+    """
+    if colored:
+        return to_pixels(read_image(path)).numpy()
     kind = settle_kind(path, kind, "disparity", "if it holds millimetres, pass --depth_kind metres")
     return normalize_disparity(read_disparity(path, kind))
 
@@ -85,15 +107,21 @@ def fit_inputs(
     """
     names = names or {}
     pixels = {} if image is None else {None: to_pixels(image)}
-    pixels |= {name: torch.from_numpy(values)[None] for name, values in conditions.items()}
+    pixels |= {name: _as_channels(values) for name, values in conditions.items()}
     if not pixels:
         return None, {}
     size = target_size(pipe, height, width, next(iter(pixels.values())).shape[-2:])
     fitted = {key: fit_pixels(pipe, one, *size, names.get(key) or str(key)) for key, one in pixels.items()}
     return (
         None if image is None else to_image(fitted.pop(None)),
-        {name: one[0].numpy() for name, one in fitted.items()},
+        {name: (one[0] if len(one) == 1 else one).numpy() for name, one in fitted.items()},
     )
+
+
+def _as_channels(values: np.ndarray) -> torch.Tensor:
+    """(C, H, W) of an array (H, W) or (3, H, W)."""
+    pixels = torch.from_numpy(values)
+    return pixels[None] if pixels.ndim == 2 else pixels
 
 
 def sample_pairs(
@@ -122,7 +150,7 @@ def sample_pairs(
 
 
 def write_pairs(folder: str | Path, out: JointOutput) -> list[Path]:
-    """For each pair the image, each condition in colours and in 16 bits, and all of them side by side.
+    """For each pair the image, each condition in colours (depth and edges in 16 bits, too), and all side by side.
 
     Returns the files.
     """
@@ -132,9 +160,10 @@ def write_pairs(folder: str | Path, out: JointOutput) -> list[Path]:
         written += [write_png(folder / f"{i:02}_image.png", image)]
         for name, values in out.values.items():
             row += [color_disparity(values[i]) if name == "depth" else out.conditions[name][i]]
-            deep = folder / f"{i:02}_{name}_16bit.png"
-            write_disparity(deep, values[i])
-            written += [write_png(folder / f"{i:02}_{name}.png", row[-1]), deep]
+            written += [write_png(folder / f"{i:02}_{name}.png", row[-1])]
+            if name in BUILT_IN:
+                written += [folder / f"{i:02}_{name}_16bit.png"]
+                write_disparity(written[-1], values[i])
         written += [write_png(folder / f"{i:02}_side_by_side.png", side_by_side(row))]
     return written
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines.image_pairs import fit_inputs, load_joint, name_adapters, read_condition, sample_pairs, write_pairs
+from pipelines.image_pairs import fit_inputs, load_joint, name_adapters, read_conditions, sample_pairs, write_pairs
 from utils.arguments import check_choice, finite_float, make_parser, parse_args, positive_int, run_script, share
 from utils.commands.argument_groups import add_machine_arguments, add_output_arguments, add_size_arguments
 from utils.commands.results import RECORD, Run, check_output_dir, remove_last_run
@@ -89,12 +89,10 @@ def main(argv=None) -> Path:
     args = with_defaults(parse_args(parser(), argv))
     check_arguments(args)
     adapters, files = name_adapters(args.adapter), condition_files(args)
-    if unknown := sorted(files.keys() - adapters.keys()):
-        raise ValueError(f"--condition {unknown[0]} has no adapter of that name: --adapter has {', '.join(adapters)}.")
+    conditions = read_conditions(files, adapters, args.depth_kind)
     base, folder = getattr(args, BASE), Path(args.output_dir)
     run = Run.start(argv, vars(args), [base, *adapters.values()])
     image = read_image(args.image) if args.image else None
-    conditions = {name: read_condition(path, args.depth_kind) for name, path in files.items()}
     pipe = load_joint(base, adapters, args.trigger_word, args.scheduler, args.device, args.dtype, f"--{BASE}")
     image, conditions = fit_inputs(pipe, image, conditions, args.height, args.width, {None: args.image, **files})
     if image is not None:
@@ -104,9 +102,8 @@ def main(argv=None) -> Path:
     remove_last_run(folder, kept=written)
     width, height = out.images[0].size
     run.write(folder / RECORD, written, width=width, height=height)
-    print(
-        f"{count(len(out.images), 'image')} with {' and '.join(out.values)} in {run.seconds:.1f} s: {folder.resolve()}"
-    )
+    made = f"{count(len(out.images), 'image')} with {' and '.join(out.values)}"
+    print(f"{made} in {run.seconds:.1f} s: {folder.resolve()}")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Train a joint adapter: an image with its depth (--condition depth) or its edges (--condition edge).
+"""Train a joint adapter: an image with its depth (--condition depth), its edges (edge), or a pair of your own.
 
 python train_models/train_depth_image.py --train_data_dir data/scenes --output_dir outputs/depth_image
 
@@ -18,7 +18,7 @@ from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeli
 from utils import arguments
 from utils.arguments import parse_args, positive_int, run_script
 from utils.data.cache import add_cache_arguments, cache_latents, encode_pair
-from utils.data.pairs import CONDITIONS, PairDataset, add_data_arguments
+from utils.data.pairs import PairDataset, add_data_arguments
 from utils.diffusion.noise import min_snr_weight
 from utils.diffusion.pairs import GIVEN_TIMESTEP, check_share_arguments, draw_direction, relate_levels, with_trigger
 from utils.images import to_image
@@ -71,9 +71,10 @@ def make_parser() -> argparse.ArgumentParser:
     add_base_arguments(group, "tiny_sd")
     add_adapter_arguments(group, "image", "condition", post="fuse", one_way_share=0.4)
     add = group.add_argument
-    add("--condition", choices=CONDITIONS, default="depth", help="what the image is paired with")
+    own = "a name of your own pairs each image with that under NAME_file_name in metadata.jsonl"
+    add("--condition", default="depth", metavar="NAME", help=f"what the image is paired with: depth, edge, or {own}")
     add("--adapter_name", help="name of the adapter (default: the condition)")
-    add("--trigger_word", help="words that lead the condition's caption (default: depth_map or edge_map)")
+    add("--trigger_word", help="words that lead the condition's caption (default: NAME_map)")
     for name in PROMPTS:
         add(f"--{name}", type=float, default=0.1, help=f"share of pairs without {name[5:].replace('_', ' ')}")
     add("--snr_gamma", type=float, default=5.0, help="gamma of min-SNR weights (arXiv 2303.09556); 0: none")

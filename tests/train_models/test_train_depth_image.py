@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import patch
+import run_models.run_depth_image as run_script
 import train_models.train_depth_image as script
 from tests.flags import flags as command_line
 from tests.small_trainings import IMAGE
@@ -48,6 +49,32 @@ def test_validation_shows_samples_with_their_estimated_condition(train_images, s
     train_images(script, tmp_path / "run", *flags, "--num_validation_samples", 2, "--max_train_steps", 1)
     assert Image.open(tmp_path / "run/validation/000001_samples.png").size == (5 * SIZE, 2 * SIZE)
     assert patch.read_config(tmp_path / "run/lines.safetensors")["training"]["trigger"] == "edge_map"
+
+
+@pytest.fixture
+def outlines(scenes, tmp_path):
+    """The scenes, each paired with an image of colours under the name outlines."""
+    rows = [json.loads(line) for line in (scenes / "metadata.jsonl").read_text().splitlines()]
+    rows = [
+        {"file_name": f"{scenes / row['file_name']}", "outlines_file_name": f"{i}.png"} for i, row in enumerate(rows)
+    ]
+    for i, row in enumerate(rows):
+        Image.new("RGB", (64, 64), (30 * i, 90, 10)).save(tmp_path / row["outlines_file_name"])
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def test_a_pair_of_ones_own_needs_no_code(train_images, outlines, folders, tmp_path):
+    flags = {"train_data_dir": outlines, "validation_data_dir": outlines, "num_validation_samples": 1}
+    train_images(script, tmp_path / "run", "--condition", "outlines", max_train_steps=1, **flags)
+    assert patch.read_config(tmp_path / "run/outlines.safetensors")["training"]["trigger"] == "outlines_map"
+    given = ["--mode", "depth_to_image", "--condition", f"outlines={outlines / '3.png'}", "--num_inference_steps", "1"]
+    given += ["--pretrained_model_name_or_path", str(folders.model), "--height", "32", "--width", "32"]
+    run_script.main(
+        [*given, "--adapter", str(tmp_path / "run/outlines.safetensors"), "--output_dir", str(tmp_path / "o")]
+    )
+    assert Image.open(tmp_path / "o/00_outlines.png").getpixel((5, 5)) == (90, 90, 10)
+    assert not (tmp_path / "o/00_outlines_16bit.png").exists()
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -22,3 +22,17 @@ def folder(tmp_path):
         lines.append({"file_name": f"{i}.png", "depth_file_name": f"{i}_depth.png", "text": f"scene {i}"})
     (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
+
+
+@pytest.fixture
+def name_pairs():
+    """Pairs each image of a folder with an image of one colour, under the name normals."""
+
+    def write(folder, color=(10, 200, 30), size=(24, 18)):
+        rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+        for row in rows:
+            row["normals_file_name"] = f"normals_{row['file_name']}"
+            Image.new("RGB", size, color).save(folder / row["normals_file_name"])
+        (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    return write

@@ -143,3 +143,10 @@ def test_texts_are_embedded_once_each_and_found_by_their_words(tmp_path):
     assert not seen
     with pytest.raises(KeyError):
         cached["a cone"]
+
+
+def test_a_changed_image_of_a_pair_makes_another_cache(folder, name_pairs, vae, tmp_path):
+    for color in ((10, 200, 30), (200, 10, 30)):
+        name_pairs(folder, color)
+        cache_latents(PairDataset(read_records(folder, "normals"), 16, "normals"), vae, tmp_path / "cache")
+    assert len(folders(tmp_path / "cache")) == 2

@@ -172,3 +172,24 @@ def test_depth_of_a_kind_that_nobody_names_is_said_and_depth_that_says_it_is_bel
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if "1_depth.png does not say what it holds and is read as millimetres" in line]
     assert '"depth_kind": "disparity"' in lines[0]
+
+
+def test_a_pair_of_ones_own_is_the_image_that_the_metadata_names(folder, name_pairs):
+    name_pairs(folder)
+    dataset = PairDataset(read_records(folder, "normals"), 16, "normals")
+    condition = dataset[0]["conditioning_pixel_values"]
+    assert condition.shape == (3, 16, 16)
+    assert [round(value) for value in (condition[:, 0, 0] + 1).mul(127.5).tolist()] == [10, 200, 30]
+
+
+def test_a_pair_of_ones_own_that_is_missing_or_of_another_size_is_named(folder, name_pairs):
+    with pytest.raises(ValueError, match='no normals of 3 of 3 images.*write "normals_file_name"'):
+        PairDataset(read_records(folder, "normals"), 16, "normals")
+    with pytest.raises(ValueError, match="'../x' is no name"):
+        PairDataset(read_records(folder), 16, "../x")
+    name_pairs(folder, size=(5, 5))
+    with pytest.raises(ValueError, match="0.png is 24x18 and its normals .*normals_0.png 5x5"):
+        check_pictures(read_records(folder, "normals"), "normals")
+    (folder / "normals_0.png").unlink()
+    with pytest.raises(FileNotFoundError, match="1 missing file, the first .*normals_0.png"):
+        read_records(folder, "normals")

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from utils.data.geometry import Geometry
 from utils.data.pairs import PairDataset
+from utils.data.records import Record
 from utils.files import replacing
 from utils.formats.folders import IMAGE_SUFFIXES, list_files
 from utils.processes import process_state
@@ -187,7 +188,11 @@ def cache_key(*parts) -> str:
 
 def _files(dataset: PairDataset) -> list:
     """What tells one state of a data set from another without reading its images."""
-    return [file_state(path) for record in dataset.records for path in (record.image, record.depth) if path]
+    return [file_state(path) for record in dataset.records for path in _paths(record) if path]
+
+
+def _paths(record: Record) -> tuple:
+    return record.image, record.depth, record.paired
 
 
 def file_state(path: Path) -> list:

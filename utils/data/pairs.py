@@ -1,6 +1,8 @@
 """Images with a condition aligned to them, as the networks see them."""
 
 import argparse
+import re
+from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import torch
@@ -15,7 +17,8 @@ from utils.edges import canny_edges
 from utils.images import image_size, read_image, to_pixels
 from utils.messages.words import count
 
-CONDITIONS = ("depth", "edge")
+MAKE_DEPTH = "make it with python -m utils.data.annotate_depth"
+BUILT_IN = ("depth", "edge")  # any other condition is an image that the data set names
 
 
 class PairSample(TypedDict):
@@ -60,11 +63,12 @@ class PairDataset(Dataset):
     Args:
         records: Files and captions (`utils.data.records.read_records`).
         resolution: Side of the square samples in pixels.
-        condition: "depth" (needs a depth file for each record), "edge" (computed from the image), or None.
+        condition: "depth" (needs a depth file for each record), "edge" (computed from the image), None, or a name of
+            your own (needs records that were read for that pair).
         center_crop, random_flip: See `Geometry.draw`.
 
     Raises:
-        ValueError: Unknown condition, or depth asked for and missing.
+        ValueError: The condition is no name, or its files are missing.
     """
 
     def __init__(
@@ -75,10 +79,8 @@ class PairDataset(Dataset):
         center_crop: bool = False,
         random_flip: bool = False,
     ):
-        if condition not in (None, *CONDITIONS):
-            raise ValueError(f"condition is {' or '.join(CONDITIONS)}, not {condition!r}.")
-        if condition == "depth":
-            _check_depth(records)
+        if condition is not None:
+            _check_condition(records, condition)
         self.records = records
         self.resolution = resolution
         self.condition = condition
@@ -88,7 +90,7 @@ class PairDataset(Dataset):
     @classmethod
     def from_args(cls, args: argparse.Namespace, condition: str | None = None) -> "PairDataset":
         """The data set that the flags of `add_data_arguments` describe."""
-        records = read_records(args.train_data_dir)[: args.max_train_samples]
+        records = read_records(args.train_data_dir, own_pair(condition))[: args.max_train_samples]
         check_pictures(records, condition)
         return cls(records, args.resolution, condition, args.center_crop, args.random_flip)
 
@@ -109,10 +111,19 @@ class PairDataset(Dataset):
         pixels = geometry.apply(image).clamp(-1, 1)
         sample = PairSample(pixel_values=pixels, caption=record.caption)
         if self.condition == "depth":
-            sample["conditioning_pixel_values"] = _depth(record, geometry, (image.shape[-1], image.shape[-2]))
+            sample["conditioning_pixel_values"] = _depth(record, geometry, image.shape[-2:])
         if self.condition == "edge":
             sample["conditioning_pixel_values"] = canny_edges(pixels)
+        if own_pair(self.condition):
+            paired = to_pixels(read_image(record.paired))
+            _check_size(record.image, image.shape[-2:], self.condition, record.paired, paired.shape[-2:])
+            sample["conditioning_pixel_values"] = geometry.apply(paired).clamp(-1, 1)
         return sample
+
+
+def own_pair(condition: str | None) -> str | None:
+    """The condition where it is a name of the user's own, whose files the data set names; else None."""
+    return None if condition in (None, *BUILT_IN) else condition
 
 
 def check_pictures(records: list[Record], condition: str | None = None) -> None:
@@ -124,32 +135,40 @@ def check_pictures(records: list[Record], condition: str | None = None) -> None:
     for record in tqdm(records, desc="check images"):
         size = image_size(record.image)
         if condition == "depth" and record.depth is not None:
-            _check_size(record, size, depth_size(record.depth))
+            _check_size(record.image, size[::-1], condition, record.depth, depth_size(record.depth)[::-1])
             named = record.depth_kind if record.kind_is_named else None
             settle_kind(
                 record.depth, named, record.depth_kind, 'if it holds disparity, write "depth_kind": "disparity"'
             )
+        if own_pair(condition) and record.paired is not None:
+            _check_size(record.image, size[::-1], condition, record.paired, image_size(record.paired)[::-1])
 
 
-def _check_size(record: Record, size: tuple[int, int], depth_size: tuple[int, int]) -> None:
-    """Sizes are width, height."""
-    if size != depth_size:
-        (W, H), (w, h) = size, depth_size
-        raise ValueError(f"{record.image} is {W}x{H} and its depth {record.depth} {w}x{h}; they have to be equal.")
+def _check_size(image: Path, size: tuple[int, int], what: str, other: Path, other_size: tuple[int, int]) -> None:
+    """Sizes are height, width."""
+    if tuple(size) != tuple(other_size):
+        (H, W), (h, w) = size, other_size
+        raise ValueError(f"{image} is {W}x{H} and its {what} {other} {w}x{h}; they have to be equal.")
 
 
-def _check_depth(records: list[Record]) -> None:
-    missing = [record for record in records if record.depth is None]
+def _check_condition(records: list[Record], condition: str) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", condition):
+        raise ValueError(f"The condition {condition!r} is no name: write one such as normals, of a-z, 0-9 and _.")
+    if condition == "edge":
+        return
+    own = own_pair(condition)
+    missing = [record for record in records if (record.paired if own else record.depth) is None]
     if missing:
+        remedy = f'write "{own}_file_name" into its line of metadata.jsonl' if own else MAKE_DEPTH
         raise ValueError(
-            f"There is no depth of {len(missing)} of {count(len(records), 'image')}, the first {missing[0].image}; "
-            "make it with python -m utils.data.annotate_depth."
+            f"There is no {condition} of {len(missing)} of {count(len(records), 'image')}, the first "
+            f"{missing[0].image}; {remedy}."
         )
 
 
 def _depth(record: Record, geometry: Geometry, size: tuple[int, int]) -> torch.Tensor:
     """Disparity (3, H, W), normalised over what the geometry shows, so that it fills [-1, 1] in every sample."""
     disparity = read_disparity(record.depth, record.depth_kind)
-    _check_size(record, size, disparity.shape[::-1])
+    _check_size(record.image, size, "depth", record.depth, disparity.shape)
     shown = geometry.apply(torch.from_numpy(disparity)[None])
     return torch.from_numpy(normalize_disparity(shown.numpy())).expand(3, -1, -1).clone()

@@ -29,6 +29,7 @@ class Record:
         depth: File of its depth, or None.
         depth_kind: What that file holds unless it says so itself: "metres" or "disparity" (`utils.depth`).
         kind_is_named: Whether the data set names that kind.
+        paired: File of the image under the key that was asked for, or None.
         caption_source: Key of the row that the caption stands under, or "Annotations"; "" without a caption.
     """
 
@@ -38,10 +39,14 @@ class Record:
     depth_kind: str = "metres"
     caption_source: str = ""
     kind_is_named: bool = True
+    paired: Path | None = None
 
 
-def read_records(folder: str | Path) -> list[Record]:
+def read_records(folder: str | Path, pair: str | None = None) -> list[Record]:
     """List an image folder with `metadata.jsonl`, or PascalVOC.
+
+    Args:
+        pair: What each image is paired with, where that is a file of its own: the key "{pair}_file_name" names it.
 
     Raises:
         FileNotFoundError: The folder, its metadata, or a file that it names is missing.
@@ -51,7 +56,7 @@ def read_records(folder: str | Path) -> list[Record]:
     if not is_folder(folder):
         raise FileNotFoundError(f"There is no data folder {folder}.")
     if (folder / METADATA).is_file():
-        records = read_image_folder(folder)
+        records = read_image_folder(folder, pair)
     elif (folder / "JPEGImages").is_dir():
         records = read_pascal_voc(folder)
     else:
@@ -66,13 +71,13 @@ def read_records(folder: str | Path) -> list[Record]:
     return records
 
 
-def read_image_folder(folder: Path) -> list[Record]:
+def read_image_folder(folder: Path, pair: str | None = None) -> list[Record]:
     """Read `metadata.jsonl`, one JSON object a line, with paths relative to the folder.
 
     `file_name` is required; a caption (`utils.data.rows`), `depth_file_name` and `depth_kind` ("metres", the default,
-    or "disparity") are not.
+    or "disparity") are not, nor is the file of a pair (`read_records`).
     """
-    return [_record(folder, place, row) for place, row in read_json_lines(folder / METADATA)]
+    return [_record(folder, place, row, pair) for place, row in read_json_lines(folder / METADATA)]
 
 
 def read_pascal_voc(folder: Path) -> list[Record]:
@@ -104,8 +109,9 @@ def _by_stem(folder: Path, suffix: str) -> dict[str, Path]:
     return {path.stem: path for path in list_files(folder, {suffix})} if folder.is_dir() else {}
 
 
-def _record(folder: Path, place: str, row: dict) -> Record:
+def _record(folder: Path, place: str, row: dict, pair: str | None) -> Record:
     name, depth = (read_path(place, row, key) for key in ("file_name", "depth_file_name"))
+    paired = read_path(place, row, f"{pair}_file_name") if pair else None
     if name is None:
         raise ValueError(f"{place}: no file_name.")
     named = None if row.get("depth_kind") in (None, "") else row["depth_kind"]
@@ -113,7 +119,8 @@ def _record(folder: Path, place: str, row: dict) -> Record:
         raise ValueError(f"{place}: depth_kind is {' or '.join(KINDS)}, not {named!r}.")
     caption, source = read_row_caption(place, row)
     depth_file = folder / depth if depth else None
-    return Record(folder / name, caption, depth_file, named or "metres", source, kind_is_named=bool(named))
+    paired_file = folder / paired if paired else None
+    return Record(folder / name, caption, depth_file, named or "metres", source, bool(named), paired_file)
 
 
 def _describe_objects(path: Path | None) -> str:
@@ -143,7 +150,7 @@ def _read_xml(path: Path) -> ElementTree.Element:
 
 
 def _check_files(folder: Path, records: list[Record]) -> None:
-    files = [path for record in records for path in (record.image, record.depth) if path]
+    files = [path for record in records for path in (record.image, record.depth, record.paired) if path]
     missing = [path for path in files if not is_file(path)]
     if missing:
         raise FileNotFoundError(f"{folder} names {count(len(missing), 'missing file')}, the first {missing[0]}.")

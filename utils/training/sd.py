@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from utils.data.cache import cache_texts, encode_pair
-from utils.data.pairs import PairDataset
+from utils.data.pairs import PairDataset, own_pair
 from utils.data.records import read_records
 from utils.diffusion.pairs import with_trigger
 from utils.latents import LatentScale
@@ -107,7 +107,7 @@ def read_validation_pairs(args: argparse.Namespace) -> list[dict]:
     """The first samples of `--validation_data_dir`, cropped at the centre."""
     if args.validation_data_dir is None:
         return []
-    records = read_records(args.validation_data_dir)[: args.num_validation_samples]
+    records = read_records(args.validation_data_dir, own_pair(args.condition))[: args.num_validation_samples]
     return list(PairDataset(records, args.resolution, args.condition, center_crop=True))
 
 
