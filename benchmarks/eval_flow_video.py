@@ -29,7 +29,7 @@ SWEPT = ("epe", "epe_share", "motion_ratio", "flow_motion_ratio", "warping_error
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add = result.add_argument
-    video_bench.add_video_arguments(result, 100, leave_out=("motion_bucket_id",))
+    video_bench.add_video_bench_arguments(result, 100, leave_out=("motion_bucket_id",))
     add_sampling_arguments(result, FlowSampling, leave_out=("flow_first", "flow_strength"))
     add("--adapter", help="file or folder of train_flow_video.py (default: none, and no tasks that need it)")
     add("--flow_lora", help="file or folder of train_svd_flow.py (default: none, and no task svd_flow)")

@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks import protocol
 from benchmarks.long_video_plots import plot
 from benchmarks.long_video_tasks import SEAMS, TASKS, LongBench, plan_segments
-from benchmarks.video_bench import add_video_arguments, check_base, check_video, model_files
+from benchmarks.video_bench import add_video_bench_arguments, check_base, check_video, model_files
 from utils.arguments import make_parser, positive_int, run_script
 from utils.diffusion.sampling import parse_sampling_args
 from utils.messages.words import count
@@ -29,7 +29,7 @@ from utils.metrics.statistics import Estimate, bootstrap_mean
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add = result.add_argument
-    add_video_arguments(result, 64, batch_size=8, leave_out=("num_frames", "cache_dir"))
+    add_video_bench_arguments(result, 64, batch_size=8, leave_out=("num_frames", "cache_dir"))
     protocol.add_judges_argument(result)
     add("--total_frames", type=positive_int, default=26, help="frames of a video")
     add("--overlap_frames", type=positive_int, help="frames that segments share (default: a quarter of a segment)")

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import protocol, svd_tasks
 from benchmarks.svd_plots import plot_motion
 from benchmarks.svd_report import summarize
-from benchmarks.video_bench import add_video_arguments, check_base, check_video, model_files
+from benchmarks.video_bench import add_video_bench_arguments, check_base, check_video, model_files
 from utils.arguments import make_parser, positive_int, run_script
 from utils.diffusion.sampling import parse_sampling_args
 from utils.scenes.clips import REACHES
@@ -34,7 +34,7 @@ JUDGES = ("video", "attributes")
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add = result.add_argument
-    add_video_arguments(result, 500, leave_out=("motion_bucket_id",))
+    add_video_bench_arguments(result, 500, leave_out=("motion_bucket_id",))
     add(
         "--lora",
         nargs="+",

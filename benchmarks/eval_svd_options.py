@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks import protocol
-from benchmarks.video_bench import VideoBench, add_video_arguments, check_base, check_video
+from benchmarks.video_bench import VideoBench, add_video_bench_arguments, check_base, check_video
 from pipelines.adjustments import adjust_frames
 from utils.arguments import make_parser, run_script
 from utils.diffusion.sampling import VideoSampling, parse_sampling_args
@@ -35,7 +35,7 @@ VALUES = {"temporal_smoothing": (0.0, 0.25, 0.5, 1.0), "motion_scale": (0.0, 0.5
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    add_video_arguments(result, 32, batch_size=8, leave_out=("num_frames", "cache_dir"))
+    add_video_bench_arguments(result, 32, batch_size=8, leave_out=("num_frames", "cache_dir"))
     for name, values in VALUES.items():
         result.add_argument(f"--{name}", nargs="+", type=float, default=list(values), help="values to measure")
     return result

@@ -54,7 +54,7 @@ WEIGHTS = {"adapter": {"coarse", "guided"}, "controlnet": {"controlnet"}}
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add = result.add_argument
-    video_bench.add_video_arguments(result, 100, things="scenes", leave_out=("motion_bucket_id",))
+    video_bench.add_video_bench_arguments(result, 100, things="scenes", leave_out=("motion_bucket_id",))
     add("--adapter", help="file or folder of train_flow_video.py, for coarse and guided (default: none)")
     add("--controlnet", help="folder of train_trajectory.py, for controlnet (default: none)")
     protocol.add_judges_argument(result)

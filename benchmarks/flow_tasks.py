@@ -13,14 +13,14 @@ from tqdm.auto import tqdm
 
 import unimatch
 from benchmarks.seeded_unimatch import make_model
-from utils.flow import FlowPicture, flow_estimator
+from utils.flow import FlowEncoding, flow_estimator
 from utils.flow.estimate import FlowEstimator
 from utils.latents import reconstruct
 from utils.metrics.flow import end_point_error, outliers
 from utils.scenes import ClipRendering, render_clip, sample_clip
 from utils.video import to_pixels
 
-ENCODINGS = {"square root": FlowPicture(max_flow=16, power=0.5), "linear": FlowPicture(max_flow=16, power=1.0)}
+ENCODINGS = {"square root": FlowEncoding(max_flow=16, power=0.5), "linear": FlowEncoding(max_flow=16, power=1.0)}
 
 
 @dataclass(frozen=True)

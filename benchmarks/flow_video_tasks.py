@@ -153,7 +153,7 @@ def other(bench: FlowBench, indices: range) -> Chunk:
 def autoencoder(bench: FlowBench, indices: range) -> Chunk:
     """True clips and their flow through the model's autoencoder: the floor of all samples."""
     pipe, code = bench.pipe, bench.pipe.flow_adapter.code
-    flow_images = reconstruct_clips(pipe, code.to_pictures(bench.clips.flows(indices)))
+    flow_images = reconstruct_clips(pipe, code.to_images(bench.clips.flows(indices)))
     videos = reconstruct_clips(pipe, bench.clips.videos(indices))
     return bench.judge(indices, code.to_flow(flow_images), videos)
 

@@ -21,7 +21,7 @@ from utils.diffusion.sampling import FlowSampling
 from utils.flow.warp import warp as look_up
 from utils.tracks import Tracks, dense_flow
 from utils.tracks.drawing import draw_paths
-from utils.tracks.guess import track_pictures
+from utils.tracks.guess import track_images
 from utils.video import contact_sheet, to_frames
 
 ENLARGED = 3  # times, frames of the sheet
@@ -97,7 +97,7 @@ def warp(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.Ten
 
 def moved(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.Tensor:
     """The first frame warped by the guessed flow, without a network: the conditioning images of `controlnet`."""
-    return torch.stack([track_pictures(scene.tracks, scene.pixels[0]) for scene in scenes])
+    return torch.stack([track_images(scene.tracks, scene.pixels[0]) for scene in scenes])
 
 
 def coarse(bench: DragBench, indices: range, scenes: list[DragScene]) -> torch.Tensor:

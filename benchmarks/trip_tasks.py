@@ -24,9 +24,9 @@ from benchmarks.video_bench import VideoBench, clip_sheet, eight_bits
 from models.trip import FORMS
 from models.trip_unet import TripDenoiser, TripUNet
 from pipelines.pipeline_trip import StableVideoDiffusionTripPipeline
-from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
 from utils.diffusion.sampling import VideoSampling
+from utils.diffusion.svd_condition import ConditionEncoder
 from utils.metrics.video import frame_consistency
 from utils.motion_helper import MotionBuckets
 from utils.pretrained import load_pipeline

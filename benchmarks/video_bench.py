@@ -93,7 +93,7 @@ def clip_sheet(*kinds: torch.Tensor) -> list[list[Image.Image]]:
     return [column]
 
 
-def add_video_arguments(
+def add_video_bench_arguments(
     parser: argparse.ArgumentParser,
     number: int,
     batch_size: int = 5,

@@ -13,8 +13,8 @@ from diffusers import UNet3DConditionModel, UNetSpatioTemporalConditionModel
 from torch import nn
 
 from models.trip import TripFusion, noise_prior, noise_prior_ddpm, noise_to_v, v_to_noise
-from utils.diffusion.condition import Condition
 from utils.diffusion.edm import EDM, Denoiser
+from utils.diffusion.svd_condition import Condition
 
 
 @dataclass(frozen=True)

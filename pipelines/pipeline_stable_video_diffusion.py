@@ -27,10 +27,10 @@ from pipelines.sides import Estimates, denoise, first_iteration
 from pipelines.video_inputs import VIDEO, Steer, VideoInputs
 from pipelines.video_sides import VideoSide
 from utils.commands.settings import check
-from utils.diffusion.condition import Condition, ConditionEncoder
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.sampling import VideoSampling
 from utils.diffusion.solver import Solver
+from utils.diffusion.svd_condition import Condition, ConditionEncoder
 from utils.latents import encode_mode
 
 Images = Image.Image | Sequence[Image.Image] | np.ndarray | torch.Tensor

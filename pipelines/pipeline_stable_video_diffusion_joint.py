@@ -23,10 +23,10 @@ from pipelines.rows import Joint, default_direction
 from pipelines.video_inputs import FLOW, VIDEO, VideoInputs
 from pipelines.video_sides import VideoSide, start_video_side
 from utils.commands.settings import check
-from utils.diffusion.condition import Condition
 from utils.diffusion.guidance import Guidance, guidance_over_frames
 from utils.diffusion.sampling import FlowSampling, VideoSampling
 from utils.diffusion.solver import Solver
+from utils.diffusion.svd_condition import Condition
 from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
 
@@ -159,7 +159,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
 
     def check_speed(self, flow: torch.Tensor) -> None:
         """Raises ValueError for a flow that is faster than the adapter can say."""
-        fastest, largest = float(flow.abs().max()), self.check_adapter().code.picture.max_flow
+        fastest, largest = float(flow.abs().max()), self.check_adapter().code.encoding.max_flow
         if fastest > largest * ROUNDING:
             raise ValueError(
                 f"Something is to move {fastest:.1f} pixels from one frame to the next and the adapter's flow holds "
@@ -224,7 +224,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         """Video and flow at their first noise levels."""
         code, start = self.flow_adapter.code, inputs.video
         x_0 = None if video is None else self.encode_frames(video)
-        y_0 = None if flow is None else code.scale.normalize(self.encode_frames(code.to_pictures(flow)))
+        y_0 = None if flow is None else code.scale.normalize(self.encode_frames(code.to_images(flow)))
         noise = self.scaled_noise(inputs.condition, generator, flow_latents)
         solvers = start.solver, Solver(of_flow.flow_solver_order)
         return [

@@ -28,11 +28,11 @@ from models.unet_spatio_temporal_condition import UNetSpatioTemporalMaskedCondit
 from pipelines.pipeline_stable_video_diffusion import Images, StableVideoDiffusionEDMPipeline
 from pipelines.video_inputs import VIDEO, VideoInputs
 from utils.commands.settings import check
-from utils.diffusion.condition import Condition, ConditionEncoder
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.known_frames import encode_known_frames
 from utils.diffusion.sampling import VideoSampling
 from utils.diffusion.solver import ResamplingSolver, repeat_levels
+from utils.diffusion.svd_condition import Condition, ConditionEncoder
 
 REPEATED_LEVELS = (
     1.0,

@@ -15,7 +15,7 @@ from pipelines.video_inputs import VideoInputs
 from utils.diffusion.sampling import VideoSampling
 from utils.tracks import Tracks
 from utils.tracks.control_map import track_control
-from utils.tracks.guess import track_pictures
+from utils.tracks.guess import track_images
 
 
 class StableVideoDiffusionTrajectoryControlNetPipeline(StableVideoDiffusionControlNetPipeline):
@@ -43,7 +43,7 @@ class StableVideoDiffusionTrajectoryControlNetPipeline(StableVideoDiffusionContr
         """
         pixels = self.check_pixels(image)
         tracks = check_tracks(tracks, pixels)
-        frames = [track_pictures(*known) for known in zip(tracks, pixels.cpu(), strict=True)]
+        frames = [track_images(*known) for known in zip(tracks, pixels.cpu(), strict=True)]
         control = torch.stack([track_control(one) for one in tracks])
         shape = {"num_frames": tracks[0].num_frames, "image_frames": torch.stack(frames)}
         return super().prepare(pixels, sampling, control, **shape, **options)

@@ -78,7 +78,7 @@ class FlowSteer:
             )
         self.pipe, self.steering, self.code = pipe, steering, pipe.flow_adapter.code
         self.decode_chunk_size = decode_chunk_size
-        self.wanted = self.code.to_pictures(flow)  # (B, F, 3, H, W)
+        self.wanted = self.code.to_images(flow)  # (B, F, 3, H, W)
         weight = known.float() if points is None else equal_shares(known & points, known & ~points)
         self.weight = torch.cat([weight, weight[:, -1:]], dim=1)  # the last image repeats the one before
 

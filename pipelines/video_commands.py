@@ -1,11 +1,12 @@
 """What the commands on videos and their flow share: their arguments, and what they check before any work."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from pipelines.sizes import check_num_frames
-from utils.commands.argument_groups import add_machine_arguments, add_output_arguments, add_video_arguments
+from utils.arguments import positive_int
+from utils.commands.argument_groups import add_machine_arguments, add_output_arguments, add_size_arguments
 from utils.commands.results import check_output_dir
 from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
 from utils.formats.frame_rates import check_fps
@@ -25,11 +26,18 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_arguments(group)
 
 
-def add_video_sampling(parser: argparse.ArgumentParser, **defaults) -> argparse._ArgumentGroup:
-    """Fields of `VideoSampling`, seed, frames and size; `defaults` replace those of the fields."""
+def add_video_sampling(
+    parser: argparse.ArgumentParser, leave_out: Collection[str] = (), **defaults
+) -> argparse._ArgumentGroup:
+    """Fields of `VideoSampling` but for `leave_out`, seed, frames and size; `defaults` replace those of the fields."""
     group = parser.add_argument_group("sampling")
-    add_sampling_arguments(group, **defaults)
-    add_video_arguments(group)
+    add_sampling_arguments(group, leave_out=leave_out, **defaults)
+    add = group.add_argument
+    add("--seed", type=int, default=0, help="noise seed")
+    add("--num_frames", type=positive_int, help="frames of the video (default: the model's own number)")
+    add_size_arguments(group)
+    memory = "frames to decode at once, fewer take less memory (default: all)"
+    add("--decode_chunk_size", type=positive_int, help=memory)
     return group
 
 

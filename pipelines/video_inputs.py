@@ -9,9 +9,9 @@ from pipelines.adjustments import Adjustment
 from pipelines.rows import Joint, Rows
 from pipelines.sides import Estimates
 from pipelines.video_sides import VideoSide
-from utils.diffusion.condition import Condition
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.guidance import UNCONDITIONAL, Guidance
+from utils.diffusion.svd_condition import Condition
 
 VIDEO, FLOW = 0, 1  # numbers of the sides
 Estimate = Callable[[Sequence[VideoSide]], Estimates]  # clean latents of the sides that are sampled

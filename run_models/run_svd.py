@@ -20,13 +20,14 @@ from pipelines.long_video import WAYS, count_overlap, sample_long_video, segment
 from pipelines.memory import add_memory_arguments, check_offload, place, save_memory
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.sizes import check_num_frames, check_size, fit_image
+from pipelines.video_commands import add_base_argument, add_video_sampling
 from utils.arguments import finite_float, make_parser, positive_int, run_script, share
-from utils.commands.argument_groups import add_machine_arguments, add_video_arguments
+from utils.commands.argument_groups import add_machine_arguments
 from utils.commands.results import Run
 from utils.commands.video_jobs import Job, check_jobs, list_jobs
-from utils.diffusion.sampling import VideoSampling, add_sampling_arguments, parse_sampling_args
+from utils.diffusion.sampling import VideoSampling, parse_sampling_args
 from utils.images import read_image
-from utils.pretrained import choose_device, load_pipeline, shipped
+from utils.pretrained import choose_device, load_pipeline
 from utils.processes import process_state
 from utils.weights.embedded import warn_of_photograph
 from utils.weights.lora import load_lora
@@ -36,9 +37,7 @@ from utils.weights.model_kinds import check_lora
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     _add_files(result.add_argument_group("files"))
-    group = result.add_argument_group("sampling")
-    add_sampling_arguments(group)
-    add_video_arguments(group)
+    add_video_sampling(result)
     _add_frames(result.add_argument_group("frames"))
     group = result.add_argument_group("memory and machine")
     add_memory_arguments(group)
@@ -47,8 +46,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_files(group) -> None:
+    add_base_argument(group)
     add = group.add_argument
-    add("--model_dir", default=shipped("tiny_svd"), help="folder or hub name of a Stable Video Diffusion base")
     add("--lora", nargs="+", default=[], metavar="PATH", help="LoRAs of train_svd.py, all active (default: none)")
     add("--input_image", nargs="+", required=True, metavar="PATH", help="images, and folders of images")
     add("--output_video", required=True, help="an .mp4 or .gif, or a folder that gets an .mp4 for each image")

@@ -18,11 +18,11 @@ import torch
 from pipelines.first_frames import make_first_frames, pair_up
 from pipelines.pipeline_trip import StableVideoDiffusionTripPipeline
 from pipelines.sizes import check_num_frames, fit_image
+from pipelines.video_commands import add_result_arguments, add_video_sampling
 from utils.arguments import finite_float, make_parser, parse_args, positive_int, run_script
-from utils.commands.argument_groups import add_machine_arguments, add_output_arguments, add_video_arguments
 from utils.commands.results import RECORD, Run, check_output_dir, remove_last_run, write_png
 from utils.commands.video_jobs import list_images
-from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
+from utils.diffusion.sampling import VideoSampling
 from utils.formats.frame_rates import check_fps
 from utils.images import image_size, read_image, to_image
 from utils.messages.words import count
@@ -35,16 +35,12 @@ SCALES = ("min_guidance_scale", "max_guidance_scale")  # in whose place there is
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     _add_first_frame(result.add_argument_group("first frame"))
-    group = result.add_argument_group("sampling of the video")
+    group = add_video_sampling(result, leave_out=SCALES)
     help_text = "guidance scale of all frames; 1 or less: no guidance"
     group.add_argument("--guidance_scale", type=finite_float, default=2.0, help=help_text)
-    add_sampling_arguments(group, leave_out=SCALES)
-    add_video_arguments(group)
     group.add_argument("--batch_size", type=positive_int, default=1, help="videos at once; none depends on the others")
-    group = result.add_argument_group("weights, machine and results")
-    group.add_argument("--model_dir", required=True, help="folder of train_trip.py")
-    add_machine_arguments(group)
-    add_output_arguments(group)
+    result.add_argument_group("weights").add_argument("--model_dir", required=True, help="folder of train_trip.py")
+    add_result_arguments(result)
     return result
 
 

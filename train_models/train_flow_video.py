@@ -21,7 +21,7 @@ from utils.data.flow_images import FlowImages
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.pairs import check_share_arguments, draw_direction, relate_levels
 from utils.flow.code import FlowCode
-from utils.flow.pictures import FlowPicture
+from utils.flow.images import FlowEncoding
 from utils.training.flow_losses import draw_side_conditions, encode_sides, flow_loss, measure_flow_scale
 from utils.training.flow_validation import flow_errors, show_flow
 from utils.training.svd import SVDTraining, start_svd
@@ -40,7 +40,7 @@ def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
     check_share_arguments(args, SHARES, [("clean_video_share", "clean_flow_share")])
     beginning = read_beginning(args, KEPT) if args.init_adapter else None
-    code = FlowCode.from_training(beginning) if beginning else FlowCode(FlowPicture(args.max_flow, args.flow_power))
+    code = FlowCode.from_training(beginning) if beginning else FlowCode(FlowEncoding(args.max_flow, args.flow_power))
     svd = start_svd(args, [FlowImages(code)], StableVideoDiffusionJointPipeline)
     unet = svd.pipe.unet
     start_adapter(unet, args, temporal=args.temporal, y_layers=args.y_layers)

@@ -17,7 +17,7 @@ from utils.arguments import parse_args, run_script
 from utils.data.flow_images import FlowImages
 from utils.diffusion.edm import Denoiser
 from utils.flow.code import FlowCode
-from utils.flow.pictures import FlowPicture
+from utils.flow.images import FlowEncoding
 from utils.training.flow_losses import flow_loss, measure_flow_scale
 from utils.training.flow_validation import flow_errors, show_flow
 from utils.training.svd import start_svd
@@ -28,7 +28,7 @@ from utils.weights.lora import add_lora, save_lora
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
-    code = FlowCode(FlowPicture(args.max_flow, args.flow_power))
+    code = FlowCode(FlowEncoding(args.max_flow, args.flow_power))
     svd = start_svd(args, [FlowImages(code)], StableVideoDiffusionEDMPipeline)
     parameters = add_lora(svd.pipe.unet, args.rank, args.lora_alpha, args.lora_targets)
     code = replace(code, scale=measure_flow_scale(svd.dataset, svd.pipe.vae, args.seed))

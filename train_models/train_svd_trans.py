@@ -21,9 +21,9 @@ from models.unet_spatio_temporal_condition import (
 from pipelines.pipeline_stable_video_diffusion_trans import StableVideoDiffusionTransPipeline
 from utils.arguments import parse_args, run_script
 from utils.data.last_frame import LastFrame
-from utils.diffusion.condition import Condition, draw_noise_aug_strengths
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.known_frames import encode_known_frames
+from utils.diffusion.svd_condition import Condition, draw_noise_aug_strengths
 from utils.training.parameters import choose_parameters
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import add_lora_arguments, svd_parser

@@ -27,10 +27,10 @@ from models.tiny_svd import (
 from utils import arguments
 from utils.arguments import parse_args, positive_int, run_script
 from utils.data.clip_latents import CachedClips, Stretches, cache_clips
-from utils.data.video_arguments import add_video_arguments, read_video_dataset
-from utils.diffusion.condition import ConditionEncoder, draw_noise_aug_strengths
+from utils.data.video_arguments import add_video_data_arguments, read_video_dataset
 from utils.diffusion.edm import EDM, Denoiser
-from utils.flow import FlowPicture
+from utils.diffusion.svd_condition import ConditionEncoder, draw_noise_aug_strengths
+from utils.flow import FlowEncoding
 from utils.images import to_image
 from utils.motion_helper import MotionBuckets
 from utils.pretrained import loading, shipped
@@ -70,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--sigma_std", type=float, default=1.4, help="standard deviation of ln(sigma) in training")
     add("--conditioning_dropout_prob", type=float, default=0.1, help="share of samples without the image")
     add("--cache_dir", default="cache", help="folder of all caches")
-    add_video_arguments(parser, num_frames=NUM_FRAMES, height=64, width=64, center_crop=True)
+    add_video_data_arguments(parser, num_frames=NUM_FRAMES, height=64, width=64, center_crop=True)
     add_training_arguments(parser)
     return parser
 
@@ -135,7 +135,7 @@ def vae_loss(model, batch, teacher, decoder_only):
     """Error of the frames, and of the latents against the teacher's."""
     frames = batch["pixel_values"][:, :-1]
     flow = batch["flow"][: max(1, len(frames) // FLOW_SHARE)]
-    clips = torch.cat([frames, FlowPicture().encode(flow)])
+    clips = torch.cat([frames, FlowEncoding().encode(flow)])
     decoded, moments = model(clips)
     error = F.mse_loss(decoded.float(), clips)
     scalars = {"psnr": 10 * torch.log10(4 / error.detach())}

@@ -22,7 +22,7 @@ from utils.data.points import PointChoice, Points
 from utils.diffusion.edm import Denoiser
 from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
 from utils.tracks.drawing import SMALLEST_SIDE, draw_paths
-from utils.tracks.heuristic_flow import move_picture
+from utils.tracks.heuristic_flow import move_image
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import svd_parser
 from utils.training.svd_losses import draw_condition, encode_clips
@@ -76,7 +76,7 @@ def trajectory_loss(model, batch, encoder, edm, args):
     B, F = x_0.shape[:2]
     kept = (torch.rand(B) >= args.control_dropout_prob).to(x_0.device)
     points, shown, image = batch["points"], batch["shown"] & kept[:, None, None], batch["image"]
-    moved = torch.stack([move_picture(*clip) for clip in zip(points, shown, image, strict=True)])
+    moved = torch.stack([move_image(*clip) for clip in zip(points, shown, image, strict=True)])
     condition = draw_condition(batch, F, encoder, args, moved)
     control = draw_control(points, shown, image.shape[-2:])
     sigma = edm.draw_sigmas(B).to(x_0.device)
@@ -124,7 +124,7 @@ def show_paths(svd: SVDTraining, sample: dict, path: Path) -> list[np.ndarray]:
 def control_of(sample: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """The control (1, F, C, H, W) of a held-out sample, and its image moved with the points (1, F, 3, H, W)."""
     points, shown, image = sample["points"], sample["shown"], sample["image"]
-    return draw_control(points, shown, image.shape[-2:])[None], move_picture(points, shown, image)[None]
+    return draw_control(points, shown, image.shape[-2:])[None], move_image(points, shown, image)[None]
 
 
 if __name__ == "__main__":

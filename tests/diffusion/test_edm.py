@@ -6,10 +6,10 @@ import torch
 from diffusers import EDMDPMSolverMultistepScheduler, EulerDiscreteScheduler
 from PIL import Image
 
-from utils.diffusion.condition import Condition, ConditionEncoder, draw_noise_aug_strengths, time_ids
 from utils.diffusion.edm import EDM, Denoiser
 from utils.diffusion.guidance import guidance_over_frames
 from utils.diffusion.solver import Solver, euler_step
+from utils.diffusion.svd_condition import Condition, ConditionEncoder, draw_noise_aug_strengths, time_ids
 
 SHAPE = (3, 4, 4, 8, 8)
 

@@ -9,7 +9,7 @@ from utils.flow import (
     compose,
     find_occlusion,
     flip_flow,
-    leaves_picture,
+    leaves_image,
     resize_flow,
     spread_points,
     tracks_to_flow,
@@ -70,7 +70,7 @@ def test_occlusion_is_found_where_the_world_says(rendering):
 
 
 def test_points_that_leave_the_picture_are_known():
-    left = leaves_picture(constant(5, 0))
+    left = leaves_image(constant(5, 0))
     assert left[..., -5:].all()
     assert not left[..., :-5].any()
 

@@ -5,8 +5,8 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 
 from models.unet_spatio_temporal_condition import UNetSpatioTemporalMaskedConditionModel
-from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.known_frames import encode_known_frames
+from utils.diffusion.svd_condition import ConditionEncoder
 
 F, SIDE = 4, 32
 NUMBERS = (7.0, 127.0, 0.02)

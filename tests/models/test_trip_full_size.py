@@ -9,7 +9,7 @@ from diffusers import UNet3DConditionModel, UNetSpatioTemporalConditionModel
 
 from models.trip import TripFusion, noise_prior_ddpm
 from models.trip_unet import TripCondition, TripTextUNet, TripUNet
-from utils.diffusion.condition import Condition
+from utils.diffusion.svd_condition import Condition
 
 B, F, C, SIDE = 1, 2, 4, 16
 DTYPE = torch.bfloat16

@@ -6,8 +6,8 @@ from diffusers import DDPMScheduler, UNet3DConditionModel
 
 from models.trip import FORMS, TripFusion, frame_weights, fuse_linearly, noise_prior_ddpm
 from models.trip_unet import TripCondition, TripDenoiser, TripTextUNet, TripUNet
-from utils.diffusion.condition import Condition
 from utils.diffusion.edm import EDM
+from utils.diffusion.svd_condition import Condition
 
 B, F, C, SIDE = 2, 3, 4, 8
 SIGMA = torch.tensor([0.5, 6.0])

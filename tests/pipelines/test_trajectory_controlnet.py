@@ -9,7 +9,7 @@ from pipelines.pipeline_trajectory_controlnet import StableVideoDiffusionTraject
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.tracks import Tracks
 from utils.tracks.control_map import CONTROL_CHANNELS, track_control
-from utils.tracks.guess import track_pictures
+from utils.tracks.guess import track_images
 
 F, SIDE = 3, 32
 
@@ -46,7 +46,7 @@ def test_tracks_become_the_control_and_the_warped_images_of_each_video(pipe, ima
     plain = StableVideoDiffusionControlNetPipeline(**pipe.components)
     plain.set_progress_bar_config(disable=True)
     control = torch.stack([track_control(one) for one in tracks])
-    frames = torch.stack([track_pictures(*known) for known in zip(tracks, images, strict=True)])
+    frames = torch.stack([track_images(*known) for known in zip(tracks, images, strict=True)])
     expected = sample(plain, images, control, image_frames=frames, num_frames=F, conditioning_scale=0.7)
     found = sample(pipe, images, tracks, conditioning_scale=0.7)
     assert torch.equal(found, expected)

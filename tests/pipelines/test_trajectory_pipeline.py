@@ -68,7 +68,7 @@ def sample_joint(pipe, **known):
 def miss(flow, tracks):
     """Mean squared distance of the flow's picture from the wanted one where that is known."""
     wanted, known = known_flow(tracks)
-    encode = CODE.picture.encode
+    encode = CODE.encoding.encode
     return float((encode(flow[0]) - encode(wanted)).square().mul(known).sum() / known.sum())
 
 
@@ -209,7 +209,7 @@ def test_a_static_region_is_led_to_stand_still(pipe):
     static[20:30, 2:14] = True
     tracks = make_tracks(static=static)
     led = sample(pipe, tracks, method="guided", guidance="decoder_gradient", guidance_steps=1.0, guidance_iterations=4)
-    encoded = CODE.picture.encode(sample_joint(pipe).flows)[..., static], CODE.picture.encode(led.flows)[..., static]
+    encoded = CODE.encoding.encode(sample_joint(pipe).flows)[..., static], CODE.encoding.encode(led.flows)[..., static]
     assert encoded[1].square().mean() < encoded[0].square().mean()
 
 

@@ -11,7 +11,7 @@ import torch
 from models.onnx_networks import RANDOM_SIZES, random_networks
 from models.onnx_parts import Part, gather_weights, largest_error
 from run_models.export_onnx import main
-from utils.diffusion.condition import ConditionEncoder
+from utils.diffusion.svd_condition import ConditionEncoder
 from utils.pretrained import shipped
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ from utils.flow.warp import pixel_grid
 from utils.tracks import Tracks, look_up
 from utils.tracks.camera import camera_flow
 from utils.tracks.guess import track_flow
-from utils.tracks.heuristic_flow import camera_backward_flow, guess_backward_flow, guess_flow, mattes, move_picture
+from utils.tracks.heuristic_flow import camera_backward_flow, guess_backward_flow, guess_flow, mattes, move_image
 
 F, H, W = 3, 32, 48
 BLUE, SAND = torch.tensor([-0.6, -0.4, 0.8]), torch.tensor([0.6, 0.4, 0.0])
@@ -28,7 +28,7 @@ def dragged():
 
 
 def test_a_thing_moves_as_a_whole_and_its_surroundings_close_in():
-    moved = move_picture(*dragged(), picture())
+    moved = move_image(*dragged(), picture())
     for k in range(F):
         expected = picture(9 + 8 * k, 8 + 4 * k)
         assert (moved[k] - expected).abs().amax(dim=0).flatten().quantile(0.97) < 0.05
@@ -83,7 +83,7 @@ def test_a_matte_holds_what_looks_like_its_point_nearby_however_it_is_lit():
 def test_a_point_that_stays_changes_nothing():
     points = START.expand(F, 1, 2)
     image = torch.rand(3, H, W, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    moved = move_picture(points, torch.ones(F, 1, dtype=torch.bool), image)
+    moved = move_image(points, torch.ones(F, 1, dtype=torch.bool), image)
     torch.testing.assert_close(moved, image.expand(F, -1, -1, -1), atol=1e-5, rtol=0)
 
 
@@ -92,7 +92,7 @@ def test_points_that_are_not_shown_at_first_say_nothing_and_hidden_ones_leave_th
     assert not guess_backward_flow(points, ~shown, picture()).any()
     assert guess_backward_flow(points[:, :0], shown[:, :0], picture()).shape == (F, 2, H, W)
     shown[2] = False
-    hidden = move_picture(points, shown, picture())[2]
+    hidden = move_image(points, shown, picture())[2]
     torch.testing.assert_close(hidden[:, 11, 12], SAND, atol=0.1, rtol=0)
     torch.testing.assert_close(hidden[:, 19, 28], SAND, atol=0.1, rtol=0)
 
@@ -109,7 +109,7 @@ def test_two_things_move_apart():
 @pytest.mark.parametrize("color", [(0.9, 0.9, 0.9), (-0.9, -0.9, -0.9)])
 def test_a_picture_of_one_color_stays_as_it_is(color):
     image = torch.tensor(color)[:, None, None].expand(3, H, W)
-    torch.testing.assert_close(move_picture(*dragged(), image), image.expand(F, -1, -1, -1))
+    torch.testing.assert_close(move_image(*dragged(), image), image.expand(F, -1, -1, -1))
 
 
 def blue(moved):
@@ -120,14 +120,14 @@ def test_a_thing_comes_over_ground_that_is_held_in_place():
     points, _ = dragged()
     ground = torch.tensor([[36.0, 26.0], [40.0, 8.0], [30.0, 28.0]]).expand(F, 3, 2)
     held = torch.cat([points, ground], dim=1)
-    moved = move_picture(held, torch.ones(F, 4, dtype=torch.bool), picture())
+    moved = move_image(held, torch.ones(F, 4, dtype=torch.bool), picture())
     assert blue(moved[2]) >= 35  # of 49: it ends up to a pixel short
     torch.testing.assert_close(moved[2][:, 19, 28], BLUE, atol=0.02, rtol=0)
 
 
 def test_a_thing_whose_point_has_left_the_picture_is_still_in_it_as_far_as_it_reaches():
     points = torch.tensor([[12.0, 11.0], [30.0, 11.0], [49.0, 11.0]])[:, None]
-    moved = move_picture(points, torch.tensor([[True], [True], [False]]), picture())
+    moved = move_image(points, torch.tensor([[True], [True], [False]]), picture())
     assert blue(moved[1]) >= 45 and 7 <= blue(moved[2]) <= 21
 
 
@@ -147,7 +147,7 @@ def test_with_a_camera_the_ground_and_what_no_point_is_on_move_too():
     ground = camera_backward_flow(camera_flow("pan_left", 3.0, F, W, H))
     torch.testing.assert_close(ground[2], torch.tensor([-6.0, 0.0])[:, None, None].expand(2, H, W), atol=1e-4, rtol=0)
     points, shown = dragged()
-    moved = move_picture(points, shown, image, ground)[2]
+    moved = move_image(points, shown, image, ground)[2]
     torch.testing.assert_close(moved[:, 23, 39], image[:, 23, 33], atol=0.05, rtol=0)
     torch.testing.assert_close(moved[:, 19, 28], BLUE, atol=0.05, rtol=0)
     torch.testing.assert_close(moved[:, 11, 18], SAND, atol=0.1, rtol=0)

@@ -7,8 +7,8 @@ import patch
 from tests.small_trainings import SIZE, F, Seen, arguments
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models import train_flow_video, train_svd_flow
-from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
+from utils.diffusion.svd_condition import ConditionEncoder
 from utils.flow.code import FlowCode
 from utils.latents import LatentScale
 from utils.training.flow_losses import encode_flow

@@ -18,7 +18,7 @@ from utils.data.flow_images import FlowImages
 from utils.data.svd_clips import SVDClips
 from utils.flow.code import FlowCode
 from utils.flow.files import read_flo
-from utils.flow.pictures import FlowPicture
+from utils.flow.images import FlowEncoding
 from utils.images import to_image
 from utils.latents import LatentScale
 from utils.motion_helper import PROCEDURAL
@@ -43,15 +43,15 @@ def picture(tmp_path_factory):
 
 def test_a_flow_is_in_the_frame_that_it_starts_from_and_the_last_is_repeated():
     flow = torch.randn(2, F - 1, 2, 4, 4)
-    pictures = FlowCode().to_pictures(flow)
+    pictures = FlowCode().to_images(flow)
     assert pictures.shape == (2, F, 3, 4, 4)
-    assert torch.equal(pictures[:, 0], FlowPicture().encode(flow[:, 0]))
+    assert torch.equal(pictures[:, 0], FlowEncoding().encode(flow[:, 0]))
     assert torch.equal(pictures[:, -1], pictures[:, -2])
     assert torch.allclose(FlowCode().to_flow(pictures), flow, atol=1e-4)
 
 
 def test_a_code_survives_its_header():
-    code = FlowCode(FlowPicture(8.0, 1.0))
+    code = FlowCode(FlowEncoding(8.0, 1.0))
     assert FlowCode.from_training(json.loads(json.dumps(code.to_training()))) == code
 
 
@@ -59,7 +59,7 @@ def test_samples_have_the_exact_flow_of_their_frames_as_pictures(clips):
     args = arguments(train_svd_flow, "--first_frames", train_data_dir=clips, num_frames=4)
     dataset = read_clips(args, FLOW)
     sample = SVDClips(dataset, PROCEDURAL, FLOW)[0]
-    assert torch.equal(sample["flow_pixel_values"], FlowCode().to_pictures(dataset[0]["flow"]))
+    assert torch.equal(sample["flow_pixel_values"], FlowCode().to_images(dataset[0]["flow"]))
     assert torch.equal(sample["image"], sample["pixel_values"][0])
 
 
@@ -200,7 +200,7 @@ def test_cached_stretches_have_the_latents_of_their_own_frames_and_flow(svd_base
         starts.add(start)
         stretch = {
             "pixel_values": video[start : start + F],
-            "flow_pixel_values": FlowCode().to_pictures(flows[index][start : start + F - 1]),
+            "flow_pixel_values": FlowCode().to_images(flows[index][start : start + F - 1]),
         }
         for pictures, latents in (("pixel_values", "latents"), ("flow_pixel_values", "flow_latents")):
             posterior = vae.encode(stretch[pictures]).latent_dist
@@ -217,7 +217,7 @@ def test_a_cache_of_other_flow_pictures_is_another(svd_base, clips, tmp_path):
     assert len(list(tmp_path.glob("flow-*"))) == 2
     args = arguments(train_svd_flow, "--cache_latents", train_data_dir=clips, cache_dir=tmp_path)
     vae = AutoencoderKLTemporalDecoder.from_pretrained(svd_base / "vae")
-    other = [FlowImages(FlowCode(FlowPicture(8.0)))]
+    other = [FlowImages(FlowCode(FlowEncoding(8.0)))]
     make_dataset(read_clips(args, other), vae, PROCEDURAL, other, args)
     assert len(list(tmp_path.glob("flow-*"))) == 3
 

@@ -17,9 +17,9 @@ from tests.flags import flags as command_line
 from tests.small_trainings import SIZE, VIDEO, F, Seen, arguments
 from tests.two_processes import train_in_two
 from train_models.train_svd import svd_loss
-from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
 from utils.diffusion.sampling import SAMPLING_FILE, model_sampling
+from utils.diffusion.svd_condition import ConditionEncoder
 from utils.flow.consistency import flow_consistency
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.training.svd import read_clips, read_held_out

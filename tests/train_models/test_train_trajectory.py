@@ -17,11 +17,11 @@ from train_models.train_trajectory import trajectory_loss
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.points import PointChoice, Points
 from utils.data.videos import VideoDataset
-from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
+from utils.diffusion.svd_condition import ConditionEncoder
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
-from utils.tracks.heuristic_flow import move_picture
+from utils.tracks.heuristic_flow import move_image
 from utils.training.svd import make_dataset, read_clips, read_held_out
 
 B, K = 8, 2
@@ -56,7 +56,7 @@ def test_the_network_is_told_the_moved_picture_unless_the_points_are_dropped(tin
     batch["points"][:, 1:, 0] = SIZE / 4
     seen, quiet = Seen(), ["--conditioning_dropout_prob", 0, "--noise_aug_mean", -20]
     loss_of(seen, tiny_svd, batch, "--control_dropout_prob", 0, *quiet)
-    pictures = [move_picture(*clip) for clip in zip(batch["points"], batch["shown"], batch["image"], strict=True)]
+    pictures = [move_image(*clip) for clip in zip(batch["points"], batch["shown"], batch["image"], strict=True)]
     expected = [tiny_svd.vae.encode(frames).latent_dist.mode() for frames in pictures]
     torch.testing.assert_close(seen.inputs[:, :, 4:], torch.stack(expected), atol=1e-4, rtol=1e-4)
     loss_of(seen, tiny_svd, batch, "--control_dropout_prob", 1, *quiet)

@@ -13,8 +13,8 @@ from models.trip_unet import TripUNet
 from pipelines.pipeline_trip import StableVideoDiffusionTripPipeline
 from tests.two_processes import train_in_two
 from train_models.train_trip import main, make_parser, parameter_groups, trip_loss
-from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
+from utils.diffusion.svd_condition import ConditionEncoder
 from utils.motion_helper import PROCEDURAL, MotionBuckets
 
 F, SIZE = 4, 32

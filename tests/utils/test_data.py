@@ -8,7 +8,7 @@ from PIL import ExifTags, Image
 from torch.utils.data import DataLoader
 
 from utils.data.geometry import Geometry
-from utils.data.pairs import PairDataset, check_pictures
+from utils.data.pairs import PairDataset, check_images
 from utils.data.records import read_records
 from utils.depth import metres_to_disparity, normalize_disparity, write_disparity
 from utils.images import image_size, read_image
@@ -120,16 +120,16 @@ def test_missing_files_and_folders_are_named(folder, tmp_path):
 def test_an_image_that_cannot_be_read_or_differs_from_its_depth_in_size_is_named(folder):
     records = read_records(folder)
     dataset = PairDataset(records, 16, "depth")
-    check_pictures(records, "depth")
+    check_images(records, "depth")
     (folder / "0.png").write_text("text")
     with pytest.raises(ValueError, match="0.png cannot be read"):
-        check_pictures(records)
+        check_images(records)
     with pytest.raises(ValueError, match="0.png cannot be read"):
         dataset[0]
     Image.new("RGB", (5, 5)).save(folder / "1.png")
-    check_pictures(records[1:], "edge")
+    check_images(records[1:], "edge")
     with pytest.raises(ValueError, match="1.png is 5x5 and its depth .* 24x18"):
-        check_pictures(records[1:], "depth")
+        check_images(records[1:], "depth")
     with pytest.raises(ValueError, match="1.png is 5x5 and its depth .* 24x18"):
         dataset[1]
 
@@ -140,12 +140,12 @@ def test_depth_of_floats_in_a_format_that_pillow_lacks_is_checked_and_read(folde
     row = {"file_name": "0.png", "depth_file_name": "0.hdr", "depth_kind": "metres", "text": "a scene"}
     (folder / "metadata.jsonl").write_text(json.dumps(row))
     records = read_records(folder)
-    check_pictures(records, "depth")
+    check_images(records, "depth")
     disparity = PairDataset(records, 18, "depth", center_crop=True)[0]["conditioning_pixel_values"][0]
     assert disparity[0, 0] == 1 and disparity[-1, -1] == -1
     Image.new("RGB", (18, 24)).save(folder / "0.png")
     with pytest.raises(ValueError, match="0.png is 18x24 and its depth .*0.hdr 24x18"):
-        check_pictures(records, "depth")
+        check_images(records, "depth")
 
 
 def test_the_size_of_a_turned_photograph_is_that_of_the_picture_shown(tmp_path):
@@ -161,14 +161,14 @@ def test_depth_of_a_kind_that_nobody_names_is_said_and_depth_that_says_it_is_bel
     records = read_records(folder)
     before = PairDataset(records, 16, "depth", center_crop=True)[0]["conditioning_pixel_values"]
     capsys.readouterr()
-    check_pictures(records, "depth")
+    check_images(records, "depth")
     assert "does not say" not in capsys.readouterr().err
     stored = np.asarray(Image.open(folder / "0_depth.png"))
     write_disparity(folder / "0_depth.png", normalize_disparity(metres_to_disparity(stored / 1000)))
     after = PairDataset(records, 16, "depth", center_crop=True)[0]["conditioning_pixel_values"]
     assert torch.corrcoef(torch.stack([before.flatten(), after.flatten()]))[0, 1] > 0.999
     Image.fromarray(stored).save(folder / "1_depth.png")
-    check_pictures(records, "depth")
+    check_images(records, "depth")
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if "1_depth.png does not say what it holds and is read as millimetres" in line]
     assert '"depth_kind": "disparity"' in lines[0]
@@ -189,7 +189,7 @@ def test_a_pair_of_ones_own_that_is_missing_or_of_another_size_is_named(folder, 
         PairDataset(read_records(folder), 16, "../x")
     name_pairs(folder, size=(5, 5))
     with pytest.raises(ValueError, match="0.png is 24x18 and its normals .*normals_0.png 5x5"):
-        check_pictures(read_records(folder, "normals"), "normals")
+        check_images(read_records(folder, "normals"), "normals")
     (folder / "normals_0.png").unlink()
     with pytest.raises(FileNotFoundError, match="1 missing file, the first .*normals_0.png"):
         read_records(folder, "normals")

@@ -36,14 +36,3 @@ def add_size_arguments(group) -> None:
         "--height", type=positive_int, help=f"pixels; images are resized to cover it and cropped ({own})"
     )
     group.add_argument("--width", type=positive_int, help=f"pixels, likewise ({own})")
-
-
-def add_video_arguments(group) -> None:
-    """--seed, --num_frames, --height, --width and --decode_chunk_size."""
-    add = group.add_argument
-    add("--seed", type=int, default=0, help="noise seed")
-    add("--num_frames", type=positive_int, help="frames of the video (default: the model's own number)")
-    add_size_arguments(group)
-    add(
-        "--decode_chunk_size", type=positive_int, help="frames to decode at once, fewer take less memory (default: all)"
-    )

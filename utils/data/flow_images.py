@@ -32,13 +32,13 @@ class FlowImages(Extra):
     def __call__(self, clip: dict) -> dict[str, torch.Tensor]:
         if "flow_latents" in clip:
             return {"flow_latents": clip["flow_latents"]}
-        return {"flow_pixel_values": self.code.to_pictures(clip["flow"])}
+        return {"flow_pixel_values": self.code.to_images(clip["flow"])}
 
     def settings(self) -> list:
-        return [asdict(self.code.picture)]
+        return [asdict(self.code.encoding)]
 
     def keep(self, clip: dict, vae: nn.Module) -> dict[str, np.ndarray]:
-        return {"flow": clip_moments(vae, self.code.picture.encode(clip["flow"]))}
+        return {"flow": clip_moments(vae, self.code.encoding.encode(clip["flow"]))}
 
     def take(self, kept: dict, numbers: list[int], num_frames: int) -> dict[str, torch.Tensor]:
         flows = [*numbers[:-1], numbers[-2]]

@@ -91,7 +91,7 @@ class PairDataset(Dataset):
     def from_args(cls, args: argparse.Namespace, condition: str | None = None) -> "PairDataset":
         """The data set that the flags of `add_data_arguments` describe."""
         records = read_records(args.train_data_dir, own_pair(condition))[: args.max_train_samples]
-        check_pictures(records, condition)
+        check_images(records, condition)
         return cls(records, args.resolution, condition, args.center_crop, args.random_flip)
 
     def __len__(self) -> int:
@@ -126,7 +126,7 @@ def own_pair(condition: str | None) -> str | None:
     return None if condition in (None, *BUILT_IN) else condition
 
 
-def check_pictures(records: list[Record], condition: str | None = None) -> None:
+def check_images(records: list[Record], condition: str | None = None) -> None:
     """Look at the headers of all images, before a training that would meet a wrong one only after hours.
 
     Raises:

@@ -26,7 +26,7 @@ def clip_rate(text: str) -> float:
     return value
 
 
-def add_video_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
+def add_video_data_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
     """Add the flags that `read_video_dataset` reads; `defaults` replace their defaults."""
     group = parser.add_argument_group("data")
     add = group.add_argument
@@ -59,7 +59,7 @@ def add_reading_arguments(container: argparse._ActionsContainer) -> None:
 
 
 def read_video_dataset(args: argparse.Namespace, extras: Sequence[str] = (), **others) -> VideoDataset:
-    """The data set that the flags of `add_video_arguments` describe.
+    """The data set that the flags of `add_video_data_arguments` describe.
 
     Args:
         args: Parsed flags.

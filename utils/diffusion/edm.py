@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from utils.diffusion.condition import Condition
+from utils.diffusion.svd_condition import Condition
 
 
 @dataclass(frozen=True)

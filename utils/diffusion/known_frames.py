@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from utils.diffusion.condition import Condition, ConditionEncoder, time_ids
+from utils.diffusion.svd_condition import Condition, ConditionEncoder, time_ids
 
 
 def encode_known_frames(

@@ -2,13 +2,13 @@
 
 from utils.flow.estimate import BACKENDS, both_flows_estimator, estimate_flow, flow_estimator
 from utils.flow.files import read_flo, read_kitti, write_flo, write_kitti
-from utils.flow.pictures import FlowPicture, color_flow, draw_arrows
+from utils.flow.images import FlowEncoding, color_flow, draw_arrows
 from utils.flow.sparse import spread_points, tracks_to_flow
-from utils.flow.warp import accumulate, compose, find_occlusion, flip_flow, leaves_picture, resize_flow, warp
+from utils.flow.warp import accumulate, compose, find_occlusion, flip_flow, leaves_image, resize_flow, warp
 
 __all__ = [
     "BACKENDS",
-    "FlowPicture",
+    "FlowEncoding",
     "accumulate",
     "both_flows_estimator",
     "color_flow",
@@ -18,7 +18,7 @@ __all__ = [
     "find_occlusion",
     "flip_flow",
     "flow_estimator",
-    "leaves_picture",
+    "leaves_image",
     "read_flo",
     "read_kitti",
     "resize_flow",

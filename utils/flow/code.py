@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 
-from utils.flow.pictures import FlowPicture
+from utils.flow.images import FlowEncoding
 from utils.latents import LatentScale
 
 
@@ -17,11 +17,11 @@ class FlowCode:
     its own: it repeats the flow before, which is exact for steady motion, and is not read back.
 
     Attributes:
-        picture: Maps flow in pixels to flow images and back.
+        encoding: Maps flow in pixels to flow images and back.
         scale: Maps latents of the flow images, multiplied by the autoencoder's factor, to those that are denoised.
     """
 
-    picture: FlowPicture = field(default_factory=FlowPicture)
+    encoding: FlowEncoding = field(default_factory=FlowEncoding)
     scale: LatentScale = field(default_factory=LatentScale)
 
     @classmethod
@@ -36,15 +36,15 @@ class FlowCode:
                 "The adapter was not trained on flow; pass one of train_svd_flow.py or train_flow_video.py."
             )
         code = training["flow_code"]
-        return cls(FlowPicture(**code["picture"]), LatentScale.read(code["scale"]))
+        return cls(FlowEncoding(**code["picture"]), LatentScale.read(code["scale"]))
 
     def to_training(self) -> dict:
-        return {"flow_code": asdict(self)}
+        return {"flow_code": {"picture": asdict(self.encoding), "scale": asdict(self.scale)}}
 
-    def to_pictures(self, flow: torch.Tensor) -> torch.Tensor:
+    def to_images(self, flow: torch.Tensor) -> torch.Tensor:
         """Flow images (…, F, 3, H, W) in [-1, 1] of flow (…, F - 1, 2, H, W) in pixels."""
-        return self.picture.encode(torch.cat([flow, flow[..., -1:, :, :, :]], dim=-4))
+        return self.encoding.encode(torch.cat([flow, flow[..., -1:, :, :, :]], dim=-4))
 
-    def to_flow(self, pictures: torch.Tensor) -> torch.Tensor:
+    def to_flow(self, images: torch.Tensor) -> torch.Tensor:
         """Flow (…, F - 1, 2, H, W) in pixels of flow images (…, F, 3, H, W)."""
-        return self.picture.decode(pictures[..., :-1, :, :, :])
+        return self.encoding.decode(images[..., :-1, :, :, :])

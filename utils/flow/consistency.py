@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional
 
-from utils.flow.warp import leaves_picture, resize_flow, warp
+from utils.flow.warp import leaves_image, resize_flow, warp
 
 SAME_COLOR = (
     0.2  # mean difference over the channels, of pixels in [-1, 1], up to which two are taken for the same point
@@ -17,7 +17,7 @@ def visible_in_next(frames: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     covered, lit differently or has a wrong flow does not.
     """
     difference = (warp(frames[1:], flow) - frames[:-1]).abs().mean(1)
-    return (difference < SAME_COLOR) & ~leaves_picture(flow)
+    return (difference < SAME_COLOR) & ~leaves_image(flow)
 
 
 def flow_consistency(latents: torch.Tensor, flow: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:

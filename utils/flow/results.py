@@ -7,7 +7,7 @@ import torch
 
 from utils.files import replacing
 from utils.flow.files import write_flo
-from utils.flow.pictures import color_flow
+from utils.flow.images import color_flow
 from utils.video import contact_sheet, write_video
 
 

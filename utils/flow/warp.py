@@ -18,7 +18,7 @@ def pixel_grid(H: int, W: int, like: torch.Tensor) -> torch.Tensor:
 def warp(second: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     """Backward warp: the second frame (B, C, H, W) looked up at p + flow(p), bilinear.
 
-    Places outside take the value of the nearest edge; `leaves_picture` says which they are.
+    Places outside take the value of the nearest edge; `leaves_image` says which they are.
     """
     if second.shape[-2:] != flow.shape[-2:]:
         raise ValueError(f"Frames of {tuple(second.shape[-2:])} and flow of {tuple(flow.shape[-2:])} differ in size.")
@@ -29,7 +29,7 @@ def warp(second: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     return functional.grid_sample(second, grid.to(second.dtype), padding_mode="border", align_corners=True)
 
 
-def leaves_picture(flow: torch.Tensor) -> torch.Tensor:
+def leaves_image(flow: torch.Tensor) -> torch.Tensor:
     """Where p + flow(p) is outside: bool (B, H, W)."""
     H, W = flow.shape[-2:]
     x, y = (pixel_grid(H, W, flow) + flow).unbind(1)
@@ -59,7 +59,7 @@ def find_occlusion(forward: torch.Tensor, backward: torch.Tensor) -> torch.Tenso
     back = warp(backward, forward)
     missed = (forward + back).square().sum(1)
     allowed = SHARE * (forward.square().sum(1) + back.square().sum(1)) + CONSTANT
-    return (missed > allowed) | leaves_picture(forward)
+    return (missed > allowed) | leaves_image(forward)
 
 
 def resize_flow(flow: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

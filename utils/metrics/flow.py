@@ -2,7 +2,7 @@
 
 import torch
 
-from utils.flow.warp import leaves_picture, warp
+from utils.flow.warp import leaves_image, warp
 
 
 def end_point_error(estimate: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor | None = None) -> float:
@@ -35,7 +35,7 @@ def warping_error(video: torch.Tensor, flow: torch.Tensor, occluded: torch.Tenso
     """
     if len(flow) != len(video) - 1:
         raise ValueError(f"{len(video)} frames have {len(video) - 1} flows between them, not {len(flow)}.")
-    seen = ~(leaves_picture(flow) if occluded is None else occluded)
+    seen = ~(leaves_image(flow) if occluded is None else occluded)
     error = (warp(video[1:], flow) - video[:-1]).square().mean(1)
     return _kept(error, seen).mean().item()
 

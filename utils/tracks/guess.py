@@ -2,14 +2,14 @@
 
 import torch
 
-from utils.tracks.heuristic_flow import camera_backward_flow, guess_flow, move_picture
+from utils.tracks.heuristic_flow import camera_backward_flow, guess_flow, move_image
 from utils.tracks.tracks import Tracks, known_flow, outside, point_discs
 
 
-def track_pictures(tracks: Tracks, image: torch.Tensor) -> torch.Tensor:
+def track_images(tracks: Tracks, image: torch.Tensor) -> torch.Tensor:
     """The first frame (3, H, W) in [-1, 1] warped by the heuristic flow: images (F, 3, H, W) for a ControlNet."""
     ground = None if tracks.camera is None else camera_backward_flow(tracks.camera)
-    return move_picture(*_shown_points(tracks), image, ground)
+    return move_image(*_shown_points(tracks), image, ground)
 
 
 def track_flow(tracks: Tracks, image: torch.Tensor, radius: float | None = None) -> torch.Tensor:

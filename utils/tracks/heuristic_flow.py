@@ -76,7 +76,7 @@ def guess_flow(
     return torch.stack(found)
 
 
-def move_picture(
+def move_image(
     points: torch.Tensor, shown: torch.Tensor, image: torch.Tensor, ground: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The first frame warped by `guess_backward_flow`, whose arguments it takes: (F, 3, H, W)."""

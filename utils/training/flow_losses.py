@@ -4,8 +4,8 @@ import torch
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from utils.diffusion.condition import Condition, ConditionEncoder
 from utils.diffusion.edm import EDM, Denoiser
+from utils.diffusion.svd_condition import Condition, ConditionEncoder
 from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
 from utils.latents import LatentScale

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils.diffusion.condition import Condition
+from utils.diffusion.svd_condition import Condition
 from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
-from utils.flow.pictures import color_flow
+from utils.flow.images import color_flow
 from utils.training.validation import HeldOut, Measure, Show
 from utils.video import to_frames
 

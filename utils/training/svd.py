@@ -43,8 +43,8 @@ from utils.data.svd_clips import SVDClips
 from utils.data.video_arguments import read_video_dataset
 from utils.data.video_records import read_video_records
 from utils.data.videos import VideoDataset, has_flow
-from utils.diffusion.condition import ConditionEncoder
 from utils.diffusion.edm import EDM
+from utils.diffusion.svd_condition import ConditionEncoder
 from utils.messages.words import count
 from utils.motion_helper import MotionBuckets
 from utils.pretrained import load_pipeline

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from utils.arguments import make_parser, positive_int
 from utils.data.cache import add_cache_arguments
-from utils.data.video_arguments import add_video_arguments
+from utils.data.video_arguments import add_video_data_arguments
 from utils.diffusion.edm import EDM
 from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
-from utils.flow.pictures import FlowPicture
+from utils.flow.images import FlowEncoding
 from utils.training.arguments import add_base_arguments, add_training_arguments, base_size, check_not_negative
 
 
@@ -27,7 +27,7 @@ def svd_parser(description: str, steady: bool = False, **defaults) -> argparse.A
     add_condition_arguments(parser.add_argument_group("noise and condition"))
     add_stretch_arguments(parser.add_argument_group("stretches of clips"), steady)
     add_validation_arguments(parser.add_argument_group("validation"))
-    add_video_arguments(parser, num_frames=None, height=None, width=None)
+    add_video_data_arguments(parser, num_frames=None, height=None, width=None)
     add_cache_arguments(parser)
     add_training_arguments(parser)
     parser.set_defaults(**({"frame_strides": [1], "random_reverse": False} if steady else {}), **defaults)
@@ -88,7 +88,7 @@ def add_validation_arguments(group) -> None:
 
 
 def add_flow_arguments(group) -> None:
-    add, image = group.add_argument, FlowPicture()
+    add, image = group.add_argument, FlowEncoding()
     add("--max_flow", type=float, default=image.max_flow, help="pixels that a flow image holds; faster flow is clipped")
     add("--flow_power", type=float, default=image.power, help="exponent of the flow image's values; 1 is linear")
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from utils.diffusion.condition import Condition, ConditionEncoder, draw_noise_aug_strengths
+from utils.diffusion.svd_condition import Condition, ConditionEncoder, draw_noise_aug_strengths
 from utils.latents import ENCODED_TOGETHER
 
 

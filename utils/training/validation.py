@@ -15,9 +15,9 @@ from torch import nn
 from torch.utils.data import default_collate
 from tqdm.auto import tqdm
 
-from utils.diffusion.condition import Condition
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.sampling import VideoSampling
+from utils.diffusion.svd_condition import Condition
 from utils.latents import ENCODED_TOGETHER
 from utils.training.logs import JsonLog
 from utils.video import contact_sheet, to_frames

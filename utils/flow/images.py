@@ -18,7 +18,7 @@ WHEEL = (
 
 
 @dataclass(frozen=True)
-class FlowPicture:
+class FlowEncoding:
     """Flow as an image in [-1, 1]: red holds x, green y, blue the mean of both.
 
     A component f becomes sign(f) |f / max_flow|^power. A power below 1 spends the range on slow motion, of which there
@@ -43,9 +43,9 @@ class FlowPicture:
         red_green = share.sign() * share.abs() ** self.power
         return torch.cat([red_green, red_green.mean(dim=-3, keepdim=True)], dim=-3)
 
-    def decode(self, picture: torch.Tensor) -> torch.Tensor:
+    def decode(self, image: torch.Tensor) -> torch.Tensor:
         """Flow (…, 2, H, W) in pixels of an image (…, 3, H, W); values outside [-1, 1] are clipped."""
-        share = picture[..., :2, :, :].clamp(-1, 1)
+        share = image[..., :2, :, :].clamp(-1, 1)
         return share.sign() * share.abs() ** (1 / self.power) * self.max_flow
 
 
@@ -73,14 +73,14 @@ def color_flow(flow: np.ndarray | torch.Tensor, max_flow: float | None = None) -
 
 def draw_arrows(image: np.ndarray, flow: np.ndarray | torch.Tensor, step: int = 16, scale: float = 1.0) -> np.ndarray:
     """A copy of the image, uint8 (H, W, 3), with arrows of the flow (2, H, W) times `scale` every `step` pixels."""
-    picture, vectors = np.ascontiguousarray(image).copy(), np.asarray(flow, np.float32)
-    for y in range(step // 2, picture.shape[0], step):
-        for x in range(step // 2, picture.shape[1], step):
+    canvas, vectors = np.ascontiguousarray(image).copy(), np.asarray(flow, np.float32)
+    for y in range(step // 2, canvas.shape[0], step):
+        for x in range(step // 2, canvas.shape[1], step):
             vector = vectors[:, y, x] * scale
             if np.isfinite(vector).all():
                 end = (round(x + float(vector[0])), round(y + float(vector[1])))
-                cv2.arrowedLine(picture, (x, y), end, (255, 230, 0), 1, cv2.LINE_AA, tipLength=0.3)
-    return picture
+                cv2.arrowedLine(canvas, (x, y), end, (255, 230, 0), 1, cv2.LINE_AA, tipLength=0.3)
+    return canvas
 
 
 def _wheel() -> np.ndarray:

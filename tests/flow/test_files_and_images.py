@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.flow import FlowPicture, color_flow, draw_arrows, read_flo, read_kitti, write_flo, write_kitti
+from utils.flow import FlowEncoding, color_flow, draw_arrows, read_flo, read_kitti, write_flo, write_kitti
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_damaged_files_are_named(tmp_path, flow):
 
 @pytest.mark.parametrize("power", [0.5, 1.0])
 def test_a_flow_picture_is_read_back(power):
-    picture = FlowPicture(max_flow=16, power=power)
+    picture = FlowEncoding(max_flow=16, power=power)
     flow = torch.randn(3, 2, 8, 8) * 4
     encoded = picture.encode(flow)
     assert encoded.shape == (3, 3, 8, 8)
@@ -80,11 +80,11 @@ def test_a_flow_picture_is_read_back(power):
 
 
 def test_standing_is_gray_and_fast_motion_is_clipped():
-    picture = FlowPicture(max_flow=4)
+    picture = FlowEncoding(max_flow=4)
     assert picture.encode(torch.zeros(2, 1, 1)).flatten().tolist() == [0, 0, 0]
     assert picture.decode(picture.encode(torch.full((2, 1, 1), 9.0))).flatten().tolist() == [4, 4]
     with pytest.raises(ValueError, match="max_flow=0"):
-        FlowPicture(max_flow=0)
+        FlowEncoding(max_flow=0)
 
 
 def test_colours_are_middleburys():
