@@ -81,7 +81,7 @@ def check(args: argparse.Namespace) -> None:
     video_bench.check_video(args)
     FlowSampling.from_args(args)
     Steering.from_args(args)
-    check_name(args)
+    protocol.check_name(args.name, args.methods, METHODS, "--methods")
     protocol.check_judges(args.judges_dir, ["video"])
     protocol.check_count(args, "num_frames", 2)
     protocol.check_count(args, "num_scenes", 2)
@@ -100,13 +100,6 @@ def check(args: argparse.Namespace) -> None:
     if set(args.methods) & {"none", "coarse", "guided", "controlnet"}:
         video_bench.check_buckets(args)
     check_flags(args)
-
-
-def check_name(args: argparse.Namespace) -> None:
-    if args.name and (len(args.methods) > 1 or Path(args.name).name != args.name):
-        raise ValueError(f"--name {args.name} is a plain word for one method: pass one of --methods with it.")
-    if args.name in METHODS and args.name != args.methods[0]:
-        raise ValueError(f"--name {args.name} is that of another method than {args.methods[0]}: choose a new word.")
 
 
 def check_flags(args: argparse.Namespace) -> None:

@@ -29,6 +29,7 @@ from utils.metrics.object_motion import object_motion
 from utils.metrics.shape import color_drift, shape_kept
 from utils.metrics.video import frame_consistency
 from utils.motion_helper import FIXED_BUCKET, MotionBuckets, buckets_file
+from utils.scenes import Scene
 from utils.weights.lora import load_lora
 
 OTHER_SEEDS = 500_000  # from the seeds of the clips to those of other ones
@@ -96,14 +97,19 @@ class Bench(VideoBench):
 def measure_looks(video: torch.Tensor, clips: TrueClips, index: int) -> dict[str, float]:
     """Shape and colour of the objects of unique colour, in a video (F, 3, H, W) from the first frame of a clip."""
     scene = clips.scene(index)
-    counts = Counter(solid.color for solid in scene.objects)
-    colors = [color for color, number in counts.items() if number == 1]
+    colors = own_colors(scene)
     if not colors:
         return {"shape_kept": float("nan"), "color_drift": float("nan")}
     masks, true_masks = (
         find_masks(frames, colors, scene.floor, scene.wall) for frames in (video, clips.videos([index])[0])
     )
     return {"shape_kept": shape_kept(masks, true_masks), "color_drift": color_drift(video, masks, true_masks)}
+
+
+def own_colors(scene: Scene) -> list[str]:
+    """Colours that one object of a scene alone has."""
+    counts = Counter(solid.color for solid in scene.objects)
+    return [color for color, number in counts.items() if number == 1]
 
 
 def truth(bench: Bench, indices: range) -> Chunk:

@@ -146,6 +146,16 @@ def save_masked_parameters(unet: UNetSpatioTemporalMaskedConditionModel, folder:
     return path
 
 
+def check_masked_unet(folder: str | Path) -> None:
+    """Raises FileNotFoundError for a folder that `load_masked_unet` cannot read, without loading anything."""
+    folder = Path(folder)
+    if not (folder / "unet").is_dir() and not (folder / MASKED_FILE).is_file():
+        raise FileNotFoundError(
+            f"{folder} is {describe(folder)} and has neither unet/ nor {MASKED_FILE}: "
+            "pass what train_svd_trans.py wrote."
+        )
+
+
 def load_masked_unet(unet: UNetSpatioTemporalConditionModel, folder: str | Path) -> UNetSpatioTemporalConditionModel:
     """The UNet that `train_models/train_svd_trans.py` wrote into a folder: in full, or as a LoRA on this base's UNet.
 
@@ -154,15 +164,11 @@ def load_masked_unet(unet: UNetSpatioTemporalConditionModel, folder: str | Path)
         ValueError: It is for another base.
     """
     folder = Path(folder)
+    check_masked_unet(folder)
     if (folder / "unet").is_dir():
         with loading(folder / "unet", UNetSpatioTemporalMaskedConditionModel):
             masked = UNetSpatioTemporalMaskedConditionModel.from_pretrained(folder / "unet")
         return masked.to(unet.device, unet.dtype)
-    if not (folder / MASKED_FILE).is_file():
-        raise FileNotFoundError(
-            f"{folder} is {describe(folder)} and has neither unet/ nor {MASKED_FILE}: "
-            "pass what train_svd_trans.py wrote."
-        )
     masked = UNetSpatioTemporalMaskedConditionModel.from_unet(unet)
     own = masked.state_dict()
     tensors = load_file(folder / MASKED_FILE)

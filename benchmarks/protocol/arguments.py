@@ -1,7 +1,7 @@
 """Flags that evaluations share, and checks that need no model."""
 
 import argparse
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from utils.arguments import positive_int
@@ -72,6 +72,20 @@ def check_part(args: argparse.Namespace, name: str, whole: str) -> None:
     """Raises ValueError for a number that is more than another one of which it is a part."""
     if getattr(args, name) > getattr(args, whole):
         raise ValueError(f"--{name} {getattr(args, name)} is more than --{whole} {getattr(args, whole)}: lower it.")
+
+
+def check_name(name: str | None, chosen: Sequence[str], known: Collection[str], flag: str) -> None:
+    """Raises ValueError for a --name of results that are of several methods, or that is a method's own.
+
+    Args:
+        name: None for none.
+        chosen: The methods to measure, as `flag` has them.
+        known: All methods.
+    """
+    if name and (len(chosen) > 1 or Path(name).name != name):
+        raise ValueError(f"--name {name} is a plain word for one method: pass one of {flag} with it.")
+    if name in known and name != chosen[0]:
+        raise ValueError(f"--name {name} is that of another method than {chosen[0]}: choose a new word.")
 
 
 def check_file(path: str | Path, what: str, remedy: str) -> None:
