@@ -2,6 +2,8 @@
 
     h + Attn(h) + weight * post(Attn_joint(q = own row, k and v = partner's row))        (UniCon, arXiv 2410.11439)
 
+Where samples are frames of one video, self-attention reads the other frames too (`frames.py`).
+
 The post "aligned" also takes the value v of the partner's token at the reader's own place: post(Attn_joint(...), v).
 
 Letters: R rows of a layer, L of them that read (L links), N tokens, C channels.
@@ -10,37 +12,43 @@ Letters: R rows of a layer, L of them that read (L links), N tokens, C channels.
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from patch.fast import folded_post
+from patch.frames import attend_frames, refuse_frames
 from patch.lora import LAYERS, MaskedLora, base_of, loras_disabled, refuse_fused_projections
 from patch.post import cast_input, post_key
-from patch.state import Fusion, Links, Reads, Rows
+from patch.softmax import attend, stock_attention
+from patch.state import FrameGroups, Fusion, Links, Reads, Rows
 
 
 class JointAttention(Attention):
-    """`Attention` plus the joint attention of the pairs that are set; without pairs exactly `Attention`."""
+    """`Attention` plus the joint attention of the pairs and the attention across the frames that are set; without
+    either exactly `Attention`."""
 
     def forward(self, hidden_states, encoder_hidden_states=None, attention_mask=None, **kwargs):
         context = getattr(self, "_duet", None)
         if context is None:
             # Offloading hooks keep this method after the patch is gone, where `super()` would fail.
             return Attention.forward(self, hidden_states, encoder_hidden_states, attention_mask, **kwargs)
-        links = context.state.links
-        if links is None or encoder_hidden_states is not None or not is_joint(self, links):
+        links, frames = context.state.links, context.state.frames
+        if encoder_hidden_states is not None or (frames is None and (links is None or not is_joint(self, links))):
             return super().forward(hidden_states, encoder_hidden_states, attention_mask, **kwargs)
         context.check_layer(hidden_states)
-        if loras_disabled(adapted_layers(self), context.places):
+        if links is not None and (not is_joint(self, links) or loras_disabled(adapted_layers(self), context.places)):
+            links = None
+        if frames is not None:
+            refuse_frames(attention_mask, kwargs, shares_projections(self), self.processor)
+        elif links is None:
             return super().forward(hidden_states, None, attention_mask, **kwargs)
         refuse_fused_projections(self)
         if kwargs or not shares_projections(self):
             own = super().forward(hidden_states, None, attention_mask, **kwargs)
             updates = joint_updates(self, hidden_states, (None, None, None), links, attention_mask)
             return add_updates(own.clone(), updates)
-        return shared_attention(self, hidden_states, links, attention_mask)
+        return shared_attention(self, hidden_states, links, attention_mask, frames)
 
     def _apply(self, fn, recurse=True):
         context = getattr(self, "_duet", None)
@@ -68,14 +76,18 @@ def shares_projections(attn: Attention) -> bool:
     return plain and stock and all(isinstance(a, MaskedLora) or not isinstance(a, BaseTunerLayer) for a in layers)
 
 
-def shared_attention(attn, hidden, links: Links, mask):
+def shared_attention(attn, hidden, links: Links | None, mask, frames: FrameGroups | None):
     """Both attentions from one base projection of q, k and v. hidden: (R, N, C)"""
     layers = [getattr(attn, name) for name in LAYERS]
     base = [base_of(layer)(hidden) for layer in layers]
-    updates = joint_updates(attn, hidden, base, links, mask)  # first, as self adapters change the base in place
+    # First, as self adapters change the base in place.
+    updates = [] if links is None else joint_updates(attn, hidden, base, links, mask)
     query, key, value = (with_self_adapters(a, b, hidden) for a, b in zip(layers, base, strict=True))
-    own = project_out(attn, stock_attention(attn, query, key, value, mask))
-    return add_updates(own, updates)
+    if frames is None:
+        out = stock_attention(attn, query, key, value, mask)
+    else:
+        out = attend_frames(attn, query, key, value, hidden, frames)
+    return add_updates(project_out(attn, out), updates)
 
 
 def joint_updates(attn, hidden, base, links: Links, mask) -> list[tuple[Rows, torch.Tensor]]:
@@ -149,32 +161,6 @@ def project_post(attn, fusion: Fusion, sides: list[Read | None]) -> tuple[torch.
 
 def project_read(attn, out: torch.Tensor | None, adapters: dict[str, Rows] | None) -> torch.Tensor | None:
     return None if out is None else attn.to_out[1](joint_layer(attn.to_out[0], out, None, adapters))
-
-
-def attend(attn, query, key, value, mask):
-    """softmax(scale * q k^T) v over heads, (R, N, C) -> (R, N, C)."""
-    R, N, C = query.shape
-    query, key, value = (t.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for t in (query, key, value))
-    if attn.norm_q is not None:
-        query = attn.norm_q(query)
-    if attn.norm_k is not None:
-        key = attn.norm_k(key)
-    if mask is not None:
-        mask = attn.prepare_attention_mask(mask, key.shape[2], R)
-        mask = mask.view(R, attn.heads, -1, mask.shape[-1])
-    # With the default scale the stock processor's own call, bit by bit.
-    scale = None if attn.scale_qk else attn.scale
-    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
-    return out.transpose(1, 2).reshape(R, N, C).to(query.dtype)
-
-
-def stock_attention(attn, query, key, value, mask):
-    """Self-attention as the processor in place computes it."""
-    if isinstance(attn.processor, AttnProcessor2_0):
-        return attend(attn, query, key, value, mask)
-    mask = attn.prepare_attention_mask(mask, key.shape[1], key.shape[0])
-    query, key, value = (attn.head_to_batch_dim(t) for t in (query, key, value))
-    return attn.batch_to_head_dim(torch.bmm(attn.get_attention_scores(query, key, mask), value))
 
 
 def project_out(attn, out: torch.Tensor) -> torch.Tensor:

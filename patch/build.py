@@ -8,6 +8,7 @@ import torch
 from patch.state import (
     DIRECTIONS,
     CallState,
+    FrameGroups,
     Fusion,
     JointSpec,
     Links,
@@ -45,9 +46,11 @@ def build_state(settings: Settings, joints: dict, managed: frozenset, device: to
     lengths = {f"the mask of '{name}'": len(mask.rows) for name, mask in settings.masks.items()}
     if settings.pairs:
         lengths = {"the pairs": settings.samples, **lengths}
+    if settings.frames:
+        lengths = {"the frames": settings.frame_samples, **lengths}
     if len(set(lengths.values())) > 1:
         sizes = ", ".join(f"{what}: {size}" for what, size in lengths.items())
-        error = f"Pairs and masks are for different batch sizes ({sizes}): set them all for the same batch."
+        error = f"Pairs, masks and frames are for different batch sizes ({sizes}): set them all for the same batch."
         return CallState(managed=managed, error=error)
     samples = next(iter(lengths.values()), None)
     kept = samples if samples is None else kept_samples(settings, samples)
@@ -57,6 +60,7 @@ def build_state(settings: Settings, joints: dict, managed: frozenset, device: to
         rows=self_rows(settings, samples, kept, device),
         managed=managed,
         links=build_links(settings, joints, kept, device) if joint else None,
+        frames=build_frames(settings, kept, device) if settings.frames else None,
     )
 
 
@@ -65,6 +69,24 @@ def kept_samples(settings: Settings, samples: int) -> list[int]:
     if settings.recording:
         return list(settings.given)
     return [sample for sample in range(samples) if sample not in settings.given]
+
+
+def build_frames(settings: Settings, kept: list[int], device: torch.device) -> FrameGroups | None:
+    """The groups of the next call; a group is either given or not, as `set_frames` and `record` see to."""
+    place = {sample: i for i, sample in enumerate(kept)}
+    groups = [[place[sample] for sample in group] for group in settings.frames if place.keys() >= {*group}]
+    if not groups:
+        return None
+    grouped = [sample for group in groups for sample in group]
+    others = [i for i in range(len(kept)) if i not in grouped]
+    behind = grouped + others
+    order = [behind.index(i) for i in range(len(kept))]
+    return FrameGroups(
+        groups=tuple(rows_at(group, len(kept), device) for group in groups),
+        others=rows_at(others, len(kept), device) if others else None,
+        order=None if order == sorted(order) else torch.tensor(order, device=device),
+        merge=settings.merge,
+    )
 
 
 def self_rows(settings: Settings, samples: int | None, kept: list[int] | None, device) -> dict[str, Rows]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import index as as_integer
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -105,6 +106,51 @@ def set_patch_lora_mask(model, adapter: str, mask: Sequence | None, kv_mask: Seq
         _activate(net, adapter)
     drop_memory(net)
     net._duet.set_mask(device_of(net), adapter, mask)
+
+
+def set_frames(model, groups: Sequence[Sequence[int]], batch_size: int | None = None, merge: float = 0.0) -> None:
+    """Sets the samples of the batch that are frames of one video; an empty list takes the attention across them away.
+
+    In each patched self-attention a sample of a group reads the tokens of all of its group. The joint attention of
+    pairs stays as it is, and other samples attend to themselves.
+
+    patch.set_frames(unet, [(0, 1, 2), (3, 4, 5)])     # three frames, and their unconditional predictions
+
+    groups: places in the batch, each in one group at most.
+    batch_size: needed only when the last samples of the batch are in no group.
+    merge: share of the tokens of other frames, 0 to 1, that are merged into those of the middle frame of their group:
+        less memory and time.
+    Raises ValueError for impossible groups, and for a model whose samples have frames of their own.
+    """
+    net = patched_network(model)
+    groups = tuple(tuple(map(as_integer, group)) for group in groups)
+    needed = check_frames(net._duet, groups, merge)
+    if batch_size is not None and batch_size < needed:
+        raise ValueError(f"batch_size={batch_size} is too small for frames that name sample {needed - 1}.")
+    hack_lora_forward(net)
+    drop_memory(net)
+    frames = {"frames": groups, "frame_samples": batch_size or needed, "merge": float(merge)}
+    net._duet.update(device_of(net), **frames, given=(), recording=False)
+
+
+def clear_frames(model) -> None:
+    """Takes the attention across frames away; pairs and masks stay."""
+    set_frames(model, ())
+
+
+def check_frames(context, groups: tuple[tuple[int, ...], ...], merge: float) -> int:
+    """Raises for impossible groups; returns how many samples they need."""
+    if context.has_frames and groups:
+        raise ValueError("The samples of this model have frames of their own: attention across samples is for images.")
+    samples = [sample for group in groups for sample in group]
+    if not all(groups) or len(set(samples)) != len(samples) or min(samples, default=0) < 0:
+        raise ValueError(
+            f"groups={[list(group) for group in groups]} has an empty group, a negative sample or one twice: name each "
+            "sample once, counted from 0."
+        )
+    if not is_weight(merge) or not 0 <= merge <= 1:
+        raise ValueError(f"merge={merge!r} is a share of tokens: pass a number from 0 to 1.")
+    return 1 + max(samples, default=-1)
 
 
 @contextmanager

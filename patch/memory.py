@@ -106,6 +106,11 @@ def check_given(settings, given: Sequence[int]) -> tuple[int, ...]:
             f"given={list(given)} does not name some of the {settings.samples} samples, each once: leave at least one "
             "to be sampled."
         )
+    if mixed := [group for group in settings.frames if 0 < len({*group} & {*given}) < len(group)]:
+        raise ValueError(
+            f"The frames {list(mixed[0])} attend to one another and only some are in given={list(given)}: name all of "
+            "them, or none."
+        )
     for pair in settings.pairs:
         for sample, reads, direction in ((pair.x, pair.x_reads, "y_reads_x"), (pair.y, pair.y_reads, "x_reads_y")):
             if sample in given and reads:

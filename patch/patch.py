@@ -5,9 +5,11 @@ from patch.attention import noise_weight
 from patch.call import hack_lora_forward
 from patch.checkpoint import load, read_config, save
 from patch.control import (
+    clear_frames,
     clear_pairs,
     disabled,
     get_pairs,
+    set_frames,
     set_joint_attention_mask,
     set_pair_weights,
     set_pairs,
@@ -30,6 +32,7 @@ __all__ = [
     "add_adapter",
     "add_joint",
     "apply_patch",
+    "clear_frames",
     "clear_pairs",
     "disabled",
     "fuse",
@@ -48,6 +51,7 @@ __all__ = [
     "remove_patch",
     "save",
     "self_lora_targets",
+    "set_frames",
     "set_joint_attention_mask",
     "set_pair_weights",
     "set_pairs",

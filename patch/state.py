@@ -152,6 +152,21 @@ class Links:
 
 
 @dataclass(frozen=True, eq=False)
+class FrameGroups:
+    """Samples that are frames of videos: in self-attention each reads all of its group.
+
+    groups: the samples of each. others: the samples of no group, `None` where there are none. order: the place of each
+    sample behind one another in groups and others, `None` where that is their order. merge: share of the tokens of a
+    group's frames but the middle one that are merged into those of the middle one.
+    """
+
+    groups: tuple[Rows, ...]
+    others: Rows | None
+    order: torch.Tensor | None
+    merge: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
 class CallState:
     """What the forward reads. rows: self adapter -> its samples. managed: adapters that act only where a mask is."""
 
@@ -159,11 +174,12 @@ class CallState:
     rows: dict[str, Rows] = field(default_factory=dict)
     managed: frozenset[str] = frozenset()
     links: Links | None = None
+    frames: FrameGroups | None = None
     error: str | None = None
 
     @property
     def idle(self) -> bool:
-        """Neither pairs nor masks are set."""
+        """Neither pairs nor masks nor frames are set."""
         return self.samples is None and self.error is None
 
     def acts_on_rows(self, adapter: str) -> bool:
@@ -227,6 +243,7 @@ class Settings:
     """What the user asked for; `samples` is the batch size that the pairs were set for.
 
     given: samples whose keys and values are recorded once; a call has either them alone (`recording`) or the others.
+    frames: samples of each group that attend to one another; `frame_samples` is the batch size that they were set for.
     """
 
     pairs: tuple[Pair, ...] = ()
@@ -235,6 +252,9 @@ class Settings:
     enabled: bool = True
     given: tuple[int, ...] = ()
     recording: bool = False
+    frames: tuple[tuple[int, ...], ...] = ()
+    frame_samples: int | None = None
+    merge: float = 0.0
 
 
 def rows_per_sample(x: torch.Tensor, samples: int) -> int:
