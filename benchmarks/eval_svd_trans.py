@@ -44,7 +44,7 @@ FIGURES = ("psnr", "perceptual", "position_error", "lost", "shape_kept")
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    video_bench.add_video_arguments(result, 100)
+    video_bench.add_video_bench_arguments(result, 100)
     protocol.add_judges_argument(result)
     result.add_argument("--adapter", help="folder of train_svd_trans.py, for trained (default: none)")
     result.add_argument("--repeats", type=int, help="as of run_svd_trans.py, for training_free (default: its own)")
