@@ -2,10 +2,12 @@
 
 python run_models/run_depth_image.py --mode joint --prompt "a red cube and a blue sphere" --output_dir outputs/pair
 python run_models/run_depth_image.py --mode image_to_depth --image photo.png --output_dir outputs/depth
+python run_models/run_depth_image.py --mode image_to_depth --video clip.mp4 --output_dir outputs/clip_depth
 python run_models/run_depth_image.py --mode depth_to_image --depth depth.png --prompt "a green cone" --output_dir …
 python run_models/run_depth_image.py --mode coarse --depth sketch.png --strength 0.6 --output_dir outputs/coarse
 
-Writes for each pair 00_image.png, 00_depth.png in colours, 00_depth_16bit.png and 00_side_by_side.png, and run.json.
+Writes for each pair 00_image.png, 00_depth.png in colours, 00_depth_16bit.png and 00_side_by_side.png, and run.json;
+of a video depth.mp4 in colours, side_by_side.mp4, and depth_000_16bit.png and on.
 """
 
 import argparse
@@ -13,36 +15,24 @@ from pathlib import Path
 
 import torch
 
+from pipelines.clip_depth import estimate_file
+from pipelines.image_commands import NEEDS, READ_BY, add_pair_inputs
 from pipelines.image_pairs import fit_inputs, load_joint, name_adapters, read_conditions, sample_pairs, write_pairs
-from utils.arguments import check_choice, finite_float, make_parser, parse_args, positive_int, run_script, share
+from utils.arguments import check_choice, finite_float, make_parser, parse_args, positive_int, run_script
 from utils.commands.argument_groups import add_machine_arguments, add_output_arguments, add_size_arguments
 from utils.commands.results import RECORD, Run, check_output_dir, remove_last_run
-from utils.depth import KINDS
 from utils.images import read_image, to_pixels
 from utils.messages.words import count
 from utils.pretrained import choose_device, find_scheduler, shipped
 from utils.weights.embedded import warn_of_photograph
 
-MODES = ("joint", "image_to_depth", "depth_to_image", "coarse")
-NEEDS = {  # one of each group
-    "image_to_depth": [("image",)],
-    "depth_to_image": [("depth", "condition")],
-    "coarse": [("image", "depth", "condition")],
-}
-READ_BY = {
-    "image": ("image_to_depth", "coarse"),
-    "depth": ("depth_to_image", "coarse"),
-    "condition": ("depth_to_image", "coarse"),
-    "depth_kind": ("depth_to_image", "coarse"),
-    "strength": ("coarse",),
-}
 BASE = "pretrained_model_name_or_path"
 PROMPT = "a red cube and a blue sphere on a gray floor, white wall"
 
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    _add_inputs(result.add_argument_group("what is given"))
+    add_pair_inputs(result.add_argument_group("what is given"))
     _add_sampling(result.add_argument_group("sampling"))
     group = result.add_argument_group("weights, machine and results")
     add = group.add_argument
@@ -58,17 +48,6 @@ def parser() -> argparse.ArgumentParser:
     add_machine_arguments(group)
     add_output_arguments(group)
     return result
-
-
-def _add_inputs(group) -> None:
-    add = group.add_argument
-    add("--mode", choices=MODES, default="joint", help="what is sampled, and from what")
-    add("--image", help="image of the modes image_to_depth and coarse (default: none)")
-    add("--depth", help="depth image, the same as --condition depth=FILE (default: none)")
-    add("--condition", nargs="+", default=[], metavar="NAME=FILE", help="an image for each adapter (default: none)")
-    kinds = "disparity, the nearest largest, or metres, in 16 bits of millimetres or in floats"
-    add("--depth_kind", choices=KINDS, help=f"{kinds} (default: what the file says, else disparity)")
-    add("--strength", type=share, default=0.7, help="share of the noise at which coarse starts, 0 to 1")
 
 
 def _add_sampling(group) -> None:
@@ -94,15 +73,29 @@ def main(argv=None) -> Path:
     run = Run.start(argv, vars(args), [base, *adapters.values()])
     image = read_image(args.image) if args.image else None
     pipe = load_joint(base, adapters, args.trigger_word, args.scheduler, args.device, args.dtype, f"--{BASE}")
+    if args.video:
+        return finish(folder, run, *estimate_video(pipe, args))
     image, conditions = fit_inputs(pipe, image, conditions, args.height, args.width, {None: args.image, **files})
     if image is not None:
         warn_of_photograph(base, to_pixels(image), args.image, f"--{BASE}")
     out = sample_pairs(pipe, image, conditions, args.strength if args.mode == "coarse" else None, **options(args))
-    written = write_pairs(folder, out)
-    remove_last_run(folder, kept=written)
-    width, height = out.images[0].size
-    run.write(folder / RECORD, written, width=width, height=height)
     made = f"{count(len(out.images), 'image')} with {' and '.join(out.values)}"
+    return finish(folder, run, write_pairs(folder, out), out.images[0].size, made)
+
+
+def estimate_video(pipe, args) -> tuple[list[Path], tuple[int, int], str]:
+    """Writes the depth of a video and returns its files, their width and height, and what was made."""
+    sampling = options(args)
+    del sampling["generator"], sampling["num_images_per_prompt"]
+    frames, files = estimate_file(pipe, args.video, args.output_dir, seed=args.seed, **sampling)
+    warn_of_photograph(getattr(args, BASE), frames[0], args.video, f"--{BASE}")
+    return files, tuple(frames.shape[:-3:-1]), f"{count(len(frames), 'frame')} of depth"
+
+
+def finish(folder: Path, run: Run, files: list[Path], size: tuple[int, int], made: str) -> Path:
+    """Writes the record, says what was made, and returns the folder."""
+    remove_last_run(folder, kept=files)
+    run.write(folder / RECORD, files, width=size[0], height=size[1])
     print(f"{made} in {run.seconds:.1f} s: {folder.resolve()}")
     return folder
 
@@ -120,12 +113,16 @@ def with_defaults(args) -> argparse.Namespace:
 def check_arguments(args) -> None:
     """One sentence about what would fail after a long time."""
     check_choice(parser(), args, "mode", NEEDS, READ_BY)
+    if args.image and args.video:
+        raise ValueError(f"--image {args.image} and --video {args.video}: depth is sampled of one of them, remove one.")
+    if args.video and args.num_images_per_prompt > 1:
+        raise ValueError(f"--num_images_per_prompt {args.num_images_per_prompt} does not apply to --video; remove it.")
     if wrong := [item for item in args.condition if "=" not in item]:
         raise ValueError(f"--condition {wrong[0]} is not of the form NAME=FILE.")
     if args.scheduler:
         find_scheduler(args.scheduler)
     choose_device(args.device)
-    check_output_dir(args.output_dir, args.overwrite, [args.image, *condition_files(args).values()])
+    check_output_dir(args.output_dir, args.overwrite, [args.image, args.video, *condition_files(args).values()])
 
 
 def condition_files(args) -> dict[str, str]:

@@ -16,6 +16,7 @@ from pipelines.image_pairs import read_condition
 from run_models.run_depth_image import PROMPT, main, parser
 from utils.depth import normalize_disparity, read_disparity, write_depth
 from utils.scenes import render, sample_scene
+from utils.video import write_video
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -269,3 +270,16 @@ def test_depth_says_what_it_holds_and_a_silent_file_is_told_of(tmp_path, capsys)
     assert np.corrcoef(read_condition(tmp_path / "silent.png", None).flatten(), nearness.flatten())[0, 1] < -0.5
     [line] = capsys.readouterr().err.splitlines()
     assert "silent.png does not say what it holds and is read as disparity" in line and "--depth_kind metres" in line
+
+
+def test_a_video_gets_its_depth_frame_by_frame(run, tmp_path):
+    write_video(tmp_path / "clip.mp4", np.random.default_rng(0).integers(0, 256, (3, 40, 32, 3), dtype=np.uint8), 6)
+    record = run("--mode", "image_to_depth", "--video", tmp_path / "clip.mp4", "--height", "32", "--width", "32")
+    assert (record["width"], record["height"]) == (32, 32)
+    assert record["files"][:2] == ["depth.mp4", "side_by_side.mp4"] and len(record["files"]) == 5
+    with pytest.raises(ValueError, match="depth is sampled of one of them, remove one"):
+        run("--mode", "image_to_depth", "--video", tmp_path / "clip.mp4", "--image", "a.png")
+    with pytest.raises(ValueError, match="--num_images_per_prompt 2 does not apply to --video"):
+        run("--mode", "image_to_depth", "--video", tmp_path / "clip.mp4", "--num_images_per_prompt", "2")
+    with pytest.raises(ValueError, match="--video applies to --mode image_to_depth"):
+        run("--mode", "joint", "--video", tmp_path / "clip.mp4")

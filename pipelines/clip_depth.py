@@ -1,0 +1,103 @@
+"""Depth of a short video, frame by frame, by the joint model of images and depth."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
+from pipelines.sizes import fit_video
+from utils.depth import color_disparity, write_disparity
+from utils.video import read_video, to_frames, write_video
+
+STATIC_CHANGE = 0.04  # of pixels in [-1, 1] from frame to frame: less counts as standing still
+FEWEST_STATIC = 1 / 16  # share of the pixels; where fewer stand still, a frame is aligned by all of them
+
+
+@torch.no_grad()
+def sample_clip_depth(
+    pipe: StableDiffusionJointPipeline,
+    video: torch.Tensor,
+    name: str = "depth",
+    seed: int = 0,
+    batch_size: int = 4,
+    same_noise: bool = True,
+    align: bool = True,
+    prompt: str | None = None,
+    **options,
+) -> np.ndarray:
+    """Normalised disparity of each frame of a video, float32 (F, H, W) in [-1, 1], nearest 1.
+
+    A frame is given as an image, and its depth is sampled. The model sees no other frame: what keeps the depth steady
+    is the noise, the same for all frames, and an alignment of each frame to the one before (`align_frames`).
+
+    Args:
+        pipe: With the joint adapter `name`, of depth.
+        video: Frames (F, 3, H, W) in [-1, 1], of a size that the model takes (`pipelines.sizes.fit_video`).
+        seed: Of the noise.
+        batch_size: Frames that are sampled together.
+        same_noise: False draws the noise of each frame anew.
+        align: False leaves each frame normalised on its own.
+        prompt: What is in the video.
+        options: Further arguments of the pipeline, such as num_inference_steps.
+
+    Raises:
+        ValueError: The pipeline refuses the video, or has no such adapter.
+    """
+    factor, generator = pipe.vae_scale_factor, torch.Generator().manual_seed(seed)
+    F, _, H, W = video.shape
+    shape = (1 if same_noise else F, pipe.unet.config.in_channels, H // factor, W // factor)
+    noise = torch.randn(shape, generator=generator).expand(F, -1, -1, -1)
+    parts = []
+    for frames, part in zip(video.split(batch_size), noise.split(batch_size), strict=True):
+        text = None if prompt is None else [prompt] * len(frames)
+        out = pipe(text, image=frames, condition_latents={name: part}, adapters=name, **options)
+        parts.append(out.values[name])
+    depth = np.concatenate(parts)
+    return align_frames(depth, video) if align else depth
+
+
+def align_frames(depth: np.ndarray, video: torch.Tensor) -> np.ndarray:
+    """Depth (F, H, W) with mean and deviation of each frame brought to those of the aligned frame before.
+
+    They are measured where the video (F, 3, H, W) stands still; where little does, over the whole frame.
+    """
+    still = (video.diff(dim=0).abs().amax(dim=1) < STATIC_CHANGE).cpu().numpy()  # (F - 1, H, W)
+    aligned = [depth[0]]
+    for frame, mask in zip(depth[1:], still, strict=True):
+        where = mask if mask.mean() >= FEWEST_STATIC else np.ones_like(mask)
+        due, found = aligned[-1][where], frame[where]
+        scale = due.std() / max(found.std(), 1e-6)
+        aligned.append(np.clip((frame - found.mean()) * scale + due.mean(), -1, 1))
+    return np.stack(aligned).astype(np.float32)
+
+
+def estimate_file(
+    pipe: StableDiffusionJointPipeline,
+    path: str | Path,
+    folder: str | Path,
+    height: int | None = None,
+    width: int | None = None,
+    **options,
+) -> tuple[torch.Tensor, list[Path]]:
+    """Frames of a video file at the size of the results, and the files of their depth (`write_clip_depth`).
+
+    Args:
+        options: Further arguments of `sample_clip_depth`.
+    """
+    video = read_video(path)
+    frames = fit_video(pipe, video.pixels, height, width, str(path))
+    return frames, write_clip_depth(folder, frames, sample_clip_depth(pipe, frames, **options), video.fps)
+
+
+def write_clip_depth(folder: str | Path, video: torch.Tensor, depth: np.ndarray, fps: float) -> list[Path]:
+    """Write depth.mp4 in colours (red is near), side_by_side.mp4, and depth_000_16bit.png and on; returns the files."""
+    folder = Path(folder)
+    colors = np.stack([np.asarray(color_disparity(frame)) for frame in depth])
+    files = [folder / "depth.mp4", folder / "side_by_side.mp4"]
+    write_video(files[0], colors, fps)
+    write_video(files[1], np.concatenate([to_frames(video), colors], axis=2), fps)
+    for number, frame in enumerate(depth):
+        files.append(folder / f"depth_{number:03}_16bit.png")
+        write_disparity(files[-1], frame)
+    return files

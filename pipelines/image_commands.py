@@ -1,0 +1,32 @@
+"""What commands on images with their conditions are given: modes, and the flags that each of them reads."""
+
+from utils.arguments import share
+from utils.depth import KINDS
+
+MODES = ("joint", "image_to_depth", "depth_to_image", "coarse")
+NEEDS = {  # one of each group
+    "image_to_depth": [("image", "video")],
+    "depth_to_image": [("depth", "condition")],
+    "coarse": [("image", "depth", "condition")],
+}
+READ_BY = {
+    "image": ("image_to_depth", "coarse"),
+    "video": ("image_to_depth",),
+    "depth": ("depth_to_image", "coarse"),
+    "condition": ("depth_to_image", "coarse"),
+    "depth_kind": ("depth_to_image", "coarse"),
+    "strength": ("coarse",),
+}
+
+
+def add_pair_inputs(group) -> None:
+    """Add --mode and the flags of what is given."""
+    add = group.add_argument
+    add("--mode", choices=MODES, default="joint", help="what is sampled, and from what")
+    add("--image", help="image of the modes image_to_depth and coarse (default: none)")
+    add("--video", help="video whose depth is sampled frame by frame, in place of --image (default: none)")
+    add("--depth", help="depth image, the same as --condition depth=FILE (default: none)")
+    add("--condition", nargs="+", default=[], metavar="NAME=FILE", help="an image for each adapter (default: none)")
+    kinds = "disparity, the nearest largest, or metres, in 16 bits of millimetres or in floats"
+    add("--depth_kind", choices=KINDS, help=f"{kinds} (default: what the file says, else disparity)")
+    add("--strength", type=share, default=0.7, help="share of the noise at which coarse starts, 0 to 1")
