@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     video_bench.add_video_bench_arguments(result, 100)
     protocol.add_judges_argument(result)
     result.add_argument("--adapter", help="folder of train_svd_trans.py, for trained (default: none)")
-    result.add_argument("--repeats", type=int, help="as of run_svd_trans.py, for training_free (default: its own)")
+    result.add_argument("--repeats", type=int, default=0, help="as of run_svd_trans.py, for training_free")
     result.add_argument("--tasks", nargs="+", choices=METHODS, required=True, help="methods to measure")
     result.add_argument("--name", help="folder of the results of a single method (default: its name)")
     return result
@@ -66,7 +66,7 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError("--tasks trained and --adapter belong together: pass both or neither.")
     if args.adapter:
         check_masked_unet(args.adapter)
-    if args.repeats is not None and ("training_free" not in args.tasks or args.repeats < 0):
+    if args.repeats and ("training_free" not in args.tasks or args.repeats < 0):
         raise ValueError(f"--repeats {args.repeats} is 0 or more, and applies to --tasks training_free.")
 
 

@@ -1,8 +1,10 @@
 """The UNet of Stable Video Diffusion for videos of which any frames are known, such as the first and the last.
 
 SVD paper, appendix D (arXiv 2311.15127): beside each frame stand the latents of that frame where it is known, a learned
-embedding where it is not, and a mask that says which. The context is the CLIP embeddings of all known images. Inputs
-are (B, F, 2 C + 1, h, w): noisy latents, latents of the known frames, mask. Weights of other names and shapes than
+embedding where it is not, and a mask that says which. Here the embedding is added to the latents of a guess, such as
+the known frames interpolated by optical flow, so that the weights of the base are of use from the first step on; a
+guess of zeros is the paper's way. The context is the CLIP embeddings of all known images. Inputs are
+(B, F, 2 C + 1, h, w): noisy latents, latents of known frames and guess, mask. Weights of other names and shapes than
 SVD's: `mask_embedding`, and one more input channel of `conv_in`.
 """
 
@@ -16,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from utils.files import replacing
-from utils.pretrained import loading
+from utils.pretrained import check_kind, loading
 from utils.weights.lora import load_lora
 from utils.weights.model_kinds import describe
 
@@ -120,13 +122,13 @@ class UNetSpatioTemporalMaskedConditionModel(UNetSpatioTemporalConditionModel):
         """As of the base.
 
         Args:
-            sample: (B, F, 2 C + 1, h, w): noisy latents, latents of the known frames, and the mask, 1 where a frame is
-                known.
+            sample: (B, F, 2 C + 1, h, w): noisy latents, latents of the known frames and of a guess of the others, and
+                the mask, 1 where a frame is known.
             encoder_hidden_states: CLIP embeddings (B, L, D) of the L known images.
         """
         channels = self.config.out_channels
         noisy, known, mask = sample.split([channels, sample.shape[2] - channels - 1, 1], dim=2)
-        known = torch.where(mask > 0, known, self.mask_embedding[:, None, None].to(known.dtype))
+        known = torch.where(mask > 0, known, known + self.mask_embedding[:, None, None].to(known.dtype))
         sample = torch.cat([noisy, known, mask], dim=2)
         return super().forward(sample, timestep, encoder_hidden_states, added_time_ids, return_dict)
 
@@ -147,9 +149,11 @@ def save_masked_parameters(unet: UNetSpatioTemporalMaskedConditionModel, folder:
 
 
 def check_masked_unet(folder: str | Path) -> None:
-    """Raises FileNotFoundError for a folder that `load_masked_unet` cannot read, without loading anything."""
+    """Raises FileNotFoundError or ValueError for a folder that `load_masked_unet` cannot read, without loading it."""
     folder = Path(folder)
-    if not (folder / "unet").is_dir() and not (folder / MASKED_FILE).is_file():
+    if (folder / "unet").is_dir():
+        check_kind(folder / "unet", UNetSpatioTemporalMaskedConditionModel)
+    elif not (folder / MASKED_FILE).is_file():
         raise FileNotFoundError(
             f"{folder} is {describe(folder)} and has neither unet/ nor {MASKED_FILE}: "
             "pass what train_svd_trans.py wrote."
@@ -168,6 +172,7 @@ def load_masked_unet(unet: UNetSpatioTemporalConditionModel, folder: str | Path)
     if (folder / "unet").is_dir():
         with loading(folder / "unet", UNetSpatioTemporalMaskedConditionModel):
             masked = UNetSpatioTemporalMaskedConditionModel.from_pretrained(folder / "unet")
+        _check_base(folder, masked, unet)
         return masked.to(unet.device, unet.dtype)
     masked = UNetSpatioTemporalMaskedConditionModel.from_unet(unet)
     own = masked.state_dict()
@@ -181,3 +186,14 @@ def load_masked_unet(unet: UNetSpatioTemporalConditionModel, folder: str | Path)
     masked.load_state_dict(own | {name: value.to(own[name]) for name, value in tensors.items()})
     load_lora(masked, folder, "svd_trans")
     return masked
+
+
+def _check_base(folder: Path, masked: UNetSpatioTemporalMaskedConditionModel, unet) -> None:
+    """Raises ValueError where a UNet of a folder would not work in the place of this base's."""
+    for name in ("out_channels", "cross_attention_dim", "projection_class_embeddings_input_dim"):
+        there, here = getattr(masked.config, name), getattr(unet.config, name)
+        if there != here:
+            raise ValueError(
+                f"{folder} is for another base: its {name} is {there}, and that of this base is {here}; pass the "
+                "base that it was trained from."
+            )

@@ -4,11 +4,12 @@ pipe = StableVideoDiffusionTransPipeline.from_pretrained("weights/tiny_svd")
 pipe.load_adapter("outputs/svd_trans")             # without it the training-free way
 frames = pipe(first, last, num_frames=8).frames[0]     # PIL images
 
-trained        A UNet that is conditioned on both frames (`models/unet_spatio_temporal_condition.py`).
+trained        A UNet that is conditioned on both frames, and between them on a guess, by default both interpolated by
+               optical flow (`models/unet_spatio_temporal_condition.py`).
 training-free  Any UNet of Stable Video Diffusion predicts the video from its first frame, and the video reversed in
-               time from its last one; the predictions are averaged, with weights that fall linearly with the distance
-               from the frame. Steps at middle noise levels are repeated with part of the noise drawn anew, so that
-               both come to agree (after Time Reversal Fusion, arXiv 2403.14611, and Generative Inbetweening, arXiv
+               time from its last one; the predictions are averaged, with most of the weight on the one of the nearer
+               frame. Steps at middle noise levels can be repeated with part of the noise drawn anew, so
+               that both come to agree (after Time Reversal Fusion, arXiv 2403.14611, and Generative Inbetweening, arXiv
                2408.15239).
 
 In both the estimates of the known frames are replaced by their latents at each step, and in the result by the images
@@ -33,11 +34,13 @@ from utils.diffusion.known_frames import encode_known_frames
 from utils.diffusion.sampling import VideoSampling
 from utils.diffusion.solver import ResamplingSolver, repeat_levels
 from utils.diffusion.svd_condition import Condition, ConditionEncoder
+from utils.flow.interpolate import interpolate
 
 REPEATED_LEVELS = (
     1.0,
     20.0,
 )  # noise levels of steps that are repeated: outlines form there, latents having deviation 1
+STEEPNESS = 8  # of the change from one prediction to the other; 1 is linear, and softens what both show
 
 
 class TwoWayDenoiser(Denoiser):
@@ -55,8 +58,7 @@ class TwoWayDenoiser(Denoiser):
         )
         forward = super().predict(x_t, sigma, first)
         backward = super().predict(x_t.flip(1), sigma, last).flip(1)
-        weight = torch.linspace(0, 1, x_t.shape[1])[:, None, None, None].to(x_t)
-        return torch.lerp(forward, backward, weight)
+        return torch.lerp(forward, backward, weights_of_last(x_t.shape[1]).to(x_t))
 
 
 class StableVideoDiffusionTransPipeline(StableVideoDiffusionEDMPipeline):
@@ -84,7 +86,8 @@ class StableVideoDiffusionTransPipeline(StableVideoDiffusionEDMPipeline):
         last: Images | None = None,
         *,
         num_frames: int | None = None,
-        repeats: int | None = None,
+        guess: torch.Tensor | None = None,
+        repeats: int = 0,
         generator=None,
         **options,
     ) -> VideoInputs:
@@ -93,8 +96,9 @@ class StableVideoDiffusionTransPipeline(StableVideoDiffusionEDMPipeline):
         Args:
             last: Last frames, as many as first ones and of their size. In a call the second argument.
             num_frames: F, 3 or more; by default the model's.
-            repeats: How often each step at the noise levels `REPEATED_LEVELS` is repeated; by default 2 in the
-                training-free way, else 0.
+            guess: For a trained UNet: frames (B, F, 3, H, W) or (1, F, 3, H, W) in [-1, 1] whose latents condition
+                those between; by default first and last frame interpolated by optical flow.
+            repeats: How often each step at the noise levels `REPEATED_LEVELS` is repeated.
 
         Raises:
             ValueError: There is no last frame, or an argument is out of its range.
@@ -103,13 +107,12 @@ class StableVideoDiffusionTransPipeline(StableVideoDiffusionEDMPipeline):
             raise ValueError("There is no last frame: pass it as the second argument.")
         sampling = VideoSampling() if sampling is None else sampling
         num_frames = self.unet.config.num_frames if num_frames is None else num_frames
-        repeats = (0 if self.trained else 2) if repeats is None else repeats
         check("num_frames", num_frames, int, low=3)
         check("repeats", repeats, int, low=0)
         ends = self.check_ends(image, last)
         noise = randn_tensor(ends.shape, generator, ends.device, ends.dtype)
         inputs = super().prepare(ends[:, 0], sampling, num_frames=num_frames, generator=generator, **options)
-        inputs = replace(inputs, conditions=(self.encode_ends(ends, num_frames, sampling, noise),))
+        inputs = replace(inputs, conditions=(self.encode_ends(ends, num_frames, sampling, noise, guess),))
         denoiser = (Denoiser if self.trained else TwoWayDenoiser)(self.unet)
         if inputs.guidance.scale is not None:
             scale = guidance_between(num_frames, sampling.min_guidance_scale, sampling.max_guidance_scale)
@@ -128,19 +131,30 @@ class StableVideoDiffusionTransPipeline(StableVideoDiffusionEDMPipeline):
         changed = {"sides": (video,), "denoiser": lambda i: denoiser, "adjust": hold_ends}
         return TransInputs(**values | changed, ends=ends)
 
-    def encode_ends(self, ends: torch.Tensor, num_frames: int, sampling: VideoSampling, noise) -> Condition:
+    def encode_ends(self, ends: torch.Tensor, num_frames: int, sampling: VideoSampling, noise, guess) -> Condition:
         """The condition of both frames (B, 2, 3, H, W), as the UNet takes it, or as `TwoWayDenoiser`."""
         numbers = num_frames, sampling.fps, sampling.motion_bucket_id, sampling.noise_aug_strength
+        guess = self.check_guess(guess, ends, num_frames)
         with self.upcast_vae():
             encoder = ConditionEncoder(self.vae, self.image_encoder, self.feature_extractor)
             if self.trained:
-                return encode_known_frames(encoder, ends, [0, num_frames - 1], *numbers, noise)
+                return encode_known_frames(encoder, ends, [0, num_frames - 1], *numbers, noise, guess)
             first, last = (encoder(ends[:, k], *numbers, noise[:, k]) for k in range(2))
         latents, embeddings = (
             torch.cat([getattr(one, name) for one in (first, last)], dim=dim)
             for name, dim in (("image_latents", 2), ("image_embeddings", 1))
         )
         return replace(first, image_latents=latents, image_embeddings=embeddings)
+
+    def check_guess(self, guess: torch.Tensor | None, ends: torch.Tensor, num_frames: int) -> torch.Tensor | None:
+        """The guess of a trained UNet, (B, F, 3, H, W); None in the training-free way."""
+        if not self.trained:
+            if guess is not None:
+                raise ValueError("A guess conditions a trained UNet alone: load an adapter, or leave it out.")
+            return None
+        if guess is None:
+            return torch.stack([interpolate(*pair, num_frames) for pair in ends])
+        return self.check_image_frames(guess, ends[:, 0], num_frames)
 
     def check_ends(self, first: Images, last: Images) -> torch.Tensor:
         """First and last frames (B, 2, 3, H, W) in [-1, 1], on the pipeline's device."""
@@ -169,6 +183,12 @@ class TransInputs(VideoInputs):
     """
 
     ends: torch.Tensor | None = None
+
+
+def weights_of_last(num_frames: int) -> torch.Tensor:
+    """Weights (F, 1, 1, 1) of the prediction from the last frame, which rise from 0 to 1, most of all in the middle."""
+    place = torch.linspace(0, 1, num_frames)[:, None, None, None] ** STEEPNESS
+    return place / (place + place.flip(0))
 
 
 def guidance_between(num_frames: int, minimum: float, maximum: float) -> torch.Tensor:

@@ -4,8 +4,8 @@ python run_models/run_svd_trans.py --first a.png --last b.png --output_dir outpu
 python run_models/run_svd_trans.py --first a.png --last b.png --adapter outputs/svd_trans --output_dir outputs
 python run_models/run_svd_trans.py --keyframes a.png b.png c.png --loop --total_frames 48 --output_dir outputs/loop
 
-Without --adapter it is training-free: predictions from both frames, in both directions of time, are averaged. Writes
-video.mp4, frames.png (a contact sheet) and run.json.
+Training-free, predictions of any base from both frames, in both directions of time, are averaged. Writes video.mp4,
+frames.png (a contact sheet) and run.json.
 """
 
 import argparse
@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 
+from models.unet_spatio_temporal_condition import check_masked_unet
+from pipelines.keyframe_images import check_shapes, fit_keyframes, list_keyframes
 from pipelines.keyframes import fill_keyframes, place_keyframes
 from pipelines.pipeline_stable_video_diffusion_trans import StableVideoDiffusionTransPipeline
-from pipelines.sizes import fit_image
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
 from utils.arguments import make_parser, parse_args, positive_int, run_script
 from utils.commands.results import RECORD, Run, remove_last_run, write_png
 from utils.diffusion.sampling import VideoSampling
-from utils.images import image_size, read_image
 from utils.messages.words import count
 from utils.pretrained import choose_device, load_pipeline
 from utils.video import contact_sheet, write_video
@@ -43,12 +43,14 @@ def parser() -> argparse.ArgumentParser:
     )
     group = result.add_argument_group("weights")
     add_base_argument(group)
-    group.add_argument("--adapter", help="folder of train_svd_trans.py (default: none, training-free)")
+    add = group.add_argument
+    add("--adapter", help="folder of train_svd_trans.py (default: none, training-free)")
     group = add_video_sampling(result)
     group.add_argument(
         "--repeats",
         type=int,
-        help="how often steps at middle noise levels are repeated (default: 2 without --adapter, 0 with it)",
+        default=0,
+        help="how often steps at middle noise levels are repeated",
     )
     add_result_arguments(result)
     return result
@@ -58,7 +60,7 @@ def main(argv=None) -> list[Path]:
     """Runs the script and returns the files."""
     args = parse_args(parser(), argv)
     paths = list_keyframes(args.first, args.last, args.keyframes, args.loop)
-    check(args, paths)
+    check(args, paths, args.adapter)
     run = Run.start(argv, vars(args), [args.model_dir, args.adapter])
     pipe = load(args.model_dir, args.adapter, args.device, args.dtype)
     keyframes = fit_keyframes(pipe, paths, args.height, args.width)
@@ -78,34 +80,17 @@ def main(argv=None) -> list[Path]:
     return files
 
 
-def list_keyframes(first: str | None, last: str | None, keyframes: list[str] | None, loop: bool) -> list[str]:
-    """Files of the keyframes, in order.
-
-    Raises:
-        ValueError: There are fewer than two, or two ways to pass them are mixed.
-    """
-    if keyframes and (first or last):
-        raise ValueError("--keyframes are all images of the video: leave out --first and --last.")
-    paths = list(keyframes or [path for path in (first, last) if path])
-    if loop:
-        paths += paths[:1]
-    if len(paths) < 2:
-        raise ValueError("There are fewer than two keyframes: pass --first and --last, or --keyframes, or --loop.")
-    if not keyframes and not first:
-        raise ValueError(f"--last {last} has no first frame: pass --first.")
-    return paths
-
-
-def check(args, paths: list[str]) -> None:
+def check(args, paths: list[str], adapter: str | None) -> None:
     """One sentence about what would fail after a long time."""
     check_video_run(args, paths)
-    for path in paths:
-        image_size(path)
+    check_shapes(paths, cropped=bool(args.height and args.width))
+    if adapter:
+        check_masked_unet(adapter)
     if args.num_frames is not None and args.num_frames < 3:
         raise ValueError(f"--num_frames {args.num_frames} leaves no frame between two keyframes: pass 3 or more.")
     if args.total_frames is not None:
         place_keyframes(len(paths), args.total_frames)
-    if args.repeats is not None and args.repeats < 0:
+    if args.repeats < 0:
         raise ValueError(f"--repeats {args.repeats} is negative: pass 0 or more.")
 
 
@@ -117,12 +102,6 @@ def load(
     if adapter:
         pipe.load_adapter(adapter)
     return pipe.to(choose_device(device))
-
-
-def fit_keyframes(pipe, paths: list[str], height: int | None, width: int | None) -> list[torch.Tensor]:
-    """Keyframes (3, H, W) in [-1, 1], all of the size that the first one is fitted to."""
-    first = fit_image(pipe, read_image(paths[0]), height, width, paths[0])
-    return [first, *(fit_image(pipe, read_image(path), *first.shape[-2:], path) for path in paths[1:])]
 
 
 def sample_between(pipe, keyframes: list[torch.Tensor], total_frames: int, most: int, **options) -> torch.Tensor:

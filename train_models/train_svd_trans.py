@@ -2,9 +2,9 @@
 
 python train_models/train_svd_trans.py --train_data_dir data/clips --output_dir outputs/svd_trans
 
-The UNet gets a mask channel and a learned embedding in place of the latents of unknown frames
-(`models/unet_spatio_temporal_condition.py`). Both are trained together with its first convolution, and with a LoRA, the
-layers over time or everything.
+Beside the unknown frames the UNet gets the known ones interpolated by optical flow, a learned embedding and a mask
+channel (`models/unet_spatio_temporal_condition.py`). What is new is trained together with its first convolution, and
+with a LoRA, the layers over time or everything.
 """
 
 import argparse
@@ -12,15 +12,18 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from diffusers import UNetSpatioTemporalConditionModel
 
 from models.unet_spatio_temporal_condition import (
     UNetSpatioTemporalMaskedConditionModel,
+    check_masked_unet,
+    load_masked_unet,
     masked_parameters,
     save_masked_parameters,
 )
 from pipelines.pipeline_stable_video_diffusion_trans import StableVideoDiffusionTransPipeline
 from utils.arguments import parse_args, run_script
-from utils.data.last_frame import LastFrame
+from utils.data.last_frame import FlowGuess, LastFrame
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.known_frames import encode_known_frames
 from utils.diffusion.svd_condition import Condition, draw_noise_aug_strengths
@@ -34,8 +37,9 @@ from utils.weights.lora import add_lora, save_lora
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
-    svd = start_svd(args, [LastFrame()], StableVideoDiffusionTransPipeline)
-    unet = UNetSpatioTemporalMaskedConditionModel.from_unet(svd.pipe.unet)
+    check_start(args.init_from)
+    svd = start_svd(args, [LastFrame(), FlowGuess()], StableVideoDiffusionTransPipeline)
+    unet = make_unet(svd.pipe.unet, args.init_from)
     svd.pipe.register_modules(unet=unet)
     parameters = make_trainable(unet, args)
 
@@ -64,7 +68,23 @@ def make_parser() -> argparse.ArgumentParser:
         help="a LoRA, the layers over time, or all layers, besides what is new (default: lora)",
     )
     add_lora_arguments(group, rank=16, targets="all")
+    help_text = "folder of a training with --trainable temporal or all to go on from (default: the base)"
+    group.add_argument("--init_from", help=help_text)
     return parser
+
+
+def check_start(folder: str | None) -> None:
+    """Raises one sentence for an --init_from that has no network."""
+    if folder is None:
+        return
+    check_masked_unet(folder)
+    if not (Path(folder) / "unet").is_dir():
+        raise ValueError(f"--init_from {folder} is a LoRA: pass a folder with unet/, of --trainable temporal or all.")
+
+
+def make_unet(base: UNetSpatioTemporalConditionModel, folder: str | None) -> UNetSpatioTemporalMaskedConditionModel:
+    """The UNet that the training begins with."""
+    return load_masked_unet(base, folder) if folder else UNetSpatioTemporalMaskedConditionModel.from_unet(base)
 
 
 def make_trainable(unet: UNetSpatioTemporalMaskedConditionModel, args) -> list:
@@ -93,7 +113,7 @@ def draw_ends(batch, num_frames: int, encoder, args) -> Condition:
     B = len(ends)
     strengths = draw_noise_aug_strengths(B, args.noise_aug_mean, args.noise_aug_std)
     numbers = batch["fps"], batch["motion_bucket_id"], strengths
-    condition = encode_known_frames(encoder, ends, [0, num_frames - 1], num_frames, *numbers)
+    condition = encode_known_frames(encoder, ends, [0, num_frames - 1], num_frames, *numbers, guess=batch["guess"])
     return condition.drop(torch.rand(B) < args.conditioning_dropout_prob)
 
 

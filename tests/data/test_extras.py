@@ -8,7 +8,7 @@ import torch
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.data.clip_latents import Stretches, read_cached_clips
 from utils.data.extras import Extra, annotations
-from utils.data.last_frame import LastFrame
+from utils.data.last_frame import FlowGuess, LastFrame
 from utils.data.svd_clips import SVDClips
 from utils.data.video_records import read_video_records
 from utils.data.videos import ClipOptions, VideoDataset
@@ -36,7 +36,7 @@ def cached(folder, extras, cache_dir, stretches):
     return read_cached_clips(dataset(folder, extras), tiny_video_pipeline().vae, cache_dir, stretches, None, extras)
 
 
-@pytest.mark.parametrize("extra", [Slowness(), LastFrame()], ids=["annotations", "frames"])
+@pytest.mark.parametrize("extra", [Slowness(), LastFrame(), FlowGuess()], ids=["annotations", "last", "guess"])
 def test_a_whole_cached_clip_has_the_entries_of_one_that_is_read(procedural, tmp_path, extra):
     read = SVDClips(dataset(procedural, [extra]), PROCEDURAL, [extra])[1]
     kept = SVDClips(cached(procedural, [extra], tmp_path, Stretches(6)), PROCEDURAL, [extra])[1]

@@ -1,5 +1,7 @@
 """A UNet that is conditioned on any frames begins as Stable Video Diffusion's, bit for bit."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -47,13 +49,24 @@ def test_the_mask_channel_says_which_frames_are_known(encoder):
     assert condition.image_embeddings.shape[1] == 2
 
 
-def test_latents_of_unknown_frames_are_not_read_and_the_embedding_is(masked, encoder):
-    condition = encode_known_frames(encoder, images(2), [0, F - 1], F, *NUMBERS)
+def test_unknown_frames_have_the_latents_of_the_guess_and_the_embedding(masked, encoder):
+    known, guess = images(2), images(F).flip(-1)
+    noise = torch.zeros_like(known)
+    condition = encode_known_frames(encoder, known, [0, F - 1], F, *NUMBERS, noise, guess)
+    latents = condition.image_latents[:, :, :-1]
+    torch.testing.assert_close(latents[:, 1], encoder.encode_latents(guess[:, 1]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(latents[:, -1], encoder.encode_latents(known[:, 1]), rtol=0, atol=1e-5)
     plain = predict(masked, condition)
-    condition.image_latents[:, 1:-1, :-1] += 1
-    assert torch.equal(predict(masked, condition), plain)
     masked.mask_embedding.data += 1
-    assert not torch.allclose(predict(masked, condition), plain)
+    moved = condition.image_latents.clone()
+    moved[:, 1:-1, :-1] -= 1
+    torch.testing.assert_close(predict(masked, replace(condition, image_latents=moved)), plain, rtol=0, atol=1e-4)
+    assert not torch.allclose(predict(masked, condition), plain, atol=1e-2)
+
+
+def test_without_a_guess_unknown_frames_have_the_embedding_alone(encoder):
+    condition = encode_known_frames(encoder, images(2), [0, F - 1], F, *NUMBERS)
+    assert not condition.image_latents[:, 1:-1].any() and condition.image_latents[:, 0].any()
 
 
 def test_the_last_frame_changes_the_prediction(masked, encoder):

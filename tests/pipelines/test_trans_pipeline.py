@@ -5,8 +5,13 @@ import torch
 
 from models.unet_spatio_temporal_condition import UNetSpatioTemporalMaskedConditionModel
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
-from pipelines.pipeline_stable_video_diffusion_trans import StableVideoDiffusionTransPipeline, guidance_between
+from pipelines.pipeline_stable_video_diffusion_trans import (
+    StableVideoDiffusionTransPipeline,
+    guidance_between,
+    weights_of_last,
+)
 from utils.diffusion.solver import ResamplingSolver, repeat_levels
+from utils.flow.interpolate import interpolate
 
 F, SIDE = 4, 32
 
@@ -81,6 +86,15 @@ def test_near_the_first_frame_the_prediction_is_that_of_the_base(free, tiny_svd,
     assert distances[1] < distances[2]
 
 
+def test_a_trained_unet_is_conditioned_on_the_guess_which_is_by_flow_unless_given(trained, ends):
+    guess = torch.stack([interpolate(*pair, F) for pair in zip(*ends, strict=True)])
+    plain, same, other = (
+        sample(trained, *ends, output_type="latent", **one)
+        for one in ({}, {"guess": torch.cat([-guess[:, :1], guess[:, 1:]], dim=1)}, {"guess": -guess})
+    )
+    assert torch.equal(plain, same) and not torch.allclose(plain, other, atol=1e-2)
+
+
 def test_levels_are_repeated_and_noise_stays_at_its_level():
     sigmas = torch.tensor([50.0, 10.0, 2.0, 0.5, 0.0])
     assert repeat_levels(sigmas, (1.0, 20.0), 2).tolist() == [50, 10, 10, 10, 2, 2, 2, 0.5, 0]
@@ -95,11 +109,19 @@ def test_guidance_is_weakest_at_both_ends():
     assert guidance_between(5, 1.0, 3.0).flatten().tolist() == [1, 2, 3, 2, 1]
 
 
+@pytest.mark.parametrize("num_frames", [3, 8])
+def test_each_frame_has_the_prediction_of_the_nearer_end_most(num_frames):
+    weights = weights_of_last(num_frames).flatten()
+    assert weights[0] == 0 and weights[-1] == 1 and torch.allclose(weights + weights.flip(0), torch.ones(num_frames))
+    assert (weights.diff() >= 0).all() and ((weights < 0.2) | (weights > 0.8) | (weights == 0.5)).all()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"num_frames": 2}, "num_frames"),
         ({"repeats": -1}, "repeats"),
+        ({"guess": torch.zeros(2, F, 3, SIDE, SIDE)}, "trained UNet alone"),
         ({"last": None}, "no last frame"),
         ({"last": torch.zeros(2, 3, 64, 64)}, "one size"),
         ({"last": torch.zeros(1, 3, SIDE, SIDE)}, "as many"),
@@ -109,3 +131,8 @@ def test_what_cannot_be_filled_is_refused(free, ends, change, words):
     last = change.pop("last", ends[1])
     with pytest.raises(ValueError, match=words):
         sample(free, ends[0], last, **change)
+
+
+def test_a_guess_of_another_length_is_refused(trained, ends):
+    with pytest.raises(ValueError, match="have to be"):
+        sample(trained, *ends, guess=torch.zeros(2, F + 1, 3, SIDE, SIDE))

@@ -4,9 +4,13 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
+from models.unet_spatio_temporal_condition import UNetSpatioTemporalMaskedConditionModel
+from pipelines.keyframe_images import list_keyframes
 from pipelines.keyframes import fill_keyframes, place_keyframes
-from run_models.run_svd_trans import list_keyframes, main
+from run_models.run_svd_trans import main
+from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.pretrained import shipped
 from utils.video import read_video
 
@@ -64,10 +68,14 @@ def test_a_loop_ends_before_its_first_frame(video_folders, image, tmp_path):
         (["--first", "IMAGE", "--last", "IMAGE", "--num_frames", "2"], "between two keyframes"),
         (["--keyframes", "IMAGE", "IMAGE", "IMAGE", "--total_frames", "2"], "no room"),
         (["--first", "IMAGE", "--last", "IMAGE", "--repeats", "-1"], "--repeats"),
+        (["--first", "IMAGE", "--last", "WIDE"], "wide.png has 64x32 pixels and .* another shape: crop one of them"),
+        (["--first", "IMAGE", "--last", "IMAGE", "--adapter", "tiny_svd"], "a video UNet that reads known frames is"),
     ],
 )
 def test_what_cannot_be_made_is_refused_before_anything_is_loaded(flags, words, image, tmp_path):
-    flags = [str(image) if flag == "IMAGE" else flag for flag in flags]
+    Image.new("RGB", (64, 32)).save(tmp_path / "wide.png")
+    files = {"IMAGE": str(image), "WIDE": str(tmp_path / "wide.png"), "tiny_svd": shipped("tiny_svd")}
+    flags = [files.get(flag, flag) for flag in flags]
     with pytest.raises(ValueError, match=words):
         main([*flags, "--model_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")])
 
@@ -78,11 +86,23 @@ def test_an_adapter_of_something_else_is_refused(video_folders, image, tmp_path)
         main([*ends, "--adapter", str(video_folders / "adapter"), "--output_dir", str(tmp_path / "out")])
 
 
-@pytest.mark.parametrize("place", ["tiny_sd", "tiny_svd"])
-def test_a_base_in_the_place_of_an_adapter_is_refused(video_folders, image, tmp_path, place):
+def test_an_adapter_of_another_base_is_refused(video_folders, image, tmp_path):
+    pipe = tiny_video_pipeline()
+    masked = UNetSpatioTemporalMaskedConditionModel.from_unet(pipe.unet)
+    fields = {name: value for name, value in masked.config.items() if not name.startswith("_")}
+    other = UNetSpatioTemporalMaskedConditionModel(**fields | {"cross_attention_dim": 24})
+    other.save_pretrained(tmp_path / "adapter" / "unet")
     ends = ["--first", str(image), "--last", str(image), "--model_dir", str(video_folders / "model")]
-    with pytest.raises(ValueError, match="unet is a network .*; a video UNet that reads known frames is needed"):
-        main([*ends, "--adapter", shipped(place), "--output_dir", str(tmp_path / "out")])
+    with pytest.raises(ValueError, match="for another base: its cross_attention_dim is 24, and .* 16"):
+        main([*ends, "--adapter", str(tmp_path / "adapter"), "--output_dir", str(tmp_path / "out")])
+
+
+def test_images_of_two_shapes_are_cropped_to_a_size_that_is_passed(video_folders, image, tmp_path):
+    Image.new("RGB", (64, 32)).save(tmp_path / "wide.png")
+    ends = ["--first", str(image), "--last", str(tmp_path / "wide.png"), "--model_dir", str(video_folders / "model")]
+    more = ["--height", "32", "--width", "32", "--num_inference_steps", "1", "--repeats", "0"]
+    main([*ends, *more, "--output_dir", str(tmp_path / "out")])
+    assert read_video(tmp_path / "out" / "video.mp4").pixels.shape[-2:] == (32, 32)
 
 
 def test_order_of_keyframes():

@@ -17,6 +17,7 @@ from utils.diffusion.edm import EDM
 from utils.weights.lora import LORA_FILE
 
 B = 2
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
 def test_the_last_image_is_that_of_the_stretch():
@@ -46,6 +47,7 @@ def test_the_loss_conditions_on_both_ends():
         "latents": torch.randn(B, F, 4, 8, 8),
         "image": torch.full((B, 3, SIZE, SIZE), 0.5),
         "last_image": torch.full((B, 3, SIZE, SIZE), -0.5),
+        "guess": torch.full((B, F, 3, SIZE, SIZE), 0.25),
         "fps": torch.full((B,), 8.0),
         "motion_bucket_id": torch.full((B,), 100.0),
     }
@@ -53,6 +55,7 @@ def test_the_loss_conditions_on_both_ends():
     known, embeddings = seen[0]
     assert known[:, 0, :4].mean() == pytest.approx(0.5, abs=0.05)
     assert known[:, -1, :4].mean() == pytest.approx(-0.5, abs=0.05)
+    assert known[:, 1, :4].mean() == pytest.approx(0.25, abs=0.05)
     assert known[0, :, 4, 0, 0].tolist() == [1, 0, 1]
     assert embeddings.shape[1] == 2
 
@@ -76,6 +79,16 @@ def test_a_run_writes_what_the_command_reads(train, svd_base, tmp_path, trainabl
     assert sheet.getpixel((0, 0)) == (255, 0, 0)
     assert sheet.getpixel((sheet.width - 1, 0)) == (0, 0, 255)
     assert all(path.is_file() for path in files)
+
+
+def test_a_training_goes_on_from_another(train, svd_base, tmp_path):
+    train(script, tmp_path / "first", trainable="all")
+    train(script, tmp_path / "second", trainable="all", init_from=tmp_path / "first", learning_rate=0.0)
+    first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("first", "second"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    with pytest.raises(ValueError, match="--init_from .* is a LoRA: pass a folder with unet/"):
+        train(script, tmp_path / "lora", trainable="lora")
+        train(script, tmp_path / "third", trainable="all", init_from=tmp_path / "lora")
 
 
 def test_too_few_frames_are_refused(train, tmp_path):

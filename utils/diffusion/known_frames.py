@@ -16,6 +16,7 @@ def encode_known_frames(
     motion_bucket_id: float | torch.Tensor,
     noise_aug_strength: float | torch.Tensor,
     noise: torch.Tensor | None = None,
+    guess: torch.Tensor | None = None,
 ) -> Condition:
     """The condition: a CLIP embedding for each known image, and latents with a mask channel, (B, F, C + 1, h, w).
 
@@ -27,6 +28,8 @@ def encode_known_frames(
         places: Their numbers in the video, ascending, the first one 0.
         num_frames: F.
         fps, motion_bucket_id, noise_aug_strength, noise: As of `ConditionEncoder`, noise in the shape of images.
+        guess: Frames (B, F, 3, H, W) in [-1, 1] whose latents stand beside the unknown ones, with the noise of the
+            first known one; zeros by default.
 
     Raises:
         ValueError: The numbers are not ascending, leave the video, or are not as many as the images.
@@ -40,10 +43,24 @@ def encode_known_frames(
     B, K = images.shape[:2]
     ids = time_ids(B, fps, motion_bucket_id, noise_aug_strength).to(images.device)
     noise = torch.randn_like(images) if noise is None else noise
-    noisy = images + ids[:, 2, None, None, None, None].to(images.dtype) * noise
-    known = encoder.encode_latents(noisy.flatten(0, 1)).unflatten(0, (B, K))
-    known = torch.cat([known, torch.ones_like(known[:, :, :1])], dim=2)
-    latents = known.repeat(1, num_frames, 1, 1, 1) if K == 1 else known.new_zeros(B, num_frames, *known.shape[2:])
+    strength = ids[:, 2, None, None, None, None].to(images.dtype)
+    known = mark(encode_frames(encoder, images + strength * noise), 1.0)
+    if K == 1:
+        latents = known.repeat(1, num_frames, 1, 1, 1)
+    elif guess is None:
+        latents = known.new_zeros(B, num_frames, *known.shape[2:])
+    else:
+        latents = mark(encode_frames(encoder, guess.to(images) + strength * noise[:, :1]), 0.0)
     latents[:, places] = known
     embeddings = torch.cat([encoder.embed(images[:, k]) for k in range(K)], dim=1)
     return Condition(embeddings, latents, ids.to(embeddings.dtype))
+
+
+def encode_frames(encoder: ConditionEncoder, frames: torch.Tensor) -> torch.Tensor:
+    """Latents (B, F, C, h, w) of frames (B, F, 3, H, W)."""
+    return encoder.encode_latents(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+
+def mark(latents: torch.Tensor, known: float) -> torch.Tensor:
+    """Latents (B, F, C, h, w) with the mask's channel behind them."""
+    return torch.cat([latents, torch.full_like(latents[:, :, :1], known)], dim=2)

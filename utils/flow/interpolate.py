@@ -7,9 +7,10 @@ only one of them shows is taken from that one (Baker et al., IJCV 2011, section 
 import torch
 
 from utils.flow.backward_flow import backward_flow
-from utils.flow.estimate import FlowEstimator
+from utils.flow.estimate import FlowEstimator, flow_estimator
 from utils.flow.warp import find_occlusion, warp
 
+SMALL = 128  # pixels of the shorter side, below which DIS finds more at twice the size
 LEAST = 1e-3  # weight of an image that does not show a place, so that one that neither shows is a blend
 
 
@@ -18,13 +19,16 @@ def cross_fade(first: torch.Tensor, last: torch.Tensor, num_frames: int) -> torc
     return torch.lerp(first, last, torch.linspace(0, 1, num_frames)[:, None, None, None].to(first))
 
 
-def interpolate(first: torch.Tensor, last: torch.Tensor, num_frames: int, estimate: FlowEstimator) -> torch.Tensor:
+def interpolate(
+    first: torch.Tensor, last: torch.Tensor, num_frames: int, estimate: FlowEstimator | None = None
+) -> torch.Tensor:
     """Frames (F, 3, H, W) from the first image (3, H, W) to the last one, both included, in [-1, 1].
 
     Args:
-        estimate: From a video to its flow, such as `flow_estimator("dis")`.
+        estimate: From a video to its flow; DIS by default.
     """
     ends = torch.stack([first, last])
+    estimate = estimate or _dis(*first.shape[-2:])
     there, back = estimate(ends), estimate(ends.flip(0))  # (1, 2, H, W)
     alone = find_occlusion(there, back), find_occlusion(back, there)  # (1, H, W), of what the other does not show
     frames = [first]
@@ -35,6 +39,10 @@ def interpolate(first: torch.Tensor, last: torch.Tensor, num_frames: int, estima
         ]
         frames.append(_blend(*sides, time))
     return torch.stack([*frames, last])
+
+
+def _dis(H: int, W: int) -> FlowEstimator:
+    return flow_estimator("dis", inference_size=(2 * H, 2 * W) if min(H, W) < SMALL else None)
 
 
 def _move(image: torch.Tensor, flow: torch.Tensor, alone: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
