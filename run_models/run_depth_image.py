@@ -32,7 +32,7 @@ PROMPT = "a red cube and a blue sphere on a gray floor, white wall"
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    add_pair_inputs(result.add_argument_group("what is given"))
+    add_pair_inputs(result.add_argument_group("inputs"))
     _add_sampling(result.add_argument_group("sampling"))
     group = result.add_argument_group("weights, machine and results")
     add = group.add_argument

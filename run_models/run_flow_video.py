@@ -48,7 +48,7 @@ READ_BY = {
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    add = result.add_argument_group("what is given").add_argument
+    add = result.add_argument_group("inputs").add_argument
     add("--mode", choices=NEEDS, default="joint", help="what is sampled, and from what")
     add("--input_image", help="first frame, in all modes but video_to_flow (default: none)")
     add(
@@ -101,7 +101,7 @@ def check(args) -> None:
     FlowSampling.from_args(args)
     if args.flow_guidance_scale is not None and args.flow_first is False:
         scale = f"--flow_guidance_scale {args.flow_guidance_scale:g}"
-        raise ValueError(f"{scale} applies to flow that is sampled first: remove it or --no-flow_first.")
+        raise ValueError(f"{scale} applies to flow that is sampled before its video: remove it or --no-flow_first.")
     if args.mode == "coarse" and args.flow_strength == 0:
         raise ValueError("--flow_strength 0 keeps the flow as it is: pass --mode flow_to_video, or more than 0.")
     check_adapter(args.adapter, "UNetSpatioTemporalConditionModel", "train_flow_video.py", "--adapter")

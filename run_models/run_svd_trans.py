@@ -29,7 +29,7 @@ from utils.weights.embedded import warn_of_photograph
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    add = result.add_argument_group("what is given").add_argument
+    add = result.add_argument_group("inputs").add_argument
     add("--first", help="first frame (default: the first of --keyframes)")
     add("--last", help="last frame (default: the last of --keyframes)")
     add(

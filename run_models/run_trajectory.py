@@ -46,18 +46,18 @@ READ_BY = {  # flags that not every method reads
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    add = result.add_argument_group("what is given").add_argument
+    add = result.add_argument_group("inputs").add_argument
     add("--input_image", required=True, help="first frame")
-    add("--tracks", required=True, help=".json (docs/trajectory.md) or .npy (N, F, 2), in pixels of the input image")
-    layouts = "whether the points of an .npy come after two corners of a box"
+    add("--tracks", required=True, help="tracks: a .json (docs/trajectory.md), or an .npy (N, F, 2) in pixels of the input image")
+    layouts = "whether an .npy has the two corners of a box before its points (box)"
     add("--tracks_layout", choices=LAYOUTS, default="points", help=layouts)
     add("--method", choices=METHODS, default="controlnet", help="how the tracks are followed")
     group = result.add_argument_group("weights")
     add_base_argument(group)
     add = group.add_argument
-    add("--adapter", default=shipped("flow_video"), help="of coarse and guided: file or folder of train_flow_video.py")
-    add("--controlnet", default=shipped("trajectory"), help="of controlnet: folder of train_trajectory.py")
-    _add_methods(result.add_argument_group("how tracks are followed"))
+    add("--adapter", default=shipped("flow_video"), help="joint adapter of train_flow_video.py, for --method coarse and guided")
+    add("--controlnet", default=shipped("trajectory"), help="folder of train_trajectory.py, for --method controlnet")
+    _add_methods(result.add_argument_group("method"))
     add_video_sampling(result)
     add_result_arguments(result)
     return result
@@ -69,16 +69,16 @@ def _add_methods(group) -> None:
         "--interpolation",
         choices=INTERPOLATIONS,
         default="edge_aware",
-        help="of coarse: what looks alike around a point moves with it (edge_aware), or all that is near (distance)",
+        help="what moves with a point under --method coarse: what looks alike around it, or all that is near",
     )
-    reach = "of --interpolation distance, and of guided under a camera: pixels of the video over which a drag falls off"
+    reach = "pixels over which a drag falls off, for --interpolation distance, and for --method guided under a moving camera"
     add("--reach", type=positive_float, help=f"{reach} (default: 1/8 of the shorter side)")
-    radius = "of coarse and guided: pixels around a point that move as it does"
+    radius = "pixels around a point that move as it does, for --method coarse and guided"
     add("--radius", type=positive_float, help=f"{radius} (default: 1/16 of the shorter side)")
     add_sampling_arguments(group, FlowSampling, flow_strength=0.0)
     add_sampling_arguments(group, Steering)
-    add("--gradient_checkpointing", action="store_true", help="of guided: less memory for the gradient, more time")
-    scale = "of controlnet: how strongly it acts; with 0 the base has the warped image alone"
+    add("--gradient_checkpointing", action="store_true", help="less memory and more time for --method guided")
+    scale = "strength of the ControlNet; with 0 the base has the warped image alone"
     add("--conditioning_scale", type=finite_float, default=1.0, help=scale)
 
 
@@ -119,7 +119,7 @@ def check(args) -> None:
     given = args.method == "coarse" and args.flow_strength == 0
     if args.flow_guidance_scale is not None and (given or args.flow_first is False):
         scale = f"--flow_guidance_scale {args.flow_guidance_scale:g}"
-        raise ValueError(f"{scale} applies to flow that is sampled first: remove it, or let the flow be sampled so.")
+        raise ValueError(f"{scale} applies to flow that is sampled before its video: remove it, or pass --flow_first and no known flow.")
     if args.method == "coarse" and args.interpolation == "edge_aware" and args.reach is not None:
         raise ValueError(f"--reach {args.reach:g} applies to --interpolation distance: remove it or change that.")
 

@@ -136,7 +136,7 @@ def test_a_model_has_defaults_of_its_own_which_flags_replace(tmp_path):
 @pytest.mark.parametrize("text", ["[1]", "{", '{"speed": 1}', '{"solver_order": 3}'])
 def test_a_file_of_defaults_that_holds_something_else_is_refused(tmp_path, text):
     (tmp_path / SAMPLING_FILE).write_text(text)
-    with pytest.raises(ValueError, match=r"sampling.json is no object of settings of a sampling: "):
+    with pytest.raises(ValueError, match=r"sampling.json is not a JSON object of fields of VideoSampling: "):
         parse_for(tmp_path)
 
 

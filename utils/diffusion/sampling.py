@@ -1,5 +1,4 @@
-"""Settings of a sampling. Flags, pipelines, validations and benchmarks are made of these fields; a new one is added
-here.
+"""Settings of a sampling: flags, pipelines, validations and benchmarks read these fields. Add a new one here.
 
 sampling = VideoSampling.from_args(args)
 pipe(image, **sampling.options(), generator=generator)
@@ -132,7 +131,7 @@ class FlowSampling(Settings):
     flow_first: bool | None = field(
         default=None,
         metadata=about(
-            "sample the flow and then the video by it, in place of both at once",
+            "sample the flow, then the video conditioned on it; otherwise both at once",
             bool,
             unset="whether the adapter was trained to",
         ),
@@ -141,7 +140,7 @@ class FlowSampling(Settings):
     flow_strength: float | None = field(
         default=None,
         metadata=about(
-            "share of the steps that a known flow takes: 0 keeps it, 1 forgets it",
+            "share of the denoising steps that a given flow goes through: 0 keeps it, 1 ignores it",
             unset="0 with a known flow, 1 without",
             low=0,
             high=1,
@@ -182,7 +181,7 @@ def model_sampling(folder: str | Path) -> dict:
         values = read_json(path)
         VideoSampling(**values)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no object of settings of a sampling: {error}") from error
+        raise ValueError(f"{path} is not a JSON object of fields of VideoSampling: {error}") from error
     return values
 
 
