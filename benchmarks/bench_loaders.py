@@ -55,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
     add("--output_dir", required=True, help="folder of results.json")
     add("--video", help="video to time with (default: one of 64 frames, 640x360, is made)")
     add("--num_frames", type=positive_int, default=14, help="frames of a clip")
-    add("--height", type=positive_int, default=320, help="of a clip, in pixels")
-    add("--width", type=positive_int, default=512, help="of a clip, in pixels")
+    add("--height", type=positive_int, default=320, help="pixels of the clips that are timed")
+    add("--width", type=positive_int, default=512, help="pixels of the clips that are timed")
     add("--repeats", type=positive_int, default=5, help="clips that are timed, whose median counts")
     add("--checkpoint", help="weights of UniMatch (default: random ones of its smallest configuration)")
     return result

@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         nargs=2,
         default=(256, 384),
         metavar=("HEIGHT", "WIDTH"),
-        help="of the images",
+        help="size of the images",
     )
     add("--repeats", type=positive_int, default=5, help="runs of each, after one that does not count")
     add_device_argument(result)
@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         "--dtype",
         choices=DTYPES,
         default="float32",
-        help="of our weights; the published code runs in float32",
+        help="type of our weights; the published code runs in float32",
     )
     add("--threads", type=positive_int, help="threads of PyTorch on the CPU (default: PyTorch's own)")
     add("--output_path", help="JSON file of the results (default: none)")

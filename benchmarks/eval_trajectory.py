@@ -70,7 +70,10 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     reach = "pixels over which a drag falls off, for warp, guided, and coarse with --interpolation distance"
     add("--reach", type=positive_float, help=f"{reach} (default: 1/8 of the side)")
     add(
-        "--interpolation", choices=INTERPOLATIONS, default="edge_aware", help="how coarse makes dense flow of the drags"
+        "--interpolation",
+        choices=INTERPOLATIONS,
+        default="edge_aware",
+        help="how --methods coarse interpolates the drags to dense flow",
     )
     add_sampling_arguments(parser, Steering)
     add("--conditioning_scale", type=float, default=1.0, help="scale of the ControlNet's residuals")

@@ -19,7 +19,7 @@ def add_adapter_arguments(group, x: str, y: str, *, post: str, one_way_share: fl
         "--post",
         choices=patch.POSTS,
         default=post,
-        help="output projection of the joint attention (docs/patch.md); aligned for a base that knows little of places",
+        help="output projection of the joint attention (docs/patch.md); aligned suits small bases",
     )
     one_way = "share of batches in which one side is given and does not read the other"
     add("--one_way_share", type=float, default=one_way_share, help=one_way)

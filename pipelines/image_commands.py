@@ -23,10 +23,10 @@ def add_pair_inputs(group) -> None:
     """Add --mode and the flags of what is given."""
     add = group.add_argument
     add("--mode", choices=MODES, default="joint", help="what is sampled, and from what")
-    add("--image", help="image of the modes image_to_depth and coarse (default: none)")
+    add("--image", help="image, for the modes image_to_depth and coarse (default: none)")
     add("--video", help="video whose depth is sampled frame by frame, in place of --image (default: none)")
     add("--depth", help="depth image, the same as --condition depth=FILE (default: none)")
     add("--condition", nargs="+", default=[], metavar="NAME=FILE", help="an image for each adapter (default: none)")
-    kinds = "disparity, the nearest largest, or metres, in 16 bits of millimetres or in floats"
+    kinds = "meaning of depth values: disparity, largest where nearest, or metres, as 16-bit millimetres or floats"
     add("--depth_kind", choices=KINDS, help=f"{kinds} (default: what the file says, else disparity)")
-    add("--strength", type=share, default=0.7, help="share of the noise at which coarse starts, 0 to 1")
+    add("--strength", type=share, default=0.7, help="noise level at which --mode coarse starts, 0 to 1")

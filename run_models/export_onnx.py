@@ -36,9 +36,14 @@ def parser() -> argparse.ArgumentParser:
     )
     parts = PARTS["UNetSpatioTemporalConditionModel"]
     add("--part", nargs="+", choices=parts, default=["unet", "decoder"], help="networks to export")
-    add("--opset", type=int, choices=OPSETS, default=17, help="version of the operators")
-    add("--check", action=argparse.BooleanOptionalAction, default=True, help="compare with PyTorch, by onnxruntime")
-    add("--tolerance", type=positive_float, default=1e-3, help="largest error of a part that is not refused")
+    add("--opset", type=int, choices=OPSETS, default=17, help="version of the ONNX operator set")
+    add(
+        "--check",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="run the parts in onnxruntime and compare them with PyTorch",
+    )
+    add("--tolerance", type=positive_float, default=1e-3, help="largest accepted error of a part against PyTorch")
     add("--output_dir", required=True, help="folder that gets a folder for each part, with its run.json")
     add("--overwrite", action="store_true", help="replace parts that --output_dir has")
     return result

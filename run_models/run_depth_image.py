@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="[NAME=]PATH",
         help="joint adapters of train_depth_image.py, files, folders or hub names; a name replaces the one in the file",
     )
-    add("--trigger_word", help="leads the prompt of the conditions (default: the one in the adapter's file)")
+    add("--trigger_word", help="words that lead the condition's prompt (default: those in the adapter's file)")
     add_machine_arguments(group)
     add_output_arguments(group)
     return result
@@ -54,7 +54,11 @@ def _add_sampling(group) -> None:
     add = group.add_argument
     add("--prompt", help="what is in the image (default: in the mode joint a scene of the small model, else nothing)")
     add("--negative_prompt", help="prompt of the unconditional prediction (default: empty)")
-    add("--num_images_per_prompt", type=positive_int, help="pairs (default: 4 in the mode joint, else 1)")
+    add(
+        "--num_images_per_prompt",
+        type=positive_int,
+        help="number of pairs to sample (default: 4 in the mode joint, else 1)",
+    )
     add("--num_inference_steps", type=positive_int, default=30, help="denoising steps")
     add("--guidance_scale", type=finite_float, default=5.0, help="guidance scale of the prompt")
     add("--condition_guidance_scale", type=finite_float, default=0.0, help="guidance scale of the joint attention")

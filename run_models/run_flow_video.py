@@ -53,13 +53,13 @@ def parser() -> argparse.ArgumentParser:
     add("--input_image", help="first frame, in all modes but video_to_flow (default: none)")
     add(
         "--input_flow",
-        help="flow of the modes flow_to_video and coarse: a folder of .flo or .npy files, one for each step, a "
+        help="flow, for the modes flow_to_video and coarse: a folder of .flo or .npy files, one for each step, a "
         "single one, or "
         "an annotation of utils.data.annotate_flow (default: none)",
     )
     add(
         "--input_video",
-        help="video of the mode video_to_flow: a file, or a folder of numbered frames; its first frames are taken "
+        help="video, for the mode video_to_flow: a file, or a folder of numbered frames; its first frames are taken "
         "(default: none)",
     )
     group = result.add_argument_group("weights")

@@ -57,9 +57,10 @@ def _add_files(group) -> None:
 def _add_frames(group) -> None:
     add = group.add_argument
     add("--temporal_smoothing", type=share, default=0.0, help="low-pass over frames, 0 to 1: less flicker and detail")
-    add("--motion_scale", type=finite_float, default=1.0, help="factor of how far frames move away from the first")
+    add("--motion_scale", type=finite_float, default=1.0, help="factor of each frame's difference from the first")
     add("--total_frames", type=positive_int, help="frames of a long video, of several segments (default: --num_frames)")
-    add("--long_video", choices=WAYS, default="overlap", help="how a segment of a long video carries on")
+    segments = "how segments follow: they overlap, or each begins with the last frame before (restart)"
+    add("--long_video", choices=WAYS, default="overlap", help=segments)
     add("--overlap_frames", type=positive_int, help="frames that segments share (default: a quarter of a segment)")
 
 

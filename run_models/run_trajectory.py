@@ -48,14 +48,15 @@ def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add = result.add_argument_group("inputs").add_argument
     add("--input_image", required=True, help="first frame")
-    add("--tracks", required=True, help="tracks: a .json (docs/trajectory.md), or an .npy (N, F, 2) in pixels of the input image")
+    add("--tracks", required=True, help=".json (docs/trajectory.md), or .npy (N, F, 2) in pixels of the input image")
     layouts = "whether an .npy has the two corners of a box before its points (box)"
     add("--tracks_layout", choices=LAYOUTS, default="points", help=layouts)
     add("--method", choices=METHODS, default="controlnet", help="how the tracks are followed")
     group = result.add_argument_group("weights")
     add_base_argument(group)
     add = group.add_argument
-    add("--adapter", default=shipped("flow_video"), help="joint adapter of train_flow_video.py, for --method coarse and guided")
+    adapter = "joint adapter of train_flow_video.py, for --method coarse and guided"
+    add("--adapter", default=shipped("flow_video"), help=adapter)
     add("--controlnet", default=shipped("trajectory"), help="folder of train_trajectory.py, for --method controlnet")
     _add_methods(result.add_argument_group("method"))
     add_video_sampling(result)
@@ -71,7 +72,7 @@ def _add_methods(group) -> None:
         default="edge_aware",
         help="what moves with a point under --method coarse: what looks alike around it, or all that is near",
     )
-    reach = "pixels over which a drag falls off, for --interpolation distance, and for --method guided under a moving camera"
+    reach = "pixels over which a drag falls off, for --interpolation distance, and guided under a moving camera"
     add("--reach", type=positive_float, help=f"{reach} (default: 1/8 of the shorter side)")
     radius = "pixels around a point that move as it does, for --method coarse and guided"
     add("--radius", type=positive_float, help=f"{radius} (default: 1/16 of the shorter side)")
@@ -119,7 +120,7 @@ def check(args) -> None:
     given = args.method == "coarse" and args.flow_strength == 0
     if args.flow_guidance_scale is not None and (given or args.flow_first is False):
         scale = f"--flow_guidance_scale {args.flow_guidance_scale:g}"
-        raise ValueError(f"{scale} applies to flow that is sampled before its video: remove it, or pass --flow_first and no known flow.")
+        raise ValueError(f"{scale} applies to flow that is sampled before its video: remove it or change that.")
     if args.method == "coarse" and args.interpolation == "edge_aware" and args.reach is not None:
         raise ValueError(f"--reach {args.reach:g} applies to --interpolation distance: remove it or change that.")
 

@@ -65,7 +65,10 @@ def make_parser() -> argparse.ArgumentParser:
     add_adapter_arguments(group, "video", "flow", post="aligned", one_way_share=0.6)
     add = group.add_argument
     add("--adapter_name", default="flow", help="name of the adapter")
-    add("--init_adapter", help="file or folder of an adapter to train further, of --rank at most (default: a new one)")
+    add(
+        "--init_adapter",
+        help="adapter to train further, a file or folder; larger ranks are cut to --rank (default: a new one)",
+    )
     add("--temporal", action="store_true", help="joint attention over time as well")
     add(
         "--y_layers",
@@ -73,9 +76,9 @@ def make_parser() -> argparse.ArgumentParser:
         default="all",
         help="layers of the flow's rows that have a LoRA of their own",
     )
-    alone = "share of batches of flow alone, without its video: p(flow | image); the other shares are of the others"
+    alone = "share of batches with flow alone, p(flow | image); the other shares refer to the remaining batches"
     add("--flow_alone_share", type=float, default=0.3, help=alone)
-    moved = "conditioning image of a video whose flow is given: the first frame as the flow moves it, not as it is"
+    moved = "condition a video whose flow is given on the first frame warped along the flow, not on the frame itself"
     add("--moved_picture", action=argparse.BooleanOptionalAction, default=True, help=moved)
     return parser
 

@@ -4,8 +4,9 @@ python train_models/train_svd.py --train_data_dir data/clips --output_dir output
 
 The loss is the squared error of v at one noise level a clip (`utils/diffusion/edm.py`). With
 `--flow_consistency_weight` the estimate of the clean latents is also compared with itself, each frame with the next one
-warped back along the clip's flow, where that is visible. It is latents that are compared, not decoded frames; and at
-noise level sigma that counts 1 / (1 + sigma²), the estimate there being a mean over many futures.
+warped back along the clip's flow, where that is visible. Latents are compared, not decoded
+frames. The weight at noise level sigma is 1 / (1 + sigma²), since an estimate from much noise is a mean over many
+futures.
 """
 
 import argparse

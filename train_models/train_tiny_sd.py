@@ -1,4 +1,4 @@
-"""Train a small Stable Diffusion from nothing: --stage vae, its autoencoder; then --stage unet, text encoder and UNet.
+"""Train a small Stable Diffusion from scratch: --stage vae, its autoencoder; then --stage unet, text encoder and UNet.
 
 python train_models/train_tiny_sd.py --stage vae --train_data_dir data/scenes --output_dir outputs/tiny_sd_vae
 """
@@ -46,7 +46,12 @@ def main(argv=None) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     add = parser.add_argument_group("tiny_sd").add_argument
-    add("--stage", choices=["vae", "unet"], required=True, help="what is trained: the autoencoder, or what samples")
+    add(
+        "--stage",
+        choices=["vae", "unet"],
+        required=True,
+        help="what is trained: the autoencoder (vae), or text encoder and UNet (unet)",
+    )
     add("--vae", help="folder of the trained autoencoder, for --stage unet (default: none)")
     add("--drop_prompt", type=float, default=0.1, help="share of empty captions, for guidance")
     further = "pipeline, or autoencoder, of which the fullest channels are kept, to train further (default: none)"

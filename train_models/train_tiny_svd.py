@@ -1,9 +1,9 @@
-"""Train a small Stable Video Diffusion from nothing: --stage vae, then --stage unet, image encoder and UNet.
+"""Train a small Stable Video Diffusion from scratch: --stage vae, then --stage unet, image encoder and UNet.
 
 python train_models/train_tiny_svd.py --stage vae --train_data_dir data/clips --output_dir outputs/tiny_svd_vae
 
 The autoencoder imitates the latents of an image autoencoder (--teacher), so that the UNet may be trained on either's,
-and decodes them with an eye on neighbouring frames.
+and its decoder has layers over neighbouring frames.
 """
 
 import argparse
@@ -57,7 +57,12 @@ def main(argv=None) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     add = parser.add_argument_group("tiny_svd").add_argument
-    add("--stage", choices=["vae", "unet"], required=True, help="what is trained: the autoencoder, or what samples")
+    add(
+        "--stage",
+        choices=["vae", "unet"],
+        required=True,
+        help="what is trained: the autoencoder (vae), or text encoder and UNet (unet)",
+    )
     add("--teacher", default=shipped("tiny_sd/vae"), help="image autoencoder that --stage vae imitates")
     add("--decoder_only", action="store_true", help="leave the encoder of --init_from as it is")
     add("--vae", help="autoencoder of the latents of --stage unet (default: none)")

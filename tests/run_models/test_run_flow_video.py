@@ -156,7 +156,10 @@ def test_flags_that_do_not_go_with_the_mode_are_refused(run, mode, flags, messag
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--no-flow_first", "--flow_guidance_scale", 2], "applies to flow that is sampled before its video: remove it"),
+        (
+            ["--no-flow_first", "--flow_guidance_scale", 2],
+            "applies to flow that is sampled before its video: remove it",
+        ),
         (["--fps", 1e-4], "fps 0.0001 is no rate"),
         (["--model_dir", shipped("tiny_sd")], "--model_dir .* is a Stable Diffusion base"),
         (

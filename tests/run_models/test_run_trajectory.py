@@ -128,7 +128,7 @@ def test_wanted_and_obtained_ways_are_drawn_in_their_colours_up_to_the_frame():
         (["--flow_strength", 1.5], "flow_strength 1.5 is not allowed"),
         (
             ["--method", "coarse", "--flow_guidance_scale", 1.5],
-            "--flow_guidance_scale 1.5 applies to flow that is sampled first",
+            "--flow_guidance_scale 1.5 applies to flow that is sampled before its video",
         ),
         (["--negative_motion_bucket_id", 256], "negative_motion_bucket_id 256 is not allowed"),
         (["--fps", "100000"], "fps 100000 is no rate"),

@@ -1,4 +1,4 @@
-"""A Stable Diffusion from nothing, in a few steps, that plain diffusers loads."""
+"""A Stable Diffusion from scratch, in a few steps, that plain diffusers loads."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""An image-to-video model from nothing, in a few steps, that plain diffusers loads."""
+"""An image-to-video model from scratch, in a few steps, that plain diffusers loads."""
 
 import pytest
 import torch

@@ -83,7 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--max_frames",
         type=positive_int,
-        help="annotate only so many frames of each clip, the first ones (default: all)",
+        help="number of frames to annotate in each clip, the first ones (default: all)",
     )
     add("--backward", action="store_true", help="write the backward flow, too")
     add("--shard_index", type=int, default=0, help="number of this shard, from 0")

@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--train_data_dir", required=True, help="clips, in any form of docs/video_data.md")
     add("--output_path", required=True, help="folder of the weights, or a file that ends in .json")
     add("--overwrite", action="store_true", help="replace the file that is there")
-    add("--max_train_samples", type=positive_int, help="use only so many clips, the first ones (default: all)")
+    add("--max_train_samples", type=positive_int, help="number of clips to use, the first ones (default: all)")
     add("--max_frames", type=positive_int, default=32, help="frames of each clip that are used, from its first on")
     add_reading_arguments(parser)
     add_backend_arguments(parser)

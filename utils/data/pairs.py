@@ -53,7 +53,7 @@ def add_data_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
     )
     add("--center_crop", action="store_true", help="crop the centre (default: a random part)")
     add("--random_flip", action="store_true", help="mirror half of the samples")
-    add("--max_train_samples", type=positive_int, help="use the first so many images only (default: all)")
+    add("--max_train_samples", type=positive_int, help="number of images to use, the first ones (default: all)")
     parser.set_defaults(**defaults)
 
 

@@ -23,11 +23,14 @@ MOVING_SHARE_OF_SIDE = 1 / 32  # of the shorter side: who comes that far from th
 class PointChoice(Settings):
     """Which points of a clip a network is conditioned on."""
 
-    num_points: int = field(default=3, metadata=about("1 to so many points of a clip are shown", int, low=1))
+    num_points: int = field(
+        default=3,
+        metadata=about("largest number of points of a sample; each number from 1 on is equally likely", int, low=1),
+    )
     num_other_points: int = field(
         default=16,
         metadata=about(
-            "in other_share of the samples also 1 to so many that stand still, or any where the camera moves",
+            "largest number of further points: static ones, or any where the camera moves (see other_share)",
             int,
             low=0,
         ),
@@ -41,7 +44,7 @@ class PointChoice(Settings):
             high=1,
         ),
     )
-    other_share: float = field(default=0.5, metadata=about("share of samples with the num_other_points", low=0, high=1))
+    other_share: float = field(default=0.5, metadata=about("share of samples that have further points", low=0, high=1))
 
     def draw(self, tracks: torch.Tensor, visible: torch.Tensor, shorter_side: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Points (F, K, 2), and bool (F, K), where they are shown; K is the largest number, the rest is never shown.

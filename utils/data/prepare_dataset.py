@@ -67,7 +67,11 @@ def make_parser() -> argparse.ArgumentParser:
         required=True,
         help="folder that gets a folder for each video; new, or begun with the same settings",
     )
-    add("--max_frames", type=positive_int, help="take only so many frames of each video, the first ones (default: all)")
+    add(
+        "--max_frames",
+        type=positive_int,
+        help="number of frames to take from each video, the first ones (default: all)",
+    )
     add("--min_frames", type=positive_int, default=1, help="videos with fewer frames count as bad")
     add("--fps", type=clip_rate, help="rate to take frames at, before --frame_stride (default: the video's own)")
     add("--frame_stride", type=positive_int, default=1, help="take every n-th frame")

@@ -40,7 +40,7 @@ def add_video_data_arguments(parser: argparse.ArgumentParser, **defaults) -> Non
     add("--random_flip", action="store_true", help="mirror half of the samples")
     add("--first_frames", action="store_true", help="begin with the first frame (default: a random one)")
     add("--flow_dir", help="annotations of python -m utils.data.annotate_flow (default: none)")
-    add("--max_train_samples", type=positive_int, help="use only so many clips, the first ones (default: all)")
+    add("--max_train_samples", type=positive_int, help="number of clips to use, the first ones (default: all)")
     add("--check_clips", action="store_true", help="look at all clips and captions before the training begins")
     add_reading_arguments(group)
     parser.set_defaults(**defaults)

@@ -47,7 +47,11 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add_sample_arguments(result, 100, "clips")
     add("--num_frames", type=positive_int, default=16, help="frames that a clip is planned for")
-    add("--first_frames", type=positive_int, help="write only so many of --num_frames (default: all)")
+    add(
+        "--first_frames",
+        type=positive_int,
+        help="number of frames to write, of the --num_frames planned (default: all)",
+    )
     add("--camera", choices=list(REACHES), help="the same move in all clips (default: random)")
     add(
         "--num_objects",

@@ -81,7 +81,7 @@ def add_validation_arguments(group) -> None:
         "--num_validation_samples",
         type=positive_int,
         default=4,
-        help="clips that are sampled; of --held_out_frames and --validation_data_dir also those that are measured",
+        help="clips to sample, and to measure if --held_out_frames or --validation_data_dir is given",
     )
     others = set(VideoSampling.names()) - {"num_inference_steps"}
     add_sampling_arguments(group, leave_out=others)
