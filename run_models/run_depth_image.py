@@ -54,11 +54,7 @@ def _add_sampling(group) -> None:
     add = group.add_argument
     add("--prompt", help="what is in the image (default: in the mode joint a scene of the small model, else nothing)")
     add("--negative_prompt", help="prompt of the unconditional prediction (default: empty)")
-    add(
-        "--num_images_per_prompt",
-        type=positive_int,
-        help="number of pairs to sample (default: 4 in the mode joint, else 1)",
-    )
+    add("--num_images_per_prompt", type=positive_int, help="pairs to sample (default: 4 in the mode joint, else 1)")
     add("--num_inference_steps", type=positive_int, default=30, help="denoising steps")
     add("--guidance_scale", type=finite_float, default=5.0, help="guidance scale of the prompt")
     add("--condition_guidance_scale", type=finite_float, default=0.0, help="guidance scale of the joint attention")

@@ -78,17 +78,10 @@ def make_parser() -> argparse.ArgumentParser:
     for name in PROMPTS:
         add(f"--{name}", type=float, default=0.1, help=f"share of pairs without {name[5:].replace('_', ' ')}")
     add("--snr_gamma", type=float, default=5.0, help="gamma of min-SNR weights (arXiv 2303.09556); 0: none")
-    add(
-        "--noise_offset", type=float, default=0.0, help="standard deviation of noise that is constant over each channel"
-    )
+    add("--noise_offset", type=float, default=0.0, help="standard deviation of noise that is constant over a channel")
     add("--validation_prompts", nargs="+", default=[], help="captions of pairs that are sampled in each validation")
     add("--validation_data_dir", help="images whose condition is estimated in each validation (default: none)")
-    add(
-        "--num_validation_samples",
-        type=positive_int,
-        default=4,
-        help="images of --validation_data_dir to show, the first ones",
-    )
+    add("--num_validation_samples", type=positive_int, default=4, help="images of --validation_data_dir to show")
     add_data_arguments(parser, resolution=None)
     add_cache_arguments(parser)
     add_training_arguments(parser)

@@ -54,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--vae", help="folder of the trained autoencoder, for --stage unet (default: none)")
     add("--drop_prompt", type=float, default=0.1, help="share of empty captions, for guidance")
-    further = "pipeline, or autoencoder, of which the fullest channels are kept, to train further (default: none)"
+    further = "pipeline or autoencoder to train further; of latent channels the most used are kept (default: none)"
     add("--init_from", help=further)
     add("--latent_channels", type=positive_int, default=LATENT_CHANNELS, help="channels of the latents of --stage vae")
     add("--kl_weight", type=float, default=1e-6, help="weight of the autoencoder's divergence")

@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--teacher", default=shipped("tiny_sd/vae"), help="image autoencoder that --stage vae imitates")
     add("--decoder_only", action="store_true", help="leave the encoder of --init_from as it is")
     add("--vae", help="autoencoder of the latents of --stage unet (default: none)")
-    further = "autoencoder, or pipeline whose motion buckets stay, to train further (default: none)"
+    further = "autoencoder, or pipeline with its motion buckets, to train further (default: none)"
     add("--init_from", help=further)
     add("--clip_frames", type=positive_int, default=16, help="frames of each clip that stretches are taken from")
     strides = "a stretch takes every n-th frame, n drawn from these"

@@ -66,11 +66,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--train_data_dir", required=True, help="folder of images, with metadata.jsonl or not, or PascalVOC"
     )
     parser.add_argument("--pretrained_model_name_or_path", required=True, help="folder or hub name of a depth model")
-    parser.add_argument("--batch_size", type=positive_int, default=8)
+    parser.add_argument("--batch_size", type=positive_int, default=8, help="images at once")
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="make depth anew where it exists; depth of others in a folder with metadata stays, under its own name",
+        help="estimate again what this command has made; depth that others have made stays",
     )
     return parser
 

@@ -8,7 +8,7 @@ from utils.processes import process_state
 
 def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that choose a backend and its weights."""
-    parser.add_argument("--backend", choices=["dis", "unimatch", "raft"], default="dis")
+    parser.add_argument("--backend", choices=["dis", "unimatch", "raft"], default="dis", help="estimator of the flow")
     parser.add_argument(
         "--checkpoint", help="weights of unimatch or raft (default: none for dis, those of torchvision for raft)"
     )
@@ -23,7 +23,7 @@ def backend_options(backend: str, checkpoint: str | None = None, preset: str | N
     """
     foreign, value = ("checkpoint", checkpoint) if backend == "dis" else ("preset", preset)
     if value:
-        raise ValueError(f"--{foreign} {value} does not belong to --backend {backend}.")
+        raise ValueError(f"--{foreign} {value} does not belong to --backend {backend}: remove it or change --backend.")
     if backend == "dis":
         return {"preset": preset or "medium"}
     if backend == "unimatch" and not checkpoint:

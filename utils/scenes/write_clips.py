@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         nargs="+",
         choices=OBJECT_COUNTS,
-        help="objects of a clip; clips take several numbers in turn, 1 2 3: equal shares (default: random)",
+        help="objects in a clip; several numbers are used in turn, so that 1 2 3 gives equal shares (default: random)",
     )
     add("--texture", type=float, default=TEXTURE, help="strength of the pattern on all surfaces, 0 to 1")
     add("--num_tracks", type=positive_int, default=64, help="points that are tracked from frame 0")
