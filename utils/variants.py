@@ -15,6 +15,7 @@ class Variant:
         summary: What it is, in a line.
         docs: Page in `docs/`.
         pipeline: File in `pipelines/`; None where the one of another variant or of diffusers serves.
+        trained_by: Variant whose training makes its weights; None for its own.
         run_by: Variant whose `run_models/run_{run_by}.py` runs it; None for its own.
         weights: Folder in `weights/` that comes with the project; None where there is none.
     """
@@ -23,12 +24,13 @@ class Variant:
     summary: str
     docs: str
     pipeline: str | None = None
+    trained_by: str | None = None
     run_by: str | None = None
     weights: str | None = None
 
     @property
     def train(self) -> str:
-        return f"train_models/train_{self.name}.py"
+        return f"train_models/train_{self.trained_by or self.name}.py"
 
     @property
     def run(self) -> str:
@@ -37,7 +39,8 @@ class Variant:
     @property
     def files(self) -> tuple[Path, ...]:
         """All files and folders of the variant, relative to the repository."""
-        files = [self.train, self.run, f"train_scripts/train_{self.name}.sh", f"docs/{self.docs}"]
+        script = f"train_scripts/train_{self.trained_by or self.name}.sh"
+        files = [self.train, self.run, script, f"docs/{self.docs}"]
         files += [f"pipelines/{self.pipeline}"] if self.pipeline else []
         files += [f"weights/{self.weights}"] if self.weights else []
         return tuple(map(Path, files))
@@ -45,7 +48,8 @@ class Variant:
     @property
     def row(self) -> str:
         """Its row in the table of the README."""
-        cells = [f"`{self.name}`", f"[{self.summary}](docs/{self.docs})", f"`{self.train}`"]
+        cells = [f"`{self.name}`", f"[{self.summary}](docs/{self.docs})"]
+        cells += [f"by `{self.trained_by}`" if self.trained_by else f"`{self.train}`"]
         cells += [f"by `{self.run_by}`" if self.run_by else f"`{self.run}`"]
         cells += [f"[`weights/{self.weights}`](weights/{self.weights}/README.md)" if self.weights else "none"]
         return f"| {' | '.join(cells)} |"
@@ -89,6 +93,13 @@ _ALL = (
         "frames between a first and a last one",
         docs="svd_trans.md",
         pipeline="pipeline_stable_video_diffusion_trans.py",
+    ),
+    Variant(
+        "keyframe_edit",
+        "videos edited by a prompt: keyframes by Stable Diffusion, what lies between by Stable Video Diffusion",
+        docs="keyframe_edit.md",
+        pipeline="pipeline_keyframe_edit.py",
+        trained_by="svd_trans",
     ),
     Variant(
         "trip",

@@ -1,0 +1,123 @@
+"""What a video edit reads: the video, its masks, and the sizes and lengths that its two bases take; all in one size."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from tqdm.auto import tqdm
+
+from pipelines.keyframe_choice import check_interval
+from utils.data.clip_frames import ClipFrames
+from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord
+from utils.files import is_file, is_folder
+from utils.formats.folders import IMAGE_SUFFIXES
+from utils.images import cover, read_image, to_pixels
+from utils.messages.words import count
+from utils.pretrained import loading
+from utils.video import to_pixels as video_pixels
+
+WHITE = 0.0  # above it a pixel in [-1, 1] of a mask is white
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a base is made for, read from its configurations.
+
+    Attributes:
+        multiple: Of the sides of its images.
+        side: Shorter side in pixels that it was trained with.
+        num_frames: Frames that it samples at once; None for images.
+    """
+
+    multiple: int
+    side: int
+    num_frames: int | None
+
+    @classmethod
+    def read(cls, base: str, flag: str) -> "Layout":
+        """Of a folder or hub name."""
+        with loading(base, None, flag):
+            # Reading a configuration needs no class of its own.
+            unet = UNet2DConditionModel.load_config(base, subfolder="unet")
+            vae = AutoencoderKL.load_config(base, subfolder="vae")
+        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        size = unet["sample_size"]
+        side = size if isinstance(size, int) else min(size)
+        return cls(factor * 2 ** (len(unet["block_out_channels"]) - 1), side * factor, unet.get("num_frames"))
+
+
+def choose_size(
+    size: tuple[int, int], image: Layout, video: Layout, height: int | None = None, width: int | None = None
+) -> tuple[int, int]:
+    """Height and width that both bases take: those asked for, else the shape of the video at the image base's size.
+
+    Raises:
+        ValueError: A side that was asked for is none that both divide.
+    """
+    multiple = math.lcm(image.multiple, video.multiple)
+    for name, side in (("height", height), ("width", width)):
+        if side and side % multiple:
+            raise ValueError(f"{name} {side} is not a multiple of {multiple}, as both bases need: choose another.")
+    H, W = size
+    scale = height / H if height else width / W if width else image.side / min(size)
+    rounded = [max(1, round(side * scale / multiple)) * multiple for side in size]
+    return height or rounded[0], width or rounded[1]
+
+
+def open_clip(path: str, interval: int) -> ClipFrames:
+    """The frames of a video file or of a folder of numbered frames; none are read yet.
+
+    Raises:
+        FileNotFoundError: There is neither.
+        ValueError: There are too few for the interval.
+    """
+    if not is_folder(path) and not is_file(path):
+        raise FileNotFoundError(f"--input_video {path} is neither a video nor a folder of frames.")
+    clip = ClipFrames(VideoRecord(Path(path).name, Path(path), fps=FRAME_FOLDER_FPS))
+    check_interval(len(clip), interval, path)
+    return clip
+
+
+def first_size(clip: ClipFrames) -> tuple[int, int]:
+    """Height and width of its first frame."""
+    return next(iter(clip.read([0]))).shape[:2]
+
+
+def read_fitted(clip: ClipFrames, size: tuple[int, int]) -> torch.Tensor:
+    """All frames (F, 3, H, W) in [-1, 1], resized and cropped to a size.
+
+    Raises:
+        ValueError: One is damaged, or of another size than the first.
+    """
+    frames = torch.stack([cover(video_pixels(frame[None])[0], size) for frame in clip.read(range(len(clip)))])
+    found = first_size(clip)
+    if found != tuple(size):
+        tqdm.write(f"{clip.name}: {found[1]}x{found[0]} pixels are resized and cropped to {size[1]}x{size[0]}.")
+    return frames
+
+
+def read_masks(path: str, clip: ClipFrames, size: tuple[int, int]) -> torch.Tensor:
+    """Masks (1, 1, H, W) of an image, or (F, 1, H, W) of a video or a folder of numbered images; 1 where it is white.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: They are of another size than the frames, or not as many.
+    """
+    if Path(path).suffix.lower() in IMAGE_SUFFIXES:
+        images = [to_pixels(read_image(path))]
+    elif is_folder(path) or is_file(path):
+        masks = ClipFrames(VideoRecord(Path(path).name, Path(path), fps=FRAME_FOLDER_FPS))
+        if len(masks) != len(clip):
+            raise ValueError(f"--mask {path} has {count(len(masks), 'frame')} and the video {len(clip)}: pass as many.")
+        images = [video_pixels(frame[None])[0] for frame in masks.read(range(len(masks)))]
+    else:
+        raise FileNotFoundError(f"--mask {path} is neither auto, nor an image, nor a video, nor a folder of images.")
+    (h, w), (H, W) = images[0].shape[-2:], first_size(clip)
+    if (h, w) != (H, W):
+        raise ValueError(f"--mask {path} is {w}x{h} and the video {W}x{H}: resize the mask to the size of the video.")
+    white = [(cover(image, size).mean(dim=0, keepdim=True) > WHITE).float() for image in images]
+    if not any(one.any() for one in white):
+        raise ValueError(f"--mask {path} is black everywhere, so that nothing would be edited: paint white where to.")
+    return torch.stack(white)

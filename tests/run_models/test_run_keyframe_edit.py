@@ -1,0 +1,249 @@
+"""Videos edited by their keyframes, by the command."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipelines.edit_inputs import Layout, choose_size
+from pipelines.keyframe_choice import choose_keyframes
+from pipelines.keyframe_fill import StableVideoDiffusionLedTransPipeline, blend_seams, fill_between
+from pipelines.keyframe_video import group_keyframes
+from run_models import run_keyframe_edit
+from run_models.run_keyframe_edit import main
+from utils.pretrained import shipped
+from utils.video import read_video, write_video
+
+SIDE = 32
+F = 7
+
+
+@pytest.fixture
+def frames_dir(tmp_path):
+    """A red square that goes right over gray, as numbered frames."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for t in range(F):
+        image = np.full((SIDE, SIDE, 3), 90, np.uint8)
+        image[8:20, 4 + t : 14 + t] = (200, 30, 30)
+        Image.fromarray(image).save(folder / f"{t:03}.png")
+    return folder
+
+
+@pytest.fixture
+def flags(folders, video_folders, frames_dir, tmp_path):
+    """Makes a command line for small models; values replace or add flags, None leaves one out."""
+
+    def make(**values):
+        given = {"input_video": frames_dir, "prompt": "a blue ball", "source_prompt": "a red ball"}
+        given |= {"image_model": folders.model, "depth_adapter": folders.adapters / "depth.safetensors"}
+        given |= {"model_dir": video_folders / "model", "keyframe_interval": 3, "edit_steps": 2}
+        given |= {"num_inference_steps": 2, "output_dir": tmp_path / "out"} | values
+        pairs = [(f"--{name}", value) for name, value in given.items() if value is not None]
+        return [part for flag, value in pairs for part in ([flag] if value is True else [flag, str(value)])]
+
+    return make
+
+
+def files_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
+
+
+def test_a_video_is_edited_and_its_pieces_are_kept(flags, tmp_path):
+    files = main(flags())
+    out = tmp_path / "out"
+    assert [file.name for file in files] == ["video.mp4", "frames.png"]
+    assert len(read_video(out / "video.mp4").pixels) == F
+    assert Image.open(out / "frames.png").size == (F * SIDE, 2 * SIDE)
+    names = {path.name for path in (out / "keyframes").iterdir()}
+    assert names == {f"{n:06}_{what}.png" for n in (0, 3, 6) for what in ("before", "after")}
+    assert sorted(str(path.relative_to(out / "segments")) for path in (out / "segments").glob("*/*")) == [
+        f"{folder}/{n:06}.png" for folder, ns in (("000000-000003", (1, 2)), ("000003-000006", (4, 5))) for n in ns
+    ]
+    record = json.loads((out / "run.json").read_text())
+    assert record["keyframes"] == [0, 3, 6] and record["files"] == ["video.mp4", "frames.png"]
+
+
+@pytest.mark.parametrize("mask", [None, "auto"])
+def test_a_stopped_run_goes_on_to_the_very_same_result(flags, tmp_path, monkeypatch, mask):
+    main(flags(mask=mask, output_dir=tmp_path / "whole", together=2))
+    folder = tmp_path / "stopped"
+    shutil.copytree(tmp_path / "whole", folder)
+    for piece in ("video.mp4", "frames.png", "run.json", "keyframes/000006_after.png"):
+        (folder / piece).unlink()
+    shutil.rmtree(folder / "segments" / "000003-000006")
+    main(flags(mask=mask, output_dir=folder, together=2))
+    assert files_of(folder) == files_of(tmp_path / "whole")
+    # What is there is not made again.
+    monkeypatch.setattr(run_keyframe_edit.EditModels, "load_images", lambda self: pytest.fail("loaded"))
+    monkeypatch.setattr(run_keyframe_edit.EditModels, "load_videos", lambda self: pytest.fail("loaded"))
+    main(flags(mask=mask, output_dir=folder, together=2))
+
+
+def test_other_arguments_in_the_same_folder_are_refused_unless_it_begins_anew(flags, tmp_path):
+    main(flags())
+    before = files_of(tmp_path / "out")
+    with pytest.raises(FileExistsError, match="holds an edit with prompt 'a blue ball', not 'a green ball'"):
+        main(flags(prompt="a green ball"))
+    assert files_of(tmp_path / "out") == before
+    main(flags(prompt="a green ball", overwrite=True))
+    assert files_of(tmp_path / "out")["keyframes/000003_after.png"] != before["keyframes/000003_after.png"]
+
+
+def test_a_folder_with_something_else_is_refused(flags, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="is not empty"):
+        main(flags())
+
+
+@pytest.mark.parametrize("kind", ["image", "folder"])
+def test_outside_of_a_mask_every_frame_is_the_source(flags, frames_dir, tmp_path, kind):
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[8:24, 8:24] = 255
+    path = tmp_path / "mask.png"
+    if kind == "folder":
+        path = tmp_path / "masks"
+        path.mkdir()
+    for t in range(F if kind == "folder" else 1):
+        Image.fromarray(mask).save(path / f"{t:03}.png" if kind == "folder" else path)
+    main(flags(mask=path))
+    for folder, numbers in (("keyframes", (0, 3)), ("segments/000000-000003", (1, 2))):
+        for n in numbers:
+            made = tmp_path / "out" / folder / (f"{n:06}_after.png" if folder == "keyframes" else f"{n:06}.png")
+            difference = np.abs(
+                np.array(Image.open(made)).astype(int) - np.array(Image.open(frames_dir / f"{n:03}.png"))
+            )
+            assert difference[mask == 0].max() <= 1 and difference[mask > 0].max() > 10
+
+
+def test_frames_keep_their_rate_and_sides_are_fitted(flags, tmp_path):
+    write_video(tmp_path / "odd.mp4", torch.rand(5, 3, 50, 74) * 2 - 1, fps=12.5)
+    main(flags(input_video=tmp_path / "odd.mp4", keyframe_interval=2, structure="inversion", depth_adapter=None))
+    video = read_video(tmp_path / "out" / "video.mp4")
+    assert video.fps == 12.5 and video.pixels.shape == (5, 3, 32, 48)
+
+
+def small(tmp_path, sizes):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for t, size in enumerate(sizes):
+        Image.new("RGB", size).save(folder / f"{t}.png")
+    return folder
+
+
+def write_mask(tmp_path, value=255, size=(SIDE, SIDE)):
+    Image.new("L", size, value).save(tmp_path / "mask.png")
+    return tmp_path / "mask.png"
+
+
+BAD = {
+    "empty prompt": (lambda p: {"prompt": " "}, "prompt is empty"),
+    "two sizes": (lambda p: {"input_video": small(p, [(32, 32)] * 4 + [(32, 48)])}, "frame 4 is 32x48"),
+    "one frame": (lambda p: {"input_video": small(p, [(32, 32)])}, "has one frame"),
+    "shorter than the interval": (lambda p: {"keyframe_interval": 7}, "7 frames, and a keyframe interval of 7 needs 8"),
+    "no video": (lambda p: {"input_video": p / "none.mp4"}, "neither a video nor a folder"),
+    "mask of another size": (lambda p: {"mask": write_mask(p, size=(16, 32))}, "is 16x32 and the video 32x32"),
+    "black mask": (lambda p: {"mask": write_mask(p, 0)}, "black everywhere"),
+    "too few masks": (lambda p: {"mask": small(p, [(32, 32)] * 3)}, "has 3 frames and the video 7"),
+    "no mask": (lambda p: {"mask": p / "none"}, "neither auto, nor an image"),
+    "auto without a source": (lambda p: {"mask": "auto", "source_prompt": None}, "where the prompts differ"),
+    "a base that divides no such side": (lambda p: {"height": 36}, "not a multiple of"),
+    "depth adapter without use": (lambda p: {"structure": "inversion"}, "applies to --structure depth"),
+    "no depth adapter": (lambda p: {"depth_adapter": None}, "needs a --depth_adapter"),
+    "another depth adapter": (lambda p: {"depth_adapter": shipped("flow_video")}, "a joint adapter of"),
+    "another image base": (lambda p: {"image_model": shipped("tiny_svd")}, "a Stable Diffusion base is needed"),
+    "another video base": (lambda p: {"model_dir": shipped("tiny_sd")}, "a Stable Video Diffusion base is needed"),
+    "adapter of another kind": (lambda p: {"adapter": shipped("tiny_sd/vae")}, "train_svd_trans.py"),
+    "gaps without frames": (lambda p: {"num_frames": 2}, "between two keyframes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_before_anything_is_loaded(flags, tmp_path, monkeypatch, case):
+    monkeypatch.setattr(run_keyframe_edit.EditModels, "load_images", lambda self: pytest.fail("loaded"))
+    values, words = BAD[case]
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        main(flags(**values(tmp_path)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_keyframes_are_evenly_spread_and_hold_both_ends():
+    assert choose_keyframes(9, 4) == [0, 4, 8]
+    assert choose_keyframes(10, 4) == [0, 4, 8, 9]
+    assert choose_keyframes(2, 1) == [0, 1]
+
+
+def test_by_motion_gaps_have_about_the_same_of_it():
+    flow = torch.zeros(12, 2, 4, 4)
+    flow[:4] = 3.0  # all motion lies in the first third
+    assert choose_keyframes(13, 4, "motion", flow) == [0, 2, 3, 12]
+    assert choose_keyframes(13, 4, "motion", torch.zeros(12, 2, 4, 4)) == [0, 4, 8, 12]
+    flow[:] = 0
+    flow[0] = 99.0  # in a single step: they stay different numbers
+    assert choose_keyframes(13, 4, "motion", flow) == [0, 1, 2, 12]
+
+
+def test_groups_share_the_first_keyframe():
+    assert group_keyframes([0, 4, 8, 12, 16], 3) == [[0, 4, 8], [0, 12, 16]]
+    assert group_keyframes([0, 4], 8) == [[0, 4]]
+
+
+@pytest.mark.parametrize("end", [1, 4, 5, 13])
+def test_a_gap_longer_than_the_model_is_halved(end):
+    def sample(first, last, numbers):
+        assert len(numbers) <= 5
+        return torch.tensor(numbers).float().view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+
+    ends = (torch.full((3, 2, 2), float(n)) for n in (10, 10 + end))
+    frames = fill_between(sample, *ends, 10, 10 + end, most=5)
+    assert frames[:, 0, 0, 0].tolist() == list(range(10, 11 + end))
+
+
+def test_seams_take_the_colours_of_both_keyframes():
+    frames = torch.zeros(5, 3, 16, 16)
+    frames[0], frames[-1] = 0.2, -0.2  # the model has shifted both colours to 0
+    blended = blend_seams(frames, torch.zeros(2, 3, 16, 16))
+    due = torch.linspace(0.2, -0.2, 5).view(-1, 1, 1, 1).expand_as(frames)
+    torch.testing.assert_close(blended, due)
+
+
+def test_a_lead_is_kept_the_more_the_fewer_steps_are_sampled(tiny_svd):
+    pipe = StableVideoDiffusionLedTransPipeline(**tiny_svd.components)
+    pipe.set_progress_bar_config(disable=True)
+    lead = torch.rand(1, 4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    decoded = pipe.encode_frames(lead)
+
+    def distance(**options):
+        options |= {"num_inference_steps": 10, "repeats": 0, "output_type": "latent"}
+        out = pipe(lead[:, 0], lead[:, -1], generator=torch.Generator().manual_seed(1), **options)
+        return (out.frames - decoded)[:, 1:-1].abs().mean()
+
+    near, half, free = distance(lead=lead, lead_strength=0.1), distance(lead=lead, lead_strength=0.6), distance()
+    assert near < half < free
+    assert distance(lead=lead, lead_strength=1.0) == free
+    with pytest.raises(ValueError, match="lead_strength"):
+        distance(lead=lead, lead_strength=0.0)
+
+
+def test_sides_suit_both_bases():
+    image, video = Layout(multiple=64, side=512, num_frames=None), Layout(multiple=48, side=576, num_frames=25)
+    assert choose_size((512, 512), image, video) == (576, 576)
+    assert choose_size((100, 200), image, video, height=192) == (192, 384)
+
+
+@pytest.mark.slow
+def test_a_real_clip_goes_through_the_embedded_bases(shared_media, tmp_path):
+    flags = {"--input_video": shared_media / "wolf.mp4", "--prompt": "a red cube", "--source_prompt": "a blue cube"}
+    flags |= {
+        "--keyframe_interval": 13,
+        "--edit_steps": 4,
+        "--num_inference_steps": 3,
+        "--output_dir": tmp_path / "out",
+    }
+    main([part for pair in flags.items() for part in map(str, pair)])
+    video = read_video(tmp_path / "out" / "video.mp4")
+    assert video.fps == 20 and video.pixels.shape == (40, 3, 64, 64)
