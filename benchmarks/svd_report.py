@@ -111,7 +111,7 @@ def change(results: Results, before: Results) -> dict[str, Estimate]:
     """Difference of two models' distances from the same true clips; below 0: the samples of `results` are nearer."""
     for both in (results, before):
         if not {"truth", "samples"} <= both.rows.keys():
-            raise ValueError("A comparison needs the tasks truth and samples of both models.")
+            raise ValueError("--compare_to needs the tasks truth and samples of both models: measure them first.")
     truth, other = (features(both, "truth") for both in (results, before))
     if truth.shape != other.shape or not torch.allclose(truth, other, atol=1e-3):
         raise ValueError("--compare_to holds results of other clips: give both runs the same --camera and seeds.")

@@ -106,9 +106,13 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
         for name in _shared_fields():
             own, other = (_plain(config[name]) for config in (self.config, unet.config))
             if own != other:
-                raise ValueError(f"The ControlNet is for another UNet: its {name} is {own}, and the UNet's {other}.")
+                raise ValueError(
+                    f"The ControlNet is for another UNet: its {name} is {own}, not {other}; load it with its own base."
+                )
         if self.scale_factor != vae_scale_factor:
-            raise ValueError(f"The ControlNet is for a VAE of factor {self.scale_factor}, not {vae_scale_factor}.")
+            raise ValueError(
+                f"The ControlNet is for a VAE of factor {self.scale_factor}, not {vae_scale_factor}: load its own base."
+            )
 
     def forward(
         self,

@@ -28,7 +28,9 @@ def add_memory_arguments(group) -> None:
 def check_offload(offload: str, device: torch.device) -> None:
     """Raises ValueError where there is no accelerator to offload from."""
     if offload != "none" and device.type == "cpu":
-        raise ValueError(f"--offload {offload} is for an accelerator: on the CPU nothing is to be moved, so remove it.")
+        raise ValueError(
+            f"--offload {offload} is for an accelerator: on the CPU there is nothing to move, so remove it."
+        )
 
 
 def save_memory(pipe, forward_chunking: int | None = None, vae_slicing: bool = False, vae_tiling: bool = False) -> None:

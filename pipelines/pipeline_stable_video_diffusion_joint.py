@@ -162,7 +162,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         fastest, largest = float(flow.abs().max()), self.check_adapter().code.encoding.max_flow
         if fastest > largest * ROUNDING:
             raise ValueError(
-                f"Something is to move {fastest:.1f} pixels from one frame to the next and the adapter's flow holds "
+                f"The motion reaches {fastest:.1f} pixels from one frame to the next and the adapter's flow holds "
                 f"{largest:g}: take more frames, shorter tracks, a slower camera or smaller images."
             )
 
@@ -176,8 +176,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         possible = self.flow_adapter.flow_alone and sampled and direction is None
         if of_flow.flow_first and not possible:
             raise ValueError(
-                "flow_first samples the flow by the image alone and then the video: it needs an adapter trained with "
-                "--flow_alone_share, a flow that is not given, nothing that is known of the video, and no direction."
+                "flow_first samples the flow from the image alone: leave it out, or use an adapter that was trained "
+                "with --flow_alone_share and pass no known flow, no known video and no direction."
             )
         first = possible and of_flow.flow_first is not False
         if (scale := of_flow.flow_guidance_scale) is not None and not first:

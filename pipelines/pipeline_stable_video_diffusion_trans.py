@@ -150,7 +150,9 @@ class StableVideoDiffusionTransPipeline(StableVideoDiffusionEDMPipeline):
         """The guess of a trained UNet, (B, F, 3, H, W); None in the training-free way."""
         if not self.trained:
             if guess is not None:
-                raise ValueError("A guess conditions a trained UNet alone: load an adapter, or leave it out.")
+                raise ValueError(
+                    "A guess conditions a trained UNet: load an adapter of train_svd_trans.py, or leave the guess out."
+                )
             return None
         if guess is None:
             return torch.stack([interpolate(*pair, num_frames) for pair in ends])

@@ -73,9 +73,7 @@ class FlowSteer:
         decode_chunk_size: int | None = None,
     ):
         if not known.flatten(1).any(dim=1).all():
-            raise ValueError(
-                "Nothing is asked of the flow inside of an image: give it points, static parts or a camera."
-            )
+            raise ValueError("No pixel of the flow is known: give tracks with points, static regions or a camera.")
         self.pipe, self.steering, self.code = pipe, steering, pipe.flow_adapter.code
         self.decode_chunk_size = decode_chunk_size
         self.wanted = self.code.to_images(flow)  # (B, F, 3, H, W)

@@ -83,7 +83,8 @@ def export(args, networks: dict[str, Callable[[], Part]], name: str, run: Run) -
         gather_weights(path)
         error = largest_error(path, examples) if args.check else None
         if error is not None and not error <= args.tolerance:
-            raise ValueError(f"{name} differs by {error:.1e} from PyTorch, more than --tolerance {args.tolerance:g}.")
+            wrong = f"{name} differs by {error:.1e} from PyTorch, more than --tolerance {args.tolerance:g}"
+            raise ValueError(f"{wrong}: raise it to accept that.")
         run.write(folder / RECORD, [path], part=name, largest_error=error)
         return error
 

@@ -118,7 +118,7 @@ def check_arguments(args) -> None:
     if args.video and args.num_images_per_prompt > 1:
         raise ValueError(f"--num_images_per_prompt {args.num_images_per_prompt} does not apply to --video; remove it.")
     if wrong := [item for item in args.condition if "=" not in item]:
-        raise ValueError(f"--condition {wrong[0]} is not of the form NAME=FILE.")
+        raise ValueError(f"--condition {wrong[0]} is not of the form NAME=FILE: pass depth=depth.png, say.")
     if args.scheduler:
         find_scheduler(args.scheduler)
     choose_device(args.device)

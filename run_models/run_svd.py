@@ -94,7 +94,7 @@ def check_arguments(args, jobs: list[Job]) -> torch.device:
     VideoSampling.from_args(args)
     check_num_frames(args.num_frames)
     if args.total_frames is None and (args.overlap_frames or args.long_video != "overlap"):
-        raise ValueError("--overlap_frames and --long_video are for long videos: pass --total_frames.")
+        raise ValueError("--overlap_frames and --long_video apply to long videos: pass --total_frames, or remove them.")
     adjust_frames(args.temporal_smoothing, args.motion_scale)
     for path in args.lora:
         check_lora(path, "train_svd.py", "--lora", flow=False)

@@ -88,7 +88,7 @@ def check(args, paths: list[Path]) -> None:
     if paths and args.prompt:
         pair_up(paths, args.prompt)
     if not 0 < args.edit_strength <= 1:
-        raise ValueError(f"--edit_strength {args.edit_strength:g} is no share of the noise: pass more than 0, up to 1.")
+        raise ValueError(f"--edit_strength {args.edit_strength:g} is not allowed: pass more than 0, up to 1.")
     read_sampling(args)
     check_num_frames(args.num_frames)
     check_fps(args.fps, "video.mp4")

@@ -33,7 +33,7 @@ from utils.video import to_frames
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
     if not 0 <= args.control_dropout_prob <= 1:
-        raise ValueError(f"--control_dropout_prob {args.control_dropout_prob}: a share lies in 0 to 1.")
+        raise ValueError(f"--control_dropout_prob {args.control_dropout_prob} is not a share: pass 0 to 1.")
     choice = PointChoice.from_args(args)
     svd = start_svd(args, [Points(choice, args.points_from)], StableVideoDiffusionControlNetPipeline)
     add_controlnet(svd.pipe, args.controlnet_model_name_or_path)

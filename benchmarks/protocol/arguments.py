@@ -83,9 +83,9 @@ def check_name(name: str | None, chosen: Sequence[str], known: Collection[str], 
         known: All methods.
     """
     if name and (len(chosen) > 1 or Path(name).name != name):
-        raise ValueError(f"--name {name} is a plain word for one method: pass one of {flag} with it.")
+        raise ValueError(f"--name {name} names the results of one method and no folder: pass a single one in {flag}.")
     if name in known and name != chosen[0]:
-        raise ValueError(f"--name {name} is that of another method than {chosen[0]}: choose a new word.")
+        raise ValueError(f"--name {name} is the name of another method than {chosen[0]}: choose another name.")
 
 
 def check_file(path: str | Path, what: str, remedy: str) -> None:

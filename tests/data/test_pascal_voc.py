@@ -82,7 +82,7 @@ def test_namespaces_lines_within_names_and_suffixes_of_annotations_in_capitals_a
 
 @pytest.mark.parametrize("text", ["", "no XML", "<annotation><object>", "<a></b>", "<annotation>&x;</annotation>"])
 def test_a_broken_annotation_is_named_in_one_sentence(voc, text):
-    with pytest.raises(ValueError, match=r"Annotations/a\.xml is not XML .*; mend or remove it") as caught:
+    with pytest.raises(ValueError, match=r"Annotations/a\.xml is not XML .*; repair or remove it") as caught:
         caption_of(voc, text)
     assert "\n" not in str(caught.value)
 

@@ -250,7 +250,7 @@ def test_each_image_of_a_batch_follows_its_own_tracks(pipe):
         ({"tracks": make_tracks().resized(64, 32)}, "64x32 pixels and the image of 32x32"),
         ({"tracks": [make_tracks(), make_tracks()]}, "tracks for 2 videos and 1 image"),
         ({"flow_strength": 2.0}, "from 0 to 1"),
-        ({"method": "guided", "tracks": Tracks(torch.zeros(F, 0, 2), SIZE, SIZE)}, "Nothing is asked of the flow"),
+        ({"method": "guided", "tracks": Tracks(torch.zeros(F, 0, 2), SIZE, SIZE)}, "No pixel of the flow is known"),
         ({"tracks": make_tracks(camera=camera_flow("pan_left", 30, F, SIZE, SIZE))}, "slower camera"),
     ],
 )

@@ -105,7 +105,7 @@ def test_one_image_takes_several_prompts_and_one_prompt_several_images():
     [
         ({}, "nothing to begin with: pass --first_frame, --prompt, or both"),
         ({"first_frame": ["{images}"], "prompt": ["a", "b"]}, "3 images and 2 prompts do not match"),
-        ({"prompt": ["a"], "edit_strength": 0}, "--edit_strength 0 is no share of the noise"),
+        ({"prompt": ["a"], "edit_strength": 0}, "--edit_strength 0 is not allowed"),
         ({"prompt": ["a"], "num_frames": 1}, "num_frames 1 is no video"),
         ({"prompt": ["a"], "fps": 0}, "fps"),
         ({"prompt": ["a"], "guidance_scale": -1}, "guidance_scale"),

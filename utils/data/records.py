@@ -146,7 +146,7 @@ def _read_xml(path: Path) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(read_text(path))
     except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is not XML ({error}); mend or remove it.") from error
+        raise ValueError(f"{path} is not XML ({error}); repair or remove it.") from error
 
 
 def _check_files(folder: Path, records: list[Record]) -> None:

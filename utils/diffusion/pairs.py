@@ -49,7 +49,7 @@ def check_share_arguments(args, names: Sequence[str], groups: Sequence[Sequence[
     """Raises ValueError for a share outside of 0 to 1, and for a group of them that adds up to more than 1."""
     for name in names:
         if not 0 <= getattr(args, name) <= 1:
-            raise ValueError(f"--{name} is {getattr(args, name)}: a share lies between 0 and 1.")
+            raise ValueError(f"--{name} is {getattr(args, name)}, which is not a share: pass 0 to 1.")
     for group in groups:
         if (total := sum(getattr(args, name) for name in group)) > 1 + 1e-6:
             raise ValueError(

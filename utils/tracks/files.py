@@ -252,7 +252,7 @@ def _check_not_cut(points: torch.Tensor, width: int, height: int) -> None:
         check_inside(points, width, height)
     except ValueError as error:
         raise ValueError(
-            f"{error} It was cut away with the sides of the image: give the video the shape of the image."
+            f"{error} The crop to the video's shape cut it away: pass a --height and --width of the image's shape."
         ) from None
 
 

@@ -24,5 +24,5 @@ def choose_parameters(unet: nn.Module, trainable: str, pattern: str | None = Non
         raise ValueError(f"--trainable_pattern {pattern!r} is no regular expression: {error}.") from error
     chosen = [parameter for name, parameter in unet.named_parameters() if searched.search(name)]
     if not chosen:
-        raise ValueError(f"No parameter of {type(unet).__name__} is called as {searched.pattern!r} asks.")
+        raise ValueError(f"No parameter of {type(unet).__name__} matches {searched.pattern!r}: change the pattern.")
     return chosen

@@ -156,7 +156,7 @@ def read_clips(args: argparse.Namespace, extras: Sequence[Extra] = ()) -> VideoD
         clips = clips.without_bad_clips()
     if (args.held_out_clips or 0) >= len(clips):
         raise ValueError(
-            f"--held_out_clips {args.held_out_clips} leaves none of {count(len(clips), 'clip')} to train on."
+            f"--held_out_clips {args.held_out_clips} leaves none of {count(len(clips), 'clip')} to train on: lower it."
         )
     return clips
 

@@ -126,7 +126,7 @@ def check_svd_arguments(args: argparse.Namespace, extras: Sequence = ()) -> None
 
 def _check_condition(args) -> None:
     if not 0 <= args.conditioning_dropout_prob <= 1:
-        raise ValueError(f"--conditioning_dropout_prob {args.conditioning_dropout_prob}: a share lies in 0 to 1.")
+        raise ValueError(f"--conditioning_dropout_prob {args.conditioning_dropout_prob} is not a share: pass 0 to 1.")
     check_not_negative(args, "sigma_std", "noise_aug_std")
 
 
