@@ -74,7 +74,7 @@ def files(args: argparse.Namespace) -> dict[str, list[Path]]:
 
 
 class OwnHash(dict):
-    """Of each task the setting that it has for itself: the hash of its weights."""
+    """The setting that each task has for itself: the hash of its weights."""
 
     def __missing__(self, task: str) -> tuple[str]:
         return (f"{task}_hash",)
@@ -91,7 +91,7 @@ def summarize(results: Results, args: argparse.Namespace) -> Estimates:
 
 
 def figures_of(results: Results, run: str) -> dict[str, Estimate]:
-    """Of a run, over clips."""
+    """Figures of a run, over clips."""
     names = [name for name in FIGURES if name in results.rows[run][0]]
     values = {name: results.values(run, name) * (100.0 if name in CONSISTENCY else 1.0) for name in names}
     found = {name: bootstrap_mean(v[~np.isnan(v)]) for name, v in values.items() if not np.isnan(v).all()}

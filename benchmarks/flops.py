@@ -81,7 +81,7 @@ def base_flops(config, latent_size: int, text_tokens: int = TOKENS) -> Counter:
 
 
 def layers(config, latent_size: int) -> Iterator[Layer]:
-    """Of a UNet whose blocks are (CrossAttn)DownBlock2D and (CrossAttn)UpBlock2D, in their order."""
+    """Layers of a UNet whose blocks are (CrossAttn)DownBlock2D and (CrossAttn)UpBlock2D, in their order."""
     widths, depth, size = config.block_out_channels, config.layers_per_block, latent_size
     width, skips = widths[0], [widths[0]]
     for i, kind in enumerate(config.down_block_types):
@@ -149,13 +149,13 @@ def thin(before: int, after: int, tokens: int, rank: int) -> int:
 
 
 def output_flops(C: int, N: int, adapter: Adapter, merges: bool) -> int:
-    """Of one row: through the attention's own output projection and `post`, or through their product."""
+    """Operations of one row: through the attention's own output projection and `post`, or through their product."""
     post = thin(C, C, N, adapter.post_rank)
     return post if merges else post + 2 * N * C * C + thin(C, C, N, adapter.rank)
 
 
 def y_flops(C: int, N: int, D: int, T: int, rank: int, merges: bool) -> int:
-    """Of one row of y: `y_lora` on q, k, v and out of self- and cross-attention, unless they are second matrices."""
+    """Operations of a row of y: `y_lora` on q, k, v and out of self- and cross-attention, unless they are second matrices."""
     shared = 3 * thin(C, C, N, rank)
     others = 3 * thin(C, C, N, rank) + 2 * thin(D, C, T, rank)
     return shared if merges and 2 * rank >= patch.MERGED_FROM * C else shared + others

@@ -36,7 +36,7 @@ class Row:
 
     @property
     def figures(self) -> dict[str, float]:
-        """Its numbers by name, as `results.json` holds them."""
+        """Figures of the row by name, as `results.json` holds them."""
         found = {"epe": self.mean, "worst": self.worst, "outliers": self.outliers}
         return found if self.seconds is None else found | {"seconds": self.seconds}
 

@@ -145,7 +145,7 @@ def truth(bench: FlowBench, indices: range) -> Chunk:
 
 
 def other(bench: FlowBench, indices: range) -> Chunk:
-    """True clips with the exact flow of other scenes: the figures of a flow that is independent of its video."""
+    """True clips with the exact flow of other scenes: what a flow that is independent of its video gets."""
     return bench.judge(indices, bench.other_clips.flows(indices), bench.clips.videos(indices))
 
 
@@ -201,7 +201,7 @@ def sweep(bench: FlowBench, indices: range) -> Chunk:
 
 
 def mean_length(flows: torch.Tensor) -> list[float]:
-    """Of each of the flows (B, F - 1, 2, H, W)."""
+    """Mean length of each of the flows (B, F - 1, 2, H, W)."""
     return flows.norm(dim=2).flatten(1).mean(dim=1).tolist()
 
 

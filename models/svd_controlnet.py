@@ -81,7 +81,7 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
 
         Args:
             conditioning_channels: C of controls.
-            vae_scale_factor: Pixels that a place of the latents stands for, along each side; a power of 2.
+            vae_scale_factor: Pixels for each latent pixel, along each side; a power of 2.
 
         Raises:
             ValueError: The UNet has an adapter, whose layers cannot be copied.
@@ -98,7 +98,7 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
 
     @property
     def scale_factor(self) -> int:
-        """Pixels of the control for each place of the latents, along each side."""
+        """Pixels of the control for each latent pixel, along each side."""
         return 2 ** (len(self.config.conditioning_embedding_out_channels) - 1)
 
     def check_fit(self, unet: UNetSpatioTemporalConditionModel, vae_scale_factor: int) -> None:

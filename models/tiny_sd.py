@@ -76,7 +76,7 @@ def narrow_latents(vae: AutoencoderKL, pixels: torch.Tensor, latent_channels: in
 
     Args:
         vae: With more latent channels.
-        pixels: Pictures (N, 3, 64, 64) to measure on.
+        pixels: Images (N, 3, 64, 64) to measure on.
         latent_channels: How many remain.
     """
     posterior = vae.encode(pixels).latent_dist
@@ -175,7 +175,7 @@ def make_parts(captions: Iterable[str], latent_channels: int) -> tuple[TextToIma
 
 
 def load_parts(folder: str) -> tuple[TextToImage, CLIPTokenizer]:
-    """Those of a pipeline's folder, to be trained further."""
+    """The parts of a pipeline's folder, to be trained further."""
     pipe = load_pipeline(StableDiffusionPipeline, folder, flag="--init_from", safety_checker=None)
     return TextToImage(pipe.text_encoder, pipe.unet), pipe.tokenizer
 
@@ -199,7 +199,7 @@ def make_pipeline(model: TextToImage, vae: AutoencoderKL, tokenizer: CLIPTokeniz
 
 
 def make_scheduler() -> DDPMScheduler:
-    """v-prediction, so that the last timestep carries signal about the picture; the betas of Stable Diffusion."""
+    """v-prediction, so that the last timestep carries signal about the image; the betas of Stable Diffusion."""
     return DDPMScheduler(
         beta_start=0.00085,
         beta_end=0.012,

@@ -24,7 +24,7 @@ CLIP_SIDE = 224  # pixels, written into the pipeline of diffusers
 def make_vae(scaling_factor: float = 1.0) -> AutoencoderKLTemporalDecoder:
     """Frames (B F, 3, 64, 64) to latents (B F, 4, 16, 16) and back; the decoder looks at neighbouring frames.
 
-    The class normalises in 32 groups: with 64 channels two are left to a group, and with 32 a picture would lose its
+    The class normalises in 32 groups: with 64 channels two are left to a group, and with 32 an image would lose its
     brightness.
     """
     vae = AutoencoderKLTemporalDecoder(
@@ -77,7 +77,7 @@ def make_parts() -> ImageToVideo:
 
 
 def load_parts(folder: str) -> ImageToVideo:
-    """Those of a pipeline's folder, to be trained further."""
+    """The parts of a pipeline's folder, to be trained further."""
     pipe = load_pipeline(StableVideoDiffusionPipeline, folder, flag="--init_from")
     return ImageToVideo(pipe.image_encoder, pipe.unet)
 
@@ -111,7 +111,7 @@ def make_unet() -> UNetSpatioTemporalConditionModel:
 
 
 def make_image_encoder() -> CLIPVisionModelWithProjection:
-    """Pictures (B, 3, 224, 224) to embeddings (B, 64), in two layers over 7x7 patches."""
+    """Images (B, 3, 224, 224) to embeddings (B, 64), in two layers over 7x7 patches."""
     return CLIPVisionModelWithProjection(
         CLIPVisionConfig(
             hidden_size=IMAGE_WIDTH,
@@ -126,7 +126,7 @@ def make_image_encoder() -> CLIPVisionModelWithProjection:
 
 
 def make_scheduler() -> EulerDiscreteScheduler:
-    """That of Stable Video Diffusion, but for its largest noise level: 80 hides 16x16 latents as well as 700."""
+    """The scheduler of Stable Video Diffusion, from noise level 80: that hides 16x16 latents as well as 700."""
     return EulerDiscreteScheduler(
         beta_start=0.00085,
         beta_end=0.012,

@@ -133,7 +133,7 @@ class TripFusion(ModelMixin, ConfigMixin):
 
 
 class TemporalNoiseFusion(nn.Module):
-    """TNF: what is added to the linear form, by attention over frames at each place of the latents.
+    """TNF: what is added to the linear form, by attention over frames at each latent pixel.
 
     The residual goes through an adaptive layer norm by the noise level and self-attention, and then reads prior and
     residual. Their values are not normalised: the prior is as far from the truth as frame i from the first one, over σ,

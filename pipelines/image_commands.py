@@ -1,4 +1,4 @@
-"""What commands on images with their conditions are given: modes, and the flags that each of them reads."""
+"""Inputs of commands on images with their conditions: modes, and the flags that each of them reads."""
 
 from utils.arguments import share
 from utils.depth import KINDS
@@ -20,7 +20,7 @@ READ_BY = {
 
 
 def add_pair_inputs(group) -> None:
-    """Add --mode and the flags of what is given."""
+    """Add --mode and the flags of the inputs."""
     add = group.add_argument
     add("--mode", choices=MODES, default="joint", help="what is sampled, and from what")
     add("--image", help="image, for the modes image_to_depth and coarse (default: none)")

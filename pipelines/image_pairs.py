@@ -1,4 +1,4 @@
-"""What commands and pages on images with their conditions share: loading, reading, fitting, sampling, writing."""
+"""Shared by commands and pages on images with their conditions: loading, reading, fitting, sampling, writing."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

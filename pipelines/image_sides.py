@@ -130,5 +130,5 @@ def check_scheduler(scheduler) -> None:
 
 
 def accepted(function, **kwargs) -> dict:
-    """Those of the arguments that a function takes."""
+    """The arguments that a function takes, out of all given ones."""
     return {key: value for key, value in kwargs.items() if key in inspect.signature(function).parameters}

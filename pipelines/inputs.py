@@ -1,4 +1,4 @@
-"""What users pass to a pipeline as images, masks and values per condition, brought to one form and checked."""
+"""Images, masks and values per condition that users pass to a pipeline: converted to one form and checked."""
 
 import numpy as np
 import torch

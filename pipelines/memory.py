@@ -34,7 +34,7 @@ def check_offload(offload: str, device: torch.device) -> None:
 
 
 def save_memory(pipe, forward_chunking: int | None = None, vae_slicing: bool = False, vae_tiling: bool = False) -> None:
-    """Switch on what is asked for; arguments as the flags.
+    """Switch on the ways to save memory; arguments as the flags.
 
     Raises:
         ValueError: The autoencoder has no slicing or tiling.

@@ -261,7 +261,7 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         return [side.at(latents.get(side.name, side.latents)) for side in sides]
 
     def decode(self, sides: list[ImageSide], request: Request, output_type: str) -> JointOutput:
-        """Pictures of the sides; what was given, and what a mask kept, is the very pixels that were passed."""
+        """Images of the sides; what was given, and what a mask kept, is the very pixels that were passed."""
         if output_type == "latent":
             results = {side.name: side.result() for side in sides}
             return JointOutput(images=results.pop(None), conditions=results, values={})

@@ -54,7 +54,7 @@ class Control:
         return self.conditioning_scale != 0 and self.start <= step / num_steps < self.end
 
     def residuals(self, *inputs: torch.Tensor):
-        """Of all rows of a batch, by the inputs of the UNet: unconditional predictions come first, if there are any."""
+        """Residuals for all rows of a batch, from the UNet's inputs; unconditional predictions come first."""
         guided = len(inputs[0]) > len(self.maps)
         free = torch.zeros_like(self.maps) if self.in_guidance else self.maps
         maps = torch.cat([free, self.maps]) if guided else self.maps

@@ -3,9 +3,8 @@ frame.
 
     video, flow ~ p(x, y);    flow ~ p(y | x);    video ~ p(x | y);    and videos that follow a flow coarsely
 
-They differ in the noise level at which each side starts. A given side has the level 0 throughout. A pair is sampled
-at once, or the flow
-first, from the first frame alone, and then the video by it: p(x, y) = p(y) p(x | y).
+They differ in the noise level at which each side starts. A given side has the level 0 throughout. A pair is sampled at
+once, or the flow first, from the first frame alone, and then the video conditioned on it: p(x, y) = p(y) p(x | y).
 """
 
 from collections.abc import Sequence
@@ -158,7 +157,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         return *(None if part is None else part.float().to(device) for part in (video, flow)), num_frames
 
     def check_speed(self, flow: torch.Tensor) -> None:
-        """Raises ValueError for a flow that is faster than the adapter can say."""
+        """Raises ValueError for a flow that is faster than the adapter's flow images can hold."""
         fastest, largest = float(flow.abs().max()), self.check_adapter().code.encoding.max_flow
         if fastest > largest * ROUNDING:
             raise ValueError(
@@ -187,7 +186,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         return first
 
     def sample_flow(self, inputs: VideoInputs, sides: Sequence[VideoSide], guidance_scale: float) -> VideoSide:
-        """The flow sampled by the image alone, as a given side: no row of the network is of the video.
+        """The flow sampled from the image alone, as a given side; the batch has no row of the video.
 
         guidance_scale: The same for all frames, away from a prediction that is conditioned neither on the image nor
             on any motion.
@@ -205,7 +204,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         return replace(self.denoise_sides(alone)[FLOW], given=True)
 
     def video_condition(self, inputs: VideoInputs, pixels, flow: torch.Tensor | None, side: VideoSide) -> Condition:
-        """Of the video: the image, or with a given flow the image warped by it, if the adapter was trained so."""
+        """Condition of the video: the image, or with a given flow the image warped by it, as the adapter was trained."""
         if not (side.given and self.flow_adapter.moved_image):
             return inputs.condition
         pixels = pixels.to(flow.device)

@@ -1,8 +1,7 @@
 """Videos that follow dragged points, by the joint model of video and flow.
 
     coarse    tracks -> dense flow by interpolation -> the flow starts from a partly noised version of it
-    guided    the flow starts from noise and is led to the tracks at every step, where they say something and nowhere
-    else
+    guided    the flow starts from noise and is guided to the tracks at every step, at the pixels that they decide
 
 In both the video is sampled with the flow or after it, as `StableVideoDiffusionJointPipeline` does. Videos that
 follow points by a ControlNet are made by `pipelines/pipeline_trajectory_controlnet.py`.
@@ -82,7 +81,7 @@ class StableVideoDiffusionTrajectoryPipeline(StableVideoDiffusionJointPipeline):
     def steer_along(
         self, tracks: Sequence[Tracks], steering: Steering, reach, radius, decode_chunk_size: int | None
     ) -> FlowSteer:
-        """Leads the flow to the tracks where they say something."""
+        """The function that guides the flow to the tracks at the pixels that they decide."""
         self.check_adapter()
         flow, known = (
             torch.stack(parts) for parts in zip(*(known_flow(one, radius, reach) for one in tracks), strict=True)

@@ -30,7 +30,7 @@ class Side(ABC):
 
     @abstractmethod
     def level(self, i: int) -> torch.Tensor:
-        """Its noise level (B,) in iteration i."""
+        """Noise level (B,) of the side in iteration i."""
 
     def with_known(self, i: int) -> "Side":
         """The side with what is known of it at the noise level of iteration i."""

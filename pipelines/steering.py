@@ -1,11 +1,9 @@
-"""Sampled flow that is led, at every step, towards what is known of it in a few places.
+"""Guides sampled flow, at every step, towards the flow that is known at a few pixels.
 
-The image of the flow that the estimate of the clean latents stands for is compared with the wanted one there, and the
-estimate is changed before the
-step: by the gradient of the squared error (as in diffusion posterior sampling, arXiv 2209.14687, of length as
-    Polyak's), or by
-setting the pixels. Images are compared and not flow in pixels, whose gradient by the image vanishes where nothing
-moves.
+Before each step the estimate of the clean latents is decoded to a flow image and compared with the known flow's, and
+the estimate is changed: by the gradient of the squared error (as in diffusion posterior sampling, arXiv 2209.14687,
+with Polyak's step length), or by setting the pixels. Flow images are compared, not flow in pixels, whose gradient by
+the image vanishes where nothing moves.
 """
 
 from collections.abc import Sequence
@@ -25,20 +23,20 @@ LARGEST_CHANGE = 1.0  # of an element of the estimate at once; latents have devi
 
 @dataclass(frozen=True)
 class Steering(Settings):
-    """How the flow is led.
+    """How the flow is guided to the tracks.
 
     Attributes:
-        guidance: "gradient" through decoder and network, which changes the estimate of a video that is sampled with
-            the flow too; "decoder_gradient", which leaves the network out and is cheaper; or "replace": the known
-            pixels are set, and what that changes in the latents is added. The autoencoder smooths away what is
-            smaller than a place of its latents, so this one needs discs of that radius at least.
-        guidance_strength: 1 takes the whole change; in the linear approximation of a gradient that is to the error 0.
+        guidance: "gradient" through decoder and network, which also changes the estimate of a video that is sampled
+            together with the flow; "decoder_gradient", which leaves the network out and is cheaper; or "replace": the
+            known pixels are set, and the change that this makes in the latents is added. The autoencoder smooths away
+            details smaller than one latent pixel, so "replace" needs discs of at least that radius.
+        guidance_strength: 1 takes the whole change; for gradients, in the linear approximation, down to an error of 0.
         guidance_steps: Share of the steps, from the first one on, that are guided, at least one; the others are free.
         guidance_iterations: Gradient steps at each step.
     """
 
     guidance: str = field(
-        default="gradient", metadata=about("how the flow is led to the tracks", str, choices=GUIDANCES)
+        default="gradient", metadata=about("how the flow is guided to the tracks", str, choices=GUIDANCES)
     )
     guidance_strength: float = field(
         default=1.0, metadata=about("share of the guidance's change that is taken", above=0)

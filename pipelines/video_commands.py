@@ -1,4 +1,4 @@
-"""What the commands on videos and their flow share: their arguments, and what they check before any work."""
+"""Shared by the commands on videos and their flow: arguments, and checks before any work."""
 
 import argparse
 from collections.abc import Collection, Iterable

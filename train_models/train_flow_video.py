@@ -90,7 +90,7 @@ def pair_loss(unet, unet_in_use, batch, encoder, edm, code, args):
 
 
 def joint_loss(unet, unet_in_use, batch, encoder, edm, code, args):
-    """Of both sides, each with its own noise level; a given side has no error of its own."""
+    """||F - v||² of both sides, each with its own noise level; a given side has no error of its own."""
     clean = encode_sides(batch, encoder.vae, code)
     B = len(clean) // 2
     direction = draw_direction(args)
@@ -107,7 +107,7 @@ def joint_loss(unet, unet_in_use, batch, encoder, edm, code, args):
 
 
 def flow_alone_loss(unet, unet_in_use, batch, encoder, edm, code, args):
-    """Of flow that no row of a video stands beside, from the image."""
+    """||F - v||² of flow in a batch without rows of a video, conditioned on the image."""
     patch.clear_pairs(unet)
     patch.set_patch_lora_mask(unet, patch.lora_name(args.adapter_name, "y"), [1] * len(batch["image"]))
     loss = flow_loss(unet_in_use, batch, encoder, edm, code, args)

@@ -64,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def add_control_arguments(group) -> None:
     add = group.add_argument
-    places = "tracks of the data set, or random places that its flow carries along"
+    places = "tracks of the data set, or random points that its flow carries along"
     add("--points_from", choices=["tracks", "flow"], default="tracks", help=places)
     add_settings(group, PointChoice)
     add("--control_dropout_prob", type=float, default=0.1, help="share of samples without any point")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# LoRA, on every linear layer and convolution, with which the small image-to-video base draws the optical flow that follows a picture, on clips with exact flow.
+# LoRA, on every linear layer and convolution, with which the small image-to-video base samples the optical flow that follows an image, on clips with exact flow.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

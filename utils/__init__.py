@@ -1,4 +1,4 @@
-"""What several packages share. Loose modules serve all; each room says in its `__init__` what it holds."""
+"""Code that several packages share: modules at the root serve all of them, and each subpackage names its subject."""
 
 from utils.messages.quiet import quiet_libraries
 

@@ -80,13 +80,13 @@ def check_choice(
     needs: Mapping[str, Sequence[Collection[str]]],
     read_by: Mapping[str, Collection[str]],
 ) -> None:
-    """Raises ValueError where flags do not go with the choice of another one, such as --mode.
+    """Raises ValueError where flags contradict the choice of another flag, such as --mode.
 
     Args:
-        parser: Of the arguments, for their defaults.
-        switch: Name of that other one.
-        needs: For choices the flags that they need: one of each group.
-        read_by: For flags that not all choices read those that do; a flag that is not read has to have its default.
+        parser: The parser of the arguments, for their defaults.
+        switch: Name of that other flag.
+        needs: By choice, groups of flags of which it needs one each.
+        read_by: By flag, the choices that read it; under any other choice it must have its default.
     """
     choice = getattr(args, switch)
     for names in needs.get(choice, ()):

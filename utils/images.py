@@ -66,8 +66,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """An image of any mode of Pillow as 8-bit RGB without metadata: upright by them, transparent parts white.
 
     White is the largest value of the stored bits (65535 in the modes I;16 and I). Floats (mode F) count as [0, 1], or
-    as
-    [0, 255] where one is above 1.
+    as [0, 255] where one is above 1.
 
     Raises:
         ValueError: Values lie outside of that range, or are not finite, or there is none.

@@ -86,7 +86,7 @@ class FrameIndex:
 
 
 class Times(NamedTuple):
-    """Of one packet: when its frame is shown and decoded, where the file tells, and whether nothing of it is shown."""
+    """Times of a packet: when its frame is shown and decoded, if the file says so, and whether it is never shown."""
 
     shown: int | None
     decoded: int | None

@@ -172,7 +172,7 @@ def report(evaluation: Evaluation, args: Arguments) -> None:
 
 
 def count_samples(estimates: Estimates, results: Results) -> dict[str, int]:
-    """Of each row of a table; a difference "a - b" has as many as the smaller of its two tasks."""
+    """Number of samples of each row of a table; a difference "a - b" has as many as the smaller of its two tasks."""
     counts = {}
     for row in estimates:
         known = [len(results.rows[task]) for task in row.split(" - ") if task in results.rows]

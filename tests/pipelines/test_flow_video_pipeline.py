@@ -180,7 +180,7 @@ def test_an_adapter_that_was_not_trained_on_flow_is_refused(pipe, tmp_path):
         ({"direction": "sideways"}, "'sideways' is not allowed"),
         ({"video": random_video() * 127 + 128}, "The video reaches from .* bring it to"),
         ({"weight": torch.nan}, "weight nan"),
-        ({"flow": random_flow() * 500}, "to move .* adapter's flow holds 16"),
+        ({"flow": random_flow() * 500}, "The motion reaches .* adapter's flow holds 16"),
         ({"flow": random_flow() * 500, "flow_strength": 0.5}, "holds 16"),
         ({"flow_latents": torch.full((B, F, 4, 8, 8), torch.nan)}, "noise has values that are not finite"),
     ],

@@ -25,7 +25,7 @@ def test_both_judges_are_trained_measured_and_described(scenes, vae, tmp_path):
     assert isinstance(load_judge(out / "depth.safetensors"), DepthJudge)
     assert isinstance(load_judge(out / "attributes.safetensors"), AttributeJudge)
     card = (out / "README.md").read_text()
-    assert "| pictures | abs_rel | delta1 |" in card and "| pictures | color | shape | count |" in card
+    assert "| images | abs_rel | delta1 |" in card and "| images | color | shape | count |" in card
     assert card.count("| reconstructions |") == 2
     with pytest.raises(FileExistsError):
         main(list(map(str, arguments)))

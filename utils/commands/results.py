@@ -128,7 +128,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.perf_counter() - self.started
 
     @cached_property
@@ -159,7 +159,7 @@ def command_line(argv: Sequence[str] | None) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that decide the results."""
+    """Versions of Python and of the packages that can change the results."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -1,5 +1,4 @@
-"""Settings of which flags, checks and calls are made: frozen dataclasses whose fields say what they are, their
-default and their range.
+"""Frozen dataclasses whose fields have a help text, a default and a range: flags, checks and calls are made of them.
 
 @dataclass(frozen=True)
 class Loudness(Settings):
@@ -55,7 +54,7 @@ class Rule:
         return self.low <= value <= self.high and (self.above is None or value > self.above)
 
     def describe(self) -> str:
-        """What is to be passed, as the end of a sentence."""
+        """The allowed values, as the end of an error sentence."""
         if self.choices:
             return " or ".join(map(str, self.choices))
         if self.kind is bool:
@@ -116,7 +115,7 @@ class Settings:
 
     @classmethod
     def take(cls, options: dict) -> tuple[Self, dict]:
-        """Its fields out of the keyword arguments of a call, and the other arguments."""
+        """Split the keyword arguments of a call into the fields of this class, as an instance, and all others."""
         own = {name: value for name, value in options.items() if name in cls.names()}
         return cls(**own), {name: value for name, value in options.items() if name not in own}
 

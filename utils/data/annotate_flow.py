@@ -269,7 +269,7 @@ def write_flow(
 
 
 def sha256(*paths: Path) -> str:
-    """Of the content of files, one after the other."""
+    """sha256 of the content of files, one after the other."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -279,7 +279,7 @@ def sha256(*paths: Path) -> str:
 
 
 def sha256_of_clip(record: VideoRecord) -> str:
-    """Of the bytes of a video, or of all frames of a folder in their order."""
+    """sha256 of the bytes of a video, or of all frames of a folder in their order."""
     if not isinstance(record.video, Path):
         return hashlib.sha256(record.video.read_bytes()).hexdigest()
     return sha256(*list_frames(record.video)) if is_folder(record.video) else sha256(record.video)

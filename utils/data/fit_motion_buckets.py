@@ -95,8 +95,8 @@ def read_small(record: VideoRecord, max_frames: int, short_side: int) -> tuple[t
     if len(frames) < 2:
         raise ValueError(f"{frames.name} has {count(len(frames), 'frame')}; motion needs 2.")
     wanted = range(min(len(frames), max_frames))
-    pictures = [resize_shorter(to_pixels(frame[None]), short_side) for frame in frames.read(wanted)]
-    return torch.cat(pictures), frames.fps
+    images = [resize_shorter(to_pixels(frame[None]), short_side) for frame in frames.read(wanted)]
+    return torch.cat(images), frames.fps
 
 
 def report(scores: torch.Tensor, buckets: MotionBuckets) -> None:

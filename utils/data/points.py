@@ -1,7 +1,7 @@
-"""Clips with a few points that are followed through them, for networks that are conditioned on them.
+"""Clips with a few tracked points, for networks that are conditioned on them.
 
-The points are the exact tracks of a data set that has them. In any other they are random places and carried
-along by its flow, as long as they are seen.
+The points are the exact tracks of a data set that has them. In any other they are random points that its flow
+carries along, as long as they are visible.
 """
 
 from dataclasses import dataclass, field
@@ -102,7 +102,7 @@ class Points(Extra):
 
 
 def find_tracks(clip: dict) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tracks (F, N, 2) and visible, bool (F, N): those of the clip, or random places that its flow carries along."""
+    """Tracks (F, N, 2) and visible, bool (F, N): those of the clip, or random points that its flow carries along."""
     if "tracks" in clip:
         return clip["tracks"], clip["visible"]
     frames, flow = clip["pixel_values"], clip["flow"]

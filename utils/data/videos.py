@@ -163,10 +163,10 @@ class VideoDataset(Dataset):
         return VideoDataset(good, self.options, self.extras)
 
     def _sample(self, record: VideoRecord, frames: ClipFrames, numbers: range, geometry: ClipGeometry) -> VideoSample:
-        pictures = [to_pixels(frame[None]) for frame in frames.read(numbers)]
-        H, W = pictures[0].shape[-2:]
+        images = [to_pixels(frame[None]) for frame in frames.read(numbers)]
+        H, W = images[0].shape[-2:]
         sample = VideoSample(
-            pixel_values=torch.cat([geometry.apply(picture) for picture in pictures]),
+            pixel_values=torch.cat([geometry.apply(image) for image in images]),
             fps=frames.fps / numbers.step,
             caption=record.read_caption(),
             key=record.key,

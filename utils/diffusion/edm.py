@@ -9,9 +9,11 @@ appendix D):
     c_skip = 1 / (sigma² + 1)         c_out = -sigma / √(sigma² + 1)
     c_in = 1 / √(sigma² + 1)          c_noise = ln(sigma) / 4
 
-The loss of D, weighed by (1 + sigma²) / sigma², is the plain squared error of F against v = (n - sigma x_0) / √(1 +
-sigma²), which is
-how it is computed here: no large factor meets a small difference.
+The loss of D, weighed by (1 + sigma²) / sigma², is the plain squared error of F against
+
+    v = (n - sigma x_0) / √(1 + sigma²)
+
+and is computed so: no large factor meets a small difference.
 
 A side that is given has sigma = 0: its latents enter as they are, under the embedding of the smallest noise level.
 """

@@ -1,4 +1,4 @@
-"""What training and sampling of a pair share."""
+"""Shared by training and sampling of a pair: trigger words, directions, and noise levels."""
 
 from collections.abc import Sequence
 

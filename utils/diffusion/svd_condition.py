@@ -13,12 +13,12 @@ BUCKET = 1  # column of the time ids
 
 @dataclass(frozen=True)
 class Condition:
-    """What the network is conditioned on beside the noisy latents.
+    """Inputs of the network besides the noisy latents.
 
     Attributes:
         image_embeddings: CLIP embedding of the clean conditioning image, (B, L, D).
-        image_latents: Its latents beside every frame (B, F, C, h, w): mode of the posterior, of the image with noise
-            in pixels, **not** scaled.
+        image_latents: Latents of the conditioning image for each frame, (B, F, C, h, w): mode of the posterior, **not**
+            scaled, of the image with noise added in pixels.
         time_ids: (B, 3): frames per second - 1, motion bucket id, noise augmentation strength.
     """
 
@@ -27,7 +27,11 @@ class Condition:
     time_ids: torch.Tensor
 
     def drop(self, dropped: torch.Tensor, motion_bucket_id: float | None = None) -> "Condition":
-        """With embedding and latents zero where dropped (B,) is true, and that motion bucket; the other ids stay."""
+        """The condition without its image in the samples where `dropped`, bool (B,), is true: embeddings and latents 0.
+
+        Args:
+            motion_bucket_id: Motion bucket of these samples; by default it stays, as the other numbers do.
+        """
         kept = ~dropped.to(self.image_latents.device)
         ids = self.time_ids
         if motion_bucket_id is not None:
@@ -57,7 +61,11 @@ class Condition:
         return tuple(getattr(self, field.name) for field in fields(self))
 
     def with_unconditional(self, motion_bucket_id: float | None = None) -> "Condition":
-        """Of 2 B samples for guidance, in the order of diffusers: first the unconditional ones (`drop`), then these."""
+        """The condition of 2 B samples for guidance, as in diffusers: first the unconditional (`drop`), then these.
+
+        Args:
+            motion_bucket_id: Motion bucket of the unconditional samples; by default that of these.
+        """
         everything = torch.ones(len(self.time_ids), dtype=torch.bool)
         return self.join([self.drop(everything, motion_bucket_id), self])
 
@@ -89,9 +97,9 @@ class ConditionEncoder:
         """Args:
         image: Conditioning images (B, 3, H, W) in [-1, 1], first frames of the videos.
         num_frames: F.
-        fps, motion_bucket_id, noise_aug_strength: One for all samples, or (B,); fps as people count it, without the -
-            1.
-        noise: Standard normal noise of the image, by default drawn; not the noise of the diffusion.
+        fps, motion_bucket_id, noise_aug_strength: One for all samples, or (B,). `fps` is the true rate; the 1 that the
+            model subtracts is subtracted here.
+        noise: Standard normal noise (B, 3, H, W) added to the image, by default drawn; not the noise of the diffusion.
         image_frames: Images (B, F, 3, H, W) that condition the frames in place of the one image, all with the same
             noise.
         """

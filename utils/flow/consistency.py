@@ -26,7 +26,7 @@ def flow_consistency(latents: torch.Tensor, flow: torch.Tensor, visible: torch.T
 
     Args:
         flow: (B, F - 1, 2, H, W) in pixels, of any size; brought to that of the latents.
-        visible: (B, F - 1, H, W), of `visible_in_next`; a place of the latents weighs as much as its share of visible
+        visible: (B, F - 1, H, W), of `visible_in_next`; a latent pixel weighs as much as its share of visible
             pixels.
     """
     B, (h, w) = len(latents), latents.shape[-2:]

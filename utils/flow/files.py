@@ -65,9 +65,9 @@ def write_kitti(path: str | Path, flow: np.ndarray) -> None:
     values = np.rint(np.where(known, flow, 0) * KITTI_STEPS) + KITTI_ZERO
     if values.min() < 0 or values.max() > 2**16 - 1:
         raise ValueError(f"{path}: KITTI files hold up to 512 px; the flow reaches {np.nanmax(np.abs(flow)):.0f}.")
-    picture = np.stack([known, values[1], values[0]], axis=-1).astype(np.uint16)
+    pixels = np.stack([known, values[1], values[0]], axis=-1).astype(np.uint16)
     with replacing(path) as temporary:
-        temporary.write_bytes(cv2.imencode(".png", picture)[1])
+        temporary.write_bytes(cv2.imencode(".png", pixels)[1])
 
 
 def _checked(flow: np.ndarray) -> np.ndarray:

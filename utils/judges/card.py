@@ -12,7 +12,7 @@ from utils.judges.storage import JUDGES
 
 def write_card(folder: Path) -> None:
     """README.md of the judges in a folder, from what their files say."""
-    lines = ["# Judges", "", "They look at pictures and clips of the procedural world, for `benchmarks/`.", ""]
+    lines = ["# Judges", "", "They look at images and clips of the procedural world, for `benchmarks/`.", ""]
     for name in JUDGES:
         if (path := folder / f"{name}.safetensors").is_file():
             lines += card_of(name, path)
@@ -26,9 +26,9 @@ def card_of(name: str, path: Path) -> list[str]:
         training = json.loads(file.metadata()["training"])
     recipe, metrics = training["recipe"], training["metrics"]
     names = list(next(iter(metrics.values())))
-    things, drawn = ("clips", "clips") if "clips" in metrics else ("pictures", "scenes")
+    things, drawn = ("clips", "clips") if "clips" in metrics else ("images", "scenes")
     versions = {
-        "pictures": "half of the pictures as rendered, half through the autoencoder",
+        "images": "half of the images as rendered, half through the autoencoder",
         "clips": "as rendered, 30% damaged on purpose",
     }
     how = (

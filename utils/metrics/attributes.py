@@ -8,7 +8,7 @@ Objects = Sequence[tuple[str, str]]  # (colour, shape) from left to right
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """Of one image: objects in its caption, how many have the right colour and shape, and whether the number fits."""
+    """Score of an image: objects in its caption, how many have the right colour and shape, whether the number fits."""
 
     objects: int
     color: int

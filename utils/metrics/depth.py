@@ -22,7 +22,7 @@ FARTHEST = 2.0  # times the farthest truth that a fitted depth reaches at most, 
 
 @dataclass(frozen=True)
 class DepthErrors:
-    """Of one image: `abs_rel`, 0 is perfect; `delta1`, 1 is perfect."""
+    """Errors of one image: `abs_rel`, 0 is perfect; `delta1`, 1 is perfect."""
 
     abs_rel: float
     delta1: float

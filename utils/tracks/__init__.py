@@ -1,4 +1,4 @@
-"""Dragged points, parts that stay and moves of the camera: what a user says of the motion in a video."""
+"""Dragged points, static regions and camera moves: the motion that a user asks of a video."""
 
 from utils.tracks.tracks import Tracks, check_inside, dense_flow, known_flow, look_up, point_discs
 

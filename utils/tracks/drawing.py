@@ -18,19 +18,19 @@ def draw_paths(
 ) -> np.ndarray:
     """A copy of a frame uint8 (H, W, 3), `scale` times as large, with paths of points (K, N, 2) in its pixels.
 
-    Wanted paths are green, obtained ones red; a ring marks where a point is, a dot where it began.
+    Wanted paths are green, obtained ones red; a ring marks where a point is, a dot where it started.
     """
-    picture = np.ascontiguousarray(frame.repeat(scale, axis=0).repeat(scale, axis=1))
-    thickness = max(1, min(picture.shape[:2]) // 256)
+    canvas = np.ascontiguousarray(frame.repeat(scale, axis=0).repeat(scale, axis=1))
+    thickness = max(1, min(canvas.shape[:2]) // 256)
     for tracks, color in ((wanted, WANTED), (obtained, OBTAINED)):
         if tracks is None:
             continue
         places = ((tracks.detach().cpu().numpy() + 0.5) * scale - 0.5).round().astype(np.int32)
         for path in np.ascontiguousarray(places.transpose(1, 0, 2)):
-            cv2.polylines(picture, [path.reshape(-1, 1, 2)], False, color, thickness, cv2.LINE_AA)
-            cv2.circle(picture, path[0].tolist(), 2 * thickness, color, -1, cv2.LINE_AA)
-            cv2.circle(picture, path[-1].tolist(), 4 * thickness, color, thickness, cv2.LINE_AA)
-    return picture
+            cv2.polylines(canvas, [path.reshape(-1, 1, 2)], False, color, thickness, cv2.LINE_AA)
+            cv2.circle(canvas, path[0].tolist(), 2 * thickness, color, -1, cv2.LINE_AA)
+            cv2.circle(canvas, path[-1].tolist(), 4 * thickness, color, thickness, cv2.LINE_AA)
+    return canvas
 
 
 def track_sheet(
@@ -43,11 +43,11 @@ def track_sheet(
     frames = to_frames(video)
     scale = max(1, round(SMALLEST_SIDE / min(frames.shape[1:3])))
     ends = [len(frames), *range(1, len(frames) + 1)]
-    pictures = [
+    drawn = [
         draw_paths(frame, wanted[:end], None if obtained is None else obtained[:end], scale)
         for frame, end in zip([frames[0], *frames], ends, strict=True)
     ]
-    sheet = contact_sheet(np.stack(pictures))
+    sheet = contact_sheet(np.stack(drawn))
     legend = draw_legend(sheet.width, {"wanted": WANTED} | ({} if obtained is None else {FOUND: OBTAINED}))
     whole = Image.new("RGB", (sheet.width, sheet.height + legend.height))
     whole.paste(sheet, (0, 0))

@@ -36,7 +36,7 @@ ROUNDING = 1e-3  # pixels by which an edge may miss that of a pixel
 
 @dataclass(frozen=True, eq=False)
 class TrackFile:
-    """What a file asks for, in pixels of the input image.
+    """The motion that a file asks for, in pixels of the input image.
 
     Attributes:
         tracks: (K, 2) float32 each; K points at equal times over the whole video, K of its own.

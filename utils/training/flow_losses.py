@@ -41,7 +41,7 @@ def encode_sides(batch: dict, vae, code: FlowCode) -> torch.Tensor:
 def draw_side_conditions(
     batch: dict, y_0: torch.Tensor, moved: torch.Tensor, encoder: ConditionEncoder, code: FlowCode, args
 ) -> Condition:
-    """Of videos, then of flows: the first frame, or for videos in `moved` that frame as their flow moves it.
+    """Conditions of videos, then of flows: the first frame, which for videos in `moved` is warped along their flow.
 
     Args:
         y_0: Clean latents (B, F, C, h, w) of the flows.

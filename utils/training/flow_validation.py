@@ -51,7 +51,7 @@ def encode_sides(clip: HeldOut, code: FlowCode, sides: int) -> torch.Tensor:
 
 
 def _conditions(clip: HeldOut, code: FlowCode, modes: Modes, moved_image: bool) -> dict[tuple[bool, ...], Condition]:
-    """Of the sides, by which of these are denoised."""
+    """Conditions of the sides, by which of these are denoised."""
     if not moved_image:
         plain = clip.condition()
         return {denoised: plain.repeat(len(denoised)) for denoised in modes.values()}

@@ -45,7 +45,7 @@ class HeldOut:
         return torch.cat(parts).float() * vae.config.scaling_factor
 
     def condition(self) -> Condition:
-        """With the first frame as the conditioning image of all frames."""
+        """The condition with the first frame as the conditioning image of all frames."""
         return self.conditions(None)[0]
 
     def conditions(self, *images: torch.Tensor | None) -> list[Condition]:
