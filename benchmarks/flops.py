@@ -155,7 +155,7 @@ def output_flops(C: int, N: int, adapter: Adapter, merges: bool) -> int:
 
 
 def y_flops(C: int, N: int, D: int, T: int, rank: int, merges: bool) -> int:
-    """Operations of a row of y: `y_lora` on q, k, v and out of self- and cross-attention, unless they are second matrices."""
+    """Operations of a row of y: `y_lora` on q, k, v and out of both attentions, unless they are second matrices."""
     shared = 3 * thin(C, C, N, rank)
     others = 3 * thin(C, C, N, rank) + 2 * thin(D, C, T, rank)
     return shared if merges and 2 * rank >= patch.MERGED_FROM * C else shared + others

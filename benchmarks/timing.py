@@ -33,7 +33,7 @@ class Form:
 
 @dataclass
 class Samples:
-    """Measured of a form: bytes at the peak of a run beyond those before it, seconds on the clock and of processor time."""
+    """Measured of a form: bytes at the peak of a run beyond those before it, seconds of wall and processor time."""
 
     peak: int
     flops: int | None

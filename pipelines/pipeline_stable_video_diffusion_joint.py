@@ -204,7 +204,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         return replace(self.denoise_sides(alone)[FLOW], given=True)
 
     def video_condition(self, inputs: VideoInputs, pixels, flow: torch.Tensor | None, side: VideoSide) -> Condition:
-        """Condition of the video: the image, or with a given flow the image warped by it, as the adapter was trained."""
+        """Condition of the video: the image, which a given flow warps if the adapter was trained so."""
         if not (side.given and self.flow_adapter.moved_image):
             return inputs.condition
         pixels = pixels.to(flow.device)

@@ -121,7 +121,7 @@ def test_each_frame_has_the_prediction_of_the_nearer_end_most(num_frames):
     [
         ({"num_frames": 2}, "num_frames"),
         ({"repeats": -1}, "repeats"),
-        ({"guess": torch.zeros(2, F, 3, SIDE, SIDE)}, "trained UNet alone"),
+        ({"guess": torch.zeros(2, F, 3, SIDE, SIDE)}, "conditions a trained UNet"),
         ({"last": None}, "no last frame"),
         ({"last": torch.zeros(2, 3, 64, 64)}, "one size"),
         ({"last": torch.zeros(1, 3, SIDE, SIDE)}, "as many"),
