@@ -5,6 +5,7 @@ Still scenes (`sample_scene`, `render`) and clips in motion with exact flow and 
 
 from utils.scenes.captions import caption, clip_caption
 from utils.scenes.clips import sample_clip
+from utils.scenes.edits import ColorEdit, recolor, sample_color_edit
 from utils.scenes.motion import CameraMotion, Clip, SolidMotion
 from utils.scenes.render import Rendering, render
 from utils.scenes.sampling import UNSEEN, check_unseen, sample_scene
@@ -21,6 +22,7 @@ __all__ = [
     "CameraMotion",
     "Clip",
     "ClipRendering",
+    "ColorEdit",
     "Rendering",
     "Scene",
     "Solid",
@@ -28,8 +30,10 @@ __all__ = [
     "caption",
     "check_unseen",
     "clip_caption",
+    "recolor",
     "render",
     "render_clip",
     "sample_clip",
+    "sample_color_edit",
     "sample_scene",
 ]

@@ -1,0 +1,120 @@
+"""Measure videos edited by a prompt, on clips of the procedural world that no training has seen.
+
+python -m benchmarks.eval_keyframe_edit --num_clips 50 --output_dir outputs/eval_edit
+python -m benchmarks.eval_keyframe_edit --tasks truth source alone together --num_clips 16 --output_dir outputs/edit
+
+The prompts ask for another colour of one thing ("a red sphere" becomes "a blue sphere"), so that the truth is the same
+scene rendered in that colour. Prints a table and writes results.md, results.json and results.png: of each clip the
+methods below one another. A run that was stopped goes on when it is started again. docs/keyframe_edit.md has the
+protocol.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks import protocol, video_bench
+from benchmarks.edit_tasks import METHODS, Bench, task_of
+from benchmarks.protocol import Estimates, Results
+from benchmarks.svd_report import features
+from pipelines.keyframe_choice import check_interval
+from pipelines.keyframe_video import FillSettings
+from pipelines.pipeline_keyframe_edit import EditSettings
+from utils.arguments import make_parser, run_script
+from utils.commands.results import write_png
+from utils.commands.settings import add_settings
+from utils.images import read_image
+from utils.metrics.frechet import bootstrap_distance
+from utils.metrics.statistics import Estimate, bootstrap_mean
+from utils.pretrained import shipped
+
+JUDGES = ("video",)
+FIGURES = ("changed", "unchanged", "inside", "outside", "color_std", "position_std", "lost", "flow_error")
+SHOWN = ("source", "alone", "together", "truth")  # the rows of results.png, of each clip
+
+
+def parser() -> argparse.ArgumentParser:
+    result = make_parser(__doc__)
+    video_bench.add_video_bench_arguments(result, 50, batch_size=2, leave_out=("cache_dir",))
+    result.set_defaults(num_frames=9)
+    add = result.add_argument
+    add("--image_model", default=shipped("tiny_sd"), help="folder of a Stable Diffusion base")
+    add("--depth_adapter", default=shipped("depth_image/depth.safetensors"), help="joint adapter of that base")
+    add("--adapter", help="folder of train_svd_trans.py (default: none, training-free)")
+    add_settings(result, EditSettings)
+    add_settings(result, FillSettings, keyframe_interval=4)
+    protocol.add_judges_argument(result)
+    protocol.add_choice_argument(result, METHODS)
+    return result
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises one sentence about what would fail after models are loaded."""
+    video_bench.check_video(args)
+    video_bench.check_base(args)
+    EditSettings.from_args(args), FillSettings.from_args(args)
+    protocol.check_judges(args.judges_dir, JUDGES)
+    protocol.check_file(args.image_model, "image model", "name the folder of a Stable Diffusion base")
+    protocol.check_file(args.depth_adapter, "--depth_adapter", "train one with train_depth_image.py")
+    protocol.check_count(args, "num_clips", 2)
+    check_interval(args.num_frames, args.keyframe_interval, "A clip of --num_frames")
+
+
+def files(args: argparse.Namespace) -> dict[str, list[Path]]:
+    return {
+        "judges_hash": protocol.judge_files(args.judges_dir, JUDGES),
+        "model_hash": video_bench.base_files(args.model_dir),
+        "image_hash": sorted(Path(args.image_model).rglob("*.safetensors")),
+        "depth_hash": protocol.weight_files(args.depth_adapter),
+        "adapter_hash": sorted(Path(args.adapter).rglob("*.safetensors")) if args.adapter else [],
+    }
+
+
+def summarize(results: Results, args: argparse.Namespace) -> Estimates:
+    """Means over the clips, and the distance from the true ones."""
+    return {method: figures_of(results, method) for method in results.rows}
+
+
+def figures_of(results: Results, method: str) -> dict[str, Estimate]:
+    found = {}
+    for name in FIGURES:
+        values = results.values(method, name).astype(float)
+        if not np.isnan(values).all():
+            found[name] = bootstrap_mean(values[~np.isnan(values)])
+    if method != "truth" and "truth" in results.rows:
+        found["fvd"] = bootstrap_distance(*(features(results, one) for one in ("truth", method)), paired=True)
+    return found
+
+
+def table(estimates: Estimates, counts: dict[str, int]) -> list[str]:
+    """A line for each method."""
+    return protocol.wide_table(
+        {f"{method} ({counts[method]})": figures for method, figures in estimates.items()}, "method (clips)"
+    )
+
+
+def plot(folder: Path, results: Results, estimates: Estimates) -> None:
+    """Writes the clips of the methods `SHOWN`, each clip's below one another."""
+    sheets = [
+        np.asarray(read_image(results.sheets[name])) for name in SHOWN if results.sheets.get(name, folder).is_file()
+    ]
+    if not sheets:
+        return
+    side, gap = results.settings["resolution"], video_bench.GAP
+    between = np.full_like(sheets[0][:gap], 255)
+    starts = range(0, len(sheets[0]), side + gap)
+    strips = [part for start in starts for part in [*(sheet[start : start + side] for sheet in sheets), between]]
+    write_png(folder / "results.png", Image.fromarray(np.concatenate(strips)))
+
+
+EVALUATION = protocol.Evaluation(
+    "eval_keyframe_edit", parser, lambda args: {name: task_of(method) for name, method in METHODS.items()}, Bench,
+    check, files, summarize, table=table, plot=plot,
+)  # fmt: skip
+main = partial(protocol.run, EVALUATION)
+
+if __name__ == "__main__":
+    run_script(main)
