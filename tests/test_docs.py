@@ -1,18 +1,24 @@
 """The documentation: its links lead somewhere, and its commands name scripts and flags that there are."""
 
+import ast
 import importlib
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from utils.variants import VARIANTS
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [
     REPOSITORY / "README.md",
     *sorted((REPOSITORY / "docs").rglob("*.md")),
     *REPOSITORY.glob("weights/*/README.md"),
+    *sorted((REPOSITORY / "notebooks").glob("*.ipynb")),
 ]
+ROOMS = ("patch", "models", "unimatch", "utils", "pipelines", "train_models", "run_models")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -20,15 +26,23 @@ def name(path):
     return str(path.relative_to(REPOSITORY))
 
 
+def text_of(page):
+    """Markdown; of a notebook that of its cells."""
+    if page.suffix != ".ipynb":
+        return page.read_text()
+    cells = json.loads(page.read_text())["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
 def anchors(page):
     """As GitHub makes them of titles."""
-    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_somewhere(page):
-    for link in LINK.findall(page.read_text()):
+    for link in LINK.findall(text_of(page)):
         if "://" in link:
             continue
         path, _, anchor = link.partition("#")
@@ -40,7 +54,7 @@ def test_links_lead_somewhere(page):
 
 def commands(page):
     """Command lines of the page that call a module or a script of the repository."""
-    for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
+    for block in re.findall(r"```bash\n(.*?)```", text_of(page), re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             if line.startswith("python "):
                 yield shlex.split(line, comments=True)
@@ -58,7 +72,45 @@ def module_of(words):
 def test_commands_name_scripts_and_flags_that_there_are(page):
     for words in commands(page):
         module, arguments = module_of(words)
+        if module == "pytest":
+            assert [(REPOSITORY / word).exists() for word in arguments if word.startswith("tests/")] == [True]
+            continue
         script = importlib.import_module(module)
         make = getattr(script, "parser", None) or script.make_parser
-        known = {option for action in make()._actions for option in action.option_strings} | {"--config"}
+        parser = make()
+        known = {option for action in parser._actions for option in action.option_strings} | {"--config"}
         assert {word.partition("=")[0] for word in arguments if word.startswith("--")} <= known, shlex.join(words)
+        if "--config" not in arguments and "--help" not in arguments:
+            parser.parse_args(arguments)  # exits where a value, a choice or a required flag is wrong
+
+
+def test_the_index_leads_to_every_page():
+    docs = REPOSITORY / "docs"
+    linked = {(docs / link.partition("#")[0]).resolve() for link in LINK.findall((docs / "README.md").read_text())}
+    assert not {path for path in docs.rglob("*.md") if path.name != "README.md"} - linked
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+def test_the_page_of_a_variant_says_how_to_run_and_to_train_it(variant):
+    pages = [REPOSITORY / "docs" / variant.docs, *REPOSITORY.glob("docs/training*.md")]
+    assert f"run_{variant.run_by or variant.name}" in "".join(map(text_of, pages + [REPOSITORY / "docs/svd.md"]))
+    trained = "".join(map(text_of, [*pages, *REPOSITORY.glob("weights/*/README.md")]))
+    assert f"train_{variant.name}" in trained
+
+
+def templates():
+    """Every text in the code with "…" in the place of each value."""
+    for path in (path for room in ROOMS for path in (REPOSITORY / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_every_message_of_the_troubleshooting_page_is_one_of_the_code():
+    page = (REPOSITORY / "docs/troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    known = "\n".join(templates())
+    assert len(messages) > 20
+    assert not [message for message in messages if message not in known]
