@@ -3,10 +3,13 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint format
+.PHONY: demo app test test-slow lint format
 
 demo: $(STAMP)
 	$(RUN) run_models/run_depth_image.py --mode joint --output_dir outputs/demo --overwrite
+
+app: $(STAMP)
+	$(RUN) -m gradios
 
 test: lint
 	$(RUN) -m pytest --numprocesses auto --dist loadfile

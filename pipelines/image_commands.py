@@ -16,6 +16,7 @@ READ_BY = {
     "condition": ("depth_to_image", "coarse"),
     "depth_kind": ("depth_to_image", "coarse"),
     "strength": ("coarse",),
+    "condition_strength": ("coarse",),
 }
 
 
@@ -30,3 +31,4 @@ def add_pair_inputs(group) -> None:
     kinds = "meaning of depth values: disparity, largest where nearest, or metres, as 16-bit millimetres or floats"
     add("--depth_kind", choices=KINDS, help=f"{kinds} (default: what the file says, else disparity)")
     add("--strength", type=share, default=0.7, help="noise level at which --mode coarse starts, 0 to 1")
+    add("--condition_strength", type=share, help="noise level of depth and conditions alone (default: --strength)")

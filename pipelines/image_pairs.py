@@ -129,13 +129,15 @@ def sample_pairs(
     image: Image.Image | None = None,
     conditions: Mapping[str, np.ndarray] | None = None,
     strength: float | None = None,
+    condition_strength: float | None = None,
     **options,
 ) -> JointOutput:
     """Images with their conditions.
 
     Args:
         image, conditions: What is given, all of one size.
-        strength: Share of the noise at which what is given starts; None: it is given and stays.
+        strength: Share of the noise at which the image starts; None: it stays as it is.
+        condition_strength: The same of the conditions; None: `strength`.
         options: Further arguments of the pipeline; its height and width where nothing is given.
     """
     conditions = dict(conditions or {})
@@ -144,8 +146,9 @@ def sample_pairs(
     if image is not None:
         options |= {"image": image} | ({} if strength is None else {"strength": strength})
     if conditions:
-        strengths = {} if strength is None else dict.fromkeys(conditions, strength)
-        options |= {"condition": conditions, "condition_strength": strengths or None}
+        share = strength if condition_strength is None else condition_strength
+        strengths = None if share is None else dict.fromkeys(conditions, share)
+        options |= {"condition": conditions, "condition_strength": strengths}
     return pipe(**options)
 
 

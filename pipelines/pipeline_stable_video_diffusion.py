@@ -24,7 +24,7 @@ from pipelines.inputs import image_batch
 from pipelines.outputs import check_output_type
 from pipelines.rows import Rows, lay_out_rows, paired, run_constant
 from pipelines.sides import Estimates, denoise, first_iteration
-from pipelines.video_inputs import VIDEO, Steer, VideoInputs
+from pipelines.video_inputs import VIDEO, OnStep, Steer, VideoInputs
 from pipelines.video_sides import VideoSide
 from utils.commands.settings import check
 from utils.diffusion.edm import Denoiser
@@ -86,6 +86,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         temporal_smoothing: float = 0.0,
         motion_scale: float = 1.0,
         steer: Steer | None = None,
+        on_step: OnStep | None = None,
         decode_chunk_size: int | None = None,
     ) -> VideoInputs:
         """What the denoising starts from.
@@ -98,6 +99,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
                 H, W) in [-1, 1].
             temporal_smoothing, motion_scale: See `pipelines/adjustments.py`.
             steer: Changes the estimates of the clean latents (`VideoInputs`).
+            on_step: Called after each step (`VideoInputs`).
             decode_chunk_size: Frames that are decoded at once; by default all of a video.
         """
         sampling = VideoSampling() if sampling is None else sampling
@@ -119,6 +121,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
             negative_motion_bucket_id=sampling.negative_motion_bucket_id,
             decode_chunk_size=decode_chunk_size,
             steer=steer,
+            on_step=on_step,
             adjust=adjust_frames(temporal_smoothing, motion_scale),
         )
 

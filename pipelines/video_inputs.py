@@ -1,6 +1,6 @@
 """What the denoising of a video starts from; `prepare` of a pipeline makes it, and variants change what is theirs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +15,7 @@ from utils.diffusion.svd_condition import Condition
 
 VIDEO, FLOW = 0, 1  # numbers of the sides
 Estimate = Callable[[Sequence[VideoSide]], Estimates]  # clean latents of the sides that are sampled
+OnStep = Callable[[int, int, Mapping[str | None, torch.Tensor]], None]
 Steer = Callable[[Estimate, Sequence[VideoSide], int], Estimates]
 
 
@@ -35,6 +36,8 @@ class VideoInputs:
         steer: From what estimates the clean latents, the sides and the iteration to the estimates that the steps are
             made with; None for the plain estimates.
         adjust: Changes the estimate of the video after that (`pipelines/adjustments.py`).
+        on_step: Called with the number of steps that are done, of how many, and the estimates (B, F, C, h, w) of the
+            clean latents by the sides' names. What it raises ends the sampling.
         decode_chunk_size: Frames that are decoded at once; None for all of a video.
     """
 
@@ -47,6 +50,7 @@ class VideoInputs:
     joint: Joint = field(default_factory=Joint)
     steer: Steer | None = None
     adjust: Adjustment | None = None
+    on_step: OnStep | None = None
     decode_chunk_size: int | None = None
 
     @property
@@ -74,6 +78,8 @@ class VideoInputs:
     def changed(self, estimate: Estimate, sides: Sequence[VideoSide], i: int) -> Estimates:
         """What the steps of iteration i are made with: the estimates, steered and adjusted."""
         clean = estimate(sides) if self.steer is None else self.steer(estimate, sides, i)
-        if self.adjust is None or VIDEO not in clean:
-            return clean
-        return clean | {VIDEO: self.adjust(clean[VIDEO], self.video.sigmas[i])}
+        if self.adjust is not None and VIDEO in clean:
+            clean = clean | {VIDEO: self.adjust(clean[VIDEO], self.video.sigmas[i])}
+        if self.on_step is not None:
+            self.on_step(i + 1, self.num_steps, {self.sides[number].name: x_0 for number, x_0 in clean.items()})
+        return clean

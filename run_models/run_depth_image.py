@@ -78,7 +78,8 @@ def main(argv=None) -> Path:
     image, conditions = fit_inputs(pipe, image, conditions, args.height, args.width, {None: args.image, **files})
     if image is not None:
         warn_of_photograph(base, to_pixels(image), args.image, f"--{BASE}")
-    out = sample_pairs(pipe, image, conditions, args.strength if args.mode == "coarse" else None, **options(args))
+    strength = args.strength if args.mode == "coarse" else None
+    out = sample_pairs(pipe, image, conditions, strength, args.condition_strength, **options(args))
     made = f"{count(len(out.images), 'image')} with {' and '.join(out.values)}"
     return finish(folder, run, write_pairs(folder, out), out.images[0].size, made)
 

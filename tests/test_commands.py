@@ -13,7 +13,7 @@ from utils.arguments import make_parser, name_defaults
 from utils.commands.argument_groups import add_device_argument
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-ROOMS = ("run_models", "benchmarks", "train_models", "utils")
+ROOMS = ("run_models", "benchmarks", "train_models", "utils", "gradios")
 COMMANDS = [
     path
     for room in ROOMS

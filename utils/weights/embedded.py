@@ -28,11 +28,21 @@ def warn_of_photograph(base: str | Path, pixels: torch.Tensor, name: str, flag: 
         name: Of the image, for the sentence.
         flag: By which the user passes another base.
     """
+    if sentence := doubt_photograph(base, pixels, name, f"pass {flag} {{}}"):
+        notice(sentence, about=f"photograph for {Path(base).name}")
+
+
+def doubt_photograph(base: str | Path, pixels: torch.Tensor, name: str, remedy: str) -> str | None:
+    """A sentence where an embedded base gets an image of something that it has never seen, else None.
+
+    Args:
+        base, pixels, name: As of `warn_of_photograph`.
+        remedy: How to take another base, with {} in the place of its name.
+    """
     if not is_embedded(base) or looks_rendered(pixels):
-        return
+        return None
     small = Path(base).name
-    notice(
+    return (
         f"{name} does not look like the procedural world, all that the small model weights/{small} knows, so expect "
-        f"little of the result; for photographs pass {flag} {RELEASED[small]} or another released model.",
-        about=f"photograph for {small}",
+        f"little of the result; for photographs {remedy.format(RELEASED[small])} or another released model."
     )

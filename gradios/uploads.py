@@ -1,0 +1,67 @@
+"""What visitors send, looked at again on the server: images, numbers and texts within limits."""
+
+import gradio as gr
+
+from utils.commands.settings import check
+from utils.depth import depth_size
+from utils.images import image_size
+
+MAX_FILE = "32mb"
+MAX_SIDE = 8192  # pixels
+MAX_TEXT = 1000  # characters of a prompt
+MAX_SEED = 2**32 - 1
+SOURCES = ["upload", "clipboard"]
+
+
+class ImageFile(gr.Image):
+    """An image that is passed on as the file it was sent as: 16 bits stay, and nothing is decoded before the checks."""
+
+    is_template = True  # in the browser it is the component of its base class
+
+    def preprocess(self, payload) -> str | None:
+        return None if payload is None else payload.path
+
+
+def image_file(label: str, **options) -> ImageFile:
+    """An `ImageFile` that takes files and what is pasted."""
+    given = {"type": "filepath", "sources": SOURCES, "buttons": [], "image_mode": None, "height": 180}
+    return ImageFile(label=label, **given | options)
+
+
+def check_image(name: str, path: str | None, deep: bool = False) -> str | None:
+    """The path of an image; nothing is decoded where headers suffice.
+
+    Args:
+        name: What the page calls it.
+        deep: Whether it may be a depth image of any format that `utils.depth` reads.
+
+    Raises:
+        ValueError, OSError: It is no image, or one of more than `MAX_SIDE` pixels a side.
+    """
+    if not path:
+        return None
+    width, height = depth_size(path) if deep else image_size(path)
+    if max(width, height) > MAX_SIDE:
+        raise ValueError(f"{name} has {width}x{height} pixels: send one of at most {MAX_SIDE} a side.")
+    return path
+
+
+def check_text(name: str, text: str | None) -> str:
+    """A text without surrounding spaces; raises ValueError for a long one."""
+    text = (text or "").strip()
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"{name} has {len(text)} characters: shorten it to {MAX_TEXT}.")
+    return text
+
+
+def check_whole(name: str, value, low: int, high: int) -> int:
+    """A whole number in a range, also where a page sends 3.0; raises ValueError for any other."""
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
+    check(name, value, int, low=low, high=high)
+    return value
+
+
+def check_number(name: str, value, low: float, high: float) -> float:
+    """A number in a range; raises ValueError for any other."""
+    check(name, value, low=low, high=high)
+    return float(value)

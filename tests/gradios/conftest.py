@@ -1,0 +1,58 @@
+"""Pages on tiny random models, each module on a server of its own, and a browser."""
+
+import argparse
+import shutil
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def open_pages():
+    """Serves pages on a free port of this machine until the module's tests have ended, and returns the address."""
+    from gradios.frame import add_server_arguments, serve
+
+    opened = []
+
+    def open_them(*pages, flags=()):
+        parser = argparse.ArgumentParser()
+        add_server_arguments(parser)
+        opened.append(serve(pages, parser.parse_args(["--device", "cpu", *flags]), wait=False))
+        return opened[-1].local_url
+
+    yield open_them
+    for blocks in opened:
+        blocks.close(verbose=False)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Debian's Chromium, driven by Playwright."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-headless-shell")
+    if path is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium):
+    """Opens an address as a new visitor and returns the page, ready for use; errors of its scripts fail the test."""
+    contexts, errors = [], []
+
+    def open_it(url, width=1280, height=1300, theme="light"):
+        contexts.append(chromium.new_context(viewport={"width": width, "height": height}, color_scheme=theme))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(url)
+        page.locator(".duet-chips button:visible").first.wait_for()
+        page.wait_for_timeout(500)
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert not errors, errors
