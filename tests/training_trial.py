@@ -1,6 +1,7 @@
 """A small training run whose data, noise and weights tests compare."""
 
 import argparse
+import json
 import random
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 from torch import nn
 
 from utils.training.loop import add_training_arguments, fit
+
+STEPS = ["--checkpointing_steps", 2, "--logging_steps", 1, "--validation_steps", 5]
+LATEST = ["--resume_from_checkpoint", "latest"]
 
 
 class Numbers:
@@ -64,6 +68,17 @@ class Trial:
 
 def interrupt(model, step):
     raise KeyboardInterrupt
+
+
+def start(folder, *flags):
+    """A run of 10 steps that ends after 5, with checkpoints of steps 2 and 4."""
+    with pytest.raises(KeyboardInterrupt):
+        Trial(folder, *STEPS, *flags, validate=interrupt)
+    return folder
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def whole_and_resumed(folder, *flags):

@@ -53,3 +53,20 @@ def test_flow_keeps_its_size_up_to_the_multiple_and_that_of_a_large_one_is_said(
 def test_frames_that_have_the_size_already_stay_as_they_are_in_memory(video_pipe):
     frames = torch.randn(2, 64, 64, 3).permute(0, 3, 1, 2)
     assert fit_video(video_pipe, frames) is frames
+
+
+@pytest.mark.parametrize(
+    ("size", "sides", "expected"),
+    [
+        ((1080, 1920), {}, (48, 88)),
+        ((64, 64), {}, (64, 64)),
+        ((100, 50), {"width": 40}, (80, 40)),
+        ((100, 50), {"height": 64, "width": 64}, (64, 64)),
+        ((10, 4000), {}, (8, 1280)),
+    ],
+)
+def test_the_size_keeps_the_shape_and_the_number_of_pixels_of_the_model(tiny_svd, size, sides, expected):
+    from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
+
+    pipe = StableVideoDiffusionEDMPipeline(**tiny_svd.components)
+    assert target_size(pipe, sides.get("height"), sides.get("width"), size) == expected

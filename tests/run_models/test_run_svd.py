@@ -1,4 +1,4 @@
-"""The script that draws videos: its files, its options, its refusals."""
+"""The script that samples videos: its files, its options, its refusals."""
 
 import json
 import os
@@ -12,7 +12,6 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from PIL import Image
 
-from pipelines.sizes import target_size
 from run_models.run_svd import main
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.commands.video_jobs import list_images
@@ -33,9 +32,9 @@ def model_dir(tmp_path_factory):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     """a.png and b.png of 32x32 and c.png of 50x32 in a folder."""
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for name, size in (("a", (32, 32)), ("b", (32, 32)), ("c", (32, 50))):
@@ -44,12 +43,12 @@ def pictures(tmp_path):
 
 
 @pytest.fixture
-def run(model_dir, pictures, tmp_path):
+def run(model_dir, images, tmp_path):
     """Runs the script on the tiny model, by default on a.png to out.mp4, and returns the files."""
 
     def call(*arguments, image=("a.png",), video="out.mp4", size=SIZE):
-        images = [str(pictures / name) for name in image]
-        fixed = ["--model_dir", str(model_dir), "--input_image", *images, "--output_video", str(tmp_path / video)]
+        paths = [str(images / name) for name in image]
+        fixed = ["--model_dir", str(model_dir), "--input_image", *paths, "--output_video", str(tmp_path / video)]
         return main(
             [*fixed, *size, "--device", "cpu", "--num_inference_steps", "1", "--num_frames", "4", *map(str, arguments)]
         )
@@ -61,7 +60,7 @@ def pixels(path):
     return read_video(path).pixels
 
 
-def test_a_picture_becomes_a_video_of_its_rate_with_a_record(run, tmp_path):
+def test_an_image_becomes_a_video_of_its_rate_with_a_record(run, tmp_path):
     (path,) = run("--fps", 8)
     assert path == tmp_path / "out.mp4"
     assert len(index_frames(path)) == 4 and index_frames(path).fps == pytest.approx(8)
@@ -75,7 +74,7 @@ def test_a_gif_is_written_where_the_name_asks_for_one(run):
     assert Image.open(path).n_frames == 4
 
 
-def test_each_picture_of_a_folder_has_its_own_seed_whatever_it_is_drawn_with(run, tmp_path):
+def test_each_image_of_a_folder_has_its_own_seed_whatever_it_is_sampled_with(run, tmp_path):
     paths = run(image=("",), video="all")
     assert [path.name for path in paths] == ["a.mp4", "b.mp4", "c.mp4"]
     (alone,) = run("--seed", 1, image=("b.png",), video="alone.mp4")
@@ -84,27 +83,10 @@ def test_each_picture_of_a_folder_has_its_own_seed_whatever_it_is_drawn_with(run
     assert other.read_bytes() != paths[1].read_bytes()
 
 
-def test_a_picture_of_another_shape_is_resized_and_cropped_and_that_is_said(run, capsys):
+def test_an_image_of_another_shape_is_resized_and_cropped_and_that_is_said(run, capsys):
     (path,) = run(image=("c.png",), size=["--height", "32"])
     assert pixels(path).shape[-2:] == (32, 48)
     assert "c.png: 50x32 pixels are resized and cropped to 48x32." in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("size", "sides", "expected"),
-    [
-        ((1080, 1920), {}, (48, 88)),
-        ((64, 64), {}, (64, 64)),
-        ((100, 50), {"width": 40}, (80, 40)),
-        ((100, 50), {"height": 64, "width": 64}, (64, 64)),
-        ((10, 4000), {}, (8, 1280)),
-    ],
-)
-def test_the_size_keeps_the_shape_and_the_number_of_pixels_of_the_model(tiny_svd, size, sides, expected):
-    from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
-
-    pipe = StableVideoDiffusionEDMPipeline(**tiny_svd.components)
-    assert target_size(pipe, sides.get("height"), sides.get("width"), size) == expected
 
 
 def test_a_long_video_has_as_many_frames_as_asked_for(run):
@@ -131,7 +113,7 @@ def test_chunks_change_no_more_than_rounding(run):
     assert (chunked - expected).abs().max() < 0.03
 
 
-def test_the_network_is_told_rate_motion_and_noise(run, monkeypatch):
+def test_the_network_is_conditioned_on_rate_motion_and_noise(run, monkeypatch):
     seen, forward = [], UNetSpatioTemporalConditionModel.forward
 
     def listen(self, sample, timestep, embeddings, added_time_ids, **options):
@@ -139,10 +121,10 @@ def test_the_network_is_told_rate_motion_and_noise(run, monkeypatch):
         return forward(self, sample, timestep, embeddings, added_time_ids, **options)
 
     monkeypatch.setattr(UNetSpatioTemporalConditionModel, "forward", listen)
-    told = ["--fps", 8, "--motion_bucket_id", 60, "--noise_aug_strength", 0.5]
-    run(*told)
+    given = ["--fps", 8, "--motion_bucket_id", 60, "--noise_aug_strength", 0.5]
+    run(*given)
     assert seen == [[7, 60, 0.5]] * 2
-    run(*told, "--negative_motion_bucket_id", 5, video="other.mp4")
+    run(*given, "--negative_motion_bucket_id", 5, video="other.mp4")
     assert seen[2:] == [[7, 5, 0.5], [7, 60, 0.5]]
 
 
@@ -230,8 +212,8 @@ def test_a_file_in_the_place_of_a_folder_and_the_reverse_are_left_alone(run, tmp
         run("--overwrite", video="folder.mp4")
 
 
-def test_a_file_that_is_no_picture_is_refused_before_any_work(run, pictures):
-    (pictures / "b.png").write_text("no picture")
+def test_a_file_that_is_no_image_is_refused_before_any_work(run, images):
+    (images / "b.png").write_text("no image")
     with pytest.raises(ValueError, match="b.png cannot be read as an image"):
         run(image=("",), video="all")
 
@@ -245,8 +227,8 @@ def test_a_lora_of_flow_is_told_from_one_of_videos(run, tiny_svd, tmp_path):
         run("--lora", tmp_path / "flow")
 
 
-def test_a_video_never_replaces_the_image_that_it_is_made_of(run, pictures, tmp_path):
-    Image.open(pictures / "a.png").save(tmp_path / "a.gif")
+def test_a_video_never_replaces_the_image_that_it_is_made_of(run, images, tmp_path):
+    Image.open(images / "a.png").save(tmp_path / "a.gif")
     before = (tmp_path / "a.gif").read_bytes()
     with pytest.raises(ValueError, match="would replace .*a.gif, which is read"):
         run("--overwrite", image=(tmp_path / "a.gif",), video="a.gif")
@@ -272,11 +254,11 @@ def test_a_photograph_for_the_small_model_is_warned_of_once(shared_media, tmp_pa
 
 
 @pytest.mark.slow
-def test_two_processes_write_together_what_one_writes(run, model_dir, pictures, tmp_path):
+def test_two_processes_write_together_what_one_writes(run, model_dir, images, tmp_path):
     alone = run(image=("",), video="alone")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv-backend=c10d"]
     command += ["--rdzv-endpoint=localhost:0", "run_models/run_svd.py", "--model_dir", model_dir]
-    command += ["--input_image", pictures, "--output_video", tmp_path / "together", *SIZE]
+    command += ["--input_image", images, "--output_video", tmp_path / "together", *SIZE]
     command += ["--num_inference_steps", "1", "--num_frames", "4"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
     done = subprocess.run(
@@ -291,18 +273,18 @@ def test_two_processes_write_together_what_one_writes(run, model_dir, pictures, 
 LONG = "x" * 251 + ".png"
 
 
-def test_a_record_whose_name_would_be_too_long_is_refused_before_any_work(run, pictures, tmp_path, monkeypatch):
-    (pictures / "a.png").rename(pictures / LONG)
+def test_a_record_whose_name_would_be_too_long_is_refused_before_any_work(run, images, tmp_path, monkeypatch):
+    (images / "a.png").rename(images / LONG)
     monkeypatch.setattr("run_models.run_svd.load_pipeline", lambda *_: pytest.fail("loaded"))
-    for folder in (pictures, pictures / LONG):
+    for folder in (images, images / LONG):
         with pytest.raises(ValueError, match=r"xx… has 260 bytes, and a name in .*videos 255 at most: shorten"):
             run(image=[folder], video="videos")
     assert not (tmp_path / "videos").exists()
 
 
-def test_a_folder_is_read_in_natural_order_without_leftovers(pictures):
-    (pictures / "a.png").rename(pictures / "img_10_32x32.PNG")
-    (pictures / "b.png").rename(pictures / "img_9_32x32.png")
+def test_a_folder_is_read_in_natural_order_without_leftovers(images):
+    (images / "a.png").rename(images / "img_10_32x32.PNG")
+    (images / "b.png").rename(images / "img_9_32x32.png")
     for name in ("._c.png", ".DS_Store", "Thumbs.db", "c.png~"):
-        (pictures / name).write_bytes(b"no image")
-    assert [path.name for path in list_images(pictures)] == ["c.png", "img_9_32x32.png", "img_10_32x32.PNG"]
+        (images / name).write_bytes(b"no image")
+    assert [path.name for path in list_images(images)] == ["c.png", "img_9_32x32.png", "img_10_32x32.PNG"]

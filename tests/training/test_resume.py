@@ -1,42 +1,18 @@
-"""What a resumed run takes from its checkpoint and what from its flags, and what becomes of broken state."""
+"""What a resumed run takes from its checkpoint and what from its flags, and what it keeps of the log."""
 
 import json
-import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training_trial import Trial, interrupt, make_model
-from utils.training.checkpoints import PROGRESS, WEIGHTS, damage, list_checkpoints
+from tests.training_trial import LATEST, STEPS, Trial, interrupt, lines, make_model, start
+from utils.training.checkpoints import WEIGHTS, list_checkpoints
 from utils.training.logs import JsonLog
-
-STEPS = ["--checkpointing_steps", 2, "--logging_steps", 1, "--validation_steps", 5]
-LATEST = ["--resume_from_checkpoint", "latest"]
-
-
-def lines(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Weights after an uninterrupted run."""
-    return Trial(tmp_path_factory.mktemp("whole") / "run", *STEPS).weights()
-
-
-def start(folder, *flags):
-    """A run of 10 steps that ends after 5, with checkpoints of steps 2 and 4."""
-    with pytest.raises(KeyboardInterrupt):
-        Trial(folder, *STEPS, *flags, validate=interrupt)
-    return folder
 
 
 def flags_of(folder):
     return json.loads((folder / "args.json").read_text())
-
-
-# ---- flags that change
 
 
 def test_another_learning_rate_is_used_from_the_resumed_step_on_and_is_what_args_json_says(tmp_path, capsys):
@@ -140,128 +116,6 @@ def test_nothing_is_recorded_where_nothing_changes(tmp_path):
     assert "resumed" not in flags_of(run)
 
 
-# ---- broken state
-
-
-def cut(path, name):
-    """Half of a file is left."""
-    content = (path / name).read_bytes()
-    (path / name).write_bytes(content[: len(content) // 2])
-
-
-def empty(path, name):
-    (path / name).write_bytes(b"")
-
-
-def garble(path, name):
-    """As long as before, and zeros, as after a power failure."""
-    (path / name).write_bytes(bytes(len((path / name).read_bytes())))
-
-
-def remove(path, name):
-    (path / name).unlink()
-
-
-FILES = [WEIGHTS, "optimizer.bin", "custom_checkpoint_0.pkl", "random_states_0.pkl", PROGRESS]
-
-
-@pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("harm", [cut, empty, garble, remove])
-def test_latest_is_the_last_whole_checkpoint_and_the_broken_one_is_named(whole, tmp_path, capsys, harm, file):
-    run = start(tmp_path / "run")
-    harm(run / "checkpoint-4", file)
-    resumed = Trial(run, *STEPS, *LATEST)
-    said = capsys.readouterr().out
-    assert f"Resuming from {run / 'checkpoint-2'}." in said
-    assert f"{run / 'checkpoint-4'} is passed over: " in said and file in said
-    assert torch.equal(resumed.weights(), whole)
-    assert all(damage(path) is None for path in list_checkpoints(run))
-
-
-def test_an_empty_folder_of_a_later_step_does_not_block_a_run_or_cost_its_checkpoints(tmp_path, capsys):
-    run = start(tmp_path / "run")
-    (run / "checkpoint-900").mkdir()
-    Trial(run, *STEPS, *LATEST, "--checkpoints_total_limit", 1)
-    assert "checkpoint-900 is passed over: it is empty" in capsys.readouterr().out
-    assert [path.name for path in list_checkpoints(run)] == ["checkpoint-10"]
-
-
-def test_an_empty_folder_alone_starts_anew(tmp_path, capsys):
-    (tmp_path / "checkpoint-900").mkdir()
-    Trial(tmp_path, *STEPS, *LATEST)
-    assert "no whole checkpoint; starting from the first step" in capsys.readouterr().out
-    assert len(lines(tmp_path)) == 10
-
-
-@pytest.mark.parametrize(
-    "name", ["checkpoint-9-old", "checkpoint-abc", "checkpoint-", "checkpoint-²", "checkpoint-09", "checkpoint"]
-)
-def test_folders_of_other_names_are_left_alone(tmp_path, name):
-    run = start(tmp_path / "run")
-    shutil.copytree(run / "checkpoint-2", run / name)
-    Trial(run, *STEPS, *LATEST, "--checkpoints_total_limit", 1)
-    assert damage(run / name) is None
-    assert [path.name for path in list_checkpoints(run)] == ["checkpoint-10"]
-
-
-def test_a_renamed_checkpoint_is_no_later_one(tmp_path, capsys):
-    run = start(tmp_path / "run")
-    shutil.copytree(run / "checkpoint-2", run / "checkpoint-900")
-    Trial(run, *STEPS, *LATEST)
-    assert f"Resuming from {run / 'checkpoint-4'}" in capsys.readouterr().out
-
-
-def test_a_users_own_folder_of_such_a_name_is_kept(tmp_path):
-    run = start(tmp_path / "run")
-    for step in (8, 900):
-        (run / f"checkpoint-{step}").mkdir()
-        (run / f"checkpoint-{step}/notes.txt").write_text("mine")
-    Trial(run, *STEPS, *LATEST, "--checkpoints_total_limit", 2)
-    assert (run / "checkpoint-900/notes.txt").read_text() == (run / "checkpoint-8.old/notes.txt").read_text() == "mine"
-    assert [path.name for path in list_checkpoints(run)] == ["checkpoint-8", "checkpoint-10", "checkpoint-900"]
-
-
-def test_a_file_in_the_place_of_a_checkpoint_is_passed_over(tmp_path):
-    run = start(tmp_path / "run")
-    (run / "checkpoint-6").write_text("mine")
-    Trial(run, *STEPS, *LATEST)
-    assert (run / "checkpoint-6.old").read_text() == "mine"
-
-
-@pytest.mark.parametrize("text", ["", "null", "[]", '{"step": "four"}', '{"layout": {}}', "[" * 100_000])
-def test_progress_that_says_nothing_is_no_checkpoint(tmp_path, text):
-    run = start(tmp_path / "run")
-    (run / "checkpoint-4" / PROGRESS).write_text(text)
-    Trial(run, *STEPS, *LATEST)
-    assert len(lines(run)) == 10
-
-
-def test_a_broken_checkpoint_that_is_asked_for_is_refused_and_the_last_whole_one_named(tmp_path):
-    run = start(tmp_path / "run")
-    cut(run / "checkpoint-4", "optimizer.bin")
-    with pytest.raises(ValueError, match=r"optimizer.bin has \d+ of \d+ bytes; take .*checkpoint-2, which is whole"):
-        Trial(run, "--resume_from_checkpoint", run / "checkpoint-4")
-    Trial(run, "--resume_from_checkpoint", run / "checkpoint-2")  # the later one is none
-
-
-def test_a_checkpoint_of_another_name_can_be_asked_for(whole, tmp_path):
-    run = start(tmp_path / "run")
-    shutil.copytree(run / "checkpoint-4", tmp_path / "best")
-    trial = Trial(tmp_path / "new", *STEPS, "--resume_from_checkpoint", tmp_path / "best")
-    assert torch.equal(trial.weights(), whole)
-
-
-def test_a_checkpoint_that_lists_no_files_is_resumed(tmp_path):
-    """As runs before this one wrote them."""
-    run = start(tmp_path / "run")
-    path = run / "checkpoint-4" / PROGRESS
-    progress = json.loads(path.read_text())
-    layout = {name: progress["layout"][name] for name in ("seed", "samples", "train_batch_size")}
-    path.write_text(json.dumps({"step": 4, "layout": layout}))
-    Trial(run, *STEPS, *LATEST)
-    assert len(lines(run)) == 10
-
-
 def test_lines_that_a_crash_left_in_a_log_are_dropped(tmp_path):
     run = start(tmp_path / "run")
     kept = (run / "log.jsonl").read_bytes().splitlines(keepends=True)
@@ -277,9 +131,6 @@ def test_a_log_keeps_its_lines_up_to_a_step(tmp_path):
     for step in (0, 1, 2):
         log.write({"step": step})
     assert [line["step"] for line in JsonLog(tmp_path / "log.jsonl", 1).read()] == [0, 1]
-
-
-# ---- what a run says and logs at its ends
 
 
 def test_the_last_line_names_what_was_written(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Tracks: what a file says, where it lands in a video, and the flow that it means."""
+"""Files of tracks: what they say, where it lands in a video, and what is refused."""
 
 import json
 
@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.flow.sparse import spread_points
 from utils.images import cover
-from utils.metrics.trajectory import follow_flow
-from utils.tracks import Tracks, dense_flow, known_flow, look_up
-from utils.tracks.camera import camera_flow
 from utils.tracks.files import read_track_file
 
 W, H, F = 32, 24, 5
@@ -24,52 +20,6 @@ def write(tmp_path, **content):
 
 def straight(start, step, frames=F):
     return [[start[0] + k * step[0], start[1] + k * step[1]] for k in range(frames)]
-
-
-def make_tracks(*paths, **options):
-    return Tracks(torch.tensor(paths, dtype=torch.float32).transpose(0, 1), W, H, **options)
-
-
-def follow(preset, speed, point):
-    return follow_flow(torch.tensor([point]), camera_flow(preset, speed, F, W, H))[:, 0]
-
-
-@pytest.mark.parametrize(
-    ("preset", "step"), [("pan_left", (2, 0)), ("pan_right", (-2, 0)), ("tilt_up", (0, 2)), ("tilt_down", (0, -2))]
-)
-def test_a_pan_shifts_every_pixel_against_the_camera_by_its_speed(preset, step):
-    flow = camera_flow(preset, 2, F, W, H)
-    assert flow.shape == (F - 1, 2, H, W)
-    assert torch.equal(flow, torch.tensor(step, dtype=torch.float32).view(1, 2, 1, 1).expand_as(flow))
-
-
-def test_a_zoom_leaves_the_middle_and_grows_by_its_factor_in_each_frame():
-    middle = [(W - 1) / 2, (H - 1) / 2]
-    assert torch.allclose(follow("zoom_in", 1.1, middle), torch.tensor(middle).expand(F, 2), atol=1e-5)
-    points = follow("zoom_in", 1.1, [middle[0] + 2, middle[1] - 1])
-    grown = torch.tensor(middle) + torch.tensor([2.0, -1.0]) * 1.1 ** torch.arange(F)[:, None]
-    assert torch.allclose(points, grown, atol=1e-4)
-
-
-def test_zooming_out_undoes_zooming_in():
-    point = [20.0, 9.0]
-    there = follow("zoom_in", 1.05, point)[-1]
-    assert torch.allclose(follow("zoom_out", 1.05, there.tolist())[-1], torch.tensor(point), atol=1e-4)
-
-
-def test_a_camera_rolled_to_the_left_turns_the_picture_with_the_clock():
-    points = follow("roll_left", 10, [(W - 1) / 2 + 5, (H - 1) / 2])
-    angle = torch.deg2rad(10.0 * torch.arange(F))
-    expected = torch.stack([(W - 1) / 2 + 5 * angle.cos(), (H - 1) / 2 + 5 * angle.sin()], dim=1)  # y points down
-    assert torch.allclose(points, expected, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("preset", "speed"), [("pan", 1), ("pan_left", 0), ("zoom_in", 0.9), ("pan_left", float("nan"))]
-)
-def test_a_camera_that_cannot_be_is_refused(preset, speed):
-    with pytest.raises(ValueError, match="camera|zoom"):
-        camera_flow(preset, speed, F, W, H)
 
 
 def test_a_track_of_another_length_is_linear_in_time_between_its_points(tmp_path):
@@ -133,94 +83,6 @@ def test_a_region_of_the_whole_of_a_smaller_picture_is_the_whole_of_a_larger_one
     path = write(tmp_path, static_regions=[[3, 2, 3, 2]])
     region = read_track_file(path, W, H).on_video(F, 4 * W, 4 * H).static.nonzero()
     assert region.min(dim=0).values.tolist() == [8, 12] and region.max(dim=0).values.tolist() == [11, 15]
-
-
-def test_resizing_scales_points_vectors_and_camera_alike():
-    camera = camera_flow("pan_left", 2.0, F, W, H)
-    static = torch.zeros(H, W, dtype=torch.bool)
-    static[7, 9] = True
-    tracks = make_tracks(straight((7.5, 7.5), (2, 1)), camera=camera, static=static).resized(W // 2, 2 * H)
-    assert torch.allclose(tracks.points[:, 0], torch.tensor(straight((3.5, 15.5), (1.0, 2.0))))
-    assert torch.allclose(tracks.camera[:, 0], torch.ones(()))
-    assert tracks.static.nonzero().tolist() == [[14, 4], [15, 4]]
-
-
-def test_the_guess_is_exactly_the_vector_at_each_point_even_where_points_are_near():
-    tracks = make_tracks(straight((8, 8), (2, 1)), straight((13, 8), (2, -1)), straight((25, 20), (0, 0)))
-    flow = dense_flow(tracks)
-    for k in range(F - 1):
-        for place, vector in zip(tracks.points[k], tracks.vectors[k], strict=True):
-            x, y = place.long().tolist()
-            assert torch.equal(flow[k, :, y, x], vector)
-
-
-def test_spread_vectors_are_those_of_their_points_even_where_others_are_within_the_reach():
-    points, vectors = torch.tensor([[8.0, 8.0], [10.0, 9.0]]), torch.tensor([[3.0, 1.0], [-2.0, 0.0]])
-    flow = spread_points(points, vectors, (H, W), sigma=8.0)
-    assert torch.allclose(look_up(flow, points), vectors, atol=1e-4)
-
-
-def test_the_guess_falls_off_to_nothing_and_in_between_it_follows_the_nearer_point():
-    flow = dense_flow(make_tracks(straight((6, 6), (1, 0))), reach=2.0)
-    assert flow[0, :, H - 1, W - 1].abs().max() < 1e-6
-    along = flow[0, 0, 6, 6:16]
-    assert (along.diff() <= 0).all() and 0 < float(along[3]) < 1
-
-
-def test_the_guess_falls_off_to_the_move_of_the_camera():
-    camera = camera_flow("zoom_in", 1.05, F, W, H)
-    tracks = make_tracks(straight((6, 6), (1, 0)), camera=camera)
-    flow = dense_flow(tracks, reach=2.0)
-    assert torch.allclose(flow[:, :, 20, 28], camera[:, :, 20, 28])
-    assert torch.allclose(look_up(flow[0], tracks.points[0]), tracks.vectors[0])
-
-
-def test_a_camera_alone_is_the_guess_and_is_known_everywhere():
-    camera = camera_flow("roll_right", 3, F, W, H)
-    tracks = Tracks(torch.zeros(F, 0, 2), W, H, camera=camera)
-    assert torch.equal(dense_flow(tracks), camera)
-    flow, known = known_flow(tracks)
-    assert torch.equal(flow, camera) and known.all()
-
-
-def test_a_camera_is_not_known_near_a_dragged_point_where_the_object_ends_being_open():
-    camera = camera_flow("pan_left", 2, F, W, H)
-    flow, known = known_flow(make_tracks(straight((8, 12), (0, -1)), camera=camera), radius=1.0, reach=3.0)
-    assert known[0, 0, 12, 8] and torch.equal(flow[0, :, 12, 8], torch.tensor([0.0, -1.0]))
-    assert not known[0, 0, 12, 10:14].any()
-    assert known[0, 0, 12, 15:].all() and torch.equal(flow[0, :, 12, 20], torch.tensor([2.0, 0.0]))
-
-
-def test_a_point_that_stays_under_a_moving_camera_holds_its_surroundings_like_a_dragged_one():
-    tracks = make_tracks(straight((16, 12), (0, 0)), camera=camera_flow("pan_left", 2, F, W, H))
-    flow, known = known_flow(tracks, radius=1.0, reach=3.0)
-    assert known[0, 0, 12, 16] and not flow[0, :, 12, 16].any()
-    assert not known[0, 0, 12, 18:22].any() and known[0, 0, 12, 23:].all()
-    guess = dense_flow(tracks, radius=1.0, reach=3.0)[0, 0, 12]
-    assert (guess[16:].diff() >= 0).all() and 0 < float(guess[18]) < 1 and guess[-1] == 2
-
-
-def test_a_static_region_does_not_move_in_the_guess_whatever_camera_and_neighbours_do():
-    static = torch.zeros(H, W, dtype=torch.bool)
-    static[10:16, 18:26] = True
-    tracks = make_tracks(straight((15, 12), (0, 1)), camera=camera_flow("pan_left", 2, F, W, H), static=static)
-    known, flow = known_flow(tracks, radius=1.0)[1], dense_flow(tracks, radius=1.0)
-    assert known[:, 0, static].all()
-    assert (flow[:, :, static] == 0).all()
-    assert (flow[:, :, 0, 0] != 0).any()
-
-
-def test_without_a_camera_only_discs_and_static_parts_are_known():
-    flow, known = known_flow(make_tracks(straight((8, 8), (2, 1))), radius=2.0)
-    rows, columns = torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij")
-    for k in range(F - 1):
-        disc = (rows - 8 - k) ** 2 + (columns - 8 - 2 * k) ** 2 <= 4
-        assert torch.equal(known[k, 0], disc)
-        assert torch.equal(flow[k][:, disc], torch.tensor([2.0, 1.0])[:, None].expand(2, int(disc.sum())))
-
-
-def test_the_smallest_disc_still_has_a_pixel():
-    assert known_flow(make_tracks(straight((8.5, 8.5), (0, 0))), radius=0.1)[1].sum(dim=(1, 2, 3)).min() >= 1
 
 
 def test_a_published_file_of_boxes_is_recognised_and_read_as_the_way_of_their_middles(shared_media):
