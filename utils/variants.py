@@ -90,7 +90,7 @@ _ALL = (
     ),
     Variant(
         "svd_trans",
-        "frames between a first and a last one",
+        "transition between two frames: all frames from a first to a last one",
         docs="svd_trans.md",
         pipeline="pipeline_stable_video_diffusion_trans.py",
     ),
