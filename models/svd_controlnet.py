@@ -166,20 +166,19 @@ class ControlledUNet(nn.Module):
 
     def forward(
         self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        added_time_ids: torch.Tensor,
+        *inputs: torch.Tensor,
         control: torch.Tensor,
         conditioning_scale: float = 1.0,
         return_dict: bool = True,
     ):
-        """conditioning_scale: Factor of the residuals; other arguments as of the two networks."""
+        """Args:
+        inputs: The four of the UNet and of `ControlNetSVD.forward`: sample, timestep, embeddings and time ids.
+        conditioning_scale: Factor of the residuals.
+        """
 
         def residuals(*inputs: torch.Tensor) -> Residuals:
             return self.controlnet(*inputs, control).scaled(conditioning_scale)
 
-        inputs = sample, timestep, encoder_hidden_states, added_time_ids
         return add_residuals(self.unet, [residuals], *inputs, return_dict=return_dict)
 
 

@@ -18,6 +18,12 @@ RESOLUTION = 64
 LATENT_CHANNELS = 4
 MAX_TOKENS = 32
 TEXT_WIDTH = 128
+NOISE_SCHEDULE = {  # betas of Stable Diffusion
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+}
 TRIGGERS = ("depth_map", "edge_map")  # words of the pairs that are trained on this base
 
 
@@ -201,10 +207,7 @@ def make_pipeline(model: TextToImage, vae: AutoencoderKL, tokenizer: CLIPTokeniz
 def make_scheduler() -> DDPMScheduler:
     """v-prediction, so that the last timestep carries signal about the image; the betas of Stable Diffusion."""
     return DDPMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
+        **NOISE_SCHEDULE,
         clip_sample=False,
         timestep_spacing="trailing",
         steps_offset=1,

@@ -12,7 +12,8 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from utils.pretrained import load_pipeline
+from models.tiny_sd import NOISE_SCHEDULE
+from utils.pretrained import load_pipeline, loading
 
 RESOLUTION = 64
 NUM_FRAMES = 8
@@ -82,6 +83,12 @@ def load_parts(folder: str) -> ImageToVideo:
     return ImageToVideo(pipe.image_encoder, pipe.unet)
 
 
+def load_vae(folder: str) -> AutoencoderKLTemporalDecoder:
+    """An autoencoder to be trained further."""
+    with loading(folder, AutoencoderKLTemporalDecoder, "--init_from"):
+        return AutoencoderKLTemporalDecoder.from_pretrained(folder, dtype=torch.float32)
+
+
 @torch.no_grad()
 def inherit_layers(vae: AutoencoderKLTemporalDecoder, image_vae: AutoencoderKL) -> int:
     """Copy the weights of an image autoencoder that have a place of the same shape; returns how many tensors did."""
@@ -128,10 +135,7 @@ def make_image_encoder() -> CLIPVisionModelWithProjection:
 def make_scheduler() -> EulerDiscreteScheduler:
     """The scheduler of Stable Video Diffusion, from noise level 80: that hides 16x16 latents as well as 700."""
     return EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
+        **NOISE_SCHEDULE,
         timestep_type="continuous",
         timestep_spacing="leading",
         use_karras_sigmas=True,

@@ -66,12 +66,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_methods(group) -> None:
     add = group.add_argument
-    add(
-        "--interpolation",
-        choices=INTERPOLATIONS,
-        default="edge_aware",
-        help="what moves with a point under --method coarse: what looks alike around it, or all that is near",
-    )
+    moved = "what moves with a point under --method coarse: what looks alike around it, or all that is near"
+    add("--interpolation", choices=INTERPOLATIONS, default="edge_aware", help=moved)
     reach = "pixels over which a drag falls off, for --interpolation distance, and guided under a moving camera"
     add("--reach", type=positive_float, help=f"{reach} (default: 1/8 of the shorter side)")
     radius = "pixels around a point that move as it does, for --method coarse and guided"

@@ -6,9 +6,7 @@ python train_models/train_tiny_sd.py --stage vae --train_data_dir data/scenes --
 import argparse
 
 import torch
-import torch.nn.functional as F
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler
-from PIL import Image
+from diffusers import AutoencoderKL
 
 from models.tiny_sd import (
     LATENT_CHANNELS,
@@ -22,46 +20,32 @@ from models.tiny_sd import (
     narrow_latents,
     tokenize,
 )
-from utils import arguments
-from utils.arguments import parse_args, positive_int, run_script
+from utils.arguments import positive_int, run_script
 from utils.data.cache import add_cache_arguments, cache_latents, encode_pair
 from utils.data.pairs import PairDataset, add_data_arguments
 from utils.diffusion.noise import min_snr_weight
 from utils.pretrained import loading
-from utils.training.loop import add_training_arguments, check_output_dir, fit
+from utils.training.loop import fit
+from utils.training.sd import sample_grid
+from utils.training.stages import reconstruction_loss, run_stage, stage_parser
 from utils.video import contact_sheet
 
 DEPTH_SHARE = 4  # one depth image for so many photographs: the autoencoder reconstructs both
 
 
 def main(argv=None) -> None:
-    args = parse_args(make_parser(), argv)
-    if args.stage == "unet" and args.vae is None:
-        raise ValueError("--stage unet needs --vae: pass the folder that --stage vae has written.")
-    check_output_dir(args)
-    torch.manual_seed(args.seed)
-    train_vae(args) if args.stage == "vae" else train_unet(args)
+    run_stage(make_parser(), argv, train_vae, train_unet)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = arguments.make_parser(__doc__)
+    parser = stage_parser(__doc__, "pipeline, or autoencoder, whose most used latent channels are kept")
     add = parser.add_argument_group("tiny_sd").add_argument
-    add(
-        "--stage",
-        choices=["vae", "unet"],
-        required=True,
-        help="what is trained: the autoencoder (vae), or text encoder and UNet (unet)",
-    )
-    add("--vae", help="folder of the trained autoencoder, for --stage unet (default: none)")
     add("--drop_prompt", type=float, default=0.1, help="share of empty captions, for guidance")
-    further = "pipeline or autoencoder to train further; of latent channels the most used are kept (default: none)"
-    add("--init_from", help=further)
     add("--latent_channels", type=positive_int, default=LATENT_CHANNELS, help="channels of the latents of --stage vae")
     add("--kl_weight", type=float, default=1e-6, help="weight of the autoencoder's divergence")
     add("--snr_gamma", type=float, default=0, help="gamma of min-SNR weights (arXiv 2303.09556); 0: none")
     add_data_arguments(parser, resolution=64)
     add_cache_arguments(parser)
-    add_training_arguments(parser)
     return parser
 
 
@@ -121,10 +105,8 @@ def vae_loss(model, batch, kl_weight):
     images, depths = batch["pixel_values"], batch["conditioning_pixel_values"]
     pixels = torch.cat([images, depths[: len(depths) // DEPTH_SHARE]])
     decoded, kl = model(pixels)
-    error = F.mse_loss(decoded.float(), pixels)
-    absolute = F.l1_loss(decoded.float(), pixels)
-    psnr = 10 * torch.log10(4 / error.detach())
-    return error + 0.5 * absolute + kl_weight * kl.float(), {"psnr": psnr}
+    loss, psnr = reconstruction_loss(decoded, pixels)
+    return loss + kl_weight * kl.float(), {"psnr": psnr}
 
 
 def unet_loss(model, batch, vae, scheduler, empty, args):
@@ -153,14 +135,6 @@ def load_vae(args, dataset) -> AutoencoderKL:
     samples = [dataset[i] for i in range(min(256, len(dataset)))]
     pixels = [sample[key] for key in ("pixel_values", "conditioning_pixel_values") for sample in samples]
     return narrow_latents(vae, torch.stack(pixels), args.latent_channels)
-
-
-def sample_grid(pipe, captions: list[str]) -> Image.Image:
-    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
-    pipe.set_progress_bar_config(disable=True)
-    generator = torch.Generator().manual_seed(0)
-    images = pipe(captions, num_inference_steps=20, guidance_scale=3.0, generator=generator, output_type="pt").images
-    return contact_sheet(images * 2 - 1)
 
 
 @torch.no_grad()

@@ -45,7 +45,7 @@ def stir(controlnet):
 
 def test_it_starts_without_changing_a_bit(unet, controlnet, inputs, control):
     expected = unet(*inputs).sample
-    assert torch.equal(ControlledUNet(unet, controlnet)(*inputs, control).sample, expected)
+    assert torch.equal(ControlledUNet(unet, controlnet)(*inputs, control=control).sample, expected)
 
 
 def test_its_layers_start_as_copies_of_the_unets(unet, controlnet):
@@ -61,10 +61,10 @@ def test_its_layers_start_as_copies_of_the_unets(unet, controlnet):
 def test_the_control_changes_the_prediction_and_the_unet_is_left_as_it_was(unet, controlnet, inputs, control):
     expected, keys = unet(*inputs).sample, list(unet.state_dict())
     model = ControlledUNet(unet, stir(controlnet))
-    found = model(*inputs, control).sample
+    found = model(*inputs, control=control).sample
     assert (found - expected).abs().max() > 1e-3
-    assert not torch.equal(model(*inputs, -control).sample, found)
-    assert torch.equal(model(*inputs, control, conditioning_scale=0.0).sample, expected)
+    assert not torch.equal(model(*inputs, control=-control).sample, found)
+    assert torch.equal(model(*inputs, control=control, conditioning_scale=0.0).sample, expected)
     assert torch.equal(unet(*inputs).sample, expected) and list(unet.state_dict()) == keys
     assert not any(block._forward_pre_hooks for block in unet.up_blocks)
 
@@ -104,8 +104,8 @@ def test_each_residual_is_added_to_the_skip_of_its_block_and_the_last_to_the_mid
 
 def test_a_video_does_not_depend_on_the_others_of_its_batch(unet, controlnet, inputs, control):
     model = ControlledUNet(unet, stir(controlnet))
-    both = model(*inputs, control).sample
-    alone = model(*(value[1:] for value in inputs), control[1:]).sample
+    both = model(*inputs, control=control).sample
+    alone = model(*(value[1:] for value in inputs), control=control[1:]).sample
     torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=1e-4)
 
 
@@ -114,12 +114,12 @@ def test_gradients_reach_all_of_the_controlnet_and_nothing_of_the_unet(
     unet, controlnet, inputs, control, checkpointing
 ):
     model = ControlledUNet(unet, stir(controlnet))
-    expected = torch.autograd.grad(model(*inputs, control).sample.square().sum(), list(controlnet.parameters()))
+    expected = torch.autograd.grad(model(*inputs, control=control).sample.square().sum(), list(controlnet.parameters()))
     if checkpointing:
         unet.enable_gradient_checkpointing()
         controlnet.enable_gradient_checkpointing()
     model.train()
-    model(*inputs, control).sample.square().sum().backward()
+    model(*inputs, control=control).sample.square().sum().backward()
     assert all(parameter.grad is None for parameter in unet.parameters())
     for (name, parameter), gradient in zip(controlnet.named_parameters(), expected, strict=True):
         to_one_key = any(
@@ -130,7 +130,7 @@ def test_gradients_reach_all_of_the_controlnet_and_nothing_of_the_unet(
 
 
 def test_at_the_start_what_is_zero_gets_a_gradient(unet, controlnet, inputs, control):
-    ControlledUNet(unet, controlnet)(*inputs, control).sample.sum().backward()
+    ControlledUNet(unet, controlnet)(*inputs, control=control).sample.sum().backward()
     assert all(layer.weight.grad.any() for layer in controlnet.controlnet_down_blocks)
     assert controlnet.controlnet_mid_block.weight.grad.any()
 

@@ -17,11 +17,6 @@ F, SIDE = 4, 32
 
 
 @pytest.fixture
-def ends():
-    return torch.rand(2, 2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).mul(2).sub(1).unbind(1)
-
-
-@pytest.fixture
 def free(tiny_svd):
     pipe = StableVideoDiffusionTransPipeline(**tiny_svd.components)
     pipe.set_progress_bar_config(disable=True)
@@ -35,6 +30,11 @@ def trained(free):
     torch.nn.init.normal_(unet.mask_embedding)
     free.register_modules(unet=unet.requires_grad_(False))
     return free
+
+
+@pytest.fixture
+def ends():
+    return torch.rand(2, 2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).mul(2).sub(1).unbind(1)
 
 
 def sample(pipe, first, last, seed=0, **options):

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from utils import arguments
 from utils.arguments import positive_int, run_script
 from utils.data.depth_places import (
     SOURCE_KEY,
@@ -61,12 +62,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments.make_parser(__doc__)
     parser.add_argument(
         "--train_data_dir", required=True, help="folder of images, with metadata.jsonl or not, or PascalVOC"
     )
     parser.add_argument("--pretrained_model_name_or_path", required=True, help="folder or hub name of a depth model")
-    parser.add_argument("--batch_size", type=positive_int, default=8, help="images at once")
+    parser.add_argument("--batch_size", type=positive_int, default=8, help="images that the model sees at once")
     parser.add_argument(
         "--overwrite",
         action="store_true",

@@ -25,7 +25,7 @@ from utils.arguments import parse_args, positive_int, run_script
 from utils.data.clip_frames import ClipFrames, list_frames
 from utils.data.flow_folder import MANIFEST, read_finished, read_manifest
 from utils.data.journal import Journal, append_row, check_same, say_finished
-from utils.data.video_arguments import add_reading_arguments, clip_rate
+from utils.data.video_arguments import add_rate_arguments, clips_parser
 from utils.data.video_records import VideoRecord, read_video_records, unique_clips
 from utils.files import check_name, check_not_read, is_file, is_folder, remove_leftovers, replacing
 from utils.flow import both_flows_estimator, flow_estimator
@@ -64,22 +64,15 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = clips_parser(__doc__)
     add = parser.add_argument
-    add("--train_data_dir", required=True, help="clips, in any form of docs/video_data.md")
     add("--output_dir", required=True, help="folder of the annotations; new, or begun with the same settings")
     add_backend_arguments(parser)
     add("--preset", choices=DIS_PRESETS, help="quality of --backend dis (default: medium)")
-    add(
-        "--inference_size",
-        type=positive_int,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        help="size to estimate flow at (default: the size that is kept)",
-    )
+    size = "size to estimate flow at (default: the size that is kept)"
+    add("--inference_size", type=positive_int, nargs=2, metavar=("HEIGHT", "WIDTH"), help=size)
     add("--resolution", type=positive_int, help="shorter side of the flow that is kept (default: that of the clip)")
-    add("--fps", type=clip_rate, help="rate to count frames at, before --frame_stride (default: the clip's own)")
-    add("--frame_stride", type=positive_int, default=1, help="frames from the first to the second frame of a flow")
+    add_rate_arguments(parser)
     add(
         "--max_frames",
         type=positive_int,
@@ -88,7 +81,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("--backward", action="store_true", help="write the backward flow, too")
     add("--shard_index", type=int, default=0, help="number of this shard, from 0")
     add("--num_shards", type=positive_int, default=1, help="number of runs that share the clips")
-    add_reading_arguments(parser)
     add("--verify", action="store_true", help="compare checksums of finished clips, and make those anew that differ")
     return parser
 

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.data.clip_frames import ClipFrames
-from utils.data.video_arguments import add_reading_arguments
+from utils.data.video_arguments import clips_parser
 from utils.data.video_records import VideoRecord, read_video_records, unique_clips
 from utils.flow import flow_estimator
 from utils.flow.estimate import FlowEstimator
@@ -44,14 +44,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = clips_parser(__doc__)
     add = parser.add_argument
-    add("--train_data_dir", required=True, help="clips, in any form of docs/video_data.md")
     add("--output_path", required=True, help="folder of the weights, or a file that ends in .json")
     add("--overwrite", action="store_true", help="replace the file that is there")
     add("--max_train_samples", type=positive_int, help="number of clips to use, the first ones (default: all)")
     add("--max_frames", type=positive_int, default=32, help="frames of each clip that are used, from its first on")
-    add_reading_arguments(parser)
     add_backend_arguments(parser)
     add("--short_side", type=positive_int, default=128, help="pixels of the shorter side at which flow is estimated")
     add("--time_step", type=positive_float, default=0.125, help="seconds between the matched frames")

@@ -20,11 +20,12 @@ from pathlib import Path
 from PIL import Image
 from tqdm.auto import tqdm
 
+from utils import arguments
 from utils.arguments import parse_args, positive_int, run_script
 from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.journal import Journal, append_row, check_same, say_finished
-from utils.data.video_arguments import add_reading_arguments, clip_rate
+from utils.data.video_arguments import add_rate_arguments, add_reading_arguments
 from utils.data.video_records import VideoRecord, find_lists, read_video_records, unique_clips
 from utils.files import check_name, check_not_read, is_folder, remove_leftovers, replacing
 from utils.formats.folders import is_leftover
@@ -59,26 +60,21 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments.make_parser(__doc__)
     add = parser.add_argument
     add("--video_dir", required=True, help="videos at any depth, or clips in any other form of docs/video_data.md")
-    add(
-        "--output_dir",
-        required=True,
-        help="folder that gets a folder for each video; new, or begun with the same settings",
-    )
+    output = "folder that gets a folder for each video; new, or begun with the same settings"
+    add("--output_dir", required=True, help=output)
     add(
         "--max_frames",
         type=positive_int,
         help="number of frames to take from each video, the first ones (default: all)",
     )
     add("--min_frames", type=positive_int, default=1, help="videos with fewer frames count as bad")
-    add("--fps", type=clip_rate, help="rate to take frames at, before --frame_stride (default: the video's own)")
-    add("--frame_stride", type=positive_int, default=1, help="take every n-th frame")
+    add_rate_arguments(parser)
     add("--resolution", type=positive_int, help="resize the shorter side to it (default: keep the size)")
-    add(
-        "--height", type=positive_int, help="with --width: resize frames to cover it and crop the centre (default: off)"
-    )
+    size = "with --width: resize frames to cover it and crop the centre (default: off)"
+    add("--height", type=positive_int, help=size)
     add("--width", type=positive_int, help="see --height (default: off)")
     add_reading_arguments(parser)
     add("--num_workers", type=positive_int, default=1, help="processes that share the work")

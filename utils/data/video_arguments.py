@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from utils.arguments import positive_int
+from utils.arguments import make_parser, positive_int
 from utils.data.flow_folder import attach_flow
 from utils.data.rows import check_rate
 from utils.data.video_records import FRAME_FOLDER_FPS, read_video_records
@@ -34,8 +34,7 @@ def add_video_data_arguments(parser: argparse.ArgumentParser, **defaults) -> Non
     for name, (default, text) in SIZES.items():
         own = defaults.get(name, default) is None
         add(f"--{name}", type=positive_int, default=default, help=text + own * " (default: the base's own)")
-    add("--frame_stride", type=positive_int, default=1, help="take every n-th frame")
-    add("--fps", type=clip_rate, help="rate to count frames at, before --frame_stride (default: the clip's own)")
+    add_rate_arguments(group)
     add("--center_crop", action="store_true", help="crop the centre (default: a random part)")
     add("--random_flip", action="store_true", help="mirror half of the samples")
     add("--first_frames", action="store_true", help="begin with the first frame (default: a random one)")
@@ -44,6 +43,21 @@ def add_video_data_arguments(parser: argparse.ArgumentParser, **defaults) -> Non
     add("--check_clips", action="store_true", help="look at all clips and captions before the training begins")
     add_reading_arguments(group)
     parser.set_defaults(**defaults)
+
+
+def clips_parser(description: str) -> argparse.ArgumentParser:
+    """A parser of a command that goes through clips: --train_data_dir and the flags of `add_reading_arguments`."""
+    parser = make_parser(description)
+    parser.add_argument("--train_data_dir", required=True, help="clips, in any form of docs/video_data.md")
+    add_reading_arguments(parser)
+    return parser
+
+
+def add_rate_arguments(container: argparse._ActionsContainer) -> None:
+    """Add --fps and --frame_stride, which say what counts as the next frame."""
+    add = container.add_argument
+    add("--fps", type=clip_rate, help="rate to take frames at, before --frame_stride (default: the clip's own)")
+    add("--frame_stride", type=positive_int, default=1, help="take every n-th frame")
 
 
 def add_reading_arguments(container: argparse._ActionsContainer) -> None:

@@ -5,7 +5,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from utils.data.cache import cache_texts, encode_pair
@@ -16,6 +23,7 @@ from utils.latents import LatentScale
 from utils.pretrained import loading
 from utils.processes import process_state
 from utils.training.seeding import SeededDataset
+from utils.video import contact_sheet
 
 SCALE_SAMPLES = 256  # images that the latent scale of a condition is measured on
 
@@ -121,3 +129,12 @@ def measure_latent_scale(dataset, vae, seed: int) -> LatentScale:
         sample = {key: value[None] for key, value in seeded[0, i].items() if key.startswith("conditioning")}
         latents.append(encode_pair({key: value.to(vae.device) for key, value in sample.items()}, vae)[1].float())
     return LatentScale.measure(torch.cat(latents))
+
+
+def sample_grid(pipe, captions: list[str]) -> Image.Image:
+    """A sample for each caption, the same in each call."""
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    images = pipe(captions, num_inference_steps=20, guidance_scale=3.0, generator=generator, output_type="pt").images
+    return contact_sheet(images * 2 - 1)

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.sampling import VideoSampling
 from utils.diffusion.svd_condition import Condition
+from utils.images import to_image
 from utils.latents import ENCODED_TOGETHER
 from utils.training.logs import JsonLog
 from utils.video import contact_sheet, to_frames
@@ -151,3 +152,26 @@ def sample_options(sample: dict, args) -> dict:
         "decode_chunk_size": ENCODED_TOGETHER,
         "generator": torch.Generator().manual_seed(args.seed),
     }
+
+
+def show_cached_clips(pipe, shown, args) -> Image.Image:
+    """Clips of a cache that are not trained on, each above a sample from its first frame, without guidance."""
+    pipe.set_progress_bar_config(disable=True)
+    torch.manual_seed(args.seed)
+    samples = [shown[i] for i in range(len(shown))]
+    latents = torch.stack([sample["latents"] for sample in samples]).to(pipe.vae.device)
+    truth = pipe.decode_latents(latents * pipe.vae.config.scaling_factor, args.num_frames).transpose(1, 2)
+    sizes = {"height": args.height, "width": args.width, "num_frames": args.num_frames}
+    videos = []
+    for sample in samples:
+        numbers = {"fps": float(sample["fps"]), "motion_bucket_id": int(sample["motion_bucket_id"])}
+        options = {"num_inference_steps": 20, "max_guidance_scale": 1.0, "output_type": "pt"}
+        generator = torch.Generator().manual_seed(args.seed)
+        videos.append(pipe(to_image(sample["image"]), **sizes, **numbers, **options, generator=generator).frames[0])
+    return pairs_sheet(truth.cpu().clamp(-1, 1), torch.stack(videos).cpu() * 2 - 1)
+
+
+def pairs_sheet(truth: torch.Tensor, videos: torch.Tensor) -> Image.Image:
+    """Clips (N, F, 3, H, W) in [-1, 1], a row each, each truth above its other."""
+    rows = torch.stack([truth, videos], dim=1).flatten(0, 2)
+    return contact_sheet(rows, columns=truth.shape[1])
