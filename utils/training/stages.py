@@ -29,7 +29,7 @@ def stage_parser(description: str, further: str) -> argparse.ArgumentParser:
         "--stage",
         choices=["vae", "unet"],
         required=True,
-        help="what is trained: the autoencoder, or the networks that sample",
+        help="what to train: the autoencoder, or the networks that sample",
     )
     add("--vae", help="folder of the trained autoencoder, for --stage unet (default: none)")
     add("--init_from", help=f"{further}, to train further (default: none)")
