@@ -31,7 +31,7 @@ from utils.commands.settings import Settings, about
 from utils.diffusion.sampling import ImageSampling
 
 STRUCTURES = ("depth", "inversion", "depth+inversion", "strength")
-STRENGTHS = {"strength": 0.6}  # where nothing else keeps the structure
+STRENGTHS = {"strength": 0.6, "depth+inversion": 0.8}  # by default; 1 for the others
 AUTO = "auto"
 
 
@@ -40,12 +40,12 @@ class EditSettings(Settings):
     """How keyframes are edited."""
 
     structure: str = field(
-        default="depth", metadata=about("what keeps the structure of the keyframes", str, choices=STRUCTURES)
+        default="depth+inversion", metadata=about("what keeps the structure of the keyframes", str, choices=STRUCTURES)
     )
     strength: float | None = field(
         default=None,
         metadata=about(
-            "share of the noise at which the keyframes start", unset="0.6 with --structure strength, else 1",
+            "share of the noise at which the keyframes start", unset="0.8 with --structure depth+inversion, 0.6 with strength, else 1",
             above=0, high=1,
         ),
     )  # fmt: skip
