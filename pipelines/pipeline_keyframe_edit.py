@@ -45,7 +45,8 @@ class EditSettings(Settings):
     strength: float | None = field(
         default=None,
         metadata=about(
-            "share of the noise at which the keyframes start", unset="0.8 with --structure depth+inversion, 0.6 with strength, else 1",
+            "share of the noise at which the keyframes start",
+            unset="0.8 with depth+inversion, 0.6 with strength, else 1",
             above=0, high=1,
         ),
     )  # fmt: skip
