@@ -1,14 +1,21 @@
-"""Stable Video Diffusion of the released size with random weights, and what a run of it costs."""
+"""Stable Diffusion and Stable Video Diffusion of the released sizes with random weights, and what a run costs."""
 
 import resource
 import time
 from contextlib import contextmanager
 
 import torch
-from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLTemporalDecoder,
+    PNDMScheduler,
+    UNet2DConditionModel,
+    UNetSpatioTemporalConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from models.tiny_svd import make_feature_extractor, make_scheduler
+from tests.tiny_pipeline import tokenizer
 
 DTYPE = torch.bfloat16
 VAE = {
@@ -54,6 +61,30 @@ def full_size_pipeline(kind: type):
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def full_size_image_pipeline(kind: type, folder):
+    """A pipeline of a class for Stable Diffusion 1.5; folder: for its tokenizer, which has letters alone."""
+    text = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
+    image_vae = VAE | {"sample_size": 512, "latent_channels": 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    pipe = kind(
+        vae=build(lambda: AutoencoderKL(**image_vae)),
+        text_encoder=build(lambda: CLIPTextModel(text)),
+        tokenizer=tokenizer(folder),
+        unet=build(lambda: UNet2DConditionModel(sample_size=64, cross_attention_dim=768)),
+        scheduler=PNDMScheduler(**schedule, skip_prk_steps=True, steps_offset=1),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def save_layout(pipe, folder):
+    """Writes the index and the configurations of a pipeline, no weights, and returns the folder."""
+    pipe.save_config(folder)
+    for name in ("unet", "vae"):
+        getattr(pipe, name).save_config(folder / name)
+    return folder
 
 
 @contextmanager
