@@ -17,7 +17,7 @@ A row holds, of an edited clip beside the true one, which the renderer draws fro
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.color_finder import LOST, find_masks
-from benchmarks.protocol import Chunk, Task
+from benchmarks.protocol import Chunk
 from benchmarks.video_bench import VideoBench, clip_sheet, eight_bits
 from pipelines.edit_folder import EditFolder
 from pipelines.keyframe_choice import choose_keyframes
@@ -205,11 +205,6 @@ METHODS: dict[str, Method] = {
     "unled": unled,
     "together": together,
 }
-
-
-def task_of(method: Method) -> Task:
-    """The task of a method: rows, and a sheet of its clips."""
-    return partial(measure, method=method)
 
 
 def measure(bench: Bench, indices: range, method: Method) -> Chunk:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import protocol, video_bench
-from benchmarks.edit_tasks import METHODS, Bench, task_of
+from benchmarks.edit_tasks import METHODS, Bench, measure
 from benchmarks.protocol import Estimates, Results
 from benchmarks.svd_report import features
 from pipelines.keyframe_choice import check_interval
@@ -111,7 +111,7 @@ def plot(folder: Path, results: Results, estimates: Estimates) -> None:
 
 
 EVALUATION = protocol.Evaluation(
-    "eval_keyframe_edit", parser, lambda args: {name: task_of(method) for name, method in METHODS.items()}, Bench,
+    "eval_keyframe_edit", parser, lambda args: protocol.each_method(METHODS, measure), Bench,
     check, files, summarize, table=table, plot=plot,
 )  # fmt: skip
 main = partial(protocol.run, EVALUATION)

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import protocol, video_bench
 from benchmarks.protocol import Estimates, Results
 from benchmarks.svd_report import features
-from benchmarks.trans_tasks import METHODS, Bench, task_of
+from benchmarks.trans_tasks import METHODS, Bench, measure
 from models.unet_spatio_temporal_condition import check_masked_unet
 from utils.arguments import make_parser, run_script
 from utils.diffusion.sampling import VideoSampling
@@ -110,7 +110,7 @@ def table(estimates: Estimates, counts: dict[str, int]) -> list[str]:
 
 
 EVALUATION = protocol.Evaluation(
-    "eval_svd_trans", parser, lambda args: {name: task_of(method) for name, method in METHODS.items()}, Bench, check,
+    "eval_svd_trans", parser, lambda args: protocol.each_method(METHODS, measure), Bench, check,
     files, summarize, decides=DECIDES, shared=SHARED, table=table,
 )  # fmt: skip
 main = partial(protocol.run, EVALUATION)

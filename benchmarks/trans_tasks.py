@@ -15,12 +15,12 @@ A row holds, of a video beside the true clip
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 
 from benchmarks.color_finder import find_objects
-from benchmarks.protocol import Chunk, Task
+from benchmarks.protocol import Chunk
 from benchmarks.svd_clips import TrueClips
 from benchmarks.svd_tasks import measure_looks, own_colors
 from benchmarks.video_bench import VideoBench, clip_sheet, eight_bits, reconstruct_clips
@@ -134,11 +134,6 @@ METHODS: dict[str, Method] = {
     "training_free": training_free,
     "trained": trained,
 }
-
-
-def task_of(method: Method) -> Task:
-    """The task of a method: rows, and a sheet of the true clips with its own below them."""
-    return partial(measure, method=method)
 
 
 def measure(bench: Bench, indices: range, method: Method) -> Chunk:

@@ -128,12 +128,12 @@ def make_unet(latent_channels: int = LATENT_CHANNELS) -> UNet2DConditionModel:
         in_channels=latent_channels,
         out_channels=latent_channels,
         block_out_channels=(64, 128, 128),
+        layers_per_block=1,
+        norm_num_groups=16,
         down_block_types=("CrossAttnDownBlock2D",) * 3,
         up_block_types=("CrossAttnUpBlock2D",) * 3,
-        layers_per_block=1,
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=2,
-        norm_num_groups=16,
     )
 
 

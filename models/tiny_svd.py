@@ -121,13 +121,13 @@ def make_image_encoder() -> CLIPVisionModelWithProjection:
     """Images (B, 3, 224, 224) to embeddings (B, 64), in two layers over 7x7 patches."""
     return CLIPVisionModelWithProjection(
         CLIPVisionConfig(
+            image_size=CLIP_SIDE,
+            patch_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
             hidden_size=IMAGE_WIDTH,
             intermediate_size=2 * IMAGE_WIDTH,
             projection_dim=IMAGE_WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=CLIP_SIDE,
-            patch_size=32,
         )
     )
 

@@ -41,7 +41,7 @@ from benchmarks.protocol.arguments import (
     judge_files,
     weight_files,
 )
-from benchmarks.protocol.evaluation import Evaluation, Results, Task, read_results, run, write_sheets
+from benchmarks.protocol.evaluation import Evaluation, Results, Task, each_method, read_results, run, write_sheets
 from benchmarks.protocol.folder import SHOWN, Chunk, check_empty, write_text
 from benchmarks.protocol.record import describe_machine, make_run, write_results
 from benchmarks.protocol.report import Estimates, long_table, transposed, wide_table
@@ -65,6 +65,7 @@ __all__ = [
     "check_name",
     "check_part",
     "describe_machine",
+    "each_method",
     "judge_files",
     "long_table",
     "make_run",

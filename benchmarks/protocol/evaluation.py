@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,11 @@ from utils.pretrained import choose_device
 
 Arguments = argparse.Namespace
 Task = Callable[[object, range], Chunk]
+
+
+def each_method(methods: Mapping[str, Callable], measure: Callable) -> dict[str, Task]:
+    """A task for each method, `measure(bench, indices, method)`."""
+    return {name: partial(measure, method=method) for name, method in methods.items()}
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,25 @@ import json
 
 import pytest
 
+from tests.flags import flags
+
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory):
     """Folder of rendered clips and scenes."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def four_clips(judges_dir, cache_dir, tmp_path):
+    """Arguments of an evaluation of four clips of three frames in one step: `four_clips(**others)(*more)`."""
+
+    def command(**others):
+        values = {"judges_dir": judges_dir, "cache_dir": cache_dir, "output_dir": tmp_path / "out", **others}
+        values |= {"num_clips": 4, "num_frames": 3, "batch_size": 3, "num_inference_steps": 1, "max_guidance_scale": 1}
+        return lambda *more: [*flags(**values), *map(str, more)]
+
+    return command
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from PIL import Image
 from benchmarks.eval_svd_trans import DECIDES, FIGURES, main, parser
 from benchmarks.trans_tasks import HIGHEST_PSNR, METHODS, Bench, measure_places
 from models.unet_spatio_temporal_condition import UNetSpatioTemporalMaskedConditionModel
-from tests.flags import flags
 from tests.tiny_video_pipeline import tiny_video_pipeline
 
 CHEAP = ("truth", "cross_fade", "flow")
@@ -23,10 +22,8 @@ def adapter(tmp_path_factory):
 
 
 @pytest.fixture
-def command(svd_base, judges_dir, cache_dir, tmp_path):
-    values = {"model_dir": svd_base, "judges_dir": judges_dir, "cache_dir": cache_dir, "output_dir": tmp_path / "out"}
-    values |= {"num_clips": 4, "num_frames": 3, "batch_size": 3, "num_inference_steps": 1, "max_guidance_scale": 1}
-    return lambda *more: [*flags(**values), *map(str, more)]
+def command(svd_base, four_clips):
+    return four_clips(model_dir=svd_base)
 
 
 def test_all_ways_are_compared(command, read, adapter, capsys):
@@ -87,7 +84,7 @@ def test_places_are_measured_between_the_ends(command):
         (["--tasks", "trained", "--adapter", "nowhere"], "has neither unet/ nor known_frames.safetensors"),
         (["--tasks", "flow", "--repeats", 1], "applies to --tasks training_free"),
         (["--tasks", "flow", "--num_frames", 2], "num_frames 2 is too few"),
-        (["--tasks", "flow", "cross_fade", "--name", "x"], "one method: pass one of --tasks"),
+        (["--tasks", "flow", "cross_fade", "--name", "x"], "one method and no folder: pass a single one in --tasks"),
         (["--tasks", "training_free", "--model_dir", "nowhere"], "no model nowhere"),
         (["--tasks", "flow", "--judges_dir", "nowhere"], "judge"),
         (["--tasks", "flow", "--first_seed", 5], "5"),

@@ -10,7 +10,6 @@ from benchmarks.eval_trip import FIGURES, main, over_seeds, parser
 from benchmarks.trip_tasks import Bench, error_of_v, find_runs, make_tasks
 from models.trip import TripFusion
 from pipelines.pipeline_trip import StableVideoDiffusionTripPipeline
-from tests.flags import flags
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.metrics.statistics import Estimate
 from utils.motion_helper import PROCEDURAL
@@ -32,10 +31,8 @@ def runs_dir(tmp_path_factory):
 
 
 @pytest.fixture
-def command(runs_dir, judges_dir, cache_dir, tmp_path):
-    values = {"runs_dir": runs_dir, "judges_dir": judges_dir, "cache_dir": cache_dir, "output_dir": tmp_path / "out"}
-    values |= {"num_clips": 4, "num_frames": 3, "batch_size": 3, "num_inference_steps": 1, "max_guidance_scale": 1}
-    return lambda *more: [*flags(**values), *map(str, more)]
+def command(runs_dir, four_clips):
+    return four_clips(runs_dir=runs_dir)
 
 
 def test_forms_are_compared_over_their_seeds(command, read, capsys):
