@@ -100,7 +100,7 @@ def check(args: argparse.Namespace) -> None:
 
 def files(args: argparse.Namespace) -> dict[str, list[Path]]:
     return {
-        "base_hash": protocol.weight_files(args.pretrained_model_name_or_path),
+        "base_hash": list(Path(args.pretrained_model_name_or_path).rglob("*.safetensors")),
         "adapter_hash": protocol.weight_files(args.adapter),
     }
 

@@ -1,6 +1,7 @@
 """Make one page, with figures, of the results of all evaluations.
 
 python -m benchmarks.report
+python -m benchmarks.report --add outputs/eval_svd                                       # and keep its results.json
 python -m benchmarks.report --results outputs/eval_svd outputs/eval_flow/results.json --output_path outputs/all.md
 
 By default it reads the files of benchmarks/results and writes docs/results.md. Each evaluation has its runs (date,
@@ -30,6 +31,8 @@ def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add = result.add_argument
     several = "results.json of evaluations, or folders of them (default: benchmarks/results)"
+    kept = "results of evaluations to keep in benchmarks/results first, under the evaluation's name"
+    add("--add", nargs="+", default=[], metavar="PATH", help=f"{kept} (default: none)")
     add("--results", nargs="+", default=[str(RESULTS)], metavar="PATH", help=several)
     add(
         "--output_path", default=str(REPOSITORY / "docs/results.md"), help="Markdown file; one of that name is replaced"
@@ -41,6 +44,8 @@ def main(argv=None) -> Path:
     """Runs the command and returns the page."""
     args = parse_args(parser(), argv)
     page = Path(args.output_path)
+    for path in args.add:
+        keep(Path(path))
     contents = [read_results(file) for path in args.results for file in find_files(Path(path))]
     sections = [section(content, draw(content, page)) for content in contents]
     write_text(page, "\n\n".join([HEAD, *sections]) + "\n")
@@ -62,6 +67,13 @@ def find_files(path: Path) -> list[Path]:
     file = own if path.is_dir() else path
     check_file(file, "file", "name the folder of an evaluation, or its results.json")
     return [file]
+
+
+def keep(path: Path) -> None:
+    """Copies a results.json into benchmarks/results, where files of the repository are named from its root."""
+    (file,) = find_files(path)
+    name = read_results(file)["evaluation"]
+    write_text(RESULTS / f"{name}.json", file.read_text().replace(f"{REPOSITORY}/", ""))
 
 
 def read_results(file: Path) -> dict:

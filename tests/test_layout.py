@@ -131,6 +131,13 @@ def test_the_table_of_the_readme_is_that_of_the_variants():
     assert f"\n{table()}\n" in (REPOSITORY / "README.md").read_text(), "print it with python -m utils.variants"
 
 
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+def test_the_figures_of_a_variant_are_those_of_a_page(variant):
+    pages = [*(REPOSITORY / "docs").glob("*.md"), *REPOSITORY.glob("weights/*/README.md")]
+    measured = "".join(page.read_text() for page in pages if page.name != "results.md")
+    assert not [number for number in re.findall(r"\d+\.\d+", variant.headline) if number not in measured]
+
+
 def test_every_training_and_command_of_a_variant_is_in_the_table():
     trained = {path.stem.removeprefix("train_") for path in (REPOSITORY / "train_models").glob("train_*.py")}
     run = {path.stem.removeprefix("run_") for path in (REPOSITORY / "run_models").glob("run_*.py")}

@@ -18,6 +18,7 @@ class Variant:
         trained_by: Variant whose training makes its weights; None for its own.
         run_by: Variant whose `run_models/run_{run_by}.py` runs it; None for its own.
         weights: Folder in `weights/` that comes with the project; None where there is none.
+        headline: Its one figure, with what it is compared to; a page or card has it with its command and interval.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Variant:
     trained_by: str | None = None
     run_by: str | None = None
     weights: str | None = None
+    headline: str = "not measured yet"
 
     @property
     def train(self) -> str:
@@ -48,10 +50,10 @@ class Variant:
     @property
     def row(self) -> str:
         """Its row in the table of the README."""
-        cells = [f"`{self.name}`", f"[{self.summary}](docs/{self.docs})"]
-        cells += [f"by `{self.trained_by}`" if self.trained_by else f"`{self.train}`"]
-        cells += [f"by `{self.run_by}`" if self.run_by else f"`{self.run}`"]
-        cells += [f"[`weights/{self.weights}`](weights/{self.weights}/README.md)" if self.weights else "none"]
+        code = [f"[train]({self.train})", f"[run]({self.run})"]
+        code += [f"[pipeline](pipelines/{self.pipeline})"] if self.pipeline else []
+        cells = [f"`{self.name}`", f"[{self.summary}](docs/{self.docs})", ", ".join(code)]
+        cells += [f"[{self.weights}](weights/{self.weights}/README.md)" if self.weights else "none", self.headline]
         return f"| {' | '.join(cells)} |"
 
 
@@ -62,17 +64,20 @@ _ALL = (
         docs="depth_image.md",
         pipeline="pipeline_stable_diffusion_joint.py",
         weights="depth_image",
+        headline="depth of an image to AbsRel 0.061, a sampled pair to 0.072",
     ),
     Variant(
         "svd",
         "videos from an image by Stable Video Diffusion, fine-tuned",
         docs="svd.md",
         pipeline="pipeline_stable_video_diffusion.py",
+        headline="by `tiny_svd`",
     ),
     Variant(
         "svd_flow",
         "optical flow that may follow an image, by a LoRA on Stable Video Diffusion",
         docs="flow_video.md",
+        headline="moves 0.64 times as much as the truth",
     ),
     Variant(
         "flow_video",
@@ -80,6 +85,7 @@ _ALL = (
         docs="flow_video.md",
         pipeline="pipeline_stable_video_diffusion_joint.py",
         weights="flow_video",
+        headline="a video follows its flow to 0.283 pixels (true clips 0.150)",
     ),
     Variant(
         "trajectory",
@@ -87,6 +93,7 @@ _ALL = (
         docs="trajectory.md",
         pipeline="pipeline_trajectory.py",
         weights="trajectory",
+        headline="1.3 pixels from the path, over drags of 12 to 32",
     ),
     Variant(
         "svd_trans",
@@ -113,6 +120,7 @@ _ALL = (
         docs="scenes.md",
         run_by="depth_image",
         weights="tiny_sd",
+        headline="93.5% of the objects have the right colour",
     ),
     Variant(
         "tiny_svd",
@@ -120,6 +128,7 @@ _ALL = (
         docs="scenes.md",
         run_by="svd",
         weights="tiny_svd",
+        headline="Fréchet video distance 41.6 (stills 50.3)",
     ),
 )
 
@@ -128,7 +137,7 @@ VARIANTS: dict[str, Variant] = {variant.name: variant for variant in _ALL}
 
 def table() -> str:
     """The table of the README, as Markdown."""
-    head = ["| variant | what it is | train | run | weights |", "|---|---|---|---|---|"]
+    head = ["| variant | what it is | code | weights | measured |", "|---|---|---|---|---|"]
     return "\n".join([*head, *(variant.row for variant in VARIANTS.values())])
 
 

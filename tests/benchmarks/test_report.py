@@ -41,6 +41,16 @@ def test_a_folder_of_results_files_is_read_as_a_whole(results):
     assert text.index("## bench_two") < text.index("## eval_one")
 
 
+def test_results_are_kept_without_the_place_of_the_repository(results, monkeypatch):
+    kept = results / "kept"
+    kept.mkdir()
+    monkeypatch.setattr("benchmarks.report.RESULTS", kept)
+    run, settings = make_run("eval_three", []), {"model_dir": str(REPOSITORY / "weights/tiny_svd")}
+    write_results(results / "three" / "results.json", "eval_three", [run], settings, {"row": {"error": 1.0}})
+    main(flags("--add", results / "three", results=kept, output_path=results / "c.md"))
+    assert read_results(kept / "eval_three.json")["settings"] == {"model_dir": "weights/tiny_svd"}
+
+
 def test_only_the_first_figures_are_plotted_and_each_with_the_rows_that_have_it():
     rows = {"a": {str(i): 1.0 for i in range(PANELS + 2)}, "b": {"1": 2.0}}
     panels = by_figure(rows)
