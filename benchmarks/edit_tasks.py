@@ -198,12 +198,7 @@ def together(bench: Bench, true: TrueEdit, seed: int) -> torch.Tensor:
 
 
 METHODS: dict[str, Method] = {
-    "truth": truth,
-    "source": source,
-    "alone": alone,
-    "no_attention": no_attention,
-    "unled": unled,
-    "together": together,
+    method.__name__: method for method in (truth, source, alone, no_attention, unled, together)
 }
 
 
