@@ -113,8 +113,7 @@ class StableDiffusionKeyframeEditPipeline(StableDiffusionJointPipeline):
             prompt, source_prompt: What the result is to show, and what the frames show.
             mask: Limits the edit: (K, 1, H, W) or (1, 1, H, W), 1 where to edit, or "auto": where the prompts
                 differ.
-            output_type: "pil", "np" or "pt".
-            settings: Fields of `EditSettings`.
+            output_type, settings: "pil", "np" or "pt"; fields of `EditSettings`.
 
         Raises:
             ValueError: What was passed cannot be edited; before any network runs.
@@ -122,8 +121,7 @@ class StableDiffusionKeyframeEditPipeline(StableDiffusionJointPipeline):
         check_output_type(output_type)
         settings = EditSettings(**settings)
         frames = image_batch(frames, "The keyframes").to(self._execution_device)
-        self.check_edit(prompt, source_prompt, mask, settings)
-        mask = self.read_mask(frames, mask)
+        mask = self.check_edit(frames, prompt, source_prompt, mask, settings)
         patch.apply_patch(self)
         self.scheduler = DDIMScheduler.from_config(self.scheduler.config)
         found = self.find_mask(frames, prompt, source_prompt, settings) if mask is AUTO else mask
@@ -136,16 +134,17 @@ class StableDiffusionKeyframeEditPipeline(StableDiffusionJointPipeline):
             pixels = torch.lerp(frames, pixels, soften(found))
         self.maybe_free_model_hooks()
         images = self.image_processor.postprocess(pixels, output_type)
-        return KeyframeOutput(images=images, mask=found, condition=next(iter(condition.values()), None))
+        return KeyframeOutput(images, found, next(iter(condition.values()), None))
 
-    def check_edit(self, prompt: str, source_prompt: str, mask, settings: EditSettings) -> None:
-        """Raises ValueError before any network runs."""
+    def check_edit(self, frames, prompt: str, source_prompt: str, mask, settings: EditSettings):
+        """The mask as `read_mask`; raises ValueError before any network runs."""
         check_prompts(prompt, source_prompt, isinstance(mask, str), settings)
         if settings.keeps("depth") and not patch.get_joints(self.unet):
             raise ValueError(
                 f"structure={settings.structure!r} needs a joint adapter: call pipe.load_adapter_pair, or choose "
                 "inversion."
             )
+        return self.read_mask(frames, mask)
 
     def read_mask(self, frames: torch.Tensor, mask):
         """A mask for each keyframe, or what was passed of "auto" and None."""
