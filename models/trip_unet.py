@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from diffusers import UNet3DConditionModel, UNetSpatioTemporalConditionModel
+from diffusers import UNetSpatioTemporalConditionModel
 from torch import nn
 
-from models.trip import TripFusion, noise_prior, noise_prior_ddpm, noise_to_v, v_to_noise
+from models.trip import TripFusion, noise_prior
 from utils.diffusion.edm import EDM, Denoiser
 from utils.diffusion.svd_condition import Condition
 
@@ -64,50 +64,6 @@ class TripUNet(nn.Module):
         with given_frame(self.unet, given_level, form.place, inputs.shape[1]):
             v = self.unet(inputs, self.edm.timestep(sigma), embeddings, condition.time_ids, return_dict=False)[0]
         return drop_frame(v, form.place).to(x_t.dtype)
-
-
-class TripTextUNet(nn.Module):
-    """`UNet3DConditionModel`, conditioned on text, with the image noise prior: ε of DDPM latents, as in the paper.
-
-    Args:
-        unet: Predicts ε.
-        fusion: Its form's channels are not used: such UNets have none for an image.
-    """
-
-    def __init__(self, unet: UNet3DConditionModel, fusion: TripFusion):
-        super().__init__()
-        self.unet, self.fusion = unet, fusion
-
-    def forward(
-        self,
-        z_t: torch.Tensor,
-        timestep: torch.Tensor,
-        alpha_bar: torch.Tensor,
-        prompt_embeds: torch.Tensor,
-        first: torch.Tensor,
-    ) -> torch.Tensor:
-        """ε (B, F, C, h, w).
-
-        Args:
-            z_t: Noisy latents (B, F, C, h, w).
-            timestep: (B,).
-            alpha_bar: ᾱ of each timestep (B,), above 0 and below 1.
-            prompt_embeds: (B, L, D).
-            first: Clean latents of the first frame (B, 1, C, h, w).
-        """
-        residual = self.predict_residual(z_t, timestep, prompt_embeds, first)
-        prior = noise_prior_ddpm(z_t, first, alpha_bar)
-        prior, residual = (noise_to_v(noise, z_t, alpha_bar) for noise in (prior, residual))
-        sigma = ((1 - alpha_bar) / alpha_bar).sqrt()
-        return v_to_noise(self.fusion(prior, residual, sigma), z_t, alpha_bar)
-
-    def predict_residual(self, z_t, timestep, prompt_embeds, first) -> torch.Tensor:
-        """The UNet's own ε (B, F, C, h, w)."""
-        place, dtype = self.fusion.form.place, prompt_embeds.dtype
-        inputs = place_frame(z_t, first.to(z_t), place).transpose(1, 2).to(dtype)  # (B, C, F + 1, h, w)
-        with given_frame(self.unet, torch.zeros_like(timestep), place, inputs.shape[2]):
-            noise = self.unet(inputs, timestep, prompt_embeds, return_dict=False)[0]
-        return drop_frame(noise.transpose(1, 2), place).to(z_t.dtype)
 
 
 class TripDenoiser(Denoiser):

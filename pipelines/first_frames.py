@@ -9,6 +9,8 @@ from PIL import Image
 from pipelines.sizes import fit_image
 from utils.images import to_image, to_pixels
 from utils.messages.words import count
+
+EDIT_STRENGTH = 0.6
 from utils.pretrained import choose_device, load_pipeline
 from utils.weights.embedded import warn_of_photograph
 
@@ -19,8 +21,9 @@ def make_first_frames(
     model: str,
     device: str | None = None,
     dtype: str = "float32",
-    edit_strength: float = 0.6,
+    edit_strength: float | None = None,
     seed: int = 0,
+    keep: bool = False,
     **options,
 ) -> list[Image.Image]:
     """Images that are given, made from text where there are none, or edited by it.
@@ -28,9 +31,11 @@ def make_first_frames(
     Args:
         prompts: None, one for all images, or one for each.
         model: Folder or hub name of a Stable Diffusion base, for prompts.
+        edit_strength: Share of the noise with which images are edited; by default 0.6.
+        keep: Without an edit_strength, images stay as they are, whatever the prompts.
         options: Further arguments of its call.
     """
-    if not prompts:
+    if not prompts or (keep and images and edit_strength is None):
         return list(images)
     pipe = load_pipeline(StableDiffusionPipeline, model, dtype, "--image_model").to(choose_device(device))
     pipe.set_progress_bar_config(disable=True)
@@ -38,7 +43,8 @@ def make_first_frames(
         return text_to_images(pipe, prompts, seed, **options)
     for image in images:
         warn_of_photograph(model, to_pixels(image), "The first frame", "--image_model")
-    return edit_images(pipe, images, prompts, edit_strength, seed, **options)
+    strength = EDIT_STRENGTH if edit_strength is None else edit_strength
+    return edit_images(pipe, images, prompts, strength, seed, **options)
 
 
 def text_to_images(

@@ -27,8 +27,7 @@ from utils.training.parameters import choose_parameters
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import add_lora_arguments, svd_parser
 from utils.training.svd_losses import draw_condition, encode_clips
-from utils.training.validation import video_errors
-from utils.video import write_video
+from utils.training.validation import beside_truth, video_errors
 from utils.weights.lora import add_lora, save_lora
 
 
@@ -106,9 +105,7 @@ def show_video(svd: SVDTraining, sample: dict, path: Path) -> list[torch.Tensor]
         generator=torch.Generator().manual_seed(svd.args.seed),
         output_type="pt",
     ).frames[0]
-    rows = [sample["pixel_values"], video.cpu().float() * 2 - 1]
-    write_video(path.with_name(f"{path.name}.mp4"), torch.cat(rows, dim=-1), float(sample["fps"]))
-    return rows
+    return beside_truth(sample, video, path)
 
 
 def save_pipeline(pipe, folder) -> None:

@@ -1,41 +1,69 @@
-"""Train TRIP on Stable Video Diffusion: the image noise prior, a UNet that predicts a residual of it, and their fusion.
+"""Train TRIP: the image noise prior, a video UNet that predicts a residual of it, and their fusion.
 
 python train_models/train_trip.py --train_data_dir clips.json --output_dir outputs/trip --fusion_only_steps 200
 
 clips.json is a list of {"video_path": "a.mp4", "text": "a dog runs"}; all other forms of clips do as well, and as
---validation_data_dir. The fusion is trained alone at first, and then the UNet with it, each at its own learning rate
-(models/trip.py, docs/trip.md).
+--validation_data_dir. The fusion is trained alone at first, and then the UNet with it, each at its own learning rate.
+The base is Stable Video Diffusion, or text to video, which reads the texts (models/trip.py, docs/trip.md).
 """
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from models.trip import FORMS, TripFusion
+from models.trip import FORMS
+from models.trip_text import TextCondition, TextDenoiser, TripTextUNet
 from models.trip_unet import TripCondition, TripDenoiser, TripUNet
-from pipelines.pipeline_trip import StableVideoDiffusionTripPipeline
+from pipelines.pipeline_trip_text import NUM_FRAMES, TextToVideoTripPipeline
+from pipelines.trip_bases import NOT_OF_TEXT, check_text_form, parameter_groups, start_fusion, trip_pipeline
 from utils.arguments import parse_args, positive_float, positive_int, run_script
+from utils.data.extras import Captions
 from utils.diffusion.edm import EDM
-from utils.training.parameters import choose_parameters
+from utils.diffusion.prompts import TextEncoder
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import svd_parser
 from utils.training.svd_losses import draw_condition, encode_clips
-from utils.training.validation import HeldOut, sample_options
-from utils.video import write_video
-
-LEARNED = [name for name, form in FORMS.items() if form.learned]
+from utils.training.text_video import drop_captions, take_text_base, text_sample_options
+from utils.training.validation import HeldOut, beside_truth, sample_options
 
 
 def main(argv=None) -> None:
-    args = parse_args(make_parser(), argv)
+    parser = make_parser()
+    args = parse_args(parser, argv)
+    pipeline = trip_pipeline(args.pretrained_model_name_or_path)
     check(args)
-    svd = start_svd(args, pipeline=StableVideoDiffusionTripPipeline)
-    start_fusion(svd.pipe, args)
+    if text := pipeline is TextToVideoTripPipeline:
+        check_text_form(args.form)
+        take_text_base(args, parser, NUM_FRAMES, NOT_OF_TEXT)
+    svd = start_svd(args, [Captions()] if text else [], pipeline)
+    start_fusion(svd.pipe, args.form, args.fusion_width, args.fusion_heads)
+    (train_on_text if text else train_on_images)(svd)
+
+
+def train_on_images(svd: SVDTraining) -> None:
+    """Stable Video Diffusion: v at a noise level of EDM."""
 
     def loss(model, batch):
-        return trip_loss(model, batch, svd.encoder, svd.edm, args)
+        return trip_loss(model, batch, svd.encoder, svd.edm, svd.args)
+
+    fit(svd, TripUNet(svd.pipe.unet, svd.pipe.fusion), loss, trip_errors, sample_options)
+
+
+def train_on_text(svd: SVDTraining) -> None:
+    """Text to video: ε at a timestep of DDPM."""
+    text = TextEncoder(svd.pipe.tokenizer, svd.pipe.text_encoder)
+
+    def loss(model, batch):
+        return text_loss(TextDenoiser(model, svd.pipe.scheduler), batch, svd.pipe.vae, text, svd.args)
+
+    fit(svd, TripTextUNet(svd.pipe.unet, svd.pipe.fusion), loss, partial(text_errors, text), text_sample_options)
+
+
+def fit(svd: SVDTraining, model, loss, measure, options) -> None:
+    args = svd.args
 
     def save(model, folder: Path) -> None:
         if svd.buckets:
@@ -44,26 +72,16 @@ def main(argv=None) -> None:
             network.half()
         svd.pipe.save_pretrained(folder)
 
-    svd.fit(
-        loss,
-        save=save,
-        parameters=parameter_groups(svd.pipe, args),
-        model=TripUNet(svd.pipe.unet, svd.pipe.fusion),
-        measure=trip_errors,
-        show=partial(show_video, svd),
-    )
+    groups = parameter_groups(svd.pipe, args.trainable, args.fusion_learning_rate, args.fusion_only_steps or 0)
+    svd.fit(loss, save=save, parameters=groups, model=model, measure=measure, show=partial(show_video, svd, options))
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = svd_parser(__doc__, gradient_checkpointing=True, learning_rate=2e-6)
     add = parser.add_argument_group("TRIP").add_argument
     add("--form", choices=FORMS, default="fusion", help="how the first frame enters and what is fused (docs/trip.md)")
-    add(
-        "--trainable",
-        choices=["all", "temporal", "none"],
-        default="all",
-        help="parameters of the UNet that are trained at --learning_rate",
-    )
+    help_text = "parameters of the UNet that are trained at --learning_rate"
+    add("--trainable", choices=["all", "temporal", "none"], default="all", help=help_text)
     add("--fusion_learning_rate", type=positive_float, default=2e-4, help="learning rate of the fusion")
     add("--fusion_only_steps", type=positive_int, help="steps that train the fusion alone (default: none)")
     add("--fusion_width", type=positive_int, default=64, help="width of the fusion's tokens")
@@ -77,39 +95,12 @@ def check(args) -> None:
         raise ValueError(
             f"--fusion_heads {args.fusion_heads} do not divide --fusion_width {args.fusion_width}: change one of them."
         )
-    if args.form in LEARNED:
+    if FORMS[args.form].learned:
         return
     if args.fusion_only_steps:
-        raise ValueError(f"--fusion_only_steps needs --form {LEARNED[0]}: {args.form} has no weights of its own.")
+        raise ValueError(f"--fusion_only_steps needs --form fusion: {args.form} has no weights of its own.")
     if args.trainable == "none":
         raise ValueError(f"--trainable none leaves nothing to train with --form {args.form}: choose all or temporal.")
-
-
-def start_fusion(pipe: StableVideoDiffusionTripPipeline, args) -> None:
-    """The fusion of a base that has one, or a new one.
-
-    Raises:
-        ValueError: The base was trained with another form.
-    """
-    if pipe.fusion is None:
-        fusion = TripFusion(args.form, pipe.vae.config.latent_channels, args.fusion_width, args.fusion_heads)
-        pipe.register_modules(fusion=fusion)
-    elif pipe.fusion.config.form != args.form:
-        raise ValueError(
-            f"{args.pretrained_model_name_or_path} was trained with --form {pipe.fusion.config.form}, not {args.form}: "
-            "pass that, or a base without TRIP."
-        )
-
-
-def parameter_groups(pipe: StableVideoDiffusionTripPipeline, args) -> list[dict]:
-    """Optimizer groups: the UNet, from --fusion_only_steps on, and the fusion."""
-    groups = []
-    if args.trainable != "none":
-        chosen = choose_parameters(pipe.unet, args.trainable)
-        groups.append({"params": chosen, "start_step": args.fusion_only_steps or 0})
-    if fusion := list(pipe.fusion.parameters()):
-        groups.append({"params": fusion, "lr": args.fusion_learning_rate})
-    return groups
 
 
 def trip_loss(model, batch, encoder, edm: EDM, args) -> torch.Tensor:
@@ -121,6 +112,15 @@ def trip_loss(model, batch, encoder, edm: EDM, args) -> torch.Tensor:
     return TripDenoiser(model, edm).loss(x_0, torch.randn_like(x_0), sigma, condition).mean()
 
 
+def text_loss(denoiser: TextDenoiser, batch: dict, vae, text: TextEncoder, args) -> torch.Tensor:
+    """||ε~ - ε||² of the fused prediction at one timestep a clip, for some without the prompt."""
+    z_0 = encode_clips(batch, vae)
+    prompts = drop_captions(batch["caption"], args.conditioning_dropout_prob)
+    condition = TextCondition(text.encode(prompts), z_0[:, :1])
+    timestep = torch.randint(denoiser.num_timesteps, (len(z_0),)).to(z_0.device)
+    return denoiser.loss(z_0, torch.randn_like(z_0), timestep, condition).mean()
+
+
 def trip_errors(model, clip: HeldOut) -> dict[str, torch.Tensor]:
     """Mean error of v of a video from its first frame."""
     x_0 = clip.encode(clip.sample["pixel_values"])[None]
@@ -130,12 +130,19 @@ def trip_errors(model, clip: HeldOut) -> dict[str, torch.Tensor]:
     return {"loss": torch.cat(errors).mean()}
 
 
-def show_video(svd: SVDTraining, sample: dict, path: Path) -> list[torch.Tensor]:
-    """The true frames (F, 3, H, W) and those sampled from the first of them; also written as a video, side by side."""
-    video = svd.pipe(sample["image"][None], **sample_options(sample, svd.args), output_type="pt").frames[0]
-    rows = [sample["pixel_values"], video.cpu().float() * 2 - 1]
-    write_video(path.with_name(f"{path.name}.mp4"), torch.cat(rows, dim=-1), float(sample["fps"]))
-    return rows
+def text_errors(text: TextEncoder, model, clip: HeldOut) -> dict[str, torch.Tensor]:
+    """Mean error of ε of a video from its first frame and its caption."""
+    z_0 = clip.encode(clip.sample["pixel_values"])[None]
+    condition = TextCondition(text.encode([clip.sample["caption"]]), z_0[:, :1])
+    denoiser = TextDenoiser(model, clip.svd.pipe.scheduler)
+    errors = [denoiser.loss(z_0, noise, t[None], condition) for t, noise in denoiser.levels(z_0, clip.generator)]
+    return {"loss": torch.cat(errors).mean()}
+
+
+def show_video(svd: SVDTraining, options: Callable, sample: dict, path: Path) -> list[torch.Tensor]:
+    """Rows of true frames and of those sampled from the first of them."""
+    video = svd.pipe(sample["image"][None], **options(sample, svd.args), output_type="pt").frames[0]
+    return beside_truth(sample, video, path)
 
 
 if __name__ == "__main__":

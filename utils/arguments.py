@@ -38,6 +38,13 @@ def make_parser(doc: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
+def refuse_flags(args: argparse.Namespace, parser: argparse.ArgumentParser, names: Sequence[str], reason: str) -> None:
+    """Raises ValueError where a flag has another value than its default; reason: the rest of the sentence."""
+    for name in names:
+        if getattr(args, name) != parser.get_default(name):
+            raise ValueError(f"--{name} {reason}.")
+
+
 def name_defaults(parser: argparse.ArgumentParser) -> None:
     """Add its default to each help text that does not name it.
 

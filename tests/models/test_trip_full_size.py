@@ -8,7 +8,8 @@ import torch
 from diffusers import UNet3DConditionModel, UNetSpatioTemporalConditionModel
 
 from models.trip import TripFusion, noise_prior_ddpm
-from models.trip_unet import TripCondition, TripTextUNet, TripUNet
+from models.trip_text import TripTextUNet
+from models.trip_unet import TripCondition, TripUNet
 from utils.diffusion.svd_condition import Condition
 
 B, F, C, SIDE = 1, 2, 4, 16

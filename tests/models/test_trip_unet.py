@@ -1,11 +1,11 @@
-"""TRIP around UNets of Stable Video Diffusion and of text to video: their inputs, and that they stay as they were."""
+"""TRIP around the UNet of Stable Video Diffusion: its inputs, and that it stays as it was."""
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet3DConditionModel
 
-from models.trip import FORMS, TripFusion, frame_weights, fuse_linearly, noise_prior_ddpm
-from models.trip_unet import TripCondition, TripDenoiser, TripTextUNet, TripUNet
+from models.trip import FORMS, TripFusion
+from models.trip_unet import TripCondition, TripDenoiser, TripUNet
+from tests.models.unet_spy import UNetSpy as Spy
 from utils.diffusion.edm import EDM
 from utils.diffusion.svd_condition import Condition
 
@@ -28,46 +28,6 @@ def condition():
         random(B, 1, 16, seed=1), random(B, 1, C, SIDE, SIDE, seed=2).repeat(1, F, 1, 1, 1), random(B, 3, seed=3)
     )
     return TripCondition.of(plain, random(B, 1, C, SIDE, SIDE, seed=4))
-
-
-@pytest.fixture(scope="module")
-def text_unet():
-    torch.manual_seed(0)
-    unet = UNet3DConditionModel(
-        block_out_channels=(32, 32), layers_per_block=1, cross_attention_dim=16, attention_head_dim=8,
-        norm_num_groups=8,
-        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
-    )  # fmt: skip
-    for name, parameter in unet.named_parameters():  # parts over time start at zero
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
-        assert parameter.any(), name
-    return unet.eval().requires_grad_(False)
-
-
-@pytest.fixture
-def text_inputs():
-    """z_t, timesteps, ᾱ, text and the first frame."""
-    timestep = torch.tensor([50, 700])
-    alpha_bar = DDPMScheduler().alphas_cumprod[timestep]
-    return (
-        random(B, F, C, SIDE, SIDE),
-        timestep,
-        alpha_bar,
-        random(B, 5, 16, seed=1),
-        random(B, 1, C, SIDE, SIDE, seed=2),
-    )
-
-
-class Spy:
-    """Keeps what the first convolution of a UNet and its blocks are given."""
-
-    def __init__(self, unet):
-        self.embeddings = []
-        unet.conv_in.register_forward_pre_hook(lambda module, args: setattr(self, "inputs", args[0]))
-        for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
-            for resnet in block.resnets:
-                resnet.register_forward_pre_hook(lambda module, args: self.embeddings.append(args[1]))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -168,47 +128,3 @@ def test_gradients_are_the_same_under_checkpointing(tiny_svd, x_t, condition, fo
         assert (a is None) == (b is None)
         if a is not None:
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
-
-
-def test_noise_of_a_text_unet_on_the_first_frame_is_the_prior(text_unet, text_inputs):
-    z_t, _, alpha_bar, _, first = text_inputs
-    noise = TripTextUNet(text_unet, TripFusion())(*text_inputs)
-    torch.testing.assert_close(noise[:, 0], noise_prior_ddpm(z_t, first, alpha_bar)[:, 0], atol=1e-4, rtol=1e-4)
-
-
-def test_a_text_unet_starts_with_the_linear_form_of_noises(text_unet, text_inputs):
-    z_t, timestep, alpha_bar, prompt_embeds, first = text_inputs
-    model = TripTextUNet(text_unet, TripFusion())
-    residual = model.predict_residual(z_t, timestep, prompt_embeds, first)
-    expected = fuse_linearly(noise_prior_ddpm(z_t, first, alpha_bar), residual, frame_weights(F))
-    torch.testing.assert_close(model(*text_inputs), expected, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("part", range(5))
-def test_a_text_unet_reads_all_that_it_is_given(text_unet, text_inputs, part):
-    """Its text above all."""
-    model, inputs = TripTextUNet(text_unet, TripFusion()), list(text_inputs)
-    plain = model(*inputs)
-    inputs[part] = inputs[part].flip(0)
-    assert (model(*inputs) - plain)[:, 1:].abs().max() > 1e-3
-
-
-def test_the_clean_first_frame_of_a_text_unet_has_a_timestep_of_its_own(text_unet, text_inputs):
-    _, timestep, _, _, first = text_inputs
-    spy = Spy(text_unet)
-    TripTextUNet(text_unet, TripFusion())(*text_inputs)
-    assert torch.equal(spy.inputs.unflatten(0, (B, F + 1))[:, 0], first[:, 0])
-    clean, noisy = (text_unet.time_embedding(text_unet.time_proj(t)) for t in (timestep * 0, timestep))
-    for rows in spy.embeddings:
-        rows = rows.unflatten(0, (B, F + 1))
-        torch.testing.assert_close(rows[:, 0], clean, atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(rows[:, 1:], noisy[:, None].expand(-1, F, -1), atol=1e-5, rtol=1e-4)
-
-
-def test_without_the_wrapper_a_text_unet_is_the_base(text_unet, text_inputs):
-    z_t, timestep, _, prompt_embeds, _ = text_inputs
-    expected = text_unet(z_t.transpose(1, 2), timestep, prompt_embeds).sample
-    hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in text_unet.modules()]
-    TripTextUNet(text_unet, TripFusion())(*text_inputs)
-    assert torch.equal(text_unet(z_t.transpose(1, 2), timestep, prompt_embeds).sample, expected)
-    assert [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in text_unet.modules()] == hooks

@@ -11,10 +11,12 @@ from PIL import Image
 from models.trip import TripFusion
 from pipelines.first_frames import pair_up
 from pipelines.pipeline_trip import StableVideoDiffusionTripPipeline
-from run_models.run_trip import batches, main
+from run_models.run_trip import main
 from tests.flags import flags
 from tests.tiny_pipeline import SIDE
+from tests.tiny_text_video import tiny_text_video
 from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.commands.video_jobs import batches
 from utils.video import index_frames, read_video
 
 
@@ -129,3 +131,49 @@ def test_what_cannot_work_is_refused_in_one_sentence(run, images, values, messag
 def test_a_base_without_a_fusion_is_refused(run, svd_base):
     with pytest.raises(ValueError, match="has no TRIP fusion: train one with train_models/train_trip.py"):
         run(prompt=["a"], model_dir=svd_base)
+
+
+@pytest.fixture(scope="module")
+def text_dir(tmp_path_factory):
+    """A text to video base with a fusion."""
+    folder = tmp_path_factory.mktemp("trip_text")
+    tiny_text_video(folder / "words", fusion=TripFusion(width=16, heads=2)).save_pretrained(folder / "base")
+    return folder / "base"
+
+
+def test_a_text_to_video_base_reads_the_prompt_and_keeps_the_image(run, images, text_dir):
+    files, videos = [], []
+    for prompt in ("a cube", "zzzz"):
+        values = {"first_frame": [images / "a.png"], "prompt": [prompt], "guidance_scale": 30}
+        files.append(run(model_dir=text_dir, out=prompt, **values))
+        videos.append(read_video(files[-1][0]).pixels.int())
+    for found in files:
+        assert np.array_equal(np.asarray(Image.open(found[1])), np.asarray(Image.open(images / "a.png")))
+    assert len(index_frames(files[0][0])) == 3
+    assert (videos[0] - videos[1])[1:].abs().max() > 0
+
+
+def test_a_text_to_video_base_takes_batches_text_alone_and_edited_images(run, images, text_dir):
+    alone = run(model_dir=text_dir, first_frame=[images], prompt=["a", "b", "c"], out="alone")
+    together = run(model_dir=text_dir, first_frame=[images], prompt=["a", "b", "c"], batch_size=2, out="together")
+    for a, b in zip(alone[::2], together[::2], strict=True):
+        assert (read_video(a).pixels.int() - read_video(b).pixels.int()).abs().float().mean() < 1
+    assert len(run(model_dir=text_dir, first_frame=[images / "a.png"], prompt=["a", "b"], out="two")) == 4
+    assert len(run(model_dir=text_dir, prompt=["a cube"], guidance_scale=3, solver_order=2, out="text")) == 2
+    edited = run(model_dir=text_dir, first_frame=[images / "a.png"], prompt=["a"], edit_strength=0.9, out="edited")
+    assert not np.array_equal(np.asarray(Image.open(edited[1])), np.asarray(Image.open(images / "a.png")))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"first_frame": ["{images}"]}, "base is conditioned on text: pass --prompt"),
+        ({"motion_bucket_id": 3}, "--motion_bucket_id applies to Stable Video Diffusion: leave it out"),
+        ({"guidance_parallel": 0.5}, "--guidance_parallel applies to Stable Video Diffusion: leave it out"),
+        ({"guidance_scale": -1}, "guidance_scale"),
+    ],
+)
+def test_what_a_text_to_video_base_does_not_read_is_refused(run, images, text_dir, values, message):
+    values = {"first_frame": [images]} if "first_frame" in values else {"prompt": ["a"], **values}
+    with pytest.raises(ValueError, match=message):
+        run(model_dir=text_dir, **values)

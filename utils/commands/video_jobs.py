@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -69,3 +70,9 @@ def check_jobs(jobs: Sequence[Job], overwrite: bool, fps: float) -> None:
             check_output_file(path, overwrite, "--output_video")
         check_fps(fps, job.video)
     check_not_read([job.video for job in jobs], [job.image for job in jobs])
+
+
+def batches(pixels: Sequence[torch.Tensor], size: int) -> list[list[int]]:
+    """Numbers of images (3, H, W) that are sampled at once: at most `size` neighbours of one height and width."""
+    runs = [list(run) for _, run in groupby(range(len(pixels)), lambda k: pixels[k].shape)]
+    return [run[start : start + size] for run in runs for start in range(0, len(run), size)]

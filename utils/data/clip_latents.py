@@ -60,8 +60,8 @@ class CachedClips(Dataset):
     """Stretches of cached clips.
 
     A sample has `latents` (F, C, h, w), float32, a sample of the posterior, not yet scaled; `image` (3, H, W) in
-    [-1, 1], the first frame; `fps` of the stretch; `motion_bucket_id` of the whole clip; and what the extras kept of
-    it.
+    [-1, 1], the first frame; `fps` of the stretch; `motion_bucket_id` of the whole clip; what the extras kept of it;
+    and its `caption`, where there are records, which is read anew, so that a cache does not keep an old one.
 
     Args:
         folder: What `cache_clips` has written.
@@ -69,6 +69,7 @@ class CachedClips(Dataset):
         buckets: Map of motion scores; fitted to these clips by default.
         with_pixels: Samples also have `pixel_values` (F, 3, H, W).
         extras: With the folder that `cache_extra` has written for each of them.
+        records: Of the clips, in their order.
 
     Raises:
         ValueError: The clips are too short.
@@ -81,13 +82,14 @@ class CachedClips(Dataset):
         buckets: MotionBuckets | None = None,
         with_pixels: bool = False,
         extras: Sequence[tuple[Extra, Path]] = (),
+        records: Sequence[VideoRecord] = (),
     ):
         # (M, frames, mean and std, C, h, w), (M, frames, H, W, 3), (M,), (M,); M is N, or 2 N with mirrored clips
         self.latents, self.frames, self.fps, self.scores = (
             np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("latents", "frames", "fps", "scores")
         )
         self.kept = [(extra, _open(where)) for extra, where in extras]
-        self.stretches = stretches
+        self.stretches, self.records = stretches, records
         self.with_pixels = with_pixels
         self.flips = json.loads((folder / "about.json").read_text())["flips"]
         self.buckets = buckets or MotionBuckets.fit(torch.from_numpy(np.array(self.scores)))
@@ -112,7 +114,8 @@ class CachedClips(Dataset):
         for extra, arrays in self.kept:
             whole = {name: array[row] for name, array in arrays.items()}
             taken |= extra.take(whole, numbers, self.num_frames)
-        return {**self._sample(row, stride, numbers), **taken}
+        captions = {"caption": self.records[index].read_caption()} if self.records else {}
+        return {**self._sample(row, stride, numbers), **taken, **captions}
 
     def _sample(self, row: int, stride: int, numbers: list[int]) -> dict:
         sample = {
@@ -158,7 +161,7 @@ def read_cached_clips(
     buckets = buckets or PROCEDURAL
     folder = cache_clips(dataset, vae, cache_dir, buckets)
     folders = [(extra, cache_extra(extra, dataset, vae, cache_dir)) for extra in extras if extra.cached]
-    return CachedClips(folder, stretches, buckets, any(extra.frames for extra in extras), folders)
+    return CachedClips(folder, stretches, buckets, any(extra.frames for extra in extras), folders, dataset.records)
 
 
 @torch.no_grad()

@@ -70,6 +70,15 @@ class Extra(ABC):
         return {name: torch.from_numpy(np.array(array[rows[len(array)]])) for name, array in kept.items()}
 
 
+class Captions(Extra):
+    """`caption`: the text of a clip."""
+
+    frames = False
+
+    def __call__(self, clip: dict) -> dict[str, str]:
+        return {"caption": clip["caption"]}
+
+
 def annotations(extras: Sequence[Extra]) -> tuple[str, ...]:
     """What the extras read, each once."""
     return tuple(dict.fromkeys(name for extra in extras for name in extra.reads))

@@ -4,7 +4,10 @@ import re
 
 from torch import nn
 
-TEMPORAL = re.compile(r"\.(temporal_transformer_blocks|temporal_res_block|time_mixer|time_pos_embed)\.")
+TEMPORAL = re.compile(
+    r"\.(temporal_transformer_blocks|temporal_res_block|time_mixer|time_pos_embed)\."  # Stable Video Diffusion
+    r"|\.(temp_attentions|temp_convs)\.|^transformer_in\."  # text to video
+)
 
 
 def choose_parameters(unet: nn.Module, trainable: str, pattern: str | None = None) -> list[nn.Parameter]:

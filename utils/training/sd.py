@@ -1,7 +1,6 @@
 """What trainings on Stable Diffusion share: the base, its texts, what it predicts."""
 
 import argparse
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +14,11 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from utils.data.cache import cache_texts, encode_pair
+from utils.data.cache import encode_pair
 from utils.data.pairs import PairDataset, own_pair
 from utils.data.records import read_records
 from utils.diffusion.pairs import with_trigger
+from utils.diffusion.prompts import TextEncoder
 from utils.latents import LatentScale
 from utils.pretrained import loading
 from utils.processes import process_state
@@ -26,28 +26,6 @@ from utils.training.seeding import SeededDataset
 from utils.video import contact_sheet
 
 SCALE_SAMPLES = 256  # images that the latent scale of a condition is measured on
-
-
-class TextEncoder:
-    """Texts to embeddings (B, L, D), read from a cache where there is one."""
-
-    def __init__(self, tokenizer: CLIPTokenizer, encoder: CLIPTextModel):
-        self.tokenizer, self.encoder = tokenizer, encoder.requires_grad_(False)
-        self.cached = None
-
-    def __call__(self, texts: list[str], device) -> torch.Tensor:
-        if self.cached is not None:
-            return torch.stack([self.cached[text] for text in texts]).to(device)
-        return self.encode(texts)
-
-    def cache(self, texts: Iterable[str], cache_dir: str) -> None:
-        """Embed each text once; from then on no other one is known."""
-        self.cached = cache_texts(set(texts), self.encoder, self.encode, cache_dir)
-
-    @torch.no_grad()
-    def encode(self, texts: list[str]) -> torch.Tensor:
-        tokens = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return self.encoder(tokens.to(self.encoder.device)).last_hidden_state
 
 
 @dataclass(frozen=True)

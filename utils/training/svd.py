@@ -53,6 +53,8 @@ from utils.training.seeding import SeededDataset
 from utils.training.svd_arguments import check_svd_arguments, longest_stretch, take_base_size
 from utils.training.validation import Measure, Show, Validation, training_errors
 
+FROZEN = ("vae", "image_encoder", "text_encoder")  # parts of a base that a training uses and leaves as they are
+
 
 @dataclass(frozen=True)
 class SVDTraining:
@@ -63,7 +65,7 @@ class SVDTraining:
         pipe: The base in float32.
         dataset: Samples of `SVDClips`, those that are trained on.
         held_out: Samples with pixels, of clips or frames that are not trained on; empty where there is no validation.
-        encoder: Of conditions.
+        encoder: Of conditions; None of a base that is conditioned on text.
         edm: Noise levels of the training.
         buckets: Map of motion scores; None with `--fixed_motion_bucket`.
     """
@@ -72,7 +74,7 @@ class SVDTraining:
     pipe: StableVideoDiffusionPipeline
     dataset: Dataset
     held_out: list[dict]
-    encoder: ConditionEncoder
+    encoder: ConditionEncoder | None
     edm: EDM
     buckets: MotionBuckets | None
 
@@ -103,7 +105,7 @@ class SVDTraining:
             start=validation.start if validation else None,
             validate=validation,
             parameters=parameters,
-            frozen=(self.pipe.vae, self.pipe.image_encoder),
+            frozen=tuple(getattr(self.pipe, name) for name in FROZEN if hasattr(self.pipe, name)),
         )
 
 
@@ -136,7 +138,7 @@ def start_svd(
         pipe=pipe,
         dataset=make_dataset(clips, pipe.vae, buckets, extras, args),
         held_out=held_out,
-        encoder=ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor),
+        encoder=make_encoder(pipe),
         edm=EDM(args.sigma_mean, args.sigma_std),
         buckets=buckets,
     )
@@ -166,6 +168,13 @@ def _with_wanted_flow(clips: VideoDataset, extras: Sequence[Extra]) -> VideoData
     if not (wanted and has_flow(clips.records, clips.options)):
         return clips
     return VideoDataset(clips.records, clips.options, (*clips.extras, "flow"), clips.skip_bad_clips)
+
+
+def make_encoder(pipe) -> ConditionEncoder | None:
+    """What makes conditions of images, where the base is conditioned on them."""
+    if not hasattr(pipe, "image_encoder"):
+        return None
+    return ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
 
 
 def make_dataset(clips: VideoDataset, vae, buckets, extras: Sequence[Extra], args: argparse.Namespace) -> Dataset:

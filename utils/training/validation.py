@@ -19,9 +19,9 @@ from utils.diffusion.edm import Denoiser
 from utils.diffusion.sampling import VideoSampling
 from utils.diffusion.svd_condition import Condition
 from utils.images import to_image
-from utils.latents import ENCODED_TOGETHER
+from utils.latents import ENCODED_TOGETHER, encode_mode
 from utils.training.logs import JsonLog
-from utils.video import contact_sheet, to_frames
+from utils.video import contact_sheet, to_frames, write_video
 
 LEVELS = 8  # noise levels of the held-out loss: evenly spread quantiles of those of the training
 NOISE_AUG_STRENGTH = 0.05  # exp(-3), the median of those in training
@@ -42,8 +42,7 @@ class HeldOut:
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         """Scaled latents (F, C, h, w) of frames (F, 3, H, W): the mode of the posterior."""
         vae = self.svd.pipe.vae
-        parts = [self.svd.encoder.encode_latents(part.to(vae.device)) for part in frames.split(ENCODED_TOGETHER)]
-        return torch.cat(parts).float() * vae.config.scaling_factor
+        return encode_mode(vae, frames.to(vae.device)).float() * vae.config.scaling_factor
 
     def condition(self) -> Condition:
         """The condition with the first frame as the conditioning image of all frames."""
@@ -139,6 +138,13 @@ def training_errors(loss: Callable) -> Measure:
         return {name: torch.stack([losses[name].float().cpu() for losses in named]).mean() for name in named[0]}
 
     return measure
+
+
+def beside_truth(sample: dict, video: torch.Tensor, path: Path) -> list[torch.Tensor]:
+    """Rows for a sheet: true frames of a sample, and a sampled video (F, 3, H, W) in [0, 1]; both also as a video."""
+    rows = [sample["pixel_values"], video.cpu().float() * 2 - 1]
+    write_video(path.with_name(f"{path.name}.mp4"), torch.cat(rows, dim=-1), float(sample["fps"]))
+    return rows
 
 
 def sample_options(sample: dict, args) -> dict:

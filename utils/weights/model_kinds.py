@@ -19,6 +19,7 @@ FAMILIES = {  # pipelines of diffusers by the name that people know, and an exam
         "Stable Video Diffusion",
         "weights/tiny_svd or stabilityai/stable-video-diffusion-img2vid-xt",
     ),
+    "TextToVideoTripPipeline": ("text to video", "ali-vilab/text-to-video-ms-1.7b"),
 }
 NETWORKS = {  # by class: what they are, and where one is found
     "ControlNetSVD": ("a ControlNet for Stable Video Diffusion", "as train_trajectory.py writes it"),
@@ -197,8 +198,12 @@ def _describe_file(path: Path) -> str:
 def _describe_index(index: dict) -> str:
     name = index.get("_class_name", "")
     unet = index.get("unet") or [None, None]
-    family = {"UNet2DConditionModel": "Stable Diffusion", "UNetSpatioTemporalConditionModel": "Stable Video Diffusion"}
-    plain = name in FAMILIES or name.startswith("StableVideoDiffusion")
+    family = {
+        "UNet2DConditionModel": "Stable Diffusion",
+        "UNetSpatioTemporalConditionModel": "Stable Video Diffusion",
+        "UNet3DConditionModel": "text to video",
+    }
+    plain = name in (*FAMILIES, "TextToVideoSDPipeline") or name.startswith("StableVideoDiffusion")
     return f"a {family[unet[1]]} base ({name})" if plain and unet[1] in family else f"a {name or 'pipeline'}"
 
 
