@@ -7,9 +7,10 @@ from pathlib import Path
 from PIL import Image
 
 from utils.depth import write_depth
-from utils.scenes import UNSEEN, caption, render, sample_scene
+from utils.scenes import UNSEEN, caption, render, sample_clip, sample_scene
 
 SIZE = 256  # pixels
+CLIPS = (0, 4, 7)  # seeds from UNSEEN on
 
 
 @cache
@@ -27,3 +28,25 @@ def scene_files(number: int) -> tuple[str, str, str]:
     Image.fromarray(rendering.image).save(image)
     write_depth(depth, rendering.depth)
     return str(image), str(depth), caption(scene)
+
+
+@cache
+def clip_files(number: int) -> tuple[str, dict, str, float]:
+    """First frame of an unseen clip, tracks in its pixels, a camera preset and its speed.
+
+    0: an object is dragged where it goes in the clip, and the floor is kept; 1: the camera pans; 2: two paths.
+    """
+    clip = sample_clip(UNSEEN + CLIPS[number], 8, camera="still")
+    scene = clip.at(0)
+    image = folder() / f"clip_{number}.png"
+    rendering = render(scene, SIZE)
+    Image.fromarray(rendering.image).save(image)
+    if number == 1:
+        return str(image), {}, "pan_right", 6.0
+    tracks = []
+    for label in range(1 if number == 0 else 2):
+        rows, columns = (rendering.labels == label).nonzero()
+        x, y = float(columns.mean()), float(rows.mean())
+        reach = 70.0 if x < SIZE / 2 else -70.0
+        tracks.append([[x + reach * k / 15, y] for k in range(16)])
+    return str(image), {"tracks": tracks, "static_points": [[20.0, SIZE - 12.0], [SIZE - 20.0, SIZE - 12.0]]}, "", 1.0

@@ -1,5 +1,7 @@
 """What visitors send, looked at again on the server: images, numbers and texts within limits."""
 
+from collections.abc import Sequence
+
 import gradio as gr
 
 from utils.commands.settings import check
@@ -65,3 +67,9 @@ def check_number(name: str, value, low: float, high: float) -> float:
     """A number in a range; raises ValueError for any other."""
     check(name, value, low=low, high=high)
     return float(value)
+
+
+def check_choice(name: str, value, choices: Sequence[str]) -> str:
+    """One of the choices; raises ValueError for any other value."""
+    check(name, value, str, choices=tuple(choices))
+    return value

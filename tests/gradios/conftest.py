@@ -3,7 +3,9 @@
 import argparse
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +58,23 @@ def visit(chromium):
     for context in contexts:
         context.close()
     assert not errors, errors
+
+
+@pytest.fixture(scope="session")
+def video_models(tmp_path_factory):
+    """model, adapter and controlnet: a tiny base of videos, its joint adapter of flow, its ControlNet of tracks."""
+    from tests.tiny_video_pipeline import save_controlnet, save_flow_adapter, save_tiny_base
+
+    folder = tmp_path_factory.mktemp("video_models")
+    save_tiny_base(folder / "model")
+    save_flow_adapter(folder / "adapter")
+    save_controlnet(folder / "controlnet")
+    return folder
+
+
+@pytest.fixture
+def image_file(tmp_path):
+    """A random image of 32x32."""
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    return str(tmp_path / "image.png")

@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import shlex
-import zipfile
 from urllib.request import urlopen
 
 import numpy as np
@@ -15,7 +13,7 @@ from PIL import Image
 from gradios import gradio_depth_image
 from gradios.pair_sampling import Weights
 from run_models.run_depth_image import main
-from tests.gradios.requests import ask
+from tests.gradios.requests import arguments, ask, unpack
 from utils.arguments import REPOSITORY
 
 NAMELESS = """() => [...document.querySelectorAll("button, input, textarea, canvas, select")]
@@ -36,20 +34,12 @@ def client(url):
 
 
 @pytest.fixture
-def image(tmp_path):
-    values = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    Image.fromarray(values).save(tmp_path / "image.png")
-    return handle_file(str(tmp_path / "image.png"))
+def image(image_file):
+    return handle_file(image_file)
 
 
 def sample(client, **values):
-    return client.predict(api_name="/depth_image", **ask("depth_image", **values))
-
-
-def unpack(archive, folder):
-    with zipfile.ZipFile(archive) as file:
-        file.extractall(folder)
-    return json.loads((folder / "run.json").read_text())
+    return client.predict(**ask("depth_image", **values))
 
 
 def pixels(path):
@@ -60,13 +50,8 @@ def test_the_command_of_a_download_makes_the_same_pair(client, image, tmp_path, 
     archive = sample(client, image=image, seed=3)[3]
     record = unpack(archive, tmp_path / "run")
     monkeypatch.chdir(tmp_path / "run")
-    words = [
-        word.replace("model", str(folders.model)) if word == "model" else word
-        for word in shlex.split(record["command"])
-    ]
-    for name in ("depth", "edge"):
-        words = [word.replace(f"={name}.", f"={folders.adapters}/{name}.") for word in words]
-    main(words[2:])
+    files = {f"{name}.safetensors": folders.adapters / f"{name}.safetensors" for name in ("depth", "edge")}
+    main(arguments(record, {"model": folders.model} | files))
     for name in record["files"]:
         assert np.array_equal(pixels(tmp_path / "run" / name), pixels(tmp_path / "run" / "again" / name)), name
 

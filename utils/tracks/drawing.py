@@ -1,5 +1,7 @@
 """Paths of points plotted over frames."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -41,18 +43,31 @@ def track_sheet(
     The video is what `to_frames` takes.
     """
     frames = to_frames(video)
-    scale = max(1, round(SMALLEST_SIDE / min(frames.shape[1:3])))
-    ends = [len(frames), *range(1, len(frames) + 1)]
-    drawn = [
-        draw_paths(frame, wanted[:end], None if obtained is None else obtained[:end], scale)
-        for frame, end in zip([frames[0], *frames], ends, strict=True)
-    ]
-    sheet = contact_sheet(np.stack(drawn))
+    first = path_frames(frames[:1], wanted[None], None if obtained is None else obtained[None])
+    sheet = contact_sheet(np.concatenate([first, growing_paths(frames, wanted, obtained)]))
     legend = draw_legend(sheet.width, {"wanted": WANTED} | ({} if obtained is None else {FOUND: OBTAINED}))
     whole = Image.new("RGB", (sheet.width, sheet.height + legend.height))
     whole.paste(sheet, (0, 0))
     whole.paste(legend, (0, sheet.height))
     return whole
+
+
+def growing_paths(
+    video: torch.Tensor | np.ndarray, wanted: torch.Tensor, obtained: torch.Tensor | None = None
+) -> np.ndarray:
+    """Each frame with the paths (F, N, 2) up to it, uint8 (F, H, W, 3), enlarged where it is small."""
+    ends = range(1, len(wanted) + 1)
+    parts = [None if paths is None else [paths[:end] for end in ends] for paths in (wanted, obtained)]
+    return path_frames(to_frames(video), *parts)
+
+
+def path_frames(
+    frames: np.ndarray, wanted: Sequence[torch.Tensor], obtained: Sequence[torch.Tensor] | None
+) -> np.ndarray:
+    """Frames uint8 (F, H, W, 3), each with paths (K, N, 2) of its own, enlarged where they are small."""
+    scale = max(1, round(SMALLEST_SIDE / min(frames.shape[1:3])))
+    obtained = [None] * len(frames) if obtained is None else obtained
+    return np.stack([draw_paths(*parts, scale) for parts in zip(frames, wanted, obtained, strict=True)])
 
 
 def draw_legend(width: int, names: dict[str, tuple[int, int, int]]) -> Image.Image:

@@ -1,0 +1,197 @@
+"""A page on which one drags points of an image and samples the video that follows them.
+
+python gradios/gradio_trajectory.py
+python gradios/gradio_trajectory.py --model_dir … --controlnet …
+"""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+
+import gradio as gr
+
+from gradios.controls import PRIVATE, add_actions, connect, hint, weights_box
+from gradios.desk import Desk, Made
+from gradios.drags_sampling import Asked, Weights, make
+from gradios.examples import clip_files
+from gradios.frame import Page, add_server_arguments, asset, serve
+from gradios.messages import one_sentence
+from gradios.running import Reporter
+from gradios.track_pad import TrackPad, on_image, read_pad, to_content, to_text
+from gradios.uploads import check_image, image_file
+from gradios.videos import add_base_box, add_video_settings, player
+from pipelines.drags import METHODS, check_drag_weights
+from utils.arguments import make_parser, parse_args, run_script
+from utils.images import image_size
+from utils.tracks.camera import PRESETS
+from utils.tracks.files import read_track_file
+
+LEAD = (
+    "Drag points of the first frame along paths, keep others in place, or move the camera, and sample the video. "
+    "Wanted paths are green; those that optical flow finds in the video are red."
+)
+CAMERAS = [("still", ""), *((name.replace("_", " "), name) for name in PRESETS)]
+WAYS = {
+    "controlnet": "ControlNet: the frame is warped along the paths and mended",
+    "coarse": "Joint model: flow guessed from the paths, then the video",
+    "guided": "Joint model, led to the paths at every step (slow)",
+}
+EXAMPLES = {"Drag an object": 0, "Pan the camera": 1, "Two paths, one way": 2}
+
+
+def build(desk: Desk, own: Weights) -> None:
+    """The components of the page, in the open `gr.Blocks`."""
+    with gr.Row():
+        with gr.Column(scale=6, min_width=300):
+            pad = TrackPad(label="First frame with paths", elem_id="duet-pad")
+            with gr.Row():
+                save = gr.Button("Save the tracks", size="sm", min_width=120)
+                opened = gr.UploadButton("Open tracks", size="sm", min_width=120, file_types=[".json", ".npy"])
+            hint("Try one:")
+            with gr.Row(elem_classes="duet-chips"):
+                buttons = [gr.Button(name, size="sm") for name in EXAMPLES]
+            inputs = [*add_inputs(pad), *add_settings(own)]
+        with gr.Column(scale=5, min_width=300):
+            actions = add_actions("Sample the video")
+            results = add_results()
+    examples = [(button, partial(example, name)) for button, name in zip(buttons, EXAMPLES, strict=True)]
+    connect(desk, actions, "trajectory", sample(desk, own), inputs, results, examples)
+    add_files(inputs, save, opened, actions.status)
+
+
+def add_inputs(pad: TrackPad) -> list:
+    """Components of what is asked for."""
+    image = image_file("First frame", height=150)
+    with gr.Row():
+        camera = gr.Dropdown(CAMERAS, value="", label="Camera", min_width=140)
+        speed = gr.Number(
+            1.0, label="Speed", info="pixels or degrees per frame; zoom: factor per frame, above 1", min_width=140
+        )
+    return [image, pad, camera, speed]
+
+
+def add_settings(own: Weights) -> list:
+    """Components of what is folded away."""
+    with gr.Accordion("More settings", open=False):
+        method = gr.Radio([(text, name) for name, text in WAYS.items()], value=METHODS[-1], label="Method")
+        settings = add_video_settings()
+        base = add_base_box(own.base)
+        controlnet = weights_box("ControlNet", own.controlnet)
+        adapter = weights_box("Joint adapter of flow", own.adapter)
+    return [method, *settings, base, controlnet, adapter]
+
+
+def add_results() -> list:
+    """Components of what `sample` gives, in its order."""
+    paths = player("Wanted and obtained paths", height=380)
+    with gr.Row():
+        video, flow = player("Video", height=230, min_width=140), player("Optical flow", height=230, min_width=140)
+    with gr.Accordion("All frames", open=False):
+        sheet = gr.Image(label="Paths frame by frame", interactive=False, buttons=["fullscreen"])
+    return [paths, video, flow, sheet]
+
+
+def add_files(inputs: list, save, opened, said) -> None:
+    """Let the image come onto the pad, and tracks be saved and opened."""
+    image, pad, camera, speed = inputs[:4]
+    for event in (image.upload, image.clear):
+        event(show_image, [image], [pad], queue=False, **PRIVATE)
+    text = gr.Textbox(visible=False)
+    written = save.click(save_tracks, [pad, camera, speed], text, queue=False, **PRIVATE)
+    written.success(None, text, js=asset("save_text.js"), **PRIVATE)
+    opened.upload(open_tracks, [opened, image], [pad, camera, speed], queue=False, api_visibility="private")
+
+
+def show_image(path: str | None):
+    """The pad with an image."""
+    if not path:
+        return gr.skip()
+    with one_sentence({path: "The first frame"}):
+        return on_image(check_image("The first frame", path))
+
+
+def save_tracks(text: str, preset: str, speed: float) -> str:
+    """The text of a file of tracks that `run_trajectory.py` reads."""
+    with one_sentence():
+        return to_text(read_pad(text, preset, speed))
+
+
+def open_tracks(path: str, image: str | None) -> tuple:
+    """The pad, the camera and its speed by a file of tracks."""
+    with one_sentence({str(path): "The file of tracks", str(image): "The first frame"}):
+        if not image:
+            raise ValueError("There is no first frame: give the image that the tracks are for.")
+        file = read_track_file(path, *image_size(image))
+        content = read_pad(json.dumps(to_content(file)))
+        preset, speed = file.camera or ("", 1.0)
+        return on_image(image, content), preset, speed
+
+
+def sample(desk: Desk, own: Weights):
+    """The generator that the page and clients call."""
+
+    def sample_drag(
+        image,
+        tracks,
+        camera,
+        camera_speed,
+        method,
+        num_inference_steps,
+        max_guidance_scale,
+        motion_bucket_id,
+        fps,
+        num_frames,
+        seed,
+        base,
+        controlnet,
+        adapter,
+        request: gr.Request,
+    ):
+        """A video that begins with an image and follows tracks, the text of a file of tracks. Returns the video with
+        the wanted and obtained paths, the video, its flow, all frames, an archive and what the page says."""
+        settings = num_inference_steps, max_guidance_scale, motion_bucket_id, fps, num_frames, seed
+
+        def work(folder: Path, report: Reporter) -> Made:
+            chosen = zip((own.base, own.controlnet, own.adapter), (base, controlnet, adapter), strict=True)
+            weights = Weights(*(desk.weights(*pair) for pair in chosen))
+            asked = Asked.read(image, tracks, camera, camera_speed, method, *settings)
+            return make(desk, weights, asked, folder, report)
+
+        yield from desk.sample(request, 5, work, {image: "The first frame"} if image else {})
+
+    return sample_drag
+
+
+def example(name: str) -> list:
+    """Values of the inputs of an example."""
+    number = EXAMPLES[name]
+    image, content, camera, speed = clip_files(number)
+    return [image, on_image(image, content), camera, speed, "controlnet", 25, 3, 127, 7, 0, 0, "", "", ""]
+
+
+def page(own: Weights) -> Page:
+    return Page("Dragged points", LEAD, partial(build, own=own))
+
+
+def parser() -> argparse.ArgumentParser:
+    result = make_parser(__doc__)
+    own, add = Weights(), result.add_argument_group("weights").add_argument
+    add("--model_dir", default=own.base, help="folder or hub name of a Stable Video Diffusion base")
+    add("--controlnet", default=own.controlnet, help="folder of train_trajectory.py")
+    add("--adapter", default=own.adapter, help="joint adapter of train_flow_video.py")
+    add_server_arguments(result)
+    return result
+
+
+def main(argv=None) -> None:
+    """Opens the page."""
+    args = parse_args(parser(), argv)
+    own = Weights(args.model_dir, args.controlnet, args.adapter)
+    for method in METHODS:
+        check_drag_weights(method, own.of(method)[1])
+    serve([page(own)], args)
+
+
+if __name__ == "__main__":
+    run_script(main)

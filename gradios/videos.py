@@ -1,0 +1,104 @@
+"""What the pages of videos share: their settings, their weights, previews of their steps, and files that play."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import torch
+from PIL import Image
+
+from gradios.controls import add_seed, weights_box
+from gradios.running import Reporter
+from gradios.uploads import MAX_SEED, check_number, check_whole
+from utils.diffusion.sampling import VideoSampling
+from utils.flow.results import color_video
+from utils.video import contact_sheet, to_frames
+
+MAX_STEPS, MAX_FRAMES, MAX_SCALE, MAX_BUCKET = 100, 64, 10.0, 255
+PREVIEW_FRAMES = 4
+OWN_FRAMES = 0  # of the slider: the model's own number
+DEFAULTS = VideoSampling()
+NAMES = ("num_inference_steps", "max_guidance_scale", "motion_bucket_id", "fps", "num_frames", "seed")
+
+
+def add_video_settings(steps: int = DEFAULTS.num_inference_steps) -> list:
+    """Components of `video_flags`, in the order of `NAMES`."""
+    seed = add_seed()
+    with gr.Row():
+        shown = gr.Slider(1, MAX_STEPS, steps, step=1, label="Denoising steps", min_width=140)
+        frames = gr.Slider(0, MAX_FRAMES, 0, step=1, label="Frames", info="0: the model's own number", min_width=140)
+    with gr.Row():
+        scale = gr.Slider(0, MAX_SCALE, DEFAULTS.max_guidance_scale, step=0.5, label="Guidance scale", min_width=140)
+        bucket = gr.Slider(0, MAX_BUCKET, DEFAULTS.motion_bucket_id, step=1, label="Motion bucket", min_width=140)
+    fps = gr.Slider(1, 30, DEFAULTS.fps, step=1, label="Frames per second")
+    return [shown, scale, bucket, fps, frames, seed]
+
+
+def video_flags(values: Sequence) -> list[str]:
+    """Flags of all video scripts by the values of `add_video_settings`.
+
+    Raises:
+        ValueError: One is not allowed.
+    """
+    steps, scale, bucket, fps, frames, seed = values
+    frames = check_whole("num_frames", frames, 0, MAX_FRAMES)
+    flags = {
+        "num_inference_steps": check_whole("num_inference_steps", steps, 1, MAX_STEPS),
+        "max_guidance_scale": check_number("max_guidance_scale", scale, 0, MAX_SCALE),
+        "motion_bucket_id": check_number("motion_bucket_id", bucket, 0, MAX_BUCKET),
+        "fps": check_number("fps", fps, 1, 30),
+        "seed": check_whole("seed", seed, 0, MAX_SEED),
+    }
+    if frames != OWN_FRAMES:
+        flags["num_frames"] = frames
+    return as_flags(flags)
+
+
+def as_flags(values: dict) -> list[str]:
+    """--name=value for each, which no value can turn into another flag."""
+    return [f"--{name}={value}" for name, value in values.items()]
+
+
+def add_base_box(own: str) -> gr.Textbox:
+    return weights_box("Stable Video Diffusion base", own)
+
+
+def watch_steps(report: Reporter, pipe, phase: str | None = None):
+    """The `on_step` of a sampling by a pipeline of videos."""
+
+    def on_step(done: int, total: int, estimates: dict) -> None:
+        name = next(iter(estimates))
+        shown = phase or ("Video" if None in estimates else "Optical flow")
+        report(shown, done, total, partial(preview, pipe, None if None in estimates else name, estimates))
+
+    return on_step
+
+
+@torch.no_grad()
+def preview(pipe, name: str | None, estimates: dict) -> Image.Image:
+    """A few frames of the clean estimate of the video, or of its flow in colours."""
+    latents = estimates[name][:1].detach()
+    if name is None:
+        chosen = torch.linspace(0, latents.shape[1] - 1, min(PREVIEW_FRAMES, latents.shape[1])).round().long()
+        return contact_sheet(to_frames(pipe.decode(latents[:, chosen])[0]), columns=PREVIEW_FRAMES)
+    flow = pipe.decode_flow(latents[:, : PREVIEW_FRAMES + 1], None)[0]
+    return contact_sheet(color_video(flow.float().cpu().numpy()), columns=PREVIEW_FRAMES)
+
+
+def player(label: str, **options) -> gr.Video:
+    """A video that plays again and again."""
+    given = {"autoplay": True, "loop": True, "interactive": False, "buttons": [], "elem_classes": "duet-pixels"}
+    return gr.Video(label=label, **given | options)
+
+
+def enlarged(frames: np.ndarray, shortest: int = 256) -> np.ndarray:
+    """Frames uint8 (F, H, W, 3) of small videos enlarged by a whole number, so that players keep their pixels sharp."""
+    scale = max(1, round(shortest / min(frames.shape[1:3])))
+    return frames.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def kept_names(folder: Path, files: dict[str, str]) -> dict[str, str]:
+    """What the page calls files that were kept in the folder of a run, by their paths."""
+    return {str(folder / path): name for name, path in files.items()}
