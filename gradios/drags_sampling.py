@@ -8,7 +8,7 @@ from gradios.results import keep_input, pack, start_run
 from gradios.running import Reporter
 from gradios.track_pad import read_pad, to_text
 from gradios.uploads import check_choice, check_image
-from gradios.videos import as_flags, enlarged, video_flags, watch_steps
+from gradios.videos import as_flags, enlarged, size_of, video_flags, watch_steps
 from pipelines.drags import METHODS, load_drag_pipeline, path_errors, sample_drag, write_drag
 from pipelines.sizes import fit_image
 from run_models import run_trajectory
@@ -99,7 +99,7 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
     files = write_drag(folder, video, flow, image, tracks, found, args.fps)
     files += write_players(folder, video, flow, tracks, found, args.fps)
     errors = path_errors(tracks, found)
-    facts = {"frames": len(video), "height": video.shape[-2], "width": video.shape[-1], "path_errors": errors}
+    facts = {"frames": len(video), "path_errors": errors} | size_of(video)
     archive = pack(folder, run, files, {}, "duet_trajectory", **facts)
     notes = [describe(name, *error) for name, error in errors.items()]
     doubt = doubt_photograph(weights.base, image, "The first frame", "start with {}")

@@ -4,10 +4,12 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from utils.depth import write_depth
 from utils.scenes import UNSEEN, caption, render, sample_clip, sample_scene
+from utils.video import write_video
 
 SIZE = 256  # pixels
 CLIPS = (0, 4, 7)  # seeds from UNSEEN on
@@ -50,3 +52,21 @@ def clip_files(number: int) -> tuple[str, dict, str, float]:
         reach = 70.0 if x < SIZE / 2 else -70.0
         tracks.append([[x + reach * k / 15, y] for k in range(16)])
     return str(image), {"tracks": tracks, "static_points": [[20.0, SIZE - 12.0], [SIZE - 20.0, SIZE - 12.0]]}, "", 1.0
+
+
+@cache
+def clip_video(number: int) -> str:
+    """A short unseen clip."""
+    clip = sample_clip(UNSEEN + number, 8)
+    frames = np.stack([render(clip.at(t), SIZE // 2).image for t in range(clip.num_frames)])
+    path = folder() / f"video_{number}.mp4"
+    write_video(path, frames, 7)
+    return str(path)
+
+
+@cache
+def first_frame(number: int, frame: int = 0) -> str:
+    """A frame of an unseen clip of 8 frames."""
+    path = folder() / f"frame_{number}_{frame}.png"
+    Image.fromarray(render(sample_clip(UNSEEN + number, 8).at(frame), SIZE).image).save(path)
+    return str(path)

@@ -20,7 +20,7 @@ from gradios.messages import one_sentence
 from gradios.running import Reporter
 from gradios.track_pad import TrackPad, on_image, read_pad, to_content, to_text
 from gradios.uploads import check_image, image_file
-from gradios.videos import add_base_box, add_video_settings, player
+from gradios.videos import PAGE_STEPS, add_base_box, add_video_settings, player
 from pipelines.drags import METHODS, check_drag_weights
 from utils.arguments import make_parser, parse_args, run_script
 from utils.images import image_size
@@ -167,7 +167,7 @@ def example(name: str) -> list:
     """Values of the inputs of an example."""
     number = EXAMPLES[name]
     image, content, camera, speed = clip_files(number)
-    return [image, on_image(image, content), camera, speed, "controlnet", 25, 3, 127, 7, 0, 0, "", "", ""]
+    return [image, on_image(image, content), camera, speed, "controlnet", PAGE_STEPS, 3, 127, 7, 0, 0, "", "", ""]
 
 
 def page(own: Weights) -> Page:

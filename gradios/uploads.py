@@ -7,9 +7,11 @@ import gradio as gr
 from utils.commands.settings import check
 from utils.depth import depth_size
 from utils.images import image_size
+from utils.video import index_frames
 
 MAX_FILE = "32mb"
 MAX_SIDE = 8192  # pixels
+MAX_FRAMES = 2000  # of a video that is sent
 MAX_TEXT = 1000  # characters of a prompt
 MAX_SEED = 2**32 - 1
 SOURCES = ["upload", "clipboard"]
@@ -28,6 +30,31 @@ def image_file(label: str, **options) -> ImageFile:
     """An `ImageFile` that takes files and what is pasted."""
     given = {"type": "filepath", "sources": SOURCES, "buttons": [], "image_mode": None, "height": 180}
     return ImageFile(label=label, **given | options)
+
+
+class VideoFile(gr.Video):
+    """A video that is passed on as the file it was sent as."""
+
+    is_template = True  # as above
+
+    def preprocess(self, payload) -> str | None:
+        return None if payload is None else payload.path
+
+
+def video_file(label: str, **options) -> VideoFile:
+    """A `VideoFile` that takes files."""
+    given = {"sources": ["upload"], "buttons": [], "height": 180}
+    return VideoFile(label=label, **given | options)
+
+
+def check_video(name: str, path: str | None) -> str | None:
+    """The path of a video; raises ValueError or OSError for what is none, or one of more than `MAX_FRAMES`."""
+    if not path:
+        return None
+    frames = len(index_frames(path))
+    if frames > MAX_FRAMES:
+        raise ValueError(f"{name} has {frames} frames: send one of at most {MAX_FRAMES}.")
+    return path
 
 
 def check_image(name: str, path: str | None, deep: bool = False) -> str | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import gradio as gr
 import numpy as np
@@ -18,12 +17,13 @@ from utils.video import contact_sheet, to_frames
 
 MAX_STEPS, MAX_FRAMES, MAX_SCALE, MAX_BUCKET = 100, 64, 10.0, 255
 PREVIEW_FRAMES = 4
+PAGE_STEPS = 12  # fewer than the commands take: someone waits
 OWN_FRAMES = 0  # of the slider: the model's own number
 DEFAULTS = VideoSampling()
 NAMES = ("num_inference_steps", "max_guidance_scale", "motion_bucket_id", "fps", "num_frames", "seed")
 
 
-def add_video_settings(steps: int = DEFAULTS.num_inference_steps) -> list:
+def add_video_settings(steps: int = PAGE_STEPS) -> list:
     """Components of `video_flags`, in the order of `NAMES`."""
     seed = add_seed()
     with gr.Row():
@@ -99,6 +99,6 @@ def enlarged(frames: np.ndarray, shortest: int = 256) -> np.ndarray:
     return frames.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
-def kept_names(folder: Path, files: dict[str, str]) -> dict[str, str]:
-    """What the page calls files that were kept in the folder of a run, by their paths."""
-    return {str(folder / path): name for name, path in files.items()}
+def size_of(video: torch.Tensor) -> dict[str, int]:
+    """Height and width of pixels (F, 3, H, W), for a record."""
+    return {"height": video.shape[-2], "width": video.shape[-1]}

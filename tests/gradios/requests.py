@@ -18,6 +18,12 @@ SMALLEST = {
         "image": None, "tracks": '{"tracks": [[[8, 8], [12.5, 8]]]}', "camera": "", "camera_speed": 1,
         "method": "controlnet", **VIDEO, "controlnet": "", "adapter": "",
     },
+    "flow_video": {
+        "mode": "joint", "image": None, "flows": None, "video": None, "flow_strength": 0.6, **VIDEO, "adapter": "",
+    },
+    "interpolation": {
+        "first": None, "middle": None, "last": None, "loop": False, "total_frames": 0, **VIDEO, "adapter": "",
+    },
 }  # fmt: skip
 
 

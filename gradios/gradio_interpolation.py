@@ -1,0 +1,133 @@
+"""A page that samples the frames between a first and a last one.
+
+python gradios/gradio_interpolation.py
+python gradios/gradio_interpolation.py --model_dir … --adapter …
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import gradio as gr
+
+from gradios.between_sampling import MAX_TOTAL, Asked, Weights, make
+from gradios.controls import add_actions, connect, hint, weights_box
+from gradios.desk import Desk, Made
+from gradios.examples import first_frame
+from gradios.frame import Page, add_server_arguments, serve
+from gradios.running import Reporter
+from gradios.uploads import image_file
+from gradios.videos import PAGE_STEPS, add_base_box, add_video_settings, player
+from models.unet_spatio_temporal_condition import check_masked_unet
+from utils.arguments import make_parser, parse_args, run_script
+
+LEAD = (
+    "Give a first and a last frame and sample the video between them, through a third one in the middle if you like. "
+    "A loop returns to the first frame, so that the video can be repeated."
+)
+EXAMPLES = {"Between two frames": (0, False), "Another two": (7, False), "There and back": (4, True)}
+
+
+def build(desk: Desk, own: Weights) -> None:
+    """The components of the page, in the open `gr.Blocks`."""
+    with gr.Row():
+        with gr.Column(scale=5, min_width=300):
+            inputs = [*add_inputs(), *add_settings(own)]
+            actions = add_actions("Sample the frames between")
+            hint("Try one:")
+            with gr.Row(elem_classes="duet-chips"):
+                buttons = [gr.Button(name, size="sm") for name in EXAMPLES]
+        with gr.Column(scale=6, min_width=300):
+            results = add_results()
+    examples = [(button, partial(example, name)) for button, name in zip(buttons, EXAMPLES, strict=True)]
+    connect(desk, actions, "interpolation", sample(desk, own), inputs, results, examples)
+
+
+def add_inputs() -> list:
+    """Components of what is asked for."""
+    with gr.Row():
+        first, last = image_file("First frame", min_width=140), image_file("Last frame", min_width=140)
+    with gr.Accordion("A frame in the middle, a loop", open=False):
+        middle = image_file("Frame in the middle (optional)")
+        loop = gr.Checkbox(False, label="Return to the first frame")
+        total = gr.Slider(0, MAX_TOTAL, 0, step=1, label="Frames of the whole video", info="0: the model's own number")
+    return [first, middle, last, loop, total]
+
+
+def add_settings(own: Weights) -> list:
+    """Components of what is folded away."""
+    title = "Adapter of frames between two" if own.adapter else "Adapter of frames between two (none: training-free)"
+    with gr.Accordion("More settings", open=False):
+        return [*add_video_settings(), add_base_box(own.base), weights_box(title, own.adapter)]
+
+
+def add_results() -> list:
+    """Components of what `sample` gives, in its order."""
+    video = player("Video", height=420)
+    return [video, gr.Image(label="All frames", interactive=False, buttons=["fullscreen"], elem_classes="duet-pixels")]
+
+
+def sample(desk: Desk, own: Weights):
+    """The generator that the page and clients call."""
+
+    def sample_between(
+        first,
+        middle,
+        last,
+        loop,
+        total_frames,
+        num_inference_steps,
+        max_guidance_scale,
+        motion_bucket_id,
+        fps,
+        num_frames,
+        seed,
+        base,
+        adapter,
+        request: gr.Request,
+    ):
+        """A video from a first to a last frame. Returns the video, an image of all frames, an archive and what the
+        page says."""
+        settings = num_inference_steps, max_guidance_scale, motion_bucket_id, fps, num_frames, seed
+        sent = (first, "The first frame"), (middle, "The frame in the middle"), (last, "The last frame")
+
+        def work(folder: Path, report: Reporter) -> Made:
+            weights = Weights(desk.weights(own.base, base), desk.weights(own.adapter, adapter))
+            asked = Asked.read(first, middle, last, loop, total_frames, *settings)
+            return make(desk, weights, asked, folder, report)
+
+        yield from desk.sample(request, 3, work, {path: name for path, name in sent if path})
+
+    return sample_between
+
+
+def example(name: str) -> list:
+    """Values of the inputs of an example."""
+    number, loop = EXAMPLES[name]
+    frames = first_frame(number), None, first_frame(number, 7)
+    return [*frames, loop, 0, PAGE_STEPS, 3, 127, 7, 0, 0, "", ""]
+
+
+def page(own: Weights) -> Page:
+    return Page("Frames between two", LEAD, partial(build, own=own))
+
+
+def parser() -> argparse.ArgumentParser:
+    result = make_parser(__doc__)
+    own, add = Weights(), result.add_argument_group("weights").add_argument
+    add("--model_dir", default=own.base, help="folder or hub name of a Stable Video Diffusion base")
+    add("--adapter", default=own.adapter, help="folder of train_svd_trans.py (default: that of the project, if any)")
+    add_server_arguments(result)
+    return result
+
+
+def main(argv=None) -> None:
+    """Opens the page."""
+    args = parse_args(parser(), argv)
+    if args.adapter:
+        check_masked_unet(args.adapter)
+    serve([page(Weights(args.model_dir, args.adapter))], args)
+
+
+if __name__ == "__main__":
+    run_script(main)

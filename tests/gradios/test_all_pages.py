@@ -1,0 +1,172 @@
+"""All pages on one server: one model at a time, each visitor alone, and nothing but the pages."""
+
+import shlex
+import threading
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from PIL import Image
+
+from gradios import __main__ as all_pages
+from gradios.frame import is_local, read_auth, warning
+from gradios.running import Done, StoppedError, Stops, follow
+from gradios.slot import Slot
+from run_models import run_flow_video, run_svd_trans
+from tests.gradios.requests import arguments, ask, unpack
+from utils.flow.files import read_flo, write_flo
+
+
+@pytest.fixture(scope="module")
+def url(open_pages, folders, video_models):
+    flags = f"--pretrained_model_name_or_path {folders.model} --image_adapter {folders.adapters / 'depth.safetensors'} "
+    flags += f"--model_dir {video_models / 'model'} --flow_adapter {video_models / 'adapter'} "
+    flags += f"--controlnet {video_models / 'controlnet'} --trans_adapter="
+    return open_pages(*all_pages.pages(all_pages.parser().parse_args(shlex.split(flags))))
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    return Client(url, verbose=False)
+
+
+def run_again(main, archive, folder, monkeypatch, video_models):
+    record = unpack(archive, folder)
+    monkeypatch.chdir(folder)
+    main(arguments(record, {path.name: path for path in video_models.iterdir()}))
+
+
+def test_the_names_that_clients_call_stay(client):
+    names = set(client.view_api(return_format="dict")["named_endpoints"])
+    pages = {"depth_image", "trajectory", "flow_video", "interpolation"}
+    assert names >= {f"/{name}" for name in pages} | {f"/stop_{name}" for name in pages}
+
+
+def test_video_and_flow_are_made_again_by_the_command(client, image_file, tmp_path, monkeypatch, video_models):
+    archive = client.predict(**ask("flow_video", image=handle_file(image_file), seed=2))[3]
+    run_again(run_flow_video.main, archive, tmp_path / "run", monkeypatch, video_models)
+    flows = [read_flo(tmp_path / "run" / place / "flow_000.flo") for place in (".", "again")]
+    assert np.array_equal(*flows)
+
+
+def test_flow_that_is_sent_reaches_the_video(client, image_file, tmp_path):
+    flow = np.ones((2, 32, 32), np.float32)
+    write_flo(tmp_path / "a.flo", flow)
+    sent = {"image": handle_file(image_file), "flows": [handle_file(str(tmp_path / "a.flo"))], "mode": "flow_to_video"}
+    unpack(client.predict(**ask("flow_video", **sent))[3], tmp_path / "run")
+    assert np.array_equal(read_flo(tmp_path / "run/flow_000.flo"), flow)
+
+
+def test_frames_between_two_are_made_again_by_the_command(client, image_file, tmp_path, monkeypatch, video_models):
+    archive = client.predict(**ask("interpolation", first=handle_file(image_file), last=handle_file(image_file)))[2]
+    run_again(run_svd_trans.main, archive, tmp_path / "run", monkeypatch, video_models)
+    sheets = [np.asarray(Image.open(tmp_path / "run" / place / "frames.png")) for place in (".", "again")]
+    assert np.array_equal(*sheets)
+
+
+@pytest.mark.parametrize(
+    ("page", "values", "sentence"),
+    [
+        ("flow_video", {}, "This way of sampling needs a first frame"),
+        ("flow_video", {"mode": "video_to_flow"}, "This way of sampling needs a video"),
+        ("interpolation", {}, "A first and a last frame are needed"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_sentence(client, page, values, sentence):
+    with pytest.raises(Exception, match=sentence):
+        client.predict(**ask(page, **values))
+
+
+@pytest.mark.parametrize("path", ["README.md", "/etc/passwd", "pyproject.toml", ".git/config"])
+def test_files_of_the_machine_are_not_served(url, path):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{url}gradio_api/file={path}")
+    assert refused.value.code in (403, 404)
+
+
+def parsed(*flags):
+    return all_pages.parser().parse_args(list(flags))
+
+
+def test_opening_up_is_warned_of_and_takes_the_choice_of_weights_away(capsys):
+    assert is_local(parsed()) and not is_local(parsed("--share")) and not is_local(parsed("--server_name", "0.0.0.0"))
+    said = warning(parsed("--server_name", "0.0.0.0"), asked=False)
+    assert "every machine that reaches 0.0.0.0 can sample" in said and "--auth" in said
+    assert "knows the password" in warning(parsed("--share"), asked=True)
+    assert read_auth("me:a:b") == ("me", "a:b")
+    with pytest.raises(ValueError, match="--auth takes USER:PASSWORD"):
+        read_auth("me")
+
+
+def test_a_slot_holds_one_model_and_loads_it_once():
+    loaded, slot = [], Slot()
+
+    def load(name):
+        loaded.append(name)
+        return name
+
+    for name in ("a", "a", "b", "a"):
+        with slot.using(load, name) as model:
+            assert model == name
+    assert loaded == ["a", "b", "a"]
+
+
+def test_a_sampling_is_stopped_between_two_steps_and_others_go_on():
+    stops = Stops()
+    mine, other = stops.start("me"), stops.start("you")
+
+    def work(report):
+        for k in range(5):
+            report("phase", k + 1, 5)
+            if k == 1:
+                stops.stop("me")
+        return "end"
+
+    with pytest.raises(StoppedError):
+        list(follow(work, mine))
+    assert list(follow(lambda report: report("phase", 1, 1) or "end", other))[-1] == Done("end")
+
+
+def test_a_generator_that_is_closed_stops_its_work():
+    ended, going = threading.Event(), threading.Event()
+
+    def work(report):
+        try:
+            for k in range(1000):
+                report("phase", k + 1, 1000)
+                going.wait(5)
+        finally:
+            ended.set()
+
+    steps = follow(work, threading.Event())
+    next(steps)
+    steps.close()
+    going.set()
+    assert ended.wait(5)
+
+
+def test_a_visitor_stops_a_sampling_in_the_page_and_samples_again(url, visit):
+    page = visit(url)
+    page.get_by_role("button", name="More settings").first.click()
+    page.get_by_label("number input for Denoising steps").first.fill("100")
+    page.get_by_role("button", name="Sample the pair").click()
+    page.locator(".duet-bar:visible").wait_for()
+    page.get_by_role("button", name="Stop").first.click()
+    page.get_by_text("Stopped.").first.wait_for()
+    page.get_by_label("number input for Denoising steps").first.fill("1")
+    page.get_by_role("button", name="Sample the pair").click()
+    page.locator(".duet-done:visible").wait_for()
+
+
+def test_each_tab_opens_on_a_phone(url, visit):
+    page = visit(url, width=390, height=844)
+    for name in ("Dragged points", "Video and flow", "Frames between two"):
+        if not page.get_by_role("tab", name=name).is_visible():
+            page.locator(".overflow-menu button").first.click()
+            page.locator(".overflow-dropdown button", has_text=name).first.click()
+        else:
+            page.get_by_role("tab", name=name).click()
+        page.get_by_role("heading", name=name, level=1).wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
