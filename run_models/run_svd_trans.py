@@ -16,6 +16,7 @@ import torch
 from models.unet_spatio_temporal_condition import check_masked_unet
 from pipelines.keyframe_images import check_shapes, fit_keyframes, list_keyframes
 from pipelines.keyframes import fill_keyframes, place_keyframes
+from pipelines.memory import add_memory_arguments, check_offload, place, save_memory
 from pipelines.pipeline_stable_video_diffusion_trans import StableVideoDiffusionTransPipeline
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
 from utils.arguments import make_parser, parse_args, positive_int, run_script
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
         default=0,
         help="how often steps at middle noise levels are repeated",
     )
+    add_memory_arguments(result.add_argument_group("memory"))
     add_result_arguments(result)
     return result
 
@@ -62,11 +64,13 @@ def main(argv=None) -> list[Path]:
     paths = list_keyframes(args.first, args.last, args.keyframes, args.loop)
     check(args, paths, args.adapter)
     run = Run.start(argv, vars(args), [args.model_dir, args.adapter])
-    pipe = load(args.model_dir, args.adapter, args.device, args.dtype)
+    pipe = load(args.model_dir, args.adapter, args.dtype)
+    save_memory(pipe, args.forward_chunking, args.vae_slicing, args.vae_tiling)
+    place(pipe, args.offload, choose_device(args.device))
     keyframes = fit_keyframes(pipe, paths, args.height, args.width)
     warn_of_photograph(args.model_dir, keyframes[0], paths[0], "--model_dir")
     most = args.num_frames or pipe.unet.config.num_frames
-    total = args.total_frames or (most - 1) * (len(paths) - 1) + 1
+    total = args.total_frames + args.loop if args.total_frames else (most - 1) * (len(paths) - 1) + 1
     options = VideoSampling.from_args(args).options() | {"repeats": args.repeats}
     options |= {"generator": torch.Generator().manual_seed(args.seed), "decode_chunk_size": args.decode_chunk_size}
     video = sample_between(pipe, keyframes, total, most, **options)
@@ -83,25 +87,24 @@ def main(argv=None) -> list[Path]:
 def check(args, paths: list[str], adapter: str | None) -> None:
     """One sentence about what would fail after a long time."""
     check_video_run(args, paths)
+    check_offload(args.offload, choose_device(args.device))
     check_shapes(paths, cropped=bool(args.height and args.width))
     if adapter:
         check_masked_unet(adapter)
     if args.num_frames is not None and args.num_frames < 3:
         raise ValueError(f"--num_frames {args.num_frames} leaves no frame between two keyframes: pass 3 or more.")
     if args.total_frames is not None:
-        place_keyframes(len(paths), args.total_frames)
+        place_keyframes(len(paths), args.total_frames + args.loop)
     if args.repeats < 0:
         raise ValueError(f"--repeats {args.repeats} is negative: pass 0 or more.")
 
 
-def load(
-    base: str, adapter: str | None, device: str | None = None, dtype: str = "float32"
-) -> StableVideoDiffusionTransPipeline:
+def load(base: str, adapter: str | None, dtype: str = "float32") -> StableVideoDiffusionTransPipeline:
     """The pipeline of a base, with an adapter of `train_svd_trans.py`, or None for the training-free way."""
     pipe = load_pipeline(StableVideoDiffusionTransPipeline, base, dtype, "--model_dir")
     if adapter:
         pipe.load_adapter(adapter)
-    return pipe.to(choose_device(device))
+    return pipe
 
 
 def sample_between(pipe, keyframes: list[torch.Tensor], total_frames: int, most: int, **options) -> torch.Tensor:

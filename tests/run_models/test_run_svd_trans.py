@@ -50,7 +50,7 @@ def test_a_loop_ends_before_its_first_frame(video_folders, image, tmp_path):
     main(
         [
             *("--keyframes", str(image), "--loop", "--model_dir", str(video_folders / "model"), "--repeats", "0"),
-            *("--total_frames", "5", "--num_inference_steps", "1", "--output_dir", str(tmp_path / "out")),
+            *("--total_frames", "4", "--num_inference_steps", "1", "--output_dir", str(tmp_path / "out")),
         ]
     )
     assert len(read_video(tmp_path / "out" / "video.mp4").pixels) == 4
@@ -68,6 +68,7 @@ def test_a_loop_ends_before_its_first_frame(video_folders, image, tmp_path):
         (["--first", "IMAGE", "--last", "IMAGE", "--num_frames", "2"], "between two keyframes"),
         (["--keyframes", "IMAGE", "IMAGE", "IMAGE", "--total_frames", "2"], "no room"),
         (["--first", "IMAGE", "--last", "IMAGE", "--repeats", "-1"], "--repeats"),
+        (["--first", "IMAGE", "--last", "IMAGE", "--offload", "model"], "on the CPU nothing is to be moved"),
         (["--first", "IMAGE", "--last", "WIDE"], "wide.png has 64x32 pixels and .* another shape: crop one of them"),
         (["--first", "IMAGE", "--last", "IMAGE", "--adapter", "tiny_svd"], "a video UNet that reads known frames is"),
     ],
