@@ -4,6 +4,8 @@ Both images are warped to the time in between, each by its own flow to the other
 only one of them shows is taken from that one (Baker et al., IJCV 2011, section 3.3, with flow in both directions).
 """
 
+import cv2
+import numpy as np
 import torch
 
 from utils.flow.backward_flow import backward_flow
@@ -11,6 +13,7 @@ from utils.flow.estimate import FlowEstimator, flow_estimator
 from utils.flow.warp import find_occlusion, warp
 
 SMALL = 128  # pixels of the shorter side, below which DIS finds more at twice the size
+SPECK = 5  # pixels of the median's side
 LEAST = 1e-3  # weight of an image that does not show a place, so that one that neither shows is a blend
 
 
@@ -47,9 +50,14 @@ def _dis(H: int, W: int) -> FlowEstimator:
 
 def _move(image: torch.Tensor, flow: torch.Tensor, alone: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """An image moved along its flow (1, 2, H, W), and (1, H, W) how much of each place it alone shows."""
-    way = backward_flow(flow)[1:].to(image)
+    way = _without_specks(backward_flow(flow)[1]).to(image)
     moved = warp(torch.cat([image, alone.to(image)])[None], way)[0]
     return moved[:3], moved[3:]
+
+
+def _without_specks(way: torch.Tensor) -> torch.Tensor:
+    """Flow (1, 2, H, W) of (2, H, W), the median around each pixel: places at edges that took flow from elsewhere."""
+    return torch.from_numpy(np.stack([cv2.medianBlur(np.ascontiguousarray(one), SPECK) for one in way.numpy()]))[None]
 
 
 def _blend(before: tuple, after: tuple, time: float) -> torch.Tensor:
