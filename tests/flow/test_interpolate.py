@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from utils.flow import flow_estimator
+from utils.flow.far import far_flows
 from utils.flow.interpolate import cross_fade, interpolate
 from utils.metrics.images import psnr
 
@@ -45,7 +46,7 @@ def test_the_ends_are_the_given_images():
 
 
 def test_a_thing_that_moves_steadily_is_where_it_should_be_and_what_it_hides_comes_from_the_other_image():
-    frames = interpolate(shown(0), shown(16), 5, exact(16))
+    frames = interpolate(shown(0), shown(16), 5, exact(16), far=False)
     for number, frame in enumerate(frames):
         # Uncovered ground is shown by one of the images alone.
         assert psnr(frame, shown(4 * number)) > 30
@@ -72,4 +73,18 @@ def test_single_pixels_of_wrong_flow_leave_no_specks():
         flow[:, 0, 10, ::9] = 30.0
         return flow
 
-    assert torch.allclose(interpolate(image, image, 3, estimate)[1], image, atol=1e-5)
+    assert torch.allclose(interpolate(image, image, 3, estimate, far=False)[1], image, atol=1e-5)
+
+
+def test_what_moves_farther_than_dis_finds_is_matched():
+    first, last, middle = shown(0), shown(20), shown(10)
+    near, far = (interpolate(first, last, 3, far=wanted)[1] for wanted in (False, True))
+    assert psnr(far, middle) > psnr(near, middle) + 3
+
+
+def test_flow_that_dis_finds_is_kept():
+    first, last = shown(0), shown(3)
+    estimate = flow_estimator("dis", inference_size=(128, 128))
+    plain = estimate(torch.stack([first, last]))
+    there, _ = far_flows(first, last, estimate)
+    assert ((there - plain).abs().amax(1) > 0.1).float().mean() < 0.02

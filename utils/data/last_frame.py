@@ -19,11 +19,14 @@ class LastFrame(Extra):
 
 
 class FlowGuess(Extra):
-    """`guess` (F, 3, H, W) in [-1, 1]: the frames between the first and the last one, interpolated by optical flow."""
+    """`guess` (F, 3, H, W) in [-1, 1]: the frames between the first and the last one, interpolated by optical flow.
+
+    Things that move far are not looked for: that would take longer than a step of training.
+    """
 
     name: ClassVar[str] = "flow_guess"
     least_frames: ClassVar[int] = 3
 
     def __call__(self, clip: dict) -> dict[str, torch.Tensor]:
         frames = clip["pixel_values"]
-        return {"guess": interpolate(frames[0], frames[-1], len(frames))}
+        return {"guess": interpolate(frames[0], frames[-1], len(frames), far=False)}

@@ -10,6 +10,7 @@ import torch
 
 from utils.flow.backward_flow import backward_flow
 from utils.flow.estimate import FlowEstimator, flow_estimator
+from utils.flow.far import far_flows
 from utils.flow.warp import find_occlusion, warp
 
 SMALL = 128  # pixels of the shorter side, below which DIS finds more at twice the size
@@ -23,16 +24,21 @@ def cross_fade(first: torch.Tensor, last: torch.Tensor, num_frames: int) -> torc
 
 
 def interpolate(
-    first: torch.Tensor, last: torch.Tensor, num_frames: int, estimate: FlowEstimator | None = None
+    first: torch.Tensor,
+    last: torch.Tensor,
+    num_frames: int,
+    estimate: FlowEstimator | None = None,
+    far: bool = True,
 ) -> torch.Tensor:
     """Frames (F, 3, H, W) from the first image (3, H, W) to the last one, both included, in [-1, 1].
 
     Args:
         estimate: From a video to its flow; DIS by default.
+        far: Whether things that move far are looked for too (`utils/flow/far.py`), which takes most of the time.
     """
     ends = torch.stack([first, last])
     estimate = estimate or _dis(*first.shape[-2:])
-    there, back = estimate(ends), estimate(ends.flip(0))  # (1, 2, H, W)
+    there, back = far_flows(first, last, estimate) if far else (estimate(ends), estimate(ends.flip(0)))
     alone = find_occlusion(there, back), find_occlusion(back, there)  # (1, H, W), of what the other does not show
     frames = [first]
     for time in torch.linspace(0, 1, num_frames).tolist()[1:-1]:
