@@ -4,8 +4,8 @@ python run_models/run_svd_trans.py --first a.png --last b.png --output_dir outpu
 python run_models/run_svd_trans.py --first a.png --last b.png --adapter outputs/svd_trans --output_dir outputs
 python run_models/run_svd_trans.py --keyframes a.png b.png c.png --loop --total_frames 48 --output_dir outputs/loop
 
-Training-free, predictions of any base from both frames, in both directions of time, are averaged. Writes video.mp4,
-frames.png (a contact sheet) and run.json.
+With an adapter the network is conditioned on both frames. Without one, predictions of the base from both frames, in
+both directions of time, are averaged. Writes video.mp4, frames.png (a contact sheet) and run.json.
 """
 
 import argparse
@@ -23,9 +23,9 @@ from utils.arguments import make_parser, parse_args, positive_int, run_script
 from utils.commands.results import RECORD, Run, remove_last_run, write_png
 from utils.diffusion.sampling import VideoSampling
 from utils.messages.words import count
-from utils.pretrained import choose_device, load_pipeline
+from utils.pretrained import choose_device, load_pipeline, shipped
 from utils.video import contact_sheet, write_video
-from utils.weights.embedded import warn_of_photograph
+from utils.weights.embedded import is_embedded, warn_of_photograph
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,7 +45,8 @@ def parser() -> argparse.ArgumentParser:
     group = result.add_argument_group("weights")
     add_base_argument(group)
     add = group.add_argument
-    add("--adapter", help="folder of train_svd_trans.py (default: none, training-free)")
+    add("--adapter", help="folder of train_svd_trans.py (default: weights/svd_trans for weights/tiny_svd, or none)")
+    add("--training_free", action="store_true", help="sample with the base alone, as without --adapter")
     group = add_video_sampling(result)
     group.add_argument(
         "--repeats",
@@ -62,9 +63,10 @@ def main(argv=None) -> list[Path]:
     """Runs the script and returns the files."""
     args = parse_args(parser(), argv)
     paths = list_keyframes(args.first, args.last, args.keyframes, args.loop)
-    check(args, paths, args.adapter)
-    run = Run.start(argv, vars(args), [args.model_dir, args.adapter])
-    pipe = load(args.model_dir, args.adapter, args.dtype)
+    adapter = choose_adapter(args.model_dir, args.adapter, args.training_free)
+    check(args, paths, adapter)
+    run = Run.start(argv, vars(args) | {"adapter": adapter}, [args.model_dir, adapter])
+    pipe = load(args.model_dir, adapter, args.dtype)
     save_memory(pipe, args.forward_chunking, args.vae_slicing, args.vae_tiling)
     place(pipe, args.offload, choose_device(args.device))
     keyframes = fit_keyframes(pipe, paths, args.height, args.width)
@@ -82,6 +84,19 @@ def main(argv=None) -> list[Path]:
     run.write(folder / RECORD, files, frames=len(video), height=video.shape[-2], width=video.shape[-1])
     print(f"Written: video.mp4 of {count(len(video), 'frame')} and frames.png in {folder}")
     return files
+
+
+def choose_adapter(base: str, adapter: str | None, training_free: bool = False) -> str | None:
+    """The adapter to load: for the small base by default the one that comes with the project.
+
+    Raises:
+        ValueError: One is passed together with --training_free.
+    """
+    if training_free and adapter:
+        raise ValueError(f"--adapter {adapter} is not read with --training_free: leave one of them out.")
+    if adapter or training_free:
+        return adapter
+    return shipped("svd_trans") if is_embedded(base) else None
 
 
 def check(args, paths: list[str], adapter: str | None) -> None:

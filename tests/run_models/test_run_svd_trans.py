@@ -6,13 +6,15 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.svd_clips import TrueClips
 from models.unet_spatio_temporal_condition import UNetSpatioTemporalMaskedConditionModel
 from pipelines.keyframe_images import list_keyframes
 from pipelines.keyframes import fill_keyframes, place_keyframes
-from run_models.run_svd_trans import main
+from run_models.run_svd_trans import choose_adapter, main
 from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.metrics.images import psnr
 from utils.pretrained import shipped
-from utils.video import read_video
+from utils.video import read_video, to_frames
 
 
 def linear(first, last, num_frames):
@@ -68,6 +70,7 @@ def test_a_loop_ends_before_its_first_frame(video_folders, image, tmp_path):
         (["--first", "IMAGE", "--last", "IMAGE", "--num_frames", "2"], "between two keyframes"),
         (["--keyframes", "IMAGE", "IMAGE", "IMAGE", "--total_frames", "2"], "no room"),
         (["--first", "IMAGE", "--last", "IMAGE", "--repeats", "-1"], "--repeats"),
+        (["--first", "IMAGE", "--last", "IMAGE", "--adapter", "x", "--training_free"], "leave one of them out"),
         (["--first", "IMAGE", "--last", "IMAGE", "--offload", "model"], "on the CPU nothing is to be moved"),
         (["--first", "IMAGE", "--last", "WIDE"], "wide.png has 64x32 pixels and .* another shape: crop one of them"),
         (["--first", "IMAGE", "--last", "IMAGE", "--adapter", "tiny_svd"], "a video UNet that reads known frames is"),
@@ -96,6 +99,23 @@ def test_an_adapter_of_another_base_is_refused(video_folders, image, tmp_path):
     ends = ["--first", str(image), "--last", str(image), "--model_dir", str(video_folders / "model")]
     with pytest.raises(ValueError, match="for another base: its cross_attention_dim is 24, and .* 16"):
         main([*ends, "--adapter", str(tmp_path / "adapter"), "--output_dir", str(tmp_path / "out")])
+
+
+def test_the_small_base_has_the_adapter_that_comes_with_the_project():
+    assert choose_adapter(shipped("tiny_svd"), None) == shipped("svd_trans")
+    assert choose_adapter(shipped("tiny_svd"), None, training_free=True) is None
+    assert choose_adapter("elsewhere/base", None) is None
+    assert choose_adapter(shipped("tiny_svd"), "mine") == "mine"
+
+
+def test_the_weights_of_the_project_make_a_video(tmp_path):
+    clip = TrueClips(tmp_path, 2_600_000).videos([0])[0]
+    for name, frame in (("a", 0), ("b", -1)):
+        Image.fromarray(to_frames(clip)[frame]).save(tmp_path / f"{name}.png")
+    ends = ["--first", str(tmp_path / "a.png"), "--last", str(tmp_path / "b.png"), "--num_inference_steps", "4"]
+    main([*ends, "--num_frames", "4", "--output_dir", str(tmp_path / "out")])
+    video = read_video(tmp_path / "out" / "video.mp4").pixels
+    assert video.shape == (4, 3, 64, 64) and psnr(video[1:3], clip[[2, 5]]) > 20
 
 
 def test_images_of_two_shapes_are_cropped_to_a_size_that_is_passed(video_folders, image, tmp_path):
