@@ -71,7 +71,7 @@ def test_a_loop_ends_before_its_first_frame(video_folders, image, tmp_path):
         (["--keyframes", "IMAGE", "IMAGE", "IMAGE", "--total_frames", "2"], "no room"),
         (["--first", "IMAGE", "--last", "IMAGE", "--repeats", "-1"], "--repeats"),
         (["--first", "IMAGE", "--last", "IMAGE", "--adapter", "x", "--training_free"], "leave one of them out"),
-        (["--first", "IMAGE", "--last", "IMAGE", "--offload", "model"], "on the CPU nothing is to be moved"),
+        (["--first", "IMAGE", "--last", "IMAGE", "--offload", "model"], "is for an accelerator"),
         (["--first", "IMAGE", "--last", "WIDE"], "wide.png has 64x32 pixels and .* another shape: crop one of them"),
         (["--first", "IMAGE", "--last", "IMAGE", "--adapter", "tiny_svd"], "a video UNet that reads known frames is"),
     ],
