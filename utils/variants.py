@@ -115,6 +115,8 @@ _ALL = (
         "videos from an image with the image noise prior of TRIP",
         docs="trip.md",
         pipeline="pipeline_trip.py",
+        weights="trip",
+        headline="a trial: the first frame exact in latents, the last ones smear",
     ),
     Variant(
         "tiny_sd",

@@ -17,6 +17,8 @@ from tests.tiny_pipeline import SIDE
 from tests.tiny_text_video import tiny_text_video
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.commands.video_jobs import batches
+from utils.images import read_image, to_pixels
+from utils.pretrained import shipped
 from utils.video import index_frames, read_video
 
 
@@ -131,6 +133,16 @@ def test_what_cannot_work_is_refused_in_one_sentence(run, images, values, messag
 def test_a_base_without_a_fusion_is_refused(run, svd_base):
     with pytest.raises(ValueError, match="has no TRIP fusion: train one with train_models/train_trip.py"):
         run(prompt=["a"], model_dir=svd_base)
+
+
+def test_the_shipped_weights_begin_a_video_with_its_image(make_clips, tmp_path):
+    image = min(make_clips(num_samples=1, num_frames=2, num_tracks=1, resolution=64).glob("videos/*/*"))
+    options = {"model_dir": shipped("trip"), "first_frame": [image], "num_inference_steps": 2, "guidance_scale": 1}
+    files = main(flags(**options, output_dir=tmp_path / "out", device="cpu"))
+    frames = read_video(files[0]).pixels
+    given = to_pixels(read_image(image))
+    assert frames.shape == (8, 3, 64, 64)
+    assert (frames[0] - given).abs().mean() * 127.5 < 12 < (frames.float().std() * 127.5)
 
 
 @pytest.fixture(scope="module")
