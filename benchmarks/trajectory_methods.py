@@ -113,7 +113,7 @@ def controlnet(bench: DragBench, indices: range, scenes: list[DragScene]) -> tor
     out = bench.controlnet_pipe(
         first_frames(scenes),
         [scene.tracks for scene in scenes],
-        conditioning_scale=bench.args.conditioning_scale,
+        controlnet_conditioning_scale=bench.args.conditioning_scale,
         **bench.options(indices, scenes),
     )
     return out.frames * 2 - 1

@@ -1,7 +1,7 @@
 """A ControlNet over Stable Video Diffusion: a copy of the UNet's first half that reads one control map for each frame.
 
 A control is any map of the frames' size: flow, tracks, depth, edges, segmentation; the ControlNet knows its number of
-channels alone.
+channels, and keeps its name.
 
 ControlNet (Zhang et al., ICCV 2023, arXiv 2302.05543): the control is embedded at the size of the latents and added
 behind the first convolution of the copy. The output of each block of the copy goes through a convolution that starts
@@ -35,6 +35,7 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
         conditioning_channels: C of controls (B, F, C, H, W).
         conditioning_embedding_out_channels: Channels of the convolutions that embed a control; each but the first
             halves height and width, so that together they have the factor of the VAE.
+        conditioning_type: Name of the control, such as "depth"; None where it is not known.
         others: As of the UNet.
     """
 
@@ -45,6 +46,7 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
         self,
         conditioning_channels: int = 3,
         conditioning_embedding_out_channels: tuple[int, ...] = (16, 32, 96, 256),
+        conditioning_type: str | None = None,
         in_channels: int = 8,
         down_block_types: tuple[str, ...] = (*["CrossAttnDownBlockSpatioTemporal"] * 3, "DownBlockSpatioTemporal"),
         block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
@@ -75,20 +77,25 @@ class ControlNetSVD(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_unet(
-        cls, unet: UNetSpatioTemporalConditionModel, conditioning_channels: int, vae_scale_factor: int = 8
+        cls,
+        unet: UNetSpatioTemporalConditionModel,
+        conditioning_channels: int,
+        vae_scale_factor: int = 8,
+        conditioning_type: str | None = None,
     ) -> "ControlNetSVD":
         """A ControlNet that starts as a copy of a UNet, and whose residuals are zero.
 
         Args:
             conditioning_channels: C of controls.
             vae_scale_factor: Pixels for each latent pixel, along each side; a power of 2.
+            conditioning_type: Name of the control.
 
         Raises:
             ValueError: The UNet has an adapter, whose layers cannot be copied.
         """
         fields = {name: value for name, value in unet.config.items() if name in _shared_fields()}
         widths = EMBEDDING_CHANNELS[: int(math.log2(vae_scale_factor)) + 1]
-        controlnet = cls(conditioning_channels, widths, **fields)
+        controlnet = cls(conditioning_channels, widths, conditioning_type, **fields)
         weights = unet.state_dict()
         copied = [name for name in controlnet.state_dict() if not name.startswith(OWN_LAYERS)]
         if missing := [name for name in copied if name not in weights]:

@@ -2,7 +2,9 @@
 
 pipe = StableVideoDiffusionControlNetPipeline.from_pretrained("weights/tiny_svd")
 pipe.load_controlnet("outputs/depth_controlnet")
-frames = pipe(pixels, control, conditioning_scale=0.8).frames[0]       # pixels (B, 3, H, W), control (B, F, C, H, W)
+frames = pipe(pixels, control).frames[0]       # pixels (B, 3, H, W), control (B, F, C, H, W)
+
+Several: pipe.load_controlnet("outputs/depth", "outputs/flow"), and lists of controls and of scales.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +14,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from utils.words import count
 
+from models.multi_controlnet import MultiControlNetSVD, list_controlnets
 from models.svd_controlnet import ControlNetSVD
 from models.unet_residuals import add_residuals
 from pipelines.pipeline_stable_video_diffusion import Images, StableVideoDiffusionEDMPipeline
@@ -44,7 +48,7 @@ class Control:
     in_guidance: bool = False
 
     def __post_init__(self):
-        check("conditioning_scale", self.conditioning_scale)
+        check("controlnet_conditioning_scale", self.conditioning_scale)
         if not 0 <= self.start < self.end <= 1:
             raise ValueError(
                 f"The control acts from {self.start} to {self.end}: pass two shares, the first one smaller."
@@ -72,45 +76,76 @@ def controlled(unet, controls: Sequence[Control], num_steps: int) -> Callable[[i
 
 
 class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
-    """`StableVideoDiffusionEDMPipeline` with a ControlNet, without which, or without a control, it is that pipeline."""
+    """`StableVideoDiffusionEDMPipeline` with ControlNets, without which, or without a control, it is that pipeline."""
 
     _optional_components: ClassVar = ["controlnet"]
 
-    def __init__(self, vae, image_encoder, unet, scheduler, feature_extractor, controlnet: ControlNetSVD | None = None):
+    def __init__(
+        self,
+        vae,
+        image_encoder,
+        unet,
+        scheduler,
+        feature_extractor,
+        controlnet: ControlNetSVD | MultiControlNetSVD | None = None,
+    ):
         super().__init__(vae, image_encoder, unet, scheduler, feature_extractor)
         self.register_modules(controlnet=controlnet)
 
-    def load_controlnet(self, path: str | Path) -> None:
-        """Take the ControlNet of a folder, as a training writes it, or of the hub.
+    def load_controlnet(self, *paths: str | Path) -> None:
+        """Take the ControlNets of one or more folders, as a training writes them, or of the hub.
 
         Raises:
             FileNotFoundError: There is none.
-            ValueError: It is for another base.
+            ValueError: One is for another base.
         """
+        controlnets = [self._load(path) for path in paths]
+        self.register_modules(controlnet=controlnets[0] if len(paths) == 1 else MultiControlNetSVD(controlnets))
+
+    def _load(self, path: str | Path) -> ControlNetSVD:
         with loading(path):
             controlnet = ControlNetSVD.from_pretrained(path)
         controlnet.check_fit(self.unet, self.vae_scale_factor)
-        self.register_modules(controlnet=controlnet.to(self.unet.device).type(self.unet.dtype).eval())
+        return controlnet.to(self.unet.device).type(self.unet.dtype).eval()
+
+    def start_controlnet(self, conditioning_channels: int, conditioning_type: str, path: str | None = None) -> None:
+        """Take the ControlNet that a training begins with: that of a folder or hub name, or a copy of the base.
+
+        Raises:
+            ValueError: The one that is loaded reads another control.
+        """
+        if path is None:
+            known = conditioning_channels, self.vae_scale_factor, conditioning_type
+            self.register_modules(controlnet=ControlNetSVD.from_unet(self.unet, *known))
+            return
+        self.load_controlnet(path)
+        channels, kind = self.controlnet.config.conditioning_channels, self.controlnet.config.conditioning_type
+        if channels != conditioning_channels or kind not in (None, conditioning_type):
+            reads = f"{kind or 'an unnamed control'} of {count(channels, 'channel')}"
+            due = f"{conditioning_type} have {conditioning_channels}"
+            raise ValueError(f"The ControlNet {path} reads {reads}, and {due}: pass another one, or none.")
 
     @torch.no_grad()
     def prepare(
         self,
         image: Images,
         sampling: VideoSampling | None = None,
-        control: torch.Tensor | None = None,
+        control: torch.Tensor | Sequence[torch.Tensor] | None = None,
         *,
-        conditioning_scale: float = 1.0,
-        control_guidance_start: float = 0.0,
-        control_guidance_end: float = 1.0,
+        controlnet_conditioning_scale: float | Sequence[float] = 1.0,
+        control_guidance_start: float | Sequence[float] = 0.0,
+        control_guidance_end: float | Sequence[float] = 1.0,
         guide_control: bool = False,
         **options,
     ) -> VideoInputs:
-        """As of `StableVideoDiffusionEDMPipeline`, with a control.
+        """As of `StableVideoDiffusionEDMPipeline`, with a control for each ControlNet.
 
         Args:
-            control: (B, F, C, H, W) at the size of the images, or (1, F, C, H, W) for all of them; None for none.
-            conditioning_scale: Factor of the ControlNet's residuals: 1 is as trained; 0 leaves the base.
-            control_guidance_start, control_guidance_end: Shares of the steps between which it acts.
+            control: (B, F, C, H, W) at the size of the images, or (1, F, C, H, W) for all of them; a list of such, one
+                for each ControlNet, where there are several; None for none.
+            controlnet_conditioning_scale: Factor of the residuals: 1 is as trained; 0 leaves the base. This and the
+                next two are one value for all ControlNets, or a list with one for each.
+            control_guidance_start, control_guidance_end: Shares of the steps between which they act.
             guide_control: Whether guidance strengthens the control, too; for ControlNets that were trained with
                 dropped controls.
             options: Of the base class. A ControlNet that was trained on warped images (`train_trajectory.py`) needs
@@ -119,23 +154,46 @@ class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
         Raises:
             ValueError: There is no ControlNet, or an argument is out of its range.
         """
-        if control is not None and self.controlnet is None:
+        nets = list_controlnets(self.controlnet)
+        if control is not None and not nets:
             raise ValueError("A control needs a ControlNet: call load_controlnet first.")
         inputs = super().prepare(image, sampling, **options)
         if control is None:
             return inputs
-        shares = control_guidance_start, control_guidance_end
-        maps = self.check_control(control, inputs)
-        controls = (Control(self.controlnet, maps, conditioning_scale, *shares, guide_control),)
-        return replace(inputs, denoiser=controlled(self.unet, controls, inputs.num_steps))
+        controls = [control] if isinstance(control, torch.Tensor) else list(control)
+        if len(controls) != len(nets):
+            raise ValueError(f"{count(len(controls), 'control')} for {count(len(nets), 'ControlNet')}: pass one each.")
+        maps = [self.check_control(one, net, inputs) for one, net in zip(controls, nets, strict=True)]
+        settings = [
+            one_each(value, len(nets), name)
+            for name, value in (
+                ("controlnet_conditioning_scale", controlnet_conditioning_scale),
+                ("control_guidance_start", control_guidance_start),
+                ("control_guidance_end", control_guidance_end),
+            )
+        ]
+        acting = [Control(*one, guide_control) for one in zip(nets, maps, *settings, strict=True)]
+        return replace(inputs, denoiser=controlled(self.unet, acting, inputs.num_steps))
 
-    def check_control(self, control: torch.Tensor, inputs: VideoInputs) -> torch.Tensor:
+    def check_control(self, control: torch.Tensor, controlnet: ControlNetSVD, inputs: VideoInputs) -> torch.Tensor:
         """The control of all videos, on their device and in the ControlNet's type."""
         B, F, _, h, w = inputs.video.latents.shape
         factor = self.vae_scale_factor
-        due = (B, F, self.controlnet.config.conditioning_channels, h * factor, w * factor)
+        due = (B, F, controlnet.config.conditioning_channels, h * factor, w * factor)
         if control.ndim != 5 or control.shape[0] not in (1, B) or tuple(control.shape[1:]) != due[1:]:
             raise ValueError(f"The control is {tuple(control.shape)} and has to be {due}: (B, F, C, H, W).")
         if not control.isfinite().all():
             raise ValueError("The control has values that are not finite: replace them.")
-        return control.to(inputs.video.latents.device, self.controlnet.dtype).expand(due)
+        return control.to(inputs.video.latents.device, controlnet.dtype).expand(due)
+
+
+def one_each(value: float | Sequence[float], number: int, name: str) -> list[float]:
+    """A value for each of several ControlNets.
+
+    Raises:
+        ValueError: There are neither one nor so many.
+    """
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    if len(values) not in (1, number):
+        raise ValueError(f"{name} has {count(len(values), 'value')} for {count(number, 'ControlNet')}: pass one each.")
+    return values * number if len(values) == 1 else values

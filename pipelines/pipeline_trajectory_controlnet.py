@@ -35,8 +35,8 @@ class StableVideoDiffusionTrajectoryControlNetPipeline(StableVideoDiffusionContr
 
         Args:
             tracks: For all images, or one for each; of the images' size. They decide the number of frames.
-            options: Of the base class: conditioning_scale, …; with conditioning_scale=0 the base has the warped
-                images alone.
+            options: Of the base class: controlnet_conditioning_scale, …; with 0 the base has the warped images
+                alone.
 
         Raises:
             ValueError: What was passed cannot be sampled.

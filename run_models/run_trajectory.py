@@ -126,7 +126,7 @@ def options(args) -> dict:
     result = VideoSampling.from_args(args).options() | {"generator": torch.Generator().manual_seed(args.seed)}
     result |= {"decode_chunk_size": args.decode_chunk_size}
     if args.method == "controlnet":
-        return result | {"conditioning_scale": args.conditioning_scale}
+        return result | {"controlnet_conditioning_scale": args.conditioning_scale}
     strength = args.flow_strength if args.method == "coarse" else None
     result |= FlowSampling.from_args(args, flow_strength=strength).options() | Steering.from_args(args).options()
     return result | {name: getattr(args, name) for name in ("interpolation", "reach", "radius")}

@@ -98,19 +98,29 @@ def to_image(pixels: torch.Tensor) -> Image.Image:
     return Image.fromarray(values.permute(1, 2, 0).numpy())
 
 
-def cover(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def cover(pixels: torch.Tensor, size: tuple[int, int], nearest: bool = False) -> torch.Tensor:
     """Pixels (C, H, W) resized, shape kept, to cover (height, width), and the middle of that size cut out.
 
-    Bilinear with antialiasing.
+    nearest: As of `resize_pixels`.
     """
     found = tuple(pixels.shape[-2:])
-    if found == tuple(size):
-        return pixels
     scale = max(due / side for due, side in zip(size, found, strict=True))
-    covering = [max(due, round(side * scale)) for due, side in zip(size, found, strict=True)]
-    resized = functional.interpolate(pixels[None], covering, mode="bilinear", antialias=True)[0]
+    covering = tuple(max(due, round(side * scale)) for due, side in zip(size, found, strict=True))
+    resized = resize_pixels(pixels[None], covering, nearest)[0]
     top, left = ((side - due) // 2 for side, due in zip(covering, size, strict=True))
-    return resized[:, top : top + size[0], left : left + size[1]].clamp(-1, 1)
+    return resized[:, top : top + size[0], left : left + size[1]]
+
+
+def resize_pixels(pixels: torch.Tensor, size: tuple[int, int], nearest: bool = False) -> torch.Tensor:
+    """Pixels (B, C, H, W) in [-1, 1] resized to (height, width); unchanged at that size.
+
+    nearest: Whether each pixel takes the value of the nearest one; otherwise bilinear with antialiasing.
+    """
+    if tuple(pixels.shape[-2:]) == tuple(size):
+        return pixels
+    if nearest:
+        return functional.interpolate(pixels, size, mode="nearest-exact")
+    return functional.interpolate(pixels, size, mode="bilinear", antialias=True).clamp(-1, 1)
 
 
 def resize_shorter(frames: torch.Tensor, resolution: int | None) -> torch.Tensor:
@@ -119,8 +129,7 @@ def resize_shorter(frames: torch.Tensor, resolution: int | None) -> torch.Tensor
     if resolution is None or min(H, W) == resolution:
         return frames
     scale = resolution / min(H, W)
-    size = (round(H * scale), round(W * scale))
-    return functional.interpolate(frames, size, mode="bilinear", antialias=True).clamp(-1, 1)
+    return resize_pixels(frames, (round(H * scale), round(W * scale)))
 
 
 @contextmanager

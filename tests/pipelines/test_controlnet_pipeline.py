@@ -62,7 +62,7 @@ def test_without_a_control_it_is_the_pipeline_without_one(pipe, image):
 
 def test_a_controlnet_that_starts_and_a_scale_of_zero_change_no_bit(pipe, image, control):
     expected = sample(pipe, image)
-    assert torch.equal(sample(pipe, image, control, conditioning_scale=0), expected)
+    assert torch.equal(sample(pipe, image, control, controlnet_conditioning_scale=0), expected)
     pipe.controlnet = ControlNetSVD.from_unet(pipe.unet, CHANNELS, FACTOR)
     assert torch.equal(sample(pipe, image, control), expected)
 
@@ -176,7 +176,7 @@ def test_what_cannot_work_is_refused_in_one_sentence(bare, image, control, tmp_p
     with pytest.raises(ValueError, match="from 0.5 to 0.5"):
         Control(bare.controlnet, control, start=0.5, end=0.5)
     with pytest.raises(ValueError, match="conditioning_scale nan is not allowed"):
-        sample(bare, image, control, conditioning_scale=torch.nan)
+        sample(bare, image, control, controlnet_conditioning_scale=torch.nan)
     with pytest.raises(ValueError, match="not finite"):
         sample(bare, image, control * torch.nan)
 

@@ -47,10 +47,10 @@ def test_tracks_become_the_control_and_the_warped_images_of_each_video(pipe, ima
     plain.set_progress_bar_config(disable=True)
     control = torch.stack([track_control(one) for one in tracks])
     frames = torch.stack([track_images(*known) for known in zip(tracks, images, strict=True)])
-    expected = sample(plain, images, control, image_frames=frames, num_frames=F, conditioning_scale=0.7)
-    found = sample(pipe, images, tracks, conditioning_scale=0.7)
+    expected = sample(plain, images, control, image_frames=frames, num_frames=F, controlnet_conditioning_scale=0.7)
+    found = sample(pipe, images, tracks, controlnet_conditioning_scale=0.7)
     assert torch.equal(found, expected)
-    assert not torch.equal(sample(pipe, images, tracks[0], conditioning_scale=0.7)[1], found[1])
+    assert not torch.equal(sample(pipe, images, tracks[0], controlnet_conditioning_scale=0.7)[1], found[1])
 
 
 @pytest.mark.parametrize(

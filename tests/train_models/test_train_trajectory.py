@@ -165,5 +165,5 @@ def test_what_cannot_work_is_refused_in_one_sentence(train, tmp_path, flags, mes
 
 def test_a_controlnet_of_another_control_is_refused(train, tmp_path):
     ControlNetSVD.from_unet(tiny_video_pipeline().unet, 3, 4).save_pretrained(tmp_path / "depth")
-    with pytest.raises(ValueError, match="reads 3 channels, and tracks have 8"):
+    with pytest.raises(ValueError, match="reads an unnamed control of 3 channels, and tracks have 8"):
         train(script, tmp_path / "run", "--controlnet_model_name_or_path", tmp_path / "depth")

@@ -4,9 +4,9 @@ import random
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 
 from utils.flow import flip_flow, resize_flow
+from utils.images import resize_pixels
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,13 @@ class ClipGeometry:
         left, top = (0.5, 0.5) if center_crop else (random.random(), random.random())
         return cls(height, width, left, top, random_flip and random.random() < 0.5)
 
-    def apply(self, frames: torch.Tensor) -> torch.Tensor:
-        """Pixels (F, 3, H, W) to (F, 3, height, width), bilinear with antialiasing; unchanged at that size."""
-        size = self.covering(*frames.shape[-2:])
-        if size != tuple(frames.shape[-2:]):
-            frames = functional.interpolate(frames, size, mode="bilinear", antialias=True).clamp(-1, 1)
+    def apply(self, frames: torch.Tensor, nearest: bool = False) -> torch.Tensor:
+        """Pixels (F, C, H, W) in [-1, 1] to (F, C, height, width); unchanged at that size.
+
+        nearest: Whether each pixel takes the value of the nearest one, as segmentations need; otherwise bilinear with
+        antialiasing.
+        """
+        frames = resize_pixels(frames, self.covering(*frames.shape[-2:]), nearest)
         frames = self._crop(frames)
         return frames.flip(-1) if self.flip else frames.contiguous()
 

@@ -14,6 +14,8 @@ from utils.video import VIDEO_SUFFIXES
 
 METADATA = "metadata.jsonl"
 CAPTION_SUFFIXES = (".txt", ".json")  # of files beside a clip, in the order of preference
+CONTROLS = ("depth", "segmentation", "control")
+ANNOTATIONS = ("flow", "backward_flow", "tracks", *CONTROLS)  # fields of a record that name a file or folder
 FRAME_FOLDER_FPS = 7.0  # of folders that come without a rate: what Stable Video Diffusion is conditioned on by default
 
 
@@ -31,6 +33,8 @@ class VideoRecord:
         flow_stride: Frames between the two that a flow connects.
         flow_fps: Rate at which the frames were counted; None is that of the file.
         tracks: Arrays tracks (F, N, 2) in pixels and visible (F, N), in one .npz.
+        depth, segmentation, control: Images that belong to the frames, one for each: a folder of numbered ones, or a
+            video.
         caption_source: Key, column or suffix of the file that the caption comes from; "" without one.
     """
 
@@ -43,6 +47,9 @@ class VideoRecord:
     flow_stride: int = 1
     flow_fps: float | None = None
     tracks: Path | None = None
+    depth: Path | None = None
+    segmentation: Path | None = None
+    control: Path | None = None
     caption_source: str = ""
 
     @property
@@ -50,7 +57,7 @@ class VideoRecord:
         """What is read of this clip: files, and its folder of frames."""
         video = self.video if isinstance(self.video, Path) else self.video.archive
         caption = [self.caption] if isinstance(self.caption, Path) else []
-        return [video, *caption, *(path for path in (self.flow, self.backward_flow, self.tracks) if path)]
+        return [video, *caption, *(path for name in ANNOTATIONS if (path := getattr(self, name)))]
 
     def read_caption(self) -> str:
         """The text.
@@ -120,8 +127,8 @@ def read_caption_file(file: File) -> str:
 def read_metadata(path: Path) -> list[VideoRecord]:
     """Read lines of JSON with paths relative to the file.
 
-    Each has `video_folder` with `fps`, or `file_name` of a video; a caption, `flow_file_name` and `tracks_file_name`
-    may be missing.
+    Each has `video_folder` with `fps`, or `file_name` of a video; a caption, `flow_file_name`, `tracks_file_name`, and
+    the folders or videos `depth_file_name`, `segmentation_file_name`, `control_file_name` may be missing.
     """
     return [_metadata_record(path, place, row) for place, row in read_json_lines(path)]
 
@@ -220,15 +227,15 @@ def _read_folder(folder: Path, frame_folder_fps: float) -> list[VideoRecord]:
 
 
 def _metadata_record(path: Path, place: str, row: dict) -> VideoRecord:
-    keys = ("video_folder", "file_name", "flow_file_name", "tracks_file_name")
-    frames, video, flow, tracks = (read_path(place, row, key) for key in keys)
+    frames, video = (read_path(place, row, key) for key in ("video_folder", "file_name"))
+    found = {name: read_path(place, row, f"{name}_file_name") for name in ("flow", "tracks", *CONTROLS)}
     caption, source = read_row_caption(place, row)
     fps, name = read_rate(place, row), frames or video
     if name is None:
         raise ValueError(f"{place}: neither video_folder nor file_name.")
     if frames and fps is None:
         raise ValueError(f"{place}: no fps for the frames in {frames}.")
-    files = {key: path.parent / file for key, file in (("flow", flow), ("tracks", tracks)) if file}
+    files = {key: path.parent / file for key, file in found.items() if file}
     return VideoRecord(_key(Path(name)), path.parent / name, caption, fps, **files, caption_source=source)
 
 

@@ -14,8 +14,9 @@ from tqdm.auto import tqdm
 from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.clip_options import ClipOptions
+from utils.data.control_files import read_control
 from utils.data.flow_folder import open_flow, read_flow
-from utils.data.video_records import VideoRecord, read_video_records
+from utils.data.video_records import CONTROLS, VideoRecord, read_video_records
 from utils.files import is_file
 from utils.formats.arrays import read_arrays
 from utils.messages.words import count
@@ -27,6 +28,7 @@ EXTRAS = {  # and what to do about a clip without
     "flow": ANNOTATE,
     "backward_flow": ANNOTATE,
     "tracks": "name their file in metadata.jsonl as tracks_file_name",
+    **{name: f"name its folder or video in metadata.jsonl as {name}_file_name" for name in CONTROLS},
 }
 
 
@@ -42,6 +44,8 @@ class VideoSample(TypedDict):
         backward_flow: (F - 1, 2, H, W), from the next frame to each.
         tracks: (F, N, 2), pixels, x then y; points may lie outside of the crop.
         visible: bool (F, N), false for points outside of the crop, too.
+        depth: Disparity (F, 1, H, W) in [-1, 1], larger is nearer; one map from all frames.
+        segmentation, control: (F, 3, H, W) in [-1, 1].
     """
 
     pixel_values: torch.Tensor
@@ -52,6 +56,9 @@ class VideoSample(TypedDict):
     backward_flow: NotRequired[torch.Tensor]
     tracks: NotRequired[torch.Tensor]
     visible: NotRequired[torch.Tensor]
+    depth: NotRequired[torch.Tensor]
+    segmentation: NotRequired[torch.Tensor]
+    control: NotRequired[torch.Tensor]
 
 
 class VideoDataset(Dataset):
@@ -60,7 +67,7 @@ class VideoDataset(Dataset):
     Args:
         records: Clips and captions (`utils.data.video_records.read_video_records`).
         options: Frames and crop.
-        extras: What of "flow", "backward_flow" and "tracks" belongs to a sample.
+        extras: What of `EXTRAS` belongs to a sample.
         skip_bad_clips: Take the next clip in place of one that is damaged or too short, and count it (`num_skipped`).
 
     Raises:
@@ -175,13 +182,16 @@ class VideoDataset(Dataset):
             sample[name] = geometry.apply_flow(read_flow(getattr(record, name), numbers[:-1]), H, W)
         if "tracks" in self.extras:
             sample["tracks"], sample["visible"] = read_tracks(record.tracks, numbers, geometry, H, W)
+        for name in set(CONTROLS) & set(self.extras):
+            sample[name] = read_control(record, name, frames, numbers, geometry, H, W)
         return sample
 
     def _count(self, record: VideoRecord, frames: ClipFrames) -> int:
         """Frames that can be used: those of the clip, as far as its annotations reach."""
         counts = [len(frames)]
         counts += [
-            len(open_flow(getattr(record, name))) + record.flow_stride for name in self.extras if name != "tracks"
+            len(open_flow(getattr(record, name))) + record.flow_stride
+            for name in {"flow", "backward_flow"} & set(self.extras)
         ]
         needed = self.options.span + self.options.held_out_frames
         if min(counts) < needed:
@@ -198,7 +208,8 @@ class VideoDataset(Dataset):
 
 def reverse(sample: VideoSample) -> VideoSample:
     """The clip from its last frame to its first, with its tracks. Flow would run the wrong way: the sample has none."""
-    turned = {name: sample[name].flip(0) for name in ("pixel_values", "tracks", "visible") if name in sample}
+    names = ("pixel_values", "tracks", "visible", *CONTROLS)
+    turned = {name: sample[name].flip(0) for name in names if name in sample}
     return VideoSample(**{**sample, **turned})
 
 
@@ -250,7 +261,7 @@ def _check_extras(records: Sequence[VideoRecord], options: ClipOptions, extras: 
         for record in records:
             if getattr(record, name) is None:
                 raise ValueError(f"{record.video} has no {name}; {EXTRAS[name]}.")
-            if name != "tracks":
+            if name in ("flow", "backward_flow"):
                 _check_flow(record, options)
     if "tracks" in extras and options.fps is not None:
         raise ValueError(f"Tracks belong to the frames at the clips' own rate; leave fps={options.fps:g} out.")

@@ -2,11 +2,15 @@
 
 metadata.jsonl             a line per clip: video_folder, text, fps, flow_file_name, tracks_file_name, seed, camera
                            (pan, truck, dolly per frame: radians, metres, metres), objects (color, shape, speed in
-                           image widths per frame)
+                           image widths per frame); with --controls depth_file_name, segmentation_file_name
 videos/0000007/00000.png   frames
 flow/0000007.npy           fp16 (F - 1, 2, H, W), pixels, x then y, from frame t to t + 1
 tracks/0000007.npz         tracks (F, N, 2), visible (F, N)
 truth/0000007.npz          with --write_truth: depth, backward_flow, occluded, backward_occluded
+depth/0000007/00000.png    with --controls depth: 16 bits, millimetres
+segmentation/0000007/…     with --controls segmentation: colours of utils/scenes/labels.py
+
+Clips that were written without them can be rendered again from their seeds.
 """
 
 import argparse
@@ -17,14 +21,17 @@ import numpy as np
 from PIL import Image
 
 from utils.arguments import make_parser, parse_args, positive_int, run_script
+from utils.depth import write_depth
 from utils.scenes.captions import clip_caption
 from utils.scenes.clips import OBJECT_COUNTS, REACHES, TEXTURE, sample_clip
+from utils.scenes.labels import color_labels
 from utils.scenes.motion import Clip, SolidMotion
 from utils.scenes.video import ClipRendering, render_clip
 from utils.scenes.world import Solid
 from utils.scenes.writing import add_sample_arguments, write_samples
 
 FPS = 8
+CONTROLS = ("depth", "segmentation")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     if not 0 <= args.texture <= 1:
         raise ValueError(f"--texture {args.texture} is not in 0 to 1.")
     tasks = [(args, seed) for seed in range(args.seed, args.seed + args.num_samples)]
-    folders = ("videos", "flow", "tracks", *(["truth"] if args.write_truth else []))
+    folders = ("videos", "flow", "tracks", *(["truth"] if args.write_truth else []), *args.controls)
     write_samples(args.output_dir, folders, write_clip, tasks, args.num_workers)
 
 
@@ -63,6 +70,8 @@ def parser() -> argparse.ArgumentParser:
     add("--texture", type=float, default=TEXTURE, help="strength of the pattern on all surfaces, 0 to 1")
     add("--num_tracks", type=positive_int, default=64, help="points that are tracked from frame 0")
     add("--write_truth", action="store_true", help="write depth, backward flow and occlusion as well")
+    text = "images to write of each frame, to train ControlNets on (default: none)"
+    add("--controls", nargs="+", choices=CONTROLS, default=[], help=text)
     return result
 
 
@@ -81,12 +90,15 @@ def write_clip(task: tuple[Path, tuple[argparse.Namespace, int]]) -> dict:
     np.savez(folder / "tracks" / f"{name}.npz", tracks=rendering.tracks, visible=rendering.visible)
     if args.write_truth:
         write_truth(folder / "truth" / f"{name}.npz", rendering)
+    for control in args.controls:
+        write_control(folder / control / name, control, rendering)
     return {
         "video_folder": f"videos/{name}",
         "text": clip_caption(clip),
         "fps": FPS,
         "flow_file_name": f"flow/{name}.npy",
         "tracks_file_name": f"tracks/{name}.npz",
+        **{f"{control}_file_name": f"{control}/{name}" for control in args.controls},
         "seed": seed,
         **describe(clip),
     }
@@ -118,6 +130,17 @@ def write_truth(path: Path, rendering: ClipRendering) -> None:
         occluded=rendering.occluded,
         backward_occluded=rendering.backward_occluded,
     )
+
+
+def write_control(folder: Path, control: str, rendering: ClipRendering) -> None:
+    """Write the depth or the segmentation of all frames as numbered images."""
+    folder.mkdir()
+    for index, (depth, labels) in enumerate(zip(rendering.depth, rendering.labels, strict=True)):
+        path = folder / f"{index:05d}.png"
+        if control == "depth":
+            write_depth(path, depth)
+        else:
+            Image.fromarray(color_labels(labels)).save(path)
 
 
 if __name__ == "__main__":
