@@ -24,6 +24,7 @@ from pipelines.video_inputs import VideoInputs
 from utils.commands.settings import check
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.sampling import VideoSampling
+from utils.messages.words import count
 from utils.pretrained import loading
 
 

@@ -11,8 +11,8 @@ from utils.data.clip_geometry import ClipGeometry
 from utils.data.video_records import VideoRecord
 from utils.depth import normalize_disparity, read_disparity, settle_kind
 from utils.files import is_file, is_folder
+from utils.messages.words import count
 from utils.video import to_pixels
-from utils.words import count
 
 REMEDY = "if it holds millimetres, write it with utils.depth.write_depth, which says so"
 
