@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from utils.words import count
 
 from models.multi_controlnet import MultiControlNetSVD, list_controlnets
 from models.svd_controlnet import ControlNetSVD
@@ -50,10 +49,7 @@ class Control:
 
     def __post_init__(self):
         check("controlnet_conditioning_scale", self.conditioning_scale)
-        if not 0 <= self.start < self.end <= 1:
-            raise ValueError(
-                f"The control acts from {self.start} to {self.end}: pass two shares, the first one smaller."
-            )
+        check_window(self.start, self.end)
 
     def acts(self, step: int, num_steps: int) -> bool:
         return self.conditioning_scale != 0 and self.start <= step / num_steps < self.end
@@ -64,6 +60,12 @@ class Control:
         free = torch.zeros_like(self.maps) if self.in_guidance else self.maps
         maps = torch.cat([free, self.maps]) if guided else self.maps
         return self.controlnet(*inputs, maps).scaled(self.conditioning_scale)
+
+
+def check_window(start: float, end: float) -> None:
+    """Raises ValueError unless a control can act between two shares of the steps."""
+    if not 0 <= start < end <= 1:
+        raise ValueError(f"The control acts from {start} to {end}: pass two shares, the first one smaller.")
 
 
 def controlled(unet, controls: Sequence[Control], num_steps: int) -> Callable[[int], Denoiser]:

@@ -128,6 +128,33 @@ def test_several_controlnets_add_their_residuals_each_in_its_own_steps(pipe, ima
     assert len(calls) == 4 + 2
 
 
+def test_each_of_several_controlnets_has_its_control_its_scale_and_its_steps(pipe, image, control, tmp_path):
+    alone = sample(pipe, image, control, controlnet_conditioning_scale=0.5)
+    pipe.controlnet.save_pretrained(tmp_path)
+    pipe.load_controlnet(tmp_path, tmp_path)
+    assert len(pipe.controlnet.nets) == 2
+    halves = sample(pipe, image, [control, control], controlnet_conditioning_scale=0.25)
+    torch.testing.assert_close(halves, alone, atol=1e-4, rtol=1e-4)
+    others = [control, -control[:1]]
+    assert torch.equal(sample(pipe, image, others, controlnet_conditioning_scale=[0.5, 0]), alone)
+    late = {"controlnet_conditioning_scale": 0.5, "control_guidance_start": [0, 0.9]}
+    assert torch.equal(sample(pipe, image, others, **late), alone)
+    assert not torch.allclose(sample(pipe, image, others, controlnet_conditioning_scale=0.5), alone, atol=1e-3)
+
+
+def test_several_controlnets_are_saved_with_the_pipeline_and_come_back(pipe, image, control, tmp_path):
+    pipe.controlnet.save_pretrained(tmp_path / "one")
+    pipe.load_controlnet(tmp_path / "one", tmp_path / "one")
+    controls = [control, -control]
+    expected = sample(pipe, image, controls)
+    pipe.save_pretrained(tmp_path / "pipe")
+    loaded = StableVideoDiffusionControlNetPipeline.from_pretrained(tmp_path / "pipe")
+    loaded.set_progress_bar_config(disable=True)
+    assert torch.equal(sample(loaded, image, controls), expected)
+    loaded.enable_model_cpu_offload(device="cpu")
+    torch.testing.assert_close(sample(loaded, image, controls), expected)
+
+
 def test_guidance_leads_away_from_the_negative_bucket(pipe, image, control):
     buckets = []
     pipe.unet.register_forward_pre_hook(lambda unet, args: buckets.append(args[3][:, 1].tolist()))
@@ -173,6 +200,10 @@ def test_what_cannot_work_is_refused_in_one_sentence(bare, image, control, tmp_p
     for wrong in (control[:, :2], control[..., ::2], control[:, :, :4], control[0], control[[0, 1, 1]]):
         with pytest.raises(ValueError, match=r"has to be \(2, 3, 5, 32, 32\)"):
             sample(bare, image, wrong)
+    with pytest.raises(ValueError, match="2 controls for 1 ControlNet: pass one each"):
+        sample(bare, image, [control, control])
+    with pytest.raises(ValueError, match="control_guidance_end has 2 values for 1 ControlNet"):
+        sample(bare, image, control, control_guidance_end=[0.5, 1.0])
     with pytest.raises(ValueError, match="from 0.5 to 0.5"):
         Control(bare.controlnet, control, start=0.5, end=0.5)
     with pytest.raises(ValueError, match="conditioning_scale nan is not allowed"):

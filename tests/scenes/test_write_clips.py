@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from utils.depth import read_depth
 from utils.scenes import clip_caption, render_clip, sample_clip
+from utils.scenes.labels import LABEL_COLORS, color_labels
 from utils.scenes.write_clips import main
 
 
@@ -63,3 +65,15 @@ def test_values_that_make_no_clip_are_refused_and_leave_nothing(tmp_path, flag, 
 def test_an_existing_folder_of_clips_is_not_overwritten(tmp_path):
     with pytest.raises(FileExistsError, match="choose another --output_dir"):
         main(["--output_dir", str(tmp_path)])
+
+
+def test_depth_and_labels_are_written_as_images_that_the_metadata_names(tmp_path):
+    options = ["--num_samples", "1", "--seed", "5", "--num_frames", "3", "--resolution", "16", "--num_tracks", "6"]
+    main(["--output_dir", str(tmp_path / "clips"), *options, "--controls", "depth", "segmentation"])
+    row = json.loads((tmp_path / "clips/metadata.jsonl").read_text())
+    rendering = render_clip(sample_clip(5, 3), 16, num_tracks=6)
+    depth = sorted((tmp_path / "clips" / row["depth_file_name"]).iterdir())
+    np.testing.assert_allclose([read_depth(path) for path in depth], rendering.depth, atol=6e-4)
+    images = [Image.open(path) for path in sorted((tmp_path / "clips" / row["segmentation_file_name"]).iterdir())]
+    assert (np.stack(images) == color_labels(rendering.labels)).all()
+    assert len(set(LABEL_COLORS.values())) == len(LABEL_COLORS) == 5

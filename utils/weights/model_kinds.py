@@ -22,7 +22,10 @@ FAMILIES = {  # pipelines of diffusers by the name that people know, and an exam
     "TextToVideoTripPipeline": ("text to video", "ali-vilab/text-to-video-ms-1.7b"),
 }
 NETWORKS = {  # by class: what they are, and where one is found
-    "ControlNetSVD": ("a ControlNet for Stable Video Diffusion", "as train_trajectory.py writes it"),
+    "ControlNetSVD": (
+        "a ControlNet for Stable Video Diffusion",
+        "as train_svd_controlnet.py and train_trajectory.py write it",
+    ),
     "UNetSpatioTemporalMaskedConditionModel": (
         "a video UNet that reads known frames",
         "as train_svd_trans.py writes it",
