@@ -96,6 +96,12 @@ _ALL = (
         headline="1.3 pixels from the path, over drags of 12 to 32",
     ),
     Variant(
+        "svd_controlnet",
+        "videos that follow depth, segmentation, edges or flow, by ControlNets over time",
+        docs="svd_controlnet.md",
+        pipeline="pipeline_stable_video_diffusion_controlnet.py",
+    ),
+    Variant(
         "svd_trans",
         "transition between two frames: all frames from a first to a last one",
         docs="svd_trans.md",

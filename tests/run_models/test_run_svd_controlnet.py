@@ -145,8 +145,8 @@ def test_several_controls_act_each_by_its_scale_and_in_its_steps(run, clip, tmp_
 
 
 def test_a_controlnet_that_learned_nothing_leaves_the_base_as_it_is(run, clip, tmp_path):
-    ControlNetSVD.from_unet(tiny_video_pipeline().unet, 3, 4, "edge").save_pretrained(tmp_path / "new")
-    run(edge=clip, controlnets=[tmp_path / "new"], out="new")
+    ControlNetSVD.from_unet(tiny_video_pipeline().unet, 3, 4, "edge").save_pretrained(tmp_path / "start")
+    run(edge=clip, controlnets=[tmp_path / "start"], out="new")
     run("--controlnet_conditioning_scale", 0, edge=clip, out="base")
     assert (tmp_path / "new/video.mp4").read_bytes() == (tmp_path / "base/video.mp4").read_bytes()
 
