@@ -10,6 +10,7 @@ machine, command), a figure with the intervals, and a table of its rows with the
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from utils.formats.folders import list_files
 
 Figure = float | dict[str, float]
 RESULTS = REPOSITORY / "benchmarks" / "results"
-PANELS = 6  # figures of an evaluation that are plotted: the first ones
+PANELS = 6  # figures of an evaluation that are plotted: those that most rows have
 HEAD = """# Results
 
 Written by `python -m benchmarks.report` from the files in `benchmarks/results`, each of which an evaluation wrote as
@@ -122,7 +123,7 @@ def middle(figure: Figure) -> float:
 
 
 def draw(content: dict, page: Path) -> Path:
-    """Plots the first figures over the rows that have them, in a folder beside the page, and returns the file."""
+    """Plots the figures over the rows that have them, in a folder beside the page, and returns the file."""
     from matplotlib.figure import Figure as Plot
 
     panels = by_figure(content["results"])
@@ -145,8 +146,9 @@ def draw(content: dict, page: Path) -> Path:
 
 
 def by_figure(results: Mapping[str, Mapping[str, Figure]]) -> dict[str, dict[str, Figure]]:
-    """The first figures, and of each the rows that have it."""
-    names = list(dict.fromkeys(name for figures in results.values() for name in figures))[:PANELS]
+    """The figures that most rows have, and of each these rows."""
+    counts = Counter(name for figures in results.values() for name in figures)
+    names = [name for name, _ in counts.most_common(PANELS)]
     return {name: {row: figures[name] for row, figures in results.items() if name in figures} for name in names}
 
 

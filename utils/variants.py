@@ -107,7 +107,7 @@ _ALL = (
         docs="svd_trans.md",
         pipeline="pipeline_stable_video_diffusion_trans.py",
         weights="svd_trans",
-        headline="error of v between the frames 0.055 (the base alone 0.063)",
+        headline="error of v between the frames 0.0552 (the base alone 0.0626)",
     ),
     Variant(
         "keyframe_edit",
@@ -115,6 +115,7 @@ _ALL = (
         docs="keyframe_edit.md",
         pipeline="pipeline_keyframe_edit.py",
         trained_by="svd_trans",
+        headline="75% of an object's pixels get the new colour (each frame alone 72%)",
     ),
     Variant(
         "trip",

@@ -41,11 +41,11 @@ def write_base(folder):
     ends = {"bos_token_id": 56, "eos_token_id": 57, "pad_token_id": 57}
     text = CLIPTextConfig(vocab_size=len(words), max_position_embeddings=16, **ends, **TEXT)
     parts = {
-        "unet": random_network(lambda: UNet2DConditionModel(**RANDOM_SIZES["sd15"]["unet"][1])),
+        "unet": random_network(lambda: UNet2DConditionModel(sample_size=64, **RANDOM_SIZES["sd15"]["unet"][1])),
         "vae": random_network(lambda: AutoencoderKL(latent_channels=4, **RANDOM_SIZES["sd15"]["vae"][1])),
         "text_encoder": CLIPTextModel(text).to(torch.float16),
         "tokenizer": words,
-        "scheduler": DDIMScheduler(),
+        "scheduler": DDIMScheduler(clip_sample=False, steps_offset=1),
         "safety_checker": None,
         "feature_extractor": None,
     }
