@@ -6,9 +6,10 @@ python -m gradios --server_name 0.0.0.0 --auth me:secret
 
 import argparse
 
-from gradios import gradio_depth_image, gradio_flow_video, gradio_interpolation, gradio_trajectory
+from gradios import gradio_depth_image, gradio_flow_video, gradio_interpolation, gradio_keyframe_edit, gradio_trajectory
 from gradios.between_sampling import Weights as BetweenWeights
 from gradios.drags_sampling import Weights as DragWeights
+from gradios.edit_sampling import Weights as EditWeights
 from gradios.flow_sampling import Weights as FlowWeights
 from gradios.frame import Page, add_server_arguments, serve
 from gradios.pair_sampling import Weights as PairWeights
@@ -41,6 +42,7 @@ def pages(args: argparse.Namespace) -> list[Page]:
         gradio_trajectory.page(DragWeights(args.model_dir, args.controlnet, args.flow_adapter)),
         gradio_flow_video.page(FlowWeights(args.model_dir, args.flow_adapter)),
         gradio_interpolation.page(BetweenWeights(args.model_dir, args.trans_adapter)),
+        gradio_keyframe_edit.page(EditWeights(images.base, args.model_dir, images.depth, args.trans_adapter)),
     ]
 
 

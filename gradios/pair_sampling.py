@@ -45,6 +45,11 @@ class Weights:
         default_factory=lambda: (shipped("depth_image/depth.safetensors"), shipped("depth_image/edge.safetensors"))
     )
 
+    @property
+    def depth(self) -> str:
+        """The path of the adapter of depth, or an empty one."""
+        return name_adapters(self.adapters).get(DEPTH, "")
+
 
 @dataclass(frozen=True)
 class Asked:

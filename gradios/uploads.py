@@ -47,13 +47,13 @@ def video_file(label: str, **options) -> VideoFile:
     return VideoFile(label=label, **given | options)
 
 
-def check_video(name: str, path: str | None) -> str | None:
-    """The path of a video; raises ValueError or OSError for what is none, or one of more than `MAX_FRAMES`."""
+def check_video(name: str, path: str | None, most: int = MAX_FRAMES) -> str | None:
+    """The path of a video; raises ValueError or OSError for what is none, or one of more than `most` frames."""
     if not path:
         return None
     frames = len(index_frames(path))
-    if frames > MAX_FRAMES:
-        raise ValueError(f"{name} has {frames} frames: send one of at most {MAX_FRAMES}.")
+    if frames > most:
+        raise ValueError(f"{name} has {frames} frames: send one of at most {most}.")
     return path
 
 

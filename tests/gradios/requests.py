@@ -24,6 +24,11 @@ SMALLEST = {
     "interpolation": {
         "first": None, "middle": None, "last": None, "loop": False, "total_frames": 0, **VIDEO, "adapter": "",
     },
+    "keyframe_edit": {
+        "video": None, "source_prompt": "a", "prompt": "b", "find_mask": False, "keyframe_interval": 2,
+        "structure": "strength", "edit_steps": 2, "edit_guidance_scale": 2, **VIDEO, "image_model": "",
+        "depth_adapter": "", "adapter": "",
+    },
 }  # fmt: skip
 
 

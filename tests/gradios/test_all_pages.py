@@ -14,9 +14,10 @@ from gradios import __main__ as all_pages
 from gradios.frame import is_local, read_auth, warning
 from gradios.running import Done, StoppedError, Stops, follow
 from gradios.slot import Slot
-from run_models import run_flow_video, run_svd_trans
+from run_models import run_flow_video, run_keyframe_edit, run_svd_trans
 from tests.gradios.requests import arguments, ask, unpack
 from utils.flow.files import read_flo, write_flo
+from utils.video import write_video
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def run_again(main, archive, folder, monkeypatch, video_models):
 
 def test_the_names_that_clients_call_stay(client):
     names = set(client.view_api(return_format="dict")["named_endpoints"])
-    pages = {"depth_image", "trajectory", "flow_video", "interpolation"}
+    pages = {"depth_image", "trajectory", "flow_video", "interpolation", "keyframe_edit"}
     assert names >= {f"/{name}" for name in pages} | {f"/stop_{name}" for name in pages}
 
 
@@ -66,12 +67,26 @@ def test_frames_between_two_are_made_again_by_the_command(client, image_file, tm
     assert np.array_equal(*sheets)
 
 
+def test_an_edit_is_made_again_by_the_command(client, tmp_path, monkeypatch, video_models, folders):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    write_video(tmp_path / "clip.mp4", pixels, 7)
+    sent = {"video": handle_file(str(tmp_path / "clip.mp4"))}
+    record = unpack(client.predict(**ask("keyframe_edit", **sent))[3], tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    words = arguments(record, {"model": video_models / "model"})
+    words = [f"--image_model={folders.model}" if word.startswith("--image_model=") else word for word in words]
+    run_keyframe_edit.main(words)
+    sheets = [np.asarray(Image.open(tmp_path / "run" / place / "frames.png")) for place in (".", "again")]
+    assert np.array_equal(*sheets)
+
+
 @pytest.mark.parametrize(
     ("page", "values", "sentence"),
     [
         ("flow_video", {}, "This way of sampling needs a first frame"),
         ("flow_video", {"mode": "video_to_flow"}, "This way of sampling needs a video"),
         ("interpolation", {}, "A first and a last frame are needed"),
+        ("keyframe_edit", {}, "There is no video"),
     ],
 )
 def test_what_is_missing_is_said_in_one_sentence(client, page, values, sentence):
@@ -162,7 +177,7 @@ def test_a_visitor_stops_a_sampling_in_the_page_and_samples_again(url, visit):
 
 def test_each_tab_opens_on_a_phone(url, visit):
     page = visit(url, width=390, height=844)
-    for name in ("Dragged points", "Video and flow", "Frames between two"):
+    for name in ("Dragged points", "Video and flow", "Frames between two", "Video edit"):
         if not page.get_by_role("tab", name=name).is_visible():
             page.locator(".overflow-menu button").first.click()
             page.locator(".overflow-dropdown button", has_text=name).first.click()
