@@ -71,7 +71,8 @@ class Asked:
     def flags(self, weights: Weights, video: str) -> list[str]:
         """Flags of `run_keyframe_edit.py`; the frame rate is that of the video."""
         named = {"image_model": weights.image_model, "model_dir": weights.base}
-        others = {"depth_adapter": weights.depth_adapter, "adapter": weights.adapter}
+        depth = weights.depth_adapter if "depth" in self.own["structure"] else ""
+        others = {"depth_adapter": depth, "adapter": weights.adapter}
         named |= {name: value for name, value in others.items() if value}
         shared = [flag for flag in video_flags(self.settings) if not flag.startswith("--fps=")]
         return as_flags({"input_video": video} | self.own | named) + shared

@@ -63,7 +63,8 @@ def commands(page):
 def module_of(words):
     """The module of a command line, and its arguments."""
     if words[1] == "-m":
-        return words[2], words[3:]
+        package = (REPOSITORY / words[2].replace(".", "/") / "__main__.py").is_file()
+        return words[2] + ".__main__" * package, words[3:]
     assert (REPOSITORY / words[1]).is_file(), words[1]
     return words[1].removesuffix(".py").replace("/", "."), words[2:]
 
