@@ -188,7 +188,7 @@ def no_attention(bench: Bench, true: TrueEdit, seed: int) -> torch.Tensor:
 
 
 def unled(bench: Bench, true: TrueEdit, seed: int) -> torch.Tensor:
-    """As together; the gaps are not led by the flow of the source."""
+    """As together; the gaps are not guided by the flow of the source."""
     return bench.edit(true, seed, lead_strength=1.0)
 
 

@@ -91,7 +91,7 @@ def load_vae(folder: str) -> AutoencoderKLTemporalDecoder:
 
 @torch.no_grad()
 def inherit_layers(vae: AutoencoderKLTemporalDecoder, image_vae: AutoencoderKL) -> int:
-    """Copy the weights of an image autoencoder that have a place of the same shape; returns how many tensors did."""
+    """Copy the weights of an image autoencoder where shapes agree; returns the number of copied tensors."""
     own = vae.state_dict()
     placed = {_place(name): value for name, value in image_vae.state_dict().items()}
     same = {name: value for name, value in placed.items() if name in own and own[name].shape == value.shape}

@@ -4,7 +4,7 @@
 
 Where samples are frames of one video, self-attention reads the other frames too (`frames.py`).
 
-The post "aligned" also takes the value v of the partner's token at the reader's own place: post(Attn_joint(...), v).
+The post "aligned" also takes the value v of the partner's token at the reader's own position: post(Attn_joint(...), v).
 
 Letters: R rows of a layer, L of them that read (L links), N tokens, C channels.
 """

@@ -19,7 +19,7 @@ def set_pairs(model, pairs: Sequence[Pair | tuple], batch_size: int | None = Non
     """Sets the samples of the batch that are generated together; an empty list removes all pairs.
 
     pairs: `(x, y)`, `(x, y, name)`, `(x, y, name, weight)`, `(x, y, name, weight, direction)` or `Pair`, where x and y
-    are places in the batch. Guidance copies are further pairs. LoRAs of the adapters follow from the pairs unless
+    are indices in the batch. Guidance copies are further pairs. LoRAs of the adapters follow from the pairs unless
     they have a mask: `{name}_xy_lora` where x reads, `{name}_yx_lora` where y reads, `{name}_y_lora` on y.
     batch_size: needed only when the last samples of the batch are in no pair.
     Raises ValueError for an unknown adapter or an impossible pair; a batch of another size raises when the model runs.
@@ -116,7 +116,7 @@ def set_frames(model, groups: Sequence[Sequence[int]], batch_size: int | None = 
 
     patch.set_frames(unet, [(0, 1, 2), (3, 4, 5)])     # three frames, and their unconditional predictions
 
-    groups: places in the batch, each in one group at most.
+    groups: indices in the batch, each in one group at most.
     batch_size: needed only when the last samples of the batch are in no group.
     merge: share of the tokens of other frames, 0 to 1, that are merged into those of the middle frame of their group:
         less memory and time.

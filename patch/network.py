@@ -20,7 +20,7 @@ OVER_TIME = (TransformerTemporalModel, AnimateDiffTransformer3D)
 
 def network(model) -> nn.Module:
     """The network inside a pipeline, `get_peft_model`, `torch.compile` or a distributed wrapper."""
-    if hasattr(model, "components"):  # a pipeline, told apart without importing all of diffusers' pipelines
+    if hasattr(model, "components"):  # a pipeline, recognised without importing all of diffusers' pipelines
         found = getattr(model, "unet", None) or getattr(model, "transformer", None)
         if found is None:
             raise ValueError(f"{type(model).__name__} has neither a unet nor a transformer to patch.")

@@ -14,7 +14,7 @@ POSTS = ("fuse", "conv", "conv_fuse", "aligned")
 
 
 class Post(nn.Module):
-    """ALIGNED: whether it also takes, for x and for y, the partner's value at the reader's own place."""
+    """ALIGNED: whether it also takes, for x and for y, the partner's value at the reader's own position."""
 
     ALIGNED: ClassVar = False
 
@@ -78,9 +78,9 @@ class FusePost(Post):
 
 
 class AlignedPost(Post):
-    """C + V -> rank -> C for each side by itself, on what it read and on the partner's value where the reader stands.
+    """C + V -> rank -> C for each side by itself, on what it read and on the partner's value at the reader's position.
 
-    For pairs that are aligned by pixel: which place of the partner belongs to a place has not to be learned.
+    For pairs that are aligned by pixel: which position of the partner belongs to a position need not be learned.
     """
 
     ALIGNED = True

@@ -41,7 +41,7 @@ def is_weight(value) -> bool:
 class Pair:
     """Two samples of the batch that are generated together.
 
-    x, y: their places in the batch. name: the joint adapter, `None` the unnamed one. weight: factor on what x receives
+    x, y: their indices in the batch. name: the joint adapter, `None` the unnamed one. weight: factor on what x receives
     from y, a number or a tensor with one element; several pairs of one x are summed. weight_y: factor on what y
     receives, by default `weight`. direction: "both", "x_reads_y" or "y_reads_x"; the side that does not read gets
     no update and enters a fused output projection as zero (`weight_y=0` keeps its part instead).

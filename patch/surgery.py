@@ -64,7 +64,7 @@ def initialize_joint_layers(model, name: str | None = None, post: str = "fuse", 
 
     name: the adapter's, `None` the unnamed one. post: "fuse" (2C -> post_rank -> 2C on what both sides read),
     "conv" (C -> C for each side), "conv_fuse" (2C -> 2C) or "aligned" (for each side what it read and the partner's
-    value at the same place -> post_rank -> C: for pairs that are aligned by pixel). Called again with the same
+    value at the same position -> post_rank -> C: for pairs that are aligned by pixel). Called again with the same
     arguments it changes nothing.
     """
     net = patched_network(model)

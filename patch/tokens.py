@@ -16,8 +16,8 @@ import torch.nn.functional as F
 class Matched:
     """
     Attributes:
-        kept: (M - N,) places among the tokens of the other frames, all frames behind one another.
-        merged: (m,) the other places there.
+        kept: (M - N,) indices among the tokens of the other frames, all frames one after the other.
+        merged: (m,) the other indices there.
         into: (m,) the token of the middle frame that each is merged into.
         sizes: (N,) how many tokens each token of the middle frame stands for.
         middle: Number of the middle frame.

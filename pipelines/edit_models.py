@@ -19,7 +19,7 @@ class EditModels:
         image_model: Folder or hub name of a Stable Diffusion base.
         model_dir: Of a Stable Video Diffusion base.
         depth_adapter: Joint adapter for the image base, where the structure is kept by it.
-        adapter: Folder of train_svd_trans.py; None for the training-free way.
+        adapter: Folder of train_svd_trans.py; None: training-free.
     """
 
     image_model: str

@@ -57,7 +57,7 @@ class FlowAdapter:
 
 
 def _counts_batches(training: dict) -> bool:
-    """Whether its --flow_alone_share is a share of all batches; before, it was one of pairs that read one way."""
+    """Whether its --flow_alone_share is a share of all batches; for older adapters it is one of the one-way pairs."""
     return "init_adapter" in training
 
 

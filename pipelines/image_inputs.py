@@ -15,7 +15,7 @@ class AdapterPair:
     """How a joint adapter was trained, which sampling has to know besides its weights.
 
     Attributes:
-        trigger: Word that leads the prompts of its condition.
+        trigger: Words that begin the prompts of its condition.
         latent_scale: Between the latents of the VAE and those that the network sees.
         one_way: Whether it was also trained with sides that do not read the other; if not, both always read.
     """

@@ -86,7 +86,7 @@ def start_side(name, scale, scheduler, noise, strength, clean=None, mask=None, g
     """A side before the first step.
 
     scheduler: With its timesteps set; it is copied. noise: (B, C, h, w) of variance 1. strength: Share of the noise
-    at which the side starts: 1 forgets `clean` outside of the mask, 0 makes it given. clean: (B, C, h, w), normalised.
+    at which the side starts: 1 ignores `clean` outside of the mask, 0 makes it given. clean: (B, C, h, w), normalised.
     """
     scheduler = copy.deepcopy(scheduler)
     timesteps = late_timesteps(scheduler, strength)

@@ -1,4 +1,4 @@
-"""The frames between edited keyframes: sampled between two of them, led by the source's flow, seams blended."""
+"""The frames between edited keyframes: sampled between two of them, guided by the source's flow, seams blended."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ class StableVideoDiffusionLedTransPipeline(StableVideoDiffusionTransPipeline):
 
         Args:
             lead: Frames (B, F, 3, H, W) in [-1, 1] that the video is to be like; none leave it free.
-            lead_strength: Share of the steps that are taken from them on: 1 forgets them.
+            lead_strength: Share of the steps that are taken from them on: 1 ignores them.
         """
         check("lead_strength", lead_strength, above=0, high=1)
         inputs = super().prepare(image, sampling, last, **options)

@@ -81,7 +81,7 @@ def sample_long_video(
 def count_overlap(way: str, overlap_frames: int | None, num_frames: int) -> int:
     """Frames that two segments share."""
     if way not in WAYS:
-        raise ValueError(f"There is no way {way!r} to make a long video: pass {' or '.join(WAYS)}.")
+        raise ValueError(f"Long videos have no method {way!r}: pass {' or '.join(WAYS)}.")
     if way == "restart":
         if overlap_frames not in (None, 1):
             raise ValueError(

@@ -102,7 +102,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             weight: Of what each side reads from the other.
             flow_latents: As `latents`, of the flow.
             options: Fields of `FlowSampling`, and arguments of the base class. flow_first is by default where nothing
-                is known of the video and no direction is asked for, if the adapter was trained to. `steer` leads the
+                is known of the video and no direction is asked for, if the adapter was trained to. `steer` guides the
                 flow, where that is sampled.
 
         Raises:

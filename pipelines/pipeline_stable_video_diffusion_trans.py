@@ -1,7 +1,7 @@
 """Videos between a first and a last frame, by Stable Video Diffusion.
 
 pipe = StableVideoDiffusionTransPipeline.from_pretrained("weights/tiny_svd")
-pipe.load_adapter("outputs/svd_trans")             # without it the training-free way
+pipe.load_adapter("outputs/svd_trans")             # without it, training-free
 frames = pipe(first, last, num_frames=8).frames[0]     # PIL images
 
 trained        A UNet that is conditioned on both frames, and between them on a guess, by default both interpolated by
@@ -147,7 +147,7 @@ class StableVideoDiffusionTransPipeline(StableVideoDiffusionEDMPipeline):
         return replace(first, image_latents=latents, image_embeddings=embeddings)
 
     def check_guess(self, guess: torch.Tensor | None, ends: torch.Tensor, num_frames: int) -> torch.Tensor | None:
-        """The guess of a trained UNet, (B, F, 3, H, W); None in the training-free way."""
+        """The guess of a trained UNet, (B, F, 3, H, W); None without a trained UNet."""
         if not self.trained:
             if guess is not None:
                 raise ValueError(

@@ -57,7 +57,7 @@ def start_video_side(
 
     Args:
         noise: At the largest level, (B, F, C, h, w).
-        strength: Share of the steps that it takes, at least one; 0 makes it given, 1 forgets `clean`.
+        strength: Share of the steps that it takes, at least one; 0 makes it given, 1 ignores `clean`.
         clean: What is known of it, (B, F, C, h, w).
         solver: Makes its steps; by default Euler's.
     """

@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="[NAME=]PATH",
         help="joint adapters of train_depth_image.py, files, folders or hub names; a name replaces the one in the file",
     )
-    add("--trigger_word", help="words that lead the condition's prompt (default: those in the adapter's file)")
+    add("--trigger_word", help="words that begin the condition's prompt (default: those in the adapter's file)")
     add_machine_arguments(group)
     add_output_arguments(group)
     return result

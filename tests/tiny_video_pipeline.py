@@ -14,7 +14,7 @@ from utils.tracks.control_map import CONTROL_CHANNELS
 
 
 def tiny_video_pipeline(seed: int = 0) -> StableVideoDiffusionPipeline:
-    """4 frames by default; latents are a quarter of the picture's side."""
+    """4 frames by default; latents are a quarter of the image's side."""
     torch.manual_seed(seed)
     vae = AutoencoderKLTemporalDecoder(
         block_out_channels=(32, 32, 32), down_block_types=("DownEncoderBlock2D",) * 3, layers_per_block=1,

@@ -74,7 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     own = "a name of your own pairs each image with that under NAME_file_name in metadata.jsonl"
     add("--condition", default="depth", metavar="NAME", help=f"what the image is paired with: depth, edge, or {own}")
     add("--adapter_name", help="name of the adapter (default: the condition)")
-    add("--trigger_word", help="words that lead the condition's caption (default: NAME_map)")
+    add("--trigger_word", help="words that begin the condition's caption (default: NAME_map)")
     for name in PROMPTS:
         add(f"--{name}", type=float, default=0.1, help=f"share of pairs without {name[5:].replace('_', ' ')}")
     add("--snr_gamma", type=float, default=5.0, help="gamma of min-SNR weights (arXiv 2303.09556); 0: none")

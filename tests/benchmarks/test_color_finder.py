@@ -38,14 +38,14 @@ def test_objects_of_rendered_scenes_are_where_their_labels_are():
     assert np.mean(errors) < 0.5 and np.max(errors) < 3
 
 
-def test_darker_and_noisy_pictures_have_their_objects_at_the_same_places(drags):
+def test_darker_and_noisy_images_have_their_objects_at_the_same_places(drags):
     scene = drags[1]
-    told = scene.colors, scene.floor, scene.wall
-    wanted = find_objects(scene.pixels, *told).places
+    world = scene.colors, scene.floor, scene.wall
+    wanted = find_objects(scene.pixels, *world).places
     noise = torch.randn(scene.pixels.shape, generator=torch.Generator().manual_seed(0)) * 0.06
-    assert (find_objects(scene.pixels + noise, *told).places - wanted).norm(dim=-1).mean() < 1
+    assert (find_objects(scene.pixels + noise, *world).places - wanted).norm(dim=-1).mean() < 1
     darker = (scene.pixels + 1) * 0.75 - 1
-    assert (find_objects(darker, *told).places - wanted).norm(dim=-1).mean() < 1
+    assert (find_objects(darker, *world).places - wanted).norm(dim=-1).mean() < 1
 
 
 def test_a_seam_between_two_colors_is_no_third_object():
@@ -105,7 +105,7 @@ def test_the_obtained_path_begins_at_the_point(drags):
         assert not lost[:, list(scene.dragged)].any()
 
 
-def test_a_picture_warped_along_the_flow_carries_its_points(drags):
+def test_an_image_warped_along_the_flow_carries_its_points(drags):
     scene = drags[0]
     moved, still = warp_along(scene.pixels[0], scene.tracks), scene.pixels[:1].expand(F, -1, -1, -1)
     assert torch.equal(moved[0], scene.pixels[0])

@@ -1,4 +1,4 @@
-"""The pictures of docs/video_diffusion.md show what the formulas and the training say."""
+"""The images of docs/video_diffusion.md show what the formulas and the training say."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_rows_are_those_of_the_asked_steps_and_clips(train_dir):
     assert sheets[20][:, 0, 0, 0].tolist() == [20, 21, 22, 23]
 
 
-def test_both_pictures_are_written(train_dir, tmp_path):
+def test_both_images_are_written(train_dir, tmp_path):
     main(["--output_dir", str(tmp_path / "docs"), "--train_dir", str(train_dir)])
     pictures = {path.name: Image.open(path) for path in (tmp_path / "docs").iterdir()}
     assert set(pictures) == {"video_diffusion.png", "video_diffusion_formulas.png"}
@@ -66,12 +66,12 @@ def test_both_pictures_are_written(train_dir, tmp_path):
         (["--clips", "2"], "has 2 clips, counted from 0"),
     ],
 )
-def test_pictures_that_are_not_there_are_refused(train_dir, tmp_path, arguments, message):
+def test_images_that_are_not_there_are_refused(train_dir, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         main(["--output_dir", str(tmp_path / "docs"), "--train_dir", str(train_dir), *arguments])
     assert not (tmp_path / "docs").exists()
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path):
+def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="train with --validation_steps"):
         main(["--output_dir", str(tmp_path / "docs"), "--train_dir", str(tmp_path)])

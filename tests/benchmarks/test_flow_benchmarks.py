@@ -21,7 +21,7 @@ def vae(tmp_path):
 
 @pytest.fixture
 def frames(tmp_path):
-    """Two pictures of which the second is the first moved right by 2 px, and that flow."""
+    """Two images of which the second is the first moved right by 2 px, and that flow."""
     x = np.arange(64)
     waves = [np.sin((x - shift) * 0.4)[None] * np.cos(x * 0.3)[:, None] for shift in (0, 2)]
     for name, wave in zip("ab", waves, strict=True):

@@ -87,7 +87,7 @@ def test_a_broken_annotation_is_named_in_one_sentence(voc, text):
     assert "\n" not in str(caught.value)
 
 
-def test_two_images_that_would_share_a_depth_picture_are_refused(voc):
+def test_two_images_that_would_share_a_depth_image_are_refused(voc):
     for name in ("a.jpg", "a.JPG"):
         add_image(voc, name)
     assert len(read_records(voc)) == 2

@@ -1,4 +1,4 @@
-"""Points that are followed through clips: which are drawn, and that they move as the picture does."""
+"""Points that are followed through clips: which are drawn, and that they move as the image does."""
 
 import json
 

@@ -51,7 +51,7 @@ def test_rate_and_bucket_are_those_of_the_stretch_that_is_drawn(records):
     assert sample["motion_bucket_id"] == expected > 0
 
 
-def test_a_fixed_bucket_is_told_whatever_the_clip_shows(records):
+def test_a_fixed_bucket_is_given_whatever_the_clip_shows(records):
     clips = SVDClips(VideoDataset(records, OPTIONS), None)
     assert [(clips[i]["fps"].item(), clips[i]["motion_bucket_id"].item()) for i in range(2)] == [(7, 127)] * 2
 
@@ -87,7 +87,7 @@ def test_cached_latents_are_those_of_the_frames(records, vae, cache):
     assert noise.mean().abs() < 0.1 and 0.9 < noise.std() < 1.1
 
 
-def test_a_whole_cached_clip_is_told_the_same_as_one_that_is_read(records, cache):
+def test_a_whole_cached_clip_has_the_conditions_of_one_that_is_read(records, cache):
     read = SVDClips(VideoDataset(records, WHOLE), PROCEDURAL, [VisibleFlow()])[1]
     whole = CachedClips(cache[0], Stretches(6), PROCEDURAL, with_pixels=True)
     cached = SVDClips(whole, PROCEDURAL, [VisibleFlow()])[1]

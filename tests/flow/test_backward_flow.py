@@ -1,4 +1,4 @@
-"""Where pixels come from by flow between neighbours, on pictures whose truth is known."""
+"""Where pixels come from by flow between neighbours, on images whose truth is known."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_what_grows_shows_no_place_that_is_far_off():
         assert (way[k] - flow[0] / 0.1 * (1.1**-k - 1)).norm(dim=0).max() < 1
 
 
-def test_where_motion_tears_the_picture_apart_holes_show_what_is_near():
+def test_where_motion_tears_the_image_apart_holes_show_what_is_near():
     flow = zoom(1.6, 48, 64, steps=1)
     missed = (backward_flow(flow)[1] - flow[0] / 0.6 * (1 / 1.6 - 1)).norm(dim=0)
     assert missed.max() < 8 and missed.mean() < 0.6

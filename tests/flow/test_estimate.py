@@ -14,7 +14,7 @@ from utils.scenes import render_clip, sample_clip
 
 
 def blobs(shift=0, size=64):
-    """A smooth picture moved to the right."""
+    """A smooth image moved to the right."""
     x = torch.arange(size).float() - shift
     waves = torch.sin(x * 0.4)[None] * torch.cos(torch.arange(size) * 0.3)[:, None]
     return waves.expand(3, size, size) * 0.8

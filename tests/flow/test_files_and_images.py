@@ -1,4 +1,4 @@
-"""Flow on disk and as pictures."""
+"""Flow on disk and as images."""
 
 import cv2
 import numpy as np
@@ -70,7 +70,7 @@ def test_damaged_files_are_named(tmp_path, flow):
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0])
-def test_a_flow_picture_is_read_back(power):
+def test_a_flow_image_is_read_back(power):
     picture = FlowEncoding(max_flow=16, power=power)
     flow = torch.randn(3, 2, 8, 8) * 4
     encoded = picture.encode(flow)

@@ -28,7 +28,7 @@ def rendering():
     return render_clip(sample_clip(3, 3), 32, samples=1)
 
 
-def test_warping_by_whole_pixels_shifts_the_picture():
+def test_warping_by_whole_pixels_shifts_the_image():
     second = torch.rand(1, 3, 12, 16)
     first = warp(second, constant(3, -2))
     torch.testing.assert_close(first[..., 2:, :-3], second[..., :-2, 3:])
@@ -69,7 +69,7 @@ def test_occlusion_is_found_where_the_world_says(rendering):
     assert (found & true).sum() > 0.5 * true.sum()
 
 
-def test_points_that_leave_the_picture_are_known():
+def test_points_that_leave_the_image_are_known():
     left = leaves_image(constant(5, 0))
     assert left[..., -5:].all()
     assert not left[..., :-5].any()

@@ -66,7 +66,7 @@ def sample_joint(pipe, **known):
 
 
 def miss(flow, tracks):
-    """Mean squared distance of the flow's picture from the wanted one where that is known."""
+    """Mean squared distance of the flow's image from the wanted one where that is known."""
     wanted, known = known_flow(tracks)
     encode = CODE.encoding.encode
     return float((encode(flow[0]) - encode(wanted)).square().mul(known).sum() / known.sum())

@@ -66,7 +66,7 @@ def test_a_video_of_a_batch_does_not_depend_on_the_others(free, ends):
     assert torch.allclose(whole[1:], alone, atol=1e-4)
 
 
-def test_the_training_free_way_reversed_in_time_is_the_way_back(free, ends):
+def test_the_training_free_way_reversed_in_time_is_its_mirror_in_time(free, ends):
     """With no step repeated, swapped ends and reversed noise give the reversed video."""
     noise = torch.randn(2, F, 4, SIDE // 4, SIDE // 4, generator=torch.Generator().manual_seed(3))
     options = {"repeats": 0, "noise_aug_strength": 0.0, "output_type": "latent"}

@@ -54,7 +54,7 @@ def test_the_first_frame_is_exactly_the_image_at_every_step(make, image, form, o
     first = encode_mode(pipe.vae, image) * pipe.vae.config.scaling_factor
     torch.testing.assert_close(latents[:, 0], first, atol=1e-6, rtol=0)
     noises = [(x_t[:, 0] - first) / sigma for x_t, sigma in seen]
-    for noise in noises[1:]:  # on the way it has the noise that it began with, at the step's level
+    for noise in noises[1:]:  # on the way it has the noise that it started with, at the step's level
         torch.testing.assert_close(noise, noises[0], atol=2e-2, rtol=1e-3)
 
 

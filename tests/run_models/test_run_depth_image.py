@@ -64,7 +64,7 @@ def test_joint_draws_four_pairs_and_says_where(run, tmp_path, capsys):
     assert record["arguments"]["prompt"] == PROMPT and record["arguments"]["num_images_per_prompt"] == 4
 
 
-def test_the_seed_decides_the_pictures(run, tmp_path):
+def test_the_seed_decides_the_images(run, tmp_path):
     pictures = []
     for i, seed in enumerate((1, 1, 2)):
         run("--seed", seed, output_dir=tmp_path / str(i))
@@ -259,7 +259,7 @@ def test_the_defaults_are_the_embedded_model():
     assert arguments.adapter[0].endswith("weights/depth_image/depth.safetensors")
 
 
-def test_depth_says_what_it_holds_and_a_silent_file_is_told_of(tmp_path, capsys):
+def test_depth_says_what_it_holds_and_a_silent_file_is_reported(tmp_path, capsys):
     metres = np.random.default_rng(0).uniform(1, 9, (6, 8))
     write_depth(tmp_path / "a.png", metres)
     Image.fromarray(np.asarray(Image.open(tmp_path / "a.png"))).save(tmp_path / "silent.png")

@@ -218,7 +218,7 @@ def test_a_file_that_is_no_image_is_refused_before_any_work(run, images):
         run(image=("",), video="all")
 
 
-def test_a_lora_of_flow_is_told_from_one_of_videos(run, tiny_svd, tmp_path):
+def test_a_lora_of_flow_is_distinguished_from_one_of_videos(run, tiny_svd, tmp_path):
     add_lora(tiny_svd.unet, 2)
     save_lora(tiny_svd.unet, tmp_path / "flow", training=FlowCode().to_training())
     with pytest.raises(

@@ -33,7 +33,7 @@ def run(video_folders, image, tracks, tmp_path):
 
 
 @pytest.mark.parametrize("flags", [[], ["--method", "guided"], ["--method", "guided", "--guidance", "replace"]])
-def test_a_drag_becomes_a_video_with_its_flow_and_a_picture_of_its_ways(run, tmp_path, capsys, flags):
+def test_a_drag_becomes_a_video_with_its_flow_and_an_image_of_its_ways(run, tmp_path, capsys, flags):
     files = run(*flags)
     assert sorted(path.name for path in files) == [
         "flow.mp4", "flow.png", "flow_000.flo", "flow_001.flo", "flow_002.flo", "tracks.png", "video.mp4",
@@ -93,7 +93,7 @@ def test_checkpointing_computes_parts_of_unet_and_decoder_again_and_changes_noth
         assert np.allclose(plain, saving, atol=1e-3)
 
 
-def test_a_published_picture_with_its_array_goes_through(run, shared_media, tmp_path):
+def test_a_published_image_with_its_array_goes_through(run, shared_media, tmp_path):
     image, tracks = shared_media / "traj28_img.png", shared_media / "traj28.npy"
     with pytest.raises(ValueError, match="--tracks_layout box"):
         run(image=image, tracks=tracks, size=(40, 72))
@@ -203,7 +203,7 @@ def test_no_flow_of_a_longer_video_stays_among_those_of_a_shorter_one(run, tmp_p
     assert sorted(file.name for file in (tmp_path / "out").glob("*.flo")) == ["flow_000.flo", "flow_mine.flo"]
 
 
-def test_a_reach_is_refused_where_the_picture_decides(run):
+def test_a_reach_is_refused_where_the_image_decides(run):
     with pytest.raises(ValueError, match="--reach 9 applies to --interpolation distance"):
         run("--reach", 9)
     run("--reach", 9, "--interpolation", "distance")

@@ -1,4 +1,4 @@
-"""Photographs are told from what the world renders, and from what models that learned it sample."""
+"""Photographs are distinguished from renderings of the world, and from samples of models that learned it."""
 
 import io
 

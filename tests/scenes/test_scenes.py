@@ -24,7 +24,7 @@ def solid(shape, x=0.0, z=4.0, radius=1.0, yaw=0.0):
     return Solid(shape, "red", "", radius, x, z, yaw)
 
 
-def test_a_seed_gives_the_same_scene_and_picture():
+def test_a_seed_gives_the_same_scene_and_image():
     first, second = (render(sample_scene(7)) for _ in range(2))
     assert sample_scene(7) == sample_scene(7)
     assert (first.image == second.image).all()
@@ -105,7 +105,7 @@ def test_the_caption_names_objects_in_order_with_floor_and_wall():
     assert caption(scene_of(objects[1])) == "a small red cone on a gray floor, white wall"
 
 
-def test_a_written_data_set_holds_pictures_depth_and_captions(tmp_path):
+def test_a_written_data_set_holds_images_depth_and_captions(tmp_path):
     main(["--output_dir", str(tmp_path / "scenes"), "--num_samples", "3", "--seed", "5", "--resolution", "32"])
     rows = [json.loads(line) for line in (tmp_path / "scenes/metadata.jsonl").read_text().splitlines()]
     assert [row["seed"] for row in rows] == [5, 6, 7]

@@ -36,7 +36,7 @@ def test_zooming_out_undoes_zooming_in():
     assert torch.allclose(follow("zoom_out", 1.05, there.tolist())[-1], torch.tensor(point), atol=1e-4)
 
 
-def test_a_camera_rolled_to_the_left_turns_the_picture_with_the_clock():
+def test_a_camera_rolled_to_the_left_turns_the_image_with_the_clock():
     points = follow("roll_left", 10, [(W - 1) / 2 + 5, (H - 1) / 2])
     angle = torch.deg2rad(10.0 * torch.arange(F))
     expected = torch.stack([(W - 1) / 2 + 5 * angle.cos(), (H - 1) / 2 + 5 * angle.sin()], dim=1)  # y points down

@@ -1,4 +1,4 @@
-"""Tracks as pictures for a ControlNet."""
+"""Tracks as images for a ControlNet."""
 
 import torch
 from torch.nn import functional
@@ -91,7 +91,7 @@ def test_static_regions_are_points_that_stay():
     assert (added[:, 4].flatten(1).max(dim=1).values > 0.99).all()
 
 
-def test_a_point_is_not_shown_in_frames_in_which_it_has_left_the_picture():
+def test_a_point_is_not_shown_in_frames_in_which_it_has_left_the_image():
     control = track_control(Tracks(drag(SIDE - 3, 20, 1, 0), SIDE, SIDE))
     assert all(control[k, 4].max() > 0.9 for k in range(3)) and not control[3].any()
 

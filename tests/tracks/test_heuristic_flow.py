@@ -1,4 +1,4 @@
-"""A guess of where pixels of later frames come from, on pictures of which it is known."""
+"""A guess of where pixels of later frames come from, on images of which it is known."""
 
 import pytest
 import torch
@@ -107,7 +107,7 @@ def test_two_things_move_apart():
 
 
 @pytest.mark.parametrize("color", [(0.9, 0.9, 0.9), (-0.9, -0.9, -0.9)])
-def test_a_picture_of_one_color_stays_as_it_is(color):
+def test_an_image_of_one_color_stays_as_it_is(color):
     image = torch.tensor(color)[:, None, None].expand(3, H, W)
     torch.testing.assert_close(move_image(*dragged(), image), image.expand(F, -1, -1, -1))
 
@@ -125,7 +125,7 @@ def test_a_thing_comes_over_ground_that_is_held_in_place():
     torch.testing.assert_close(moved[2][:, 19, 28], BLUE, atol=0.02, rtol=0)
 
 
-def test_a_thing_whose_point_has_left_the_picture_is_still_in_it_as_far_as_it_reaches():
+def test_a_thing_whose_point_has_left_the_image_is_still_in_it_as_far_as_it_reaches():
     points = torch.tensor([[12.0, 11.0], [30.0, 11.0], [49.0, 11.0]])[:, None]
     moved = move_image(points, torch.tensor([[True], [True], [False]]), picture())
     assert blue(moved[1]) >= 45 and 7 <= blue(moved[2]) <= 21

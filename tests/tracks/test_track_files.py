@@ -49,7 +49,7 @@ def test_the_size_that_a_file_names_scales_its_pixels(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(48, 32), (32, 48), (40, 90), (64, 48)])
-def test_a_point_lands_where_its_pixel_lands_when_the_picture_is_cut_to_the_video(tmp_path, size):
+def test_a_point_lands_where_its_pixel_lands_when_the_image_is_cut_to_the_video(tmp_path, size):
     width, height = size
     picture = torch.zeros(1, height, width) - 1
     x, y = width // 2 + 2, height // 2 - 3
@@ -77,7 +77,7 @@ def test_a_region_smaller_than_a_pixel_of_the_video_still_has_one(tmp_path):
     assert read_track_file(path, 16 * W, 16 * H).on_video(F, W, H).static.sum() == 1
 
 
-def test_a_region_of_the_whole_of_a_smaller_picture_is_the_whole_of_a_larger_one(tmp_path):
+def test_a_region_of_the_whole_of_a_smaller_image_is_the_whole_of_a_larger_one(tmp_path):
     path = write(tmp_path, width=4, height=3, static_regions=[[0, 0, 3, 2]])
     assert read_track_file(path, W, H).on_video(F, W, H).static.all()
     path = write(tmp_path, static_regions=[[3, 2, 3, 2]])

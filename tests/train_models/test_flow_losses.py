@@ -1,4 +1,4 @@
-"""What the networks of flow are told and what they lose, of one random batch."""
+"""Conditions and losses of the networks of flow, on one random batch."""
 
 import pytest
 import torch
@@ -23,8 +23,8 @@ TOGETHER = ("--flow_alone_share", 0)
 
 def make_batch():
     video, flow = torch.rand(2, B, F, 3, SIZE, SIZE) * 2 - 1
-    told = {"fps": torch.full((B,), 8.0), "motion_bucket_id": torch.full((B,), 100)}
-    return {"pixel_values": video, "flow_pixel_values": flow, "image": video[:, 0], **told}
+    given = {"fps": torch.full((B,), 8.0), "motion_bucket_id": torch.full((B,), 100)}
+    return {"pixel_values": video, "flow_pixel_values": flow, "image": video[:, 0], **given}
 
 
 def joint_step(*flags, seed=0):
@@ -83,10 +83,10 @@ def validate(pipe, sample, errors, folder, moved_image=False):
 
 
 def test_validation_counts_the_sides_that_are_denoised_and_gives_the_others_level_0(tmp_path):
-    told = []
+    given = []
 
     def errors(unet, mode, clean, noise, sigma, condition):
-        told.append((sigma > 0).tolist())
+        given.append((sigma > 0).tolist())
         return torch.tensor([1.0, 3.0])
 
     sample = {name: value[0] for name, value in make_batch().items()}
@@ -94,20 +94,20 @@ def test_validation_counts_the_sides_that_are_denoised_and_gives_the_others_leve
     assert losses == pytest.approx(
         {"loss": 2.25, "joint": 2.0, "flow_to_video": 1.0, "video_to_flow": 3.0, "flow_alone": 3.0}
     )
-    assert told[:4] == [[True, True], [True, False], [False, True], [False, True]]
+    assert given[:4] == [[True, True], [True, False], [False, True], [False, True]]
 
 
-def test_validation_tells_a_video_the_moved_picture_where_its_flow_is_given(tmp_path):
-    told = {}
+def test_validation_conditions_a_video_on_the_moved_image_where_its_flow_is_given(tmp_path):
+    given = {}
 
     def errors(unet, mode, clean, noise, sigma, condition):
-        told[mode] = condition.image_latents
+        given[mode] = condition.image_latents
         return torch.ones(2)
 
     sample = {name: value[0] for name, value in make_batch().items()}
     for moved in (True, False):
         validate(tiny_video_pipeline(), sample, errors, tmp_path, moved)
-        for mode, (video, flow) in told.items():
+        for mode, (video, flow) in given.items():
             assert torch.equal(flow, flow[:1].expand_as(flow))
             assert torch.allclose(video, flow, atol=1e-5) == (mode != "flow_to_video" or not moved)
 
@@ -174,7 +174,7 @@ def test_both_sides_are_told_the_same_image_but_where_the_flow_moves_it():
     assert ((video[given] - flow[given])[:, 1:].abs().flatten(1).amax(dim=1) > 0.01).all()
 
 
-def test_without_moved_pictures_both_sides_are_told_the_same():
+def test_without_moved_images_both_sides_have_one_condition():
     video, flow, _ = told_pictures("--no-moved_picture")
     assert torch.equal(video, flow)
 

@@ -1,4 +1,4 @@
-"""Flow out of a picture, and flow with its video: the losses, and whole runs from clips to files."""
+"""Flow out of an image, and flow with its video: the losses, and whole runs from clips to files."""
 
 import json
 
@@ -55,7 +55,7 @@ def test_a_code_survives_its_header():
     assert FlowCode.from_training(json.loads(json.dumps(code.to_training()))) == code
 
 
-def test_samples_have_the_exact_flow_of_their_frames_as_pictures(clips):
+def test_samples_have_the_exact_flow_of_their_frames_as_images(clips):
     args = arguments(train_svd_flow, "--first_frames", train_data_dir=clips, num_frames=4)
     dataset = read_clips(args, FLOW)
     sample = SVDClips(dataset, PROCEDURAL, FLOW)[0]
@@ -211,7 +211,7 @@ def test_cached_stretches_have_the_latents_of_their_own_frames_and_flow(svd_base
     assert starts == {0, 1}
 
 
-def test_a_cache_of_other_flow_pictures_is_another(svd_base, clips, tmp_path):
+def test_a_cache_of_other_flow_images_is_another(svd_base, clips, tmp_path):
     for flags in ([], ["--random_flip"]):
         read_dataset(train_svd_flow, svd_base, clips, tmp_path, "--cache_latents", *flags)
     assert len(list(tmp_path.glob("flow-*"))) == 2

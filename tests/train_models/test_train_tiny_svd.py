@@ -73,7 +73,7 @@ def test_stretches_have_the_rate_of_their_step_and_the_motion_of_their_clip(clip
     assert sample["motion_bucket_id"] == dataset.buckets.ids(torch.tensor(dataset.scores[4]))
 
 
-def test_a_reversed_stretch_begins_with_the_picture_of_its_own_first_frame(pipeline):
+def test_a_reversed_stretch_begins_with_the_image_of_its_own_first_frame(pipeline):
     (folder,) = (pipeline.parent / "cache").glob("clips-*")
     dataset = CachedClips(folder, Stretches(5, [1], random_reverse=True))
     ends = torch.from_numpy(dataset.frames[0, [0, 4]].copy()).permute(0, 3, 1, 2) / 127.5 - 1

@@ -51,7 +51,7 @@ def test_the_network_sees_the_control_of_the_points(tiny_svd, batch):
     assert torch.equal(seen.control, draw_control(batch["points"], batch["shown"], (SIZE, SIZE)))
 
 
-def test_the_network_is_told_the_moved_picture_unless_the_points_are_dropped(tiny_svd, batch):
+def test_the_network_is_conditioned_on_the_moved_image_unless_the_points_are_dropped(tiny_svd, batch):
     batch["points"][:, 0, 0] = SIZE / 2
     batch["points"][:, 1:, 0] = SIZE / 4
     seen, quiet = Seen(), ["--conditioning_dropout_prob", 0, "--noise_aug_mean", -20]

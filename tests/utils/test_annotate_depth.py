@@ -109,7 +109,7 @@ def test_folders_without_images_are_refused(tmp_path, estimator):
         run(tmp_path / "absent", estimator)
 
 
-def test_two_images_that_would_share_a_depth_picture_are_refused(tmp_path, estimator):
+def test_two_images_that_would_share_a_depth_image_are_refused(tmp_path, estimator):
     folder = write_images(tmp_path / "photos")
     Image.new("RGB", (4, 4)).save(folder / "0.png")
     with pytest.raises(ValueError, match="2 images .* would share depth/0.png"):

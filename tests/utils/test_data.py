@@ -148,7 +148,7 @@ def test_depth_of_floats_in_a_format_that_pillow_lacks_is_checked_and_read(folde
         check_images(records, "depth")
 
 
-def test_the_size_of_a_turned_photograph_is_that_of_the_picture_shown(tmp_path):
+def test_the_size_of_a_turned_photograph_is_that_of_the_image_shown(tmp_path):
     turned = Image.Exif()
     turned[ExifTags.Base.Orientation] = 6
     Image.new("RGB", (24, 18)).save(tmp_path / "photo.jpg", exif=turned)

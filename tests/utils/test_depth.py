@@ -160,7 +160,7 @@ def test_edges_lie_where_the_image_changes():
     assert columns and set(columns) <= {15, 16}
 
 
-def test_pixels_survive_the_way_to_a_picture_and_back():
+def test_pixels_survive_the_way_to_an_image_and_back():
     values = torch.randint(0, 256, (3, 6, 5)).float() / 127.5 - 1
     torch.testing.assert_close(to_pixels(to_image(values)), values)
 

@@ -98,7 +98,7 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_law():
     assert estimate.high == pytest.approx(values.mean() + half, abs=0.03)
 
 
-def test_a_weighted_mean_counts_objects_and_not_pictures():
+def test_a_weighted_mean_counts_objects_and_not_images():
     estimate = bootstrap_mean([1, 0], [1, 3])  # one of four objects
     assert estimate.mean == 0.25 and (estimate.low, estimate.high) == (0, 1)
 

@@ -56,7 +56,7 @@ def test_the_flow_of_a_mirrored_sample_is_what_its_facts_say(clips):
         assert flow[:, 0].mean() * sample["direction"][0] > 0
 
 
-def test_a_shifted_picture_leaves_nothing_that_its_flow_does_not_explain():
+def test_a_shifted_image_leaves_nothing_that_its_flow_does_not_explain():
     torch.manual_seed(0)
     wide = torch.nn.functional.interpolate(torch.rand(1, 3, 8, 10) * 2 - 1, (64, 80), mode="bicubic").clamp(-1, 1)
     video = torch.stack([wide[0, ..., :64], wide[0, ..., 2:66]])[None]

@@ -1,4 +1,4 @@
-"""Metrics of pictures, videos and sets of them, on cases whose value is known."""
+"""Metrics of images, videos and sets of them, on cases whose value is known."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_psnr_of_a_constant_error_is_that_of_its_square():
     assert psnr(truth, truth) == float("inf")
 
 
-def test_ssim_of_constant_pictures_is_the_ratio_of_their_brightness():
+def test_ssim_of_constant_images_is_the_ratio_of_their_brightness():
     """Without variance SSIM is (2ab + c) / (a² + b² + c) with brightness a and b from 0, black, to 1 and c = 0.01²."""
     a, b, c = 0.5, 0.75, 0.01**2
     expected = (2 * a * b + c) / (a * a + b * b + c)
@@ -32,7 +32,7 @@ def test_ssim_of_constant_pictures_is_the_ratio_of_their_brightness():
         ssim(picture[..., :8], picture[..., :8])
 
 
-def test_pictures_of_other_shapes_are_refused():
+def test_images_of_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"\(3, 8, 8\) and \(3, 8, 9\)"):
         psnr(torch.zeros(3, 8, 8), torch.zeros(3, 8, 9))
 

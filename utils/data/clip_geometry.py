@@ -15,7 +15,7 @@ class ClipGeometry:
 
     Attributes:
         height, width: Of the rectangle in pixels.
-        left, top: Its place in the room that the resized frame leaves, 0 to 1; 0.5 is the centre.
+        left, top: Position of the crop within the resized frame, 0 to 1; 0.5 is the centre.
         flip: Mirror left and right.
     """
 
@@ -27,7 +27,7 @@ class ClipGeometry:
 
     @classmethod
     def draw(cls, height: int, width: int, center_crop: bool, random_flip: bool) -> "ClipGeometry":
-        """Draw a place unless `center_crop`, and a flip if `random_flip`, from `random`."""
+        """Draw a position unless `center_crop`, and a flip if `random_flip`, from `random`."""
         left, top = (0.5, 0.5) if center_crop else (random.random(), random.random())
         return cls(height, width, left, top, random_flip and random.random() < 0.5)
 

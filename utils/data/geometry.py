@@ -13,7 +13,7 @@ class Geometry:
 
     Attributes:
         resolution: Side of the square in pixels.
-        left, top: Place of the square in the room that the resized image leaves, 0 to 1; 0.5 is the centre.
+        left, top: Position of the square within the resized image, 0 to 1; 0.5 is the centre.
         flip: Mirror left and right.
     """
 
@@ -24,7 +24,7 @@ class Geometry:
 
     @classmethod
     def draw(cls, resolution: int, center_crop: bool, random_flip: bool) -> "Geometry":
-        """Draw a place unless `center_crop`, and a flip if `random_flip`, from `random`."""
+        """Draw a position unless `center_crop`, and a flip if `random_flip`, from `random`."""
         left, top = (0.5, 0.5) if center_crop else (random.random(), random.random())
         return cls(resolution, left, top, random_flip and random.random() < 0.5)
 

@@ -8,7 +8,7 @@ GIVEN_TIMESTEP = 0  # of a side that is clean
 
 
 def with_trigger(trigger: str, caption: str) -> str:
-    """The caption of a condition: its trigger word leads."""
+    """The caption of a condition, which begins with its trigger word."""
     return ", ".join(filter(None, [trigger, caption]))
 
 
