@@ -167,7 +167,7 @@ def test_all_modes_write_their_files(svd_base, flow_video, picture, tmp_path):
     ("flags", "message"),
     [
         (["--clean_video_share", 0.7, "--clean_flow_share", 0.7], "add up to"),
-        (["--one_way_share", 1.5], "between 0 and 1"),
+        (["--one_way_share", 1.5], "is not a share: pass 0 to 1"),
         (["--max_flow", 0], "positive"),
         (["--num_frames", 1], "pass 2 or more"),
         (["--height", 30], "multiples of"),
