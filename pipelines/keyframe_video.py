@@ -26,7 +26,7 @@ SHORTER_SIDE = 128  # pixels that smaller frames are enlarged to for their flow:
 class FillSettings(Settings):
     """How keyframes are chosen, and the frames between them filled in."""
 
-    keyframe_interval: int = field(default=8, metadata=about("frames from one keyframe to the next", int, low=1))
+    keyframe_interval: int = field(default=7, metadata=about("frames from one keyframe to the next", int, low=1))
     keyframes: str = field(
         default="interval",
         metadata=about(
