@@ -107,7 +107,7 @@ _ALL = (
         docs="svd_trans.md",
         pipeline="pipeline_stable_video_diffusion_trans.py",
         weights="svd_trans",
-        headline="error of v between the frames 0.046 (the base alone 0.059)",
+        headline="middle frame 30.0 dB (training-free 27.8)",
     ),
     Variant(
         "keyframe_edit",
