@@ -10,6 +10,7 @@ from gradios.desk import QUEUE, Desk
 from gradios.messages import hide_paths
 from gradios.uploads import MAX_SEED
 
+WEIGHTS = "duet-weights"  # class of the boxes in which weights are named
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}  # of events that no client calls
 
 
@@ -31,7 +32,8 @@ def hint(text: str) -> gr.HTML:
 def weights_box(title: str, own: str) -> gr.Textbox:
     """Where a visitor names other weights; it shows the name of the server's own, without its folder."""
     shown = " ".join(hide_paths(name) for name in own.split())
-    return gr.Textbox("", label=title, placeholder=shown, info=f"Folder or hub name (default: {shown}).")
+    said = f"Folder or hub name (default: {shown})."
+    return gr.Textbox("", label=title, placeholder=shown, info=said, elem_classes=WEIGHTS)
 
 
 def add_seed() -> gr.Number:
@@ -73,6 +75,9 @@ def connect(
         examples: Buttons, and what gives the values of `inputs` that they try.
         triggers: Further events that start a sampling.
     """
+    for part in inputs:
+        if WEIGHTS in (part.elem_classes or []):
+            part.visible = desk.choose_weights
     outputs = [*results, actions.download, actions.status]
     options = {"inputs": list(inputs), "outputs": outputs, "show_progress": "hidden"} | QUEUE
     waiting = gr.on(

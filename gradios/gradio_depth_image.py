@@ -62,7 +62,7 @@ def sample(desk: Desk, own: Weights):
         names = {path: name for path, name in ((image, "Image"), (depth, "Depth"), (edges, "Edges")) if path}
 
         def work(folder: Path, report: Reporter) -> Made:
-            paths = desk.weights(" ".join(own.adapters), adapters).split()
+            paths = desk.weights("", adapters).split() or own.adapters
             return make(desk, Weights(desk.weights(own.base, base), tuple(paths)), Asked(*what, *how), folder, report)
 
         yield from desk.sample(request, 4, work, names)

@@ -185,3 +185,16 @@ def test_each_tab_opens_on_a_phone(url, visit):
             page.get_by_role("tab", name=name).click()
         page.get_by_role("heading", name=name, level=1).wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_visitors_of_an_open_server_name_no_weights():
+    from gradios.desk import Desk
+    from gradios.frame import make_blocks
+
+    desk = Desk(choose_weights=False)
+    blocks = make_blocks(all_pages.pages(parsed()), desk)
+    boxes = [one for one in blocks.blocks.values() if "duet-weights" in (getattr(one, "elem_classes", None) or [])]
+    assert len(boxes) >= 12 and not any(box.visible for box in boxes)
+    assert desk.weights("own", "") == "own"
+    with pytest.raises(ValueError, match="takes no other weights"):
+        desk.weights("own", "/etc")
