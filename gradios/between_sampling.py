@@ -1,22 +1,19 @@
 """What the page of frames between two asks for, within its limits, and how it is sampled."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from gradios.desk import Desk, Made
 from gradios.results import keep_input, pack, start_run
 from gradios.running import Reporter
 from gradios.uploads import check_image, check_whole
 from gradios.videos import as_flags, enlarged, size_of, video_flags, watch_steps
+from gradios.weights import SVD_BASE, weight
 from pipelines.keyframe_images import fit_keyframes, list_keyframes
 from run_models import run_svd_trans
 from utils.arguments import parse_args
 from utils.commands.results import write_png
-from utils.diffusion.sampling import VideoSampling
-from utils.pretrained import shipped
-from utils.variants import VARIANTS
+from utils.pretrained import choose_device
 from utils.video import contact_sheet, to_frames, write_video
 from utils.weights.embedded import doubt_photograph
 
@@ -29,17 +26,11 @@ class Weights:
     """
     Attributes:
         base: Folder or hub name of a Stable Video Diffusion.
-        adapter: Folder of `train_svd_trans.py`; empty for the training-free way.
+        adapter: Folder of `train_svd_trans.py`; empty: what the command takes for this base.
     """
 
-    base: str = field(default_factory=lambda: shipped("tiny_svd"))
-    adapter: str = field(default_factory=lambda: own_adapter())
-
-
-def own_adapter() -> str:
-    """The adapter that comes with the project, or an empty name."""
-    name = VARIANTS["svd_trans"].weights
-    return shipped(name) if name else ""
+    base: str = weight("model_dir", SVD_BASE, "tiny_svd")
+    adapter: str = weight("adapter", "folder of train_svd_trans.py (default: as run_svd_trans.py)")
 
 
 @dataclass(frozen=True)
@@ -75,9 +66,9 @@ class Asked:
         return [*as_flags(values), *video_flags(self.settings), *loop, "--keyframes", *files]
 
 
-def load(base: str, adapter: str, device: str | None, dtype: str):
+def load(base: str, adapter: str | None, device: str | None, dtype: str):
     """The pipeline of a base, with an adapter or training-free."""
-    pipe = run_svd_trans.load(base, adapter or None, device, dtype)
+    pipe = run_svd_trans.load(base, adapter, dtype).to(choose_device(device))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -88,17 +79,12 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
     argv = asked.flags(weights, [str(folder / name) for name in kept])
     args = parse_args(run_svd_trans.parser(), [f"--output_dir={folder / 'again'}", *argv])
     paths = list_keyframes(args.first, args.last, args.keyframes, args.loop)
-    run_svd_trans.check(args, paths, args.adapter)
-    run = start_run(SCRIPT, asked.flags(weights, kept), vars(args), [weights.base, *filter(None, [weights.adapter])])
-    with desk.slot.using(load, weights.base, weights.adapter, desk.device, desk.dtype) as pipe:
+    adapter = run_svd_trans.choose_adapter(weights.base, args.adapter)
+    run_svd_trans.check(args, paths, adapter)
+    run = start_run(SCRIPT, asked.flags(weights, kept), vars(args), [weights.base, *filter(None, [adapter])])
+    with desk.slot.using(load, weights.base, adapter, desk.device, desk.dtype) as pipe:
         keyframes = fit_keyframes(pipe, paths, args.height, args.width)
-        most = args.num_frames or pipe.unet.config.num_frames
-        total = args.total_frames or (most - 1) * (len(paths) - 1) + 1
-        options = VideoSampling.from_args(args).options() | {"repeats": args.repeats}
-        options |= {"generator": torch.Generator().manual_seed(args.seed)}
-        steps = watch_steps(report, pipe, "Frames in between")
-        video = run_svd_trans.sample_between(pipe, keyframes, total, most, on_step=steps, **options)
-    video = video[:-1] if args.loop else video
+        video = run_svd_trans.sample(pipe, keyframes, args, on_step=watch_steps(report, pipe, "Frames in between"))
     files = [folder / "video.mp4", write_png(folder / "frames.png", contact_sheet(video)), folder / "shown_video.mp4"]
     write_video(files[0], video, args.fps)
     write_video(files[2], enlarged(to_frames(video)), args.fps)

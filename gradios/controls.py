@@ -1,7 +1,8 @@
 """Groups of components that several pages have."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import gradio as gr
 
@@ -55,6 +56,43 @@ def add_actions(verb: str) -> Actions:
     shown = gr.HTML(status.IDLE)
     download = gr.DownloadButton("Download everything with its settings", interactive=False)
     return Actions(run, stop, shown, download)
+
+
+def two_columns(
+    desk: Desk,
+    api_name: str,
+    verb: str,
+    add_inputs: Callable[[], list],
+    add_results: Callable[[], list],
+    sample: Callable,
+    example: Callable[[str], list],
+    names: Iterable[str],
+    submit: int | None = None,
+) -> None:
+    """The components of a page in the open `gr.Blocks`: what is asked for on one side, what came of it on the other.
+
+    Args:
+        verb: On the button.
+        example: From a name of an example to values of the inputs.
+        names: Of the examples.
+        submit: Number of a text among the inputs whose Enter key samples, too.
+    """
+    with gr.Row():
+        with gr.Column(scale=5, min_width=300):
+            inputs = add_inputs()
+            actions = add_actions(verb)
+            examples = add_examples(example, names)
+        with gr.Column(scale=6, min_width=300):
+            results = add_results()
+    triggers = [] if submit is None else [inputs[submit].submit]
+    connect(desk, actions, api_name, sample, inputs, results, examples, triggers)
+
+
+def add_examples(example: Callable[[str], list], names: Iterable[str]) -> list[tuple[gr.Button, Callable]]:
+    """A button for each example, with what gives its values."""
+    hint("Try one:")
+    with gr.Row(elem_classes="duet-chips"):
+        return [(gr.Button(name, size="sm"), partial(example, name)) for name in names]
 
 
 def connect(

@@ -1,6 +1,6 @@
 """What the page of dragged points asks for, within its limits, and how it is sampled."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from gradios.desk import Desk, Made
@@ -9,13 +9,13 @@ from gradios.running import Reporter
 from gradios.track_pad import read_pad, to_text
 from gradios.uploads import check_choice, check_image
 from gradios.videos import as_flags, enlarged, size_of, video_flags, watch_steps
+from gradios.weights import SVD_BASE, weight
 from pipelines.drags import METHODS, load_drag_pipeline, path_errors, sample_drag, write_drag
 from pipelines.sizes import fit_image
 from run_models import run_trajectory
 from utils.arguments import parse_args
 from utils.flow.results import color_video
 from utils.images import image_size, read_image
-from utils.pretrained import shipped
 from utils.tracks.drawing import growing_paths
 from utils.tracks.files import read_track_file
 from utils.tracks.found import find_paths
@@ -34,9 +34,9 @@ class Weights:
         adapter: Joint adapter of `train_flow_video.py`.
     """
 
-    base: str = field(default_factory=lambda: shipped("tiny_svd"))
-    controlnet: str = field(default_factory=lambda: shipped("trajectory"))
-    adapter: str = field(default_factory=lambda: shipped("flow_video"))
+    base: str = weight("model_dir", SVD_BASE, "tiny_svd")
+    controlnet: str = weight("controlnet", "folder of train_trajectory.py", "trajectory")
+    adapter: str = weight("adapter", "joint adapter of train_flow_video.py", "flow_video")
 
     def of(self, method: str) -> tuple[str, str]:
         """The flag and the value of what a method needs."""

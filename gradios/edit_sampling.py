@@ -1,7 +1,7 @@
 """What the page of edited videos asks for, within its limits, and how it is sampled."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from gradios.results import keep_input, pack, start_run
 from gradios.running import Reporter
 from gradios.uploads import check_choice, check_number, check_text, check_video, check_whole
 from gradios.videos import as_flags, enlarged, size_of, video_flags, watch_steps
+from gradios.weights import SD_BASE, SVD_BASE, weight
 from pipelines.edit_folder import EditFolder
 from pipelines.edit_models import EditModels
 from pipelines.keyframe_video import FillSettings, edit_keyframes, fill_gaps
@@ -17,7 +18,6 @@ from pipelines.pipeline_keyframe_edit import AUTO, STRUCTURES, EditSettings
 from run_models import run_keyframe_edit
 from utils.arguments import parse_args
 from utils.diffusion.sampling import VideoSampling
-from utils.pretrained import shipped
 from utils.video import to_frames, write_video
 from utils.weights.embedded import doubt_photograph
 
@@ -34,10 +34,10 @@ class Weights:
         adapter: Folder of `train_svd_trans.py`; empty for the training-free way.
     """
 
-    image_model: str = field(default_factory=lambda: shipped("tiny_sd"))
-    base: str = field(default_factory=lambda: shipped("tiny_svd"))
-    depth_adapter: str = ""
-    adapter: str = ""
+    image_model: str = weight("image_model", SD_BASE, "tiny_sd")
+    base: str = weight("model_dir", SVD_BASE, "tiny_svd")
+    depth_adapter: str = weight("depth_adapter", "joint adapter of train_depth_image.py (default: that for tiny_sd)")
+    adapter: str = weight("adapter", "folder of train_svd_trans.py (default: none, training-free)")
 
 
 @dataclass(frozen=True)

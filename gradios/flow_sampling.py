@@ -1,7 +1,7 @@
 """What the page of videos with their flow asks for, within its limits, and how it is sampled."""
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,12 +11,12 @@ from gradios.results import INPUTS, keep_input, pack, start_run
 from gradios.running import Reporter
 from gradios.uploads import check_choice, check_image, check_number, check_video
 from gradios.videos import as_flags, enlarged, size_of, video_flags, watch_steps
+from gradios.weights import SVD_BASE, weight
 from run_models import run_flow_video
 from utils.arguments import parse_args
 from utils.data.inputs import read_steps
 from utils.diffusion.sampling import FlowSampling, VideoSampling
 from utils.flow.results import color_video
-from utils.pretrained import shipped
 from utils.video import to_frames, write_video
 from utils.weights.embedded import doubt_photograph
 
@@ -34,8 +34,8 @@ class Weights:
         adapter: Joint adapter of `train_flow_video.py`.
     """
 
-    base: str = field(default_factory=lambda: shipped("tiny_svd"))
-    adapter: str = field(default_factory=lambda: shipped("flow_video"))
+    base: str = weight("model_dir", SVD_BASE, "tiny_svd")
+    adapter: str = weight("adapter", "joint adapter of train_flow_video.py", "flow_video")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from gradios.controls import add_actions, add_seed, connect, hint, weights_box
+from gradios.controls import add_seed, hint, two_columns, weights_box
 from gradios.desk import Desk, Made
 from gradios.examples import scene_files
 from gradios.frame import Page, add_server_arguments, serve
@@ -72,17 +72,9 @@ def sample(desk: Desk, own: Weights):
 
 def build(desk: Desk, own: Weights) -> None:
     """The components of the page, in the open `gr.Blocks`."""
-    with gr.Row():
-        with gr.Column(scale=5, min_width=300):
-            inputs = add_inputs(own)
-            actions = add_actions("Sample the pair")
-            hint("Try one:")
-            with gr.Row(elem_classes="duet-chips"):
-                buttons = [gr.Button(name, size="sm") for name in EXAMPLES]
-        with gr.Column(scale=6, min_width=300):
-            results = add_results()
-    examples = [(button, partial(example, name)) for button, name in zip(buttons, EXAMPLES, strict=True)]
-    connect(desk, actions, "depth_image", sample(desk, own), inputs, results, examples, [inputs[3].submit])
+    parts = partial(add_inputs, own)
+    named = example, EXAMPLES
+    two_columns(desk, "depth_image", "Sample the pair", parts, add_results, sample(desk, own), *named, submit=3)
 
 
 def add_inputs(own: Weights) -> list:

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import gradio as gr
 
-from gradios.controls import PRIVATE, add_actions, connect, hint, weights_box
+from gradios.controls import PRIVATE, two_columns, weights_box
 from gradios.desk import Desk, Made
 from gradios.examples import clip_video, first_frame
 from gradios.flow_sampling import FLOW_SUFFIXES, Asked, Weights, make
-from gradios.frame import Page, add_server_arguments, serve
+from gradios.frame import Page, serve
 from gradios.running import Reporter
 from gradios.uploads import image_file, video_file
 from gradios.videos import PAGE_STEPS, add_base_box, add_video_settings, player
-from utils.arguments import make_parser, parse_args, run_script
+from gradios.weights import page_parser, read_weights
+from utils.arguments import parse_args, run_script
 from utils.weights.model_kinds import check_adapter
 
 LEAD = (
@@ -36,17 +37,11 @@ EXAMPLES = {"A video with its flow": ("joint", 0), "Another one": ("joint", 4), 
 
 def build(desk: Desk, own: Weights) -> None:
     """The components of the page, in the open `gr.Blocks`."""
-    with gr.Row():
-        with gr.Column(scale=5, min_width=300):
-            inputs = [*add_inputs(), *add_settings(own)]
-            actions = add_actions("Sample video and flow")
-            hint("Try one:")
-            with gr.Row(elem_classes="duet-chips"):
-                buttons = [gr.Button(name, size="sm") for name in EXAMPLES]
-        with gr.Column(scale=6, min_width=300):
-            results = add_results()
-    examples = [(button, partial(example, name)) for button, name in zip(buttons, EXAMPLES, strict=True)]
-    connect(desk, actions, "flow_video", sample(desk, own), inputs, results, examples)
+
+    def parts() -> list:
+        return [*add_inputs(), *add_settings(own)]
+
+    two_columns(desk, "flow_video", "Sample video and flow", parts, add_results, sample(desk, own), example, EXAMPLES)
 
 
 def add_inputs() -> list:
@@ -128,19 +123,14 @@ def page(own: Weights) -> Page:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = make_parser(__doc__)
-    own, add = Weights(), result.add_argument_group("weights").add_argument
-    add("--model_dir", default=own.base, help="folder or hub name of a Stable Video Diffusion base")
-    add("--adapter", default=own.adapter, help="joint adapter of train_flow_video.py")
-    add_server_arguments(result)
-    return result
+    return page_parser(__doc__, Weights)
 
 
 def main(argv=None) -> None:
     """Opens the page."""
     args = parse_args(parser(), argv)
     check_adapter(args.adapter, "UNetSpatioTemporalConditionModel", "train_flow_video.py", "--adapter")
-    serve([page(Weights(args.model_dir, args.adapter))], args)
+    serve([page(read_weights(Weights, args))], args)
 
 
 if __name__ == "__main__":

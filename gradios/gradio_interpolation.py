@@ -11,15 +11,16 @@ from pathlib import Path
 import gradio as gr
 
 from gradios.between_sampling import MAX_TOTAL, Asked, Weights, make
-from gradios.controls import add_actions, connect, hint, weights_box
+from gradios.controls import two_columns, weights_box
 from gradios.desk import Desk, Made
 from gradios.examples import first_frame
-from gradios.frame import Page, add_server_arguments, serve
+from gradios.frame import Page, serve
 from gradios.running import Reporter
 from gradios.uploads import image_file
 from gradios.videos import PAGE_STEPS, add_base_box, add_video_settings, player
+from gradios.weights import page_parser, read_weights
 from models.unet_spatio_temporal_condition import check_masked_unet
-from utils.arguments import make_parser, parse_args, run_script
+from utils.arguments import parse_args, run_script
 
 LEAD = (
     "Give a first and a last frame and sample the video between them, through a third one in the middle if you like. "
@@ -30,17 +31,12 @@ EXAMPLES = {"Between two frames": (0, False), "Another two": (7, False), "There 
 
 def build(desk: Desk, own: Weights) -> None:
     """The components of the page, in the open `gr.Blocks`."""
-    with gr.Row():
-        with gr.Column(scale=5, min_width=300):
-            inputs = [*add_inputs(), *add_settings(own)]
-            actions = add_actions("Sample the frames between")
-            hint("Try one:")
-            with gr.Row(elem_classes="duet-chips"):
-                buttons = [gr.Button(name, size="sm") for name in EXAMPLES]
-        with gr.Column(scale=6, min_width=300):
-            results = add_results()
-    examples = [(button, partial(example, name)) for button, name in zip(buttons, EXAMPLES, strict=True)]
-    connect(desk, actions, "interpolation", sample(desk, own), inputs, results, examples)
+
+    def parts() -> list:
+        return [*add_inputs(), *add_settings(own)]
+
+    named = example, EXAMPLES
+    two_columns(desk, "interpolation", "Sample the frames between", parts, add_results, sample(desk, own), *named)
 
 
 def add_inputs() -> list:
@@ -56,9 +52,9 @@ def add_inputs() -> list:
 
 def add_settings(own: Weights) -> list:
     """Components of what is folded away."""
-    title = "Adapter of frames between two" if own.adapter else "Adapter of frames between two (none: training-free)"
+    adapter = own.adapter or "that of the project, or training-free"
     with gr.Accordion("More settings", open=False):
-        return [*add_video_settings(), add_base_box(own.base), weights_box(title, own.adapter)]
+        return [*add_video_settings(), add_base_box(own.base), weights_box("Adapter of frames between two", adapter)]
 
 
 def add_results() -> list:
@@ -113,12 +109,7 @@ def page(own: Weights) -> Page:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = make_parser(__doc__)
-    own, add = Weights(), result.add_argument_group("weights").add_argument
-    add("--model_dir", default=own.base, help="folder or hub name of a Stable Video Diffusion base")
-    add("--adapter", default=own.adapter, help="folder of train_svd_trans.py (default: that of the project, if any)")
-    add_server_arguments(result)
-    return result
+    return page_parser(__doc__, Weights)
 
 
 def main(argv=None) -> None:
@@ -126,7 +117,7 @@ def main(argv=None) -> None:
     args = parse_args(parser(), argv)
     if args.adapter:
         check_masked_unet(args.adapter)
-    serve([page(Weights(args.model_dir, args.adapter))], args)
+    serve([page(read_weights(Weights, args))], args)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import gradio as gr
 
-from gradios.controls import add_actions, connect, hint, weights_box
+from gradios.controls import two_columns, weights_box
 from gradios.desk import Desk, Made
 from gradios.edit_sampling import MAX_EDIT_STEPS, MAX_INTERVAL, Asked, Weights, make
 from gradios.examples import clip_video
-from gradios.frame import Page, add_server_arguments, serve
+from gradios.frame import Page, serve
 from gradios.running import Reporter
 from gradios.uploads import video_file
 from gradios.videos import PAGE_STEPS, add_base_box, add_video_settings, player
+from gradios.weights import page_parser, read_weights
 from pipelines.pipeline_keyframe_edit import STRUCTURES
-from utils.arguments import make_parser, parse_args, run_script
+from utils.arguments import parse_args, run_script
 
 LEAD = (
     "Say what a short video shows and what it is to show instead. A few keyframes are edited together by the image "
@@ -36,17 +37,11 @@ EXAMPLES = {  # number of the clip, what it shows, what it becomes
 
 def build(desk: Desk, own: Weights) -> None:
     """The components of the page, in the open `gr.Blocks`."""
-    with gr.Row():
-        with gr.Column(scale=5, min_width=300):
-            inputs = [*add_inputs(), *add_settings(own)]
-            actions = add_actions("Edit the video")
-            hint("Try one:")
-            with gr.Row(elem_classes="duet-chips"):
-                buttons = [gr.Button(name, size="sm") for name in EXAMPLES]
-        with gr.Column(scale=6, min_width=300):
-            results = add_results()
-    examples = [(button, partial(example, name)) for button, name in zip(buttons, EXAMPLES, strict=True)]
-    connect(desk, actions, "keyframe_edit", sample(desk, own), inputs, results, examples)
+
+    def parts() -> list:
+        return [*add_inputs(), *add_settings(own)]
+
+    two_columns(desk, "keyframe_edit", "Edit the video", parts, add_results, sample(desk, own), example, EXAMPLES)
 
 
 def add_inputs() -> list:
@@ -140,20 +135,13 @@ def page(own: Weights) -> Page:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = make_parser(__doc__)
-    own, add = Weights(), result.add_argument_group("weights").add_argument
-    add("--image_model", default=own.image_model, help="folder or hub name of a Stable Diffusion base")
-    add("--model_dir", default=own.base, help="folder or hub name of a Stable Video Diffusion base")
-    add("--depth_adapter", default="", help="joint adapter of train_depth_image.py (default: that of weights/tiny_sd)")
-    add("--adapter", default="", help="folder of train_svd_trans.py (default: none, training-free)")
-    add_server_arguments(result)
-    return result
+    return page_parser(__doc__, Weights)
 
 
 def main(argv=None) -> None:
     """Opens the page."""
     args = parse_args(parser(), argv)
-    serve([page(Weights(args.image_model, args.model_dir, args.depth_adapter, args.adapter))], args)
+    serve([page(read_weights(Weights, args))], args)
 
 
 if __name__ == "__main__":

@@ -11,18 +11,19 @@ from pathlib import Path
 
 import gradio as gr
 
-from gradios.controls import PRIVATE, add_actions, connect, hint, weights_box
+from gradios.controls import PRIVATE, add_actions, add_examples, connect, weights_box
 from gradios.desk import Desk, Made
 from gradios.drags_sampling import Asked, Weights, make
 from gradios.examples import clip_files
-from gradios.frame import Page, add_server_arguments, asset, serve
+from gradios.frame import Page, asset, serve
 from gradios.messages import one_sentence
 from gradios.running import Reporter
 from gradios.track_pad import TrackPad, on_image, read_pad, to_content, to_text
 from gradios.uploads import check_image, image_file
 from gradios.videos import PAGE_STEPS, add_base_box, add_video_settings, player
+from gradios.weights import page_parser, read_weights
 from pipelines.drags import METHODS, check_drag_weights
-from utils.arguments import make_parser, parse_args, run_script
+from utils.arguments import parse_args, run_script
 from utils.images import image_size
 from utils.tracks.camera import PRESETS
 from utils.tracks.files import read_track_file
@@ -48,14 +49,11 @@ def build(desk: Desk, own: Weights) -> None:
             with gr.Row():
                 save = gr.Button("Save the tracks", size="sm", min_width=120)
                 opened = gr.UploadButton("Open tracks", size="sm", min_width=120, file_types=[".json", ".npy"])
-            hint("Try one:")
-            with gr.Row(elem_classes="duet-chips"):
-                buttons = [gr.Button(name, size="sm") for name in EXAMPLES]
+            examples = add_examples(example, EXAMPLES)
             inputs = [*add_inputs(pad), *add_settings(own)]
         with gr.Column(scale=5, min_width=300):
             actions = add_actions("Sample the video")
             results = add_results()
-    examples = [(button, partial(example, name)) for button, name in zip(buttons, EXAMPLES, strict=True)]
     connect(desk, actions, "trajectory", sample(desk, own), inputs, results, examples)
     add_files(inputs, save, opened, actions.status)
 
@@ -175,19 +173,13 @@ def page(own: Weights) -> Page:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = make_parser(__doc__)
-    own, add = Weights(), result.add_argument_group("weights").add_argument
-    add("--model_dir", default=own.base, help="folder or hub name of a Stable Video Diffusion base")
-    add("--controlnet", default=own.controlnet, help="folder of train_trajectory.py")
-    add("--adapter", default=own.adapter, help="joint adapter of train_flow_video.py")
-    add_server_arguments(result)
-    return result
+    return page_parser(__doc__, Weights)
 
 
 def main(argv=None) -> None:
     """Opens the page."""
     args = parse_args(parser(), argv)
-    own = Weights(args.model_dir, args.controlnet, args.adapter)
+    own = read_weights(Weights, args)
     for method in METHODS:
         check_drag_weights(method, own.of(method)[1])
     serve([page(own)], args)

@@ -48,12 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("--adapter", help="folder of train_svd_trans.py (default: weights/svd_trans for weights/tiny_svd, or none)")
     add("--training_free", action="store_true", help="sample with the base alone, as without --adapter")
     group = add_video_sampling(result)
-    group.add_argument(
-        "--repeats",
-        type=int,
-        default=0,
-        help="how often steps at middle noise levels are repeated",
-    )
+    group.add_argument("--repeats", type=int, default=0, help="how often steps at middle noise levels are repeated")
     add_memory_arguments(result.add_argument_group("memory"))
     add_result_arguments(result)
     return result
@@ -71,12 +66,7 @@ def main(argv=None) -> list[Path]:
     place(pipe, args.offload, choose_device(args.device))
     keyframes = fit_keyframes(pipe, paths, args.height, args.width)
     warn_of_photograph(args.model_dir, keyframes[0], paths[0], "--model_dir")
-    most = args.num_frames or pipe.unet.config.num_frames
-    total = args.total_frames + args.loop if args.total_frames else (most - 1) * (len(paths) - 1) + 1
-    options = VideoSampling.from_args(args).options() | {"repeats": args.repeats}
-    options |= {"generator": torch.Generator().manual_seed(args.seed), "decode_chunk_size": args.decode_chunk_size}
-    video = sample_between(pipe, keyframes, total, most, **options)
-    video = video[:-1] if args.loop else video
+    video = sample(pipe, keyframes, args)
     folder = Path(args.output_dir)
     files = [folder / "video.mp4", write_png(folder / "frames.png", contact_sheet(video))]
     write_video(files[0], video, args.fps)
@@ -120,6 +110,16 @@ def load(base: str, adapter: str | None, dtype: str = "float32") -> StableVideoD
     if adapter:
         pipe.load_adapter(adapter)
     return pipe
+
+
+def sample(pipe, keyframes: list[torch.Tensor], args, **more) -> torch.Tensor:
+    """The video of parsed arguments; `more` go to the pipeline."""
+    most = args.num_frames or pipe.unet.config.num_frames
+    total = args.total_frames + args.loop if args.total_frames else (most - 1) * (len(keyframes) - 1) + 1
+    options = VideoSampling.from_args(args).options() | {"repeats": args.repeats, **more}
+    options |= {"generator": torch.Generator().manual_seed(args.seed), "decode_chunk_size": args.decode_chunk_size}
+    video = sample_between(pipe, keyframes, total, most, **options)
+    return video[:-1] if args.loop else video
 
 
 def sample_between(pipe, keyframes: list[torch.Tensor], total_frames: int, most: int, **options) -> torch.Tensor:

@@ -8,7 +8,6 @@ crop, flip, stride and direction as its clip. The loss is that of the base.
 """
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,15 +17,14 @@ from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiff
 from utils.arguments import parse_args, run_script
 from utils.data.control import CONTROL_CHANNELS, SOURCES, ControlImages
 from utils.training.control import (
-    add_control_arguments,
     check_control_arguments,
     control_errors,
     control_loss,
-    control_saver,
+    control_parser,
     draw_kept,
+    fit_controlnet,
 )
 from utils.training.svd import SVDTraining, start_svd
-from utils.training.svd_arguments import svd_parser
 from utils.training.validation import HeldOut, sample_options
 
 
@@ -39,22 +37,13 @@ def main(argv=None) -> None:
     def loss(model, batch):
         return controlnet_loss(model, batch, svd.encoder, svd.edm, args)
 
-    svd.fit(
-        loss,
-        save=control_saver(svd.buckets),
-        parameters=list(svd.pipe.controlnet.parameters()),
-        model=ControlledUNet(svd.pipe.unet, svd.pipe.controlnet),
-        measure=measure,
-        show=partial(show_control, svd),
-    )
+    fit_controlnet(svd, ControlledUNet(svd.pipe.unet, svd.pipe.controlnet), loss, measure, show_control)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = svd_parser(__doc__, gradient_checkpointing=True)
-    group = parser.add_argument_group("control")
+    parser, group = control_parser(__doc__)
     kinds = "what the ControlNet reads of each frame; folder: the images that metadata.jsonl names as control_file_name"
     group.add_argument("--control", choices=list(SOURCES), required=True, help=kinds)
-    add_control_arguments(group)
     return parser
 
 

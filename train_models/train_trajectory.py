@@ -8,7 +8,6 @@ Points follow the resizing, crop, flip, stride and direction of the clip. The lo
 """
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +22,14 @@ from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
 from utils.tracks.drawing import SMALLEST_SIDE, draw_paths
 from utils.tracks.heuristic_flow import move_image
 from utils.training.control import (
-    add_control_arguments,
     check_control_arguments,
     control_errors,
     control_loss,
-    control_saver,
+    control_parser,
     draw_kept,
+    fit_controlnet,
 )
 from utils.training.svd import SVDTraining, start_svd
-from utils.training.svd_arguments import svd_parser
 from utils.training.validation import HeldOut, sample_options
 from utils.video import to_frames
 
@@ -46,23 +44,14 @@ def main(argv=None) -> None:
     def loss(model, batch):
         return trajectory_loss(model, batch, svd.encoder, svd.edm, args)
 
-    svd.fit(
-        loss,
-        save=control_saver(svd.buckets),
-        parameters=list(svd.pipe.controlnet.parameters()),
-        model=ControlledUNet(svd.pipe.unet, svd.pipe.controlnet),
-        measure=measure,
-        show=partial(show_paths, svd),
-    )
+    fit_controlnet(svd, ControlledUNet(svd.pipe.unet, svd.pipe.controlnet), loss, measure, show_paths)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = svd_parser(__doc__, gradient_checkpointing=True)
-    group = parser.add_argument_group("control")
+    parser, group = control_parser(__doc__)
     places = "tracks of the data set, or random points that its flow carries along"
     group.add_argument("--points_from", choices=["tracks", "flow"], default="tracks", help=places)
     add_settings(group, PointChoice)
-    add_control_arguments(group)
     return parser
 
 

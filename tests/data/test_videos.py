@@ -214,8 +214,8 @@ def test_extras_that_do_not_fit_are_named_at_once(video, procedural):
         VideoDataset(records, replace(OPTIONS, fps=4.0), ("tracks",))
     with pytest.raises(ValueError, match="num_frames=1: flow needs at least 2 frames"):
         VideoDataset(records, replace(OPTIONS, num_frames=1), ("flow",))
-    with pytest.raises(ValueError, match="no extra 'depth'"):
-        VideoDataset(records, OPTIONS, ("depth",))
+    with pytest.raises(ValueError, match="no extra 'sound'"):
+        VideoDataset(records, OPTIONS, ("sound",))
     with pytest.raises(ValueError, match="frame_stride=0 is not positive"):
         ClipOptions(frame_stride=0)
 

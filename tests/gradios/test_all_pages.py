@@ -2,6 +2,7 @@
 
 import shlex
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from gradios import __main__ as all_pages
 from gradios.frame import is_local, read_auth, warning
-from gradios.running import Done, StoppedError, Stops, follow
+from gradios.running import Done, Reporter, StoppedError, Stops, follow
 from gradios.slot import Slot
 from run_models import run_flow_video, run_keyframe_edit, run_svd_trans
 from tests.gradios.requests import arguments, ask, unpack
@@ -162,7 +163,9 @@ def test_a_generator_that_is_closed_stops_its_work():
     assert ended.wait(5)
 
 
-def test_a_visitor_stops_a_sampling_in_the_page_and_samples_again(url, visit):
+def test_a_visitor_stops_a_sampling_in_the_page_and_samples_again(url, visit, monkeypatch):
+    report = Reporter.__call__
+    monkeypatch.setattr(Reporter, "__call__", lambda *args: time.sleep(0.2) or report(*args))
     page = visit(url)
     page.get_by_role("button", name="More settings").first.click()
     page.get_by_label("number input for Denoising steps").first.fill("100")

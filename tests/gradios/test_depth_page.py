@@ -101,13 +101,15 @@ def test_an_image_is_looked_at_on_the_server(client, text_file, tmp_path):
 
 
 def test_a_visitor_samples_and_sees_the_pair(url, visit):
+    from playwright.sync_api import expect
+
     page = visit(url)
     page.get_by_role("button", name="More settings").click()
     page.get_by_label("number input for Denoising steps").fill("2")
     page.get_by_role("button", name="Sample the pair").click()
     page.locator(".duet-done").wait_for()
     page.locator("canvas[data-triangles]").wait_for()
-    assert page.get_by_role("button", name="Download everything").is_enabled()
+    expect(page.get_by_role("button", name="Download everything")).to_be_enabled()
     assert page.locator(".duet-pixels img").count() >= 2
     before = page.locator("canvas[data-triangles]").screenshot()
     page.locator("canvas[data-triangles]").press("ArrowRight")

@@ -116,7 +116,7 @@ def test_a_quarter_of_a_segment_is_shared_by_default():
         ({"total_frames": 3}, "total_frames 3 is less than a segment of 4"),
         ({"total_frames": 8, "overlap_frames": 4}, "overlap_frames 4 is not allowed: pass 1 to 3"),
         ({"total_frames": 8, "way": "restart", "overlap_frames": 2}, "a restart hands on one frame"),
-        ({"total_frames": 8, "way": "loop"}, "no way 'loop'"),
+        ({"total_frames": 8, "way": "loop"}, "no method 'loop'"),
     ],
 )
 def test_frames_that_do_not_fit_are_refused(pipe, arguments, message):

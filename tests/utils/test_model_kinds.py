@@ -41,7 +41,7 @@ HOLDS = {  # what is at each place, and whom it serves
     "tiny_svd/unet": (f"a network ({VIDEO_UNET}), a part of the base", set()),
     "tiny_sd/tokenizer": ("a tokenizer", set()),
     "tiny_sd/README.md": ("a .md file and no model", set()),
-    "": ("a folder of models (tiny_sd, tiny_svd)", set()),
+    "": ("a folder of models (tiny_sd, tiny_svd, trip)", set()),
 }
 
 

@@ -8,14 +8,19 @@ import torch
 
 from utils.diffusion.edm import EDM, Denoiser
 from utils.diffusion.svd_condition import ConditionEncoder
+from utils.training.svd_arguments import svd_parser
 from utils.training.svd_losses import draw_condition, encode_clips
-from utils.training.validation import HeldOut
+from utils.training.validation import HeldOut, Measure
 
 
-def add_control_arguments(group) -> None:
+def control_parser(description: str):
+    """The parser of a training of a ControlNet, and its group of flags of the control."""
+    parser = svd_parser(description, gradient_checkpointing=True)
+    group = parser.add_argument_group("control")
     add = group.add_argument
     add("--controlnet_model_name_or_path", help="ControlNet to train further (default: a copy of the base)")
     add("--control_dropout_prob", type=float, default=0.1, help="share of samples without the control")
+    return parser, group
 
 
 def check_control_arguments(args) -> None:
@@ -81,3 +86,16 @@ def control_saver(buckets) -> Callable:
         model.controlnet.half().save_pretrained(folder)
 
     return save
+
+
+def fit_controlnet(svd, model, loss: Callable, measure: Measure, show: Callable) -> None:
+    """Train the ControlNet of a training on Stable Video Diffusion.
+
+    Args:
+        svd: A `utils.training.svd.SVDTraining` whose pipeline has a ControlNet.
+        model: Its `models.svd_controlnet.ControlledUNet`.
+        measure, show: As of `Validation`; `show` takes `svd` first.
+    """
+    parameters = list(svd.pipe.controlnet.parameters())
+    save, show = control_saver(svd.buckets), partial(show, svd)
+    svd.fit(loss, save=save, parameters=parameters, model=model, measure=measure, show=show)
