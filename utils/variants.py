@@ -100,6 +100,8 @@ _ALL = (
         "videos that follow depth, segmentation, edges or flow, by ControlNets over time",
         docs="svd_controlnet.md",
         pipeline="pipeline_stable_video_diffusion_controlnet.py",
+        weights="svd_controlnet",
+        headline="segmentation is off by 0.165 (without the control 0.321)",
     ),
     Variant(
         "svd_trans",
