@@ -6,9 +6,9 @@ from pathlib import Path
 from gradios.desk import Desk, Made
 from gradios.results import keep_input, pack, start_run
 from gradios.running import Reporter
+from gradios.script import SVD_BASE, weight
 from gradios.uploads import check_image, check_whole
 from gradios.videos import as_flags, enlarged, size_of, video_flags, watch_steps
-from gradios.weights import SVD_BASE, weight
 from pipelines.keyframe_images import fit_keyframes, list_keyframes
 from run_models import run_svd_trans
 from utils.arguments import parse_args

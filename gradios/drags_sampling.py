@@ -6,10 +6,10 @@ from pathlib import Path
 from gradios.desk import Desk, Made
 from gradios.results import keep_input, pack, start_run
 from gradios.running import Reporter
+from gradios.script import SVD_BASE, weight
 from gradios.track_pad import read_pad, to_text
 from gradios.uploads import check_choice, check_image
 from gradios.videos import as_flags, enlarged, size_of, video_flags, watch_steps
-from gradios.weights import SVD_BASE, weight
 from pipelines.drags import METHODS, load_drag_pipeline, path_errors, sample_drag, write_drag
 from pipelines.sizes import fit_image
 from run_models import run_trajectory

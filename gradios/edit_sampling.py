@@ -8,9 +8,9 @@ from pathlib import Path
 from gradios.desk import Desk, Made
 from gradios.results import keep_input, pack, start_run
 from gradios.running import Reporter
+from gradios.script import SD_BASE, SVD_BASE, weight
 from gradios.uploads import check_choice, check_number, check_text, check_video, check_whole
 from gradios.videos import as_flags, enlarged, size_of, video_flags, watch_steps
-from gradios.weights import SD_BASE, SVD_BASE, weight
 from pipelines.edit_folder import EditFolder
 from pipelines.edit_models import EditModels
 from pipelines.keyframe_video import FillSettings, edit_keyframes, fill_gaps

@@ -9,9 +9,9 @@ import torch
 from gradios.desk import Desk, Made
 from gradios.results import INPUTS, keep_input, pack, start_run
 from gradios.running import Reporter
+from gradios.script import SVD_BASE, weight
 from gradios.uploads import check_choice, check_image, check_number, check_video
 from gradios.videos import as_flags, enlarged, size_of, video_flags, watch_steps
-from gradios.weights import SVD_BASE, weight
 from run_models import run_flow_video
 from utils.arguments import parse_args
 from utils.data.inputs import read_steps

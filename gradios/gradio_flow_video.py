@@ -4,8 +4,6 @@ python gradios/gradio_flow_video.py
 python gradios/gradio_flow_video.py --model_dir … --adapter …
 """
 
-import argparse
-from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -14,12 +12,11 @@ from gradios.controls import PRIVATE, two_columns, weights_box
 from gradios.desk import Desk, Made
 from gradios.examples import clip_video, first_frame
 from gradios.flow_sampling import FLOW_SUFFIXES, Asked, Weights, make
-from gradios.frame import Page, serve
 from gradios.running import Reporter
+from gradios.script import PageScript
 from gradios.uploads import image_file, video_file
 from gradios.videos import PAGE_STEPS, add_base_box, add_video_settings, player
-from gradios.weights import page_parser, read_weights
-from utils.arguments import parse_args, run_script
+from utils.arguments import run_script
 from utils.weights.model_kinds import check_adapter
 
 LEAD = (
@@ -118,19 +115,12 @@ def example(name: str) -> list:
     return [mode, image, None, video, 0.6, PAGE_STEPS, 3, 127, 7, 0, 0, "", ""]
 
 
-def page(own: Weights) -> Page:
-    return Page("Video and flow", LEAD, partial(build, own=own))
+def check(own: Weights) -> None:
+    check_adapter(own.adapter, "UNetSpatioTemporalConditionModel", "train_flow_video.py", "--adapter")
 
 
-def parser() -> argparse.ArgumentParser:
-    return page_parser(__doc__, Weights)
-
-
-def main(argv=None) -> None:
-    """Opens the page."""
-    args = parse_args(parser(), argv)
-    check_adapter(args.adapter, "UNetSpatioTemporalConditionModel", "train_flow_video.py", "--adapter")
-    serve([page(read_weights(Weights, args))], args)
+PAGE = PageScript(__doc__, "Video and flow", LEAD, build, Weights, check)
+page, parser, main = PAGE.page, PAGE.parser, PAGE.main
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ python gradios/gradio_interpolation.py
 python gradios/gradio_interpolation.py --model_dir … --adapter …
 """
 
-import argparse
-from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -14,13 +12,12 @@ from gradios.between_sampling import MAX_TOTAL, Asked, Weights, make
 from gradios.controls import two_columns, weights_box
 from gradios.desk import Desk, Made
 from gradios.examples import first_frame
-from gradios.frame import Page, serve
 from gradios.running import Reporter
+from gradios.script import PageScript
 from gradios.uploads import image_file
 from gradios.videos import PAGE_STEPS, add_base_box, add_video_settings, player
-from gradios.weights import page_parser, read_weights
 from models.unet_spatio_temporal_condition import check_masked_unet
-from utils.arguments import parse_args, run_script
+from utils.arguments import run_script
 
 LEAD = (
     "Give a first and a last frame and sample the video between them, through a third one in the middle if you like. "
@@ -104,20 +101,13 @@ def example(name: str) -> list:
     return [*frames, loop, 0, PAGE_STEPS, 3, 127, 7, 0, 0, "", ""]
 
 
-def page(own: Weights) -> Page:
-    return Page("Frames between two", LEAD, partial(build, own=own))
+def check(own: Weights) -> None:
+    if own.adapter:
+        check_masked_unet(own.adapter)
 
 
-def parser() -> argparse.ArgumentParser:
-    return page_parser(__doc__, Weights)
-
-
-def main(argv=None) -> None:
-    """Opens the page."""
-    args = parse_args(parser(), argv)
-    if args.adapter:
-        check_masked_unet(args.adapter)
-    serve([page(read_weights(Weights, args))], args)
+PAGE = PageScript(__doc__, "Frames between two", LEAD, build, Weights, check)
+page, parser, main = PAGE.page, PAGE.parser, PAGE.main
 
 
 if __name__ == "__main__":

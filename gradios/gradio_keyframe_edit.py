@@ -4,8 +4,6 @@ python gradios/gradio_keyframe_edit.py
 python gradios/gradio_keyframe_edit.py --image_model … --model_dir … --depth_adapter …
 """
 
-import argparse
-from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -14,13 +12,12 @@ from gradios.controls import two_columns, weights_box
 from gradios.desk import Desk, Made
 from gradios.edit_sampling import MAX_EDIT_STEPS, MAX_INTERVAL, Asked, Weights, make
 from gradios.examples import clip_video
-from gradios.frame import Page, serve
 from gradios.running import Reporter
+from gradios.script import PageScript
 from gradios.uploads import video_file
 from gradios.videos import PAGE_STEPS, add_base_box, add_video_settings, player
-from gradios.weights import page_parser, read_weights
 from pipelines.pipeline_keyframe_edit import STRUCTURES
-from utils.arguments import parse_args, run_script
+from utils.arguments import run_script
 
 LEAD = (
     "Say what a short video shows and what it is to show instead. A few keyframes are edited together by the image "
@@ -130,18 +127,8 @@ def example(name: str) -> list:
     return [*what, PAGE_STEPS, 3, 127, 7, 0, 0, "", "", "", ""]
 
 
-def page(own: Weights) -> Page:
-    return Page("Video edit", LEAD, partial(build, own=own))
-
-
-def parser() -> argparse.ArgumentParser:
-    return page_parser(__doc__, Weights)
-
-
-def main(argv=None) -> None:
-    """Opens the page."""
-    args = parse_args(parser(), argv)
-    serve([page(read_weights(Weights, args))], args)
+PAGE = PageScript(__doc__, "Video edit", LEAD, build, Weights)
+page, parser, main = PAGE.page, PAGE.parser, PAGE.main
 
 
 if __name__ == "__main__":

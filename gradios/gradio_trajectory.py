@@ -4,9 +4,7 @@ python gradios/gradio_trajectory.py
 python gradios/gradio_trajectory.py --model_dir … --controlnet …
 """
 
-import argparse
 import json
-from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -15,15 +13,15 @@ from gradios.controls import PRIVATE, add_actions, add_examples, connect, weight
 from gradios.desk import Desk, Made
 from gradios.drags_sampling import Asked, Weights, make
 from gradios.examples import clip_files
-from gradios.frame import Page, asset, serve
+from gradios.frame import asset
 from gradios.messages import one_sentence
 from gradios.running import Reporter
+from gradios.script import PageScript
 from gradios.track_pad import TrackPad, on_image, read_pad, to_content, to_text
 from gradios.uploads import check_image, image_file
 from gradios.videos import PAGE_STEPS, add_base_box, add_video_settings, player
-from gradios.weights import page_parser, read_weights
 from pipelines.drags import METHODS, check_drag_weights
-from utils.arguments import parse_args, run_script
+from utils.arguments import run_script
 from utils.images import image_size
 from utils.tracks.camera import PRESETS
 from utils.tracks.files import read_track_file
@@ -168,21 +166,13 @@ def example(name: str) -> list:
     return [image, on_image(image, content), camera, speed, "controlnet", PAGE_STEPS, 3, 127, 7, 0, 0, "", "", ""]
 
 
-def page(own: Weights) -> Page:
-    return Page("Dragged points", LEAD, partial(build, own=own))
-
-
-def parser() -> argparse.ArgumentParser:
-    return page_parser(__doc__, Weights)
-
-
-def main(argv=None) -> None:
-    """Opens the page."""
-    args = parse_args(parser(), argv)
-    own = read_weights(Weights, args)
+def check(own: Weights) -> None:
     for method in METHODS:
         check_drag_weights(method, own.of(method)[1])
-    serve([page(own)], args)
+
+
+PAGE = PageScript(__doc__, "Dragged points", LEAD, build, Weights, check)
+page, parser, main = PAGE.page, PAGE.parser, PAGE.main
 
 
 if __name__ == "__main__":

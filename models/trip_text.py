@@ -98,6 +98,7 @@ class TextDenoiser:
             raise ValueError(
                 "The schedule ends in pure noise, of which epsilon says nothing: set rescale_betas_zero_snr to false."
             )
+        self.all_sigmas = ((1 - self.alpha_bar) / self.alpha_bar).sqrt()  # by timestep
 
     @property
     def num_timesteps(self) -> int:
@@ -105,8 +106,7 @@ class TextDenoiser:
 
     def sigmas(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Noise levels of EDM at timesteps (n,)."""
-        alpha_bar = self.alpha_bar[timesteps.long().cpu()]
-        return ((1 - alpha_bar) / alpha_bar).sqrt()
+        return self.all_sigmas[timesteps.long().cpu()]
 
     def levels(self, clean: torch.Tensor, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Timesteps (), evenly spread, and noise like clean latents for each."""
@@ -115,8 +115,7 @@ class TextDenoiser:
 
     def predict(self, x_t: torch.Tensor, sigma: torch.Tensor, condition: TextCondition) -> torch.Tensor:
         """v of EDM latents x_t (B, F, C, h, w) at sigma (B,), levels of the schedule."""
-        every = self.sigmas(torch.arange(self.num_timesteps))
-        timestep = (every[None] - sigma.cpu()[:, None]).abs().argmin(dim=1).to(x_t.device)
+        timestep = (self.all_sigmas[None] - sigma.cpu()[:, None]).abs().argmin(dim=1).to(x_t.device)
         alpha_bar = 1 / (1 + sigma.square())
         z_t = x_t * spread(alpha_bar.sqrt(), x_t)
         noise = self.model(z_t, timestep, alpha_bar.to(x_t), condition.prompt_embeds, condition.first)

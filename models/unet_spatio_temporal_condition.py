@@ -106,11 +106,6 @@ class UNetSpatioTemporalMaskedConditionModel(UNetSpatioTemporalConditionModel):
         masked.load_state_dict(state)
         return masked.to(unet.device, unet.dtype)
 
-    @classmethod
-    def from_base(cls, folder: str | Path, **options) -> "UNetSpatioTemporalMaskedConditionModel":
-        """The UNet of a Stable Video Diffusion folder or hub name; `options` as of `from_pretrained`."""
-        return cls.from_unet(UNetSpatioTemporalConditionModel.from_pretrained(folder, subfolder="unet", **options))
-
     def forward(
         self,
         sample: torch.Tensor,

@@ -124,9 +124,10 @@ class StableDiffusionKeyframeEditPipeline(StableDiffusionJointPipeline):
         mask = self.check_edit(frames, prompt, source_prompt, mask, settings)
         patch.apply_patch(self)
         self.scheduler = DDIMScheduler.from_config(self.scheduler.config)
-        found = self.find_mask(frames, prompt, source_prompt, settings) if mask is AUTO else mask
-        condition = self.estimate_condition(frames, source_prompt, generator, settings)
-        noise = self.start_noise(frames, source_prompt, condition, generator, settings)
+        clean = self.encode_pixels(frames)
+        found = self.find_mask(frames, clean, prompt, source_prompt, settings) if mask is AUTO else mask
+        condition = self.estimate_condition(frames, clean, source_prompt, generator, settings)
+        noise = self.start_noise(clean, source_prompt, condition, generator, settings)
         request = self.edit_request(frames, prompt, negative_prompt, condition, found, noise, settings)
         inputs = self.prepare(request, sampling_of(settings), joint_of(condition))
         pixels = self.decode_side(self.denoise_frames(inputs, settings)[0], request.known[None])
@@ -160,21 +161,20 @@ class StableDiffusionKeyframeEditPipeline(StableDiffusionJointPipeline):
             )
         return mask.expand(len(frames), -1, -1, -1).to(frames)
 
-    def estimate_condition(self, frames, source_prompt: str, generator, settings: EditSettings) -> dict:
+    def estimate_condition(self, frames, clean, source_prompt: str, generator, settings: EditSettings) -> dict:
         """The condition (K, 3, H, W) in [-1, 1] of the keyframes by the name of its adapter, if it is to keep them."""
         if not settings.keeps("depth"):
             return {}
         name = self.known_adapters()[0]
-        noise = self.shared_noise(self.encode_pixels(frames), generator)  # one for all, so that equal frames stay equal
+        noise = self.shared_noise(clean, generator)  # one for all, so that equal frames stay equal
         options = {"num_inference_steps": settings.edit_steps, "guidance_scale": 1.0, "output_type": "pt"}
         prompts = [source_prompt] * len(frames)
         out = super().__call__(prompts, frames, adapters=name, condition_latents={name: noise}, **options)
         return {name: out.conditions[name].float() * 2 - 1}
 
-    def find_mask(self, frames, prompt: str, source_prompt: str, settings: EditSettings) -> torch.Tensor:
+    def find_mask(self, frames, clean, prompt: str, source_prompt: str, settings: EditSettings) -> torch.Tensor:
         """Where the predictions for the two prompts differ, (K, 1, H, W) of 0 and 1."""
         K, device = len(frames), self._execution_device
-        clean = self.encode_pixels(frames)
         texts = [self.encode_prompt([text], device, 1, False)[0].expand(K, -1, -1) for text in (source_prompt, prompt)]
 
         def differ(noise: torch.Tensor, level: float) -> torch.Tensor:
@@ -191,9 +191,8 @@ class StableDiffusionKeyframeEditPipeline(StableDiffusionJointPipeline):
         latents = self.vae.encode(frames.to(self.vae.dtype)).latent_dist.mode() * self.vae.config.scaling_factor
         return latents.to(self.unet.dtype)
 
-    def start_noise(self, frames, source_prompt: str, condition: dict, generator, settings: EditSettings):
+    def start_noise(self, clean, source_prompt: str, condition: dict, generator, settings: EditSettings):
         """Noise (K, C, h, w) that the keyframes start from: one draw for all, or what inversion leads to."""
-        clean = self.encode_pixels(frames)
         if settings.keeps("inversion"):
             return self.invert(clean, source_prompt, condition, settings)
         return self.shared_noise(clean, generator)

@@ -33,3 +33,14 @@ def arguments(script, *more, **values):
     return script.make_parser().parse_args(
         flags(*more, **{"train_data_dir": "d", "output_dir": "o", **sizes, **values})
     )
+
+
+def clip_batch(size: int) -> dict[str, torch.Tensor]:
+    """What every training on clips reads of a batch of cached ones, by a fixed seed; draw the rest after it."""
+    torch.manual_seed(0)
+    return {
+        "latents": torch.randn(size, F, 4, SIZE // 4, SIZE // 4),
+        "image": torch.rand(size, 3, SIZE, SIZE) * 2 - 1,
+        "fps": torch.full((size,), 8.0),
+        "motion_bucket_id": torch.full((size,), 100),
+    }

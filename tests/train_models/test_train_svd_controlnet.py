@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 import train_models.train_svd_controlnet as script
 from models.svd_controlnet import ControlledUNet, ControlNetSVD
 from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
-from tests.small_trainings import SIZE, F, Seen, arguments
+from tests.small_trainings import SIZE, F, Seen, arguments, clip_batch
 from tests.tiny_video_pipeline import save_controlnet
 from utils.data.control import CONTROL_CHANNELS
 from utils.diffusion.edm import EDM
@@ -28,12 +28,7 @@ def controls(make_clips):
 
 @pytest.fixture
 def batch():
-    torch.manual_seed(0)
-    return {
-        "latents": torch.randn(B, F, 4, SIZE // 4, SIZE // 4),
-        "image": torch.rand(B, 3, SIZE, SIZE) * 2 - 1,
-        "fps": torch.full((B,), 8.0),
-        "motion_bucket_id": torch.full((B,), 100),
+    return clip_batch(B) | {
         "control": torch.rand(B, F, CONTROL_CHANNELS, SIZE, SIZE) * 2 - 1,
     }
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 import train_models.train_trajectory as script
 from models.svd_controlnet import ControlledUNet, ControlNetSVD
 from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
-from tests.small_trainings import SIZE, F, Seen, arguments
+from tests.small_trainings import SIZE, F, Seen, arguments, clip_batch
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models.train_trajectory import trajectory_loss
 from utils.data.clip_geometry import ClipGeometry
@@ -29,12 +29,7 @@ B, K = 8, 2
 
 @pytest.fixture
 def batch():
-    torch.manual_seed(0)
-    return {
-        "latents": torch.randn(B, F, 4, SIZE // 4, SIZE // 4),
-        "image": torch.rand(B, 3, SIZE, SIZE) * 2 - 1,
-        "fps": torch.full((B,), 8.0),
-        "motion_bucket_id": torch.full((B,), 100),
+    return clip_batch(B) | {
         "points": torch.rand(B, F, K, 2) * SIZE,
         "shown": torch.ones(B, F, K, dtype=torch.bool),
     }
