@@ -60,6 +60,25 @@ def visit(chromium):
     assert not errors, errors
 
 
+@pytest.fixture
+def enter():
+    """enter(page, label, value): type a number as a visitor does, and see that the page has kept it."""
+
+    def type_it(page, label, value):
+        from playwright.sync_api import expect
+
+        box = page.get_by_label(label, exact=False).first
+        box.wait_for()
+        page.wait_for_timeout(300)  # a part that unfolds is drawn anew with the values of before
+        box.fill(value)
+        box.press("Tab")
+        expect(box).to_have_value(value)
+        page.wait_for_timeout(300)
+        expect(box).to_have_value(value)
+
+    return type_it
+
+
 @pytest.fixture(scope="session")
 def video_models(tmp_path_factory):
     """model, adapter and controlnet: a tiny base of videos, its joint adapter of flow, its ControlNet of tracks."""

@@ -163,18 +163,18 @@ def test_a_generator_that_is_closed_stops_its_work():
     assert ended.wait(5)
 
 
-def test_a_visitor_stops_a_sampling_in_the_page_and_samples_again(url, visit, monkeypatch):
+def test_a_visitor_stops_a_sampling_in_the_page_and_samples_again(url, visit, enter, monkeypatch):
     report = Reporter.__call__
     monkeypatch.setattr(Reporter, "__call__", lambda *args: time.sleep(0.2) or report(*args))
     page = visit(url)
     page.get_by_role("button", name="More settings").first.click()
-    page.get_by_label("number input for Denoising steps").first.fill("100")
+    enter(page, "number input for Denoising steps", "100")
     page.get_by_role("button", name="Sample the pair").click()
     page.locator(".duet-bar:visible").wait_for()
     page.get_by_role("button", name="Stop").first.click()
     page.get_by_text("Stopped.").first.wait_for()
     page.wait_for_timeout(1000)  # the page passes over a click within 0.3 s, while it ends the run before
-    page.get_by_label("number input for Denoising steps").first.fill("1")
+    enter(page, "number input for Denoising steps", "1")
     page.get_by_role("button", name="Sample the pair").click()
     page.locator(".duet-done:visible").wait_for()
 

@@ -100,12 +100,12 @@ def test_an_image_is_looked_at_on_the_server(client, text_file, tmp_path):
             sample(client, image=handle_file(str(path)))
 
 
-def test_a_visitor_samples_and_sees_the_pair(url, visit):
+def test_a_visitor_samples_and_sees_the_pair(url, visit, enter):
     from playwright.sync_api import expect
 
     page = visit(url)
     page.get_by_role("button", name="More settings").click()
-    page.get_by_label("number input for Denoising steps").fill("2")
+    enter(page, "number input for Denoising steps", "2")
     page.get_by_role("button", name="Sample the pair").click()
     page.locator(".duet-done").wait_for()
     page.locator("canvas[data-triangles]").wait_for()
@@ -126,12 +126,12 @@ def test_a_wrong_file_is_one_sentence_in_the_page(url, visit, text_file):
     assert "/" not in said.inner_text()
 
 
-def test_visitors_get_their_own_results(url, visit):
+def test_visitors_get_their_own_results(url, visit, enter):
     pages = [visit(url), visit(url)]
     for page, seed in zip(pages, ("3", "4"), strict=True):
         page.get_by_role("button", name="More settings").click()
-        page.get_by_label("number input for Denoising steps").fill("2")
-        page.get_by_label("Seed", exact=False).first.fill(seed)
+        enter(page, "number input for Denoising steps", "2")
+        enter(page, "Seed", seed)
     for page in pages:
         page.get_by_role("button", name="Sample the pair").click()
     for page, seed in zip(pages, ("3", "4"), strict=True):

@@ -117,10 +117,10 @@ def test_paths_points_and_regions_are_drawn_undone_and_saved(drawn, tmp_path):
     assert start == pytest.approx([7.5, 7.5], abs=0.1) and end == pytest.approx([18.7, 7.5], abs=0.1), "sub-pixel"
 
 
-def test_a_drag_becomes_a_video_in_the_page(drawn):
+def test_a_drag_becomes_a_video_in_the_page(drawn, enter):
     drag(drawn, (0.25, 0.25), (0.5, 0.25))
     drawn.get_by_role("button", name="More settings").click()
-    drawn.get_by_label("number input for Denoising steps").fill("1")
+    enter(drawn, "number input for Denoising steps", "1")
     drawn.get_by_role("button", name="Sample the video").click()
     drawn.locator(".duet-done", has_text="1 dragged point").wait_for()
     drawn.wait_for_function("[...document.querySelectorAll('video')].filter((one) => one.videoWidth).length >= 3")
