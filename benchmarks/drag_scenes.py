@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.svd_clips import PLANNED_FRAMES
 from utils.data.cache import cache_key
 from utils.files import replacing
 from utils.scenes import CameraMotion, Clip, Scene, SolidMotion, render, sample_clip
@@ -21,7 +22,6 @@ from utils.scenes.render import camera_rays, cast, project
 from utils.tracks import Tracks
 from utils.video import to_pixels
 
-PLANNED_FRAMES = 16  # clips begin as those of 16 frames that the models have learned from
 SHORTEST, LONGEST = 12.0, 32.0  # pixels of an image 64 wide, from the first to the last place
 BENDS = (0.1, 0.3)  # radians per frame, to either side: between the gentle curves and the circles of the training
 SMALLEST = 0.5  # share of its first area that a dragged solid keeps in view

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from benchmarks.color_finder import LOST, find_masks
 from benchmarks.protocol import Chunk
+from benchmarks.svd_clips import PLANNED_FRAMES
 from benchmarks.video_bench import VideoBench, clip_sheet, eight_bits
 from pipelines.edit_folder import EditFolder
 from pipelines.keyframe_choice import choose_keyframes
@@ -39,7 +40,6 @@ from utils.scenes.video import clip_flow
 from utils.video import to_pixels
 
 MARGIN = 2  # pixels around the object that count neither inside nor outside
-PLANNED_FRAMES = 16  # clips begin as those of 16 frames that the models have learned from
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from PIL import Image
 from benchmarks import protocol, video_bench
 from benchmarks.edit_tasks import METHODS, Bench, measure
 from benchmarks.protocol import Estimates, Results
-from benchmarks.svd_report import features
+from benchmarks.svd_report import fvd_to_truth, known_means
 from pipelines.keyframe_choice import check_interval
 from pipelines.keyframe_video import FillSettings
 from pipelines.pipeline_keyframe_edit import EditSettings
@@ -27,8 +27,7 @@ from utils.arguments import make_parser, run_script
 from utils.commands.results import write_png
 from utils.commands.settings import add_settings
 from utils.images import read_image
-from utils.metrics.frechet import bootstrap_distance
-from utils.metrics.statistics import Estimate, bootstrap_mean
+from utils.metrics.statistics import Estimate
 from utils.pretrained import shipped
 
 JUDGES = ("video",)
@@ -79,21 +78,8 @@ def summarize(results: Results, args: argparse.Namespace) -> Estimates:
 
 
 def figures_of(results: Results, method: str) -> dict[str, Estimate]:
-    found = {}
-    for name in FIGURES:
-        values = results.values(method, name).astype(float)
-        if not np.isnan(values).all():
-            found[name] = bootstrap_mean(values[~np.isnan(values)])
-    if method != "truth" and "truth" in results.rows:
-        found["fvd"] = bootstrap_distance(*(features(results, one) for one in ("truth", method)), paired=True)
-    return found
-
-
-def table(estimates: Estimates, counts: dict[str, int]) -> list[str]:
-    """A line for each method."""
-    return protocol.wide_table(
-        {f"{method} ({counts[method]})": figures for method, figures in estimates.items()}, "method (clips)"
-    )
+    values = {name: results.values(method, name).astype(float) for name in FIGURES}
+    return known_means(values) | fvd_to_truth(results, method)
 
 
 def plot(folder: Path, results: Results, estimates: Estimates) -> None:
@@ -112,7 +98,7 @@ def plot(folder: Path, results: Results, estimates: Estimates) -> None:
 
 EVALUATION = protocol.Evaluation(
     "eval_keyframe_edit", parser, lambda args: protocol.each_method(METHODS, measure), Bench,
-    check, files, summarize, table=table, plot=plot,
+    check, files, summarize, table=protocol.method_table, plot=plot,
 )  # fmt: skip
 main = partial(protocol.run, EVALUATION)
 

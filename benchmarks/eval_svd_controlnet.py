@@ -13,16 +13,13 @@ import json
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks import protocol, video_bench
 from benchmarks.control_tasks import MEASURED, TASKS, Bench
 from benchmarks.protocol import Estimates, Results
-from benchmarks.svd_report import features
+from benchmarks.svd_report import fvd_to_truth, known_means
 from pipelines.control_inputs import check_controlnet
 from utils.arguments import finite_float, make_parser, run_script
-from utils.metrics.frechet import bootstrap_distance
-from utils.metrics.statistics import Estimate, bootstrap_mean, paired_difference
+from utils.metrics.statistics import Estimate, paired_difference
 
 FIGURES = ("control_error", "given_error", "shape_kept")
 
@@ -77,10 +74,7 @@ def summarize(results: Results, args: argparse.Namespace) -> Estimates:
 
 def figures_of(results: Results, task: str) -> dict[str, Estimate]:
     values = {name: results.values(task, name) for name in FIGURES}
-    found = {name: bootstrap_mean(v[~np.isnan(v)]) for name, v in values.items() if not np.isnan(v).all()}
-    if task != "truth" and "truth" in results.rows:
-        found["fvd"] = bootstrap_distance(features(results, "truth"), features(results, task), paired=True)
-    return found
+    return known_means(values) | fvd_to_truth(results, task)
 
 
 def table(estimates: Estimates, counts: dict[str, int]) -> list[str]:

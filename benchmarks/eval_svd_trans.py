@@ -102,16 +102,9 @@ def largest(values: np.ndarray) -> Estimate:
     return Estimate(*[float(values.max())] * 3)
 
 
-def table(estimates: Estimates, counts: dict[str, int]) -> list[str]:
-    """A line for each method."""
-    return protocol.wide_table(
-        {f"{method} ({counts[method]})": figures for method, figures in estimates.items()}, "method (clips)"
-    )
-
-
 EVALUATION = protocol.Evaluation(
     "eval_svd_trans", parser, lambda args: protocol.each_method(METHODS, measure), Bench, check,
-    files, summarize, decides=DECIDES, shared=SHARED, table=table,
+    files, summarize, decides=DECIDES, shared=SHARED, table=protocol.method_table,
 )  # fmt: skip
 main = partial(protocol.run, EVALUATION)
 

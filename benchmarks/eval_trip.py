@@ -16,16 +16,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from benchmarks import protocol
 from benchmarks.protocol import Estimates, Results
+from benchmarks.svd_report import fvd_to_truth, known_means
 from benchmarks.trip_tasks import Bench, find_runs, form_of, make_tasks
 from benchmarks.video_bench import KINDS, check_video
 from utils.arguments import make_parser, run_script
 from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
-from utils.metrics.frechet import bootstrap_distance
-from utils.metrics.statistics import Estimate, bootstrap_mean
+from utils.metrics.statistics import Estimate
 
 JUDGES = ("video", "attributes")
 SHARED = ("num_clips", "num_frames", "resolution", "first_seed", "seed", "dtype", "judges_hash")
@@ -94,15 +93,7 @@ def figures_of(results: Results, run: str) -> dict[str, Estimate]:
     """Figures of a run, over clips."""
     names = [name for name in FIGURES if name in results.rows[run][0]]
     values = {name: results.values(run, name) * (100.0 if name in CONSISTENCY else 1.0) for name in names}
-    found = {name: bootstrap_mean(v[~np.isnan(v)]) for name, v in values.items() if not np.isnan(v).all()}
-    if run != "truth" and "truth" in results.rows:
-        found["fvd"] = bootstrap_distance(features(results, "truth"), features(results, run), paired=True)
-    return found
-
-
-def features(results: Results, run: str) -> torch.Tensor:
-    """Features (N, D) of the video judge."""
-    return torch.tensor([row["features"] for row in results.rows[run]], dtype=torch.float64)
+    return known_means(values) | fvd_to_truth(results, run)
 
 
 def over_seeds(runs: list[dict[str, Estimate]]) -> dict[str, Estimate]:

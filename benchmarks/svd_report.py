@@ -1,5 +1,7 @@
 """From the rows of `benchmarks.eval_svd` to numbers with intervals."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
@@ -19,6 +21,19 @@ SAME_SCENES = (
 def features(results: Results, task: str) -> torch.Tensor:
     """Features (N, D) of the video judge."""
     return torch.tensor([row["features"] for row in results.rows[task]], dtype=torch.float64)
+
+
+def known_means(values: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
+    """The mean of each figure over the samples that have it; figures that none has are left out."""
+    known = {name: column[~np.isnan(column)] for name, column in values.items()}
+    return {name: bootstrap_mean(column) for name, column in known.items() if len(column)}
+
+
+def fvd_to_truth(results: Results, task: str) -> dict[str, Estimate]:
+    """The Fréchet video distance of a task from the true clips, where both were measured."""
+    if task == "truth" or "truth" not in results.rows:
+        return {}
+    return {"fvd": bootstrap_distance(features(results, "truth"), features(results, task), paired=True)}
 
 
 def summarize(results: Results, before: Results | None = None) -> Estimates:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradios.desk import Desk, Made
-from gradios.results import keep_input, pack, start_run
+from gradios.results import doubts, keep_input, pack, start_run
 from gradios.running import Reporter
 from gradios.script import SVD_BASE, weight
 from gradios.uploads import check_image, check_whole
@@ -15,7 +15,6 @@ from utils.arguments import parse_args
 from utils.commands.results import write_png
 from utils.pretrained import choose_device
 from utils.video import contact_sheet, to_frames, write_video
-from utils.weights.embedded import doubt_photograph
 
 SCRIPT = "run_models/run_svd_trans.py"
 MAX_TOTAL = 64
@@ -88,7 +87,7 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
     files = [folder / "video.mp4", write_png(folder / "frames.png", contact_sheet(video)), folder / "shown_video.mp4"]
     write_video(files[0], video, args.fps)
     write_video(files[2], enlarged(to_frames(video)), args.fps)
-    archive = pack(folder, run, files, {}, "duet_interpolation", frames=len(video), **size_of(video))
-    doubt = doubt_photograph(weights.base, keyframes[0], "The first frame", "start with {}")
+    archive = pack(folder, run, files, "duet_interpolation", frames=len(video), **size_of(video))
+    doubtful = doubts(weights.base, keyframes[0], "The first frame")
     sentence = f"{len(video)} frames of {video.shape[-1]}×{video.shape[-2]} pixels, seed {args.seed},"
-    return Made((str(files[2]), str(files[1]), archive), sentence, [doubt] if doubt else [])
+    return Made((str(files[2]), str(files[1]), archive), sentence, doubtful)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradios.desk import Desk, Made
-from gradios.results import keep_input, pack, start_run
+from gradios.results import doubts, keep_input, pack, start_run
 from gradios.running import Reporter
 from gradios.script import SVD_BASE, weight
 from gradios.track_pad import read_pad, to_text
@@ -20,7 +20,6 @@ from utils.tracks.drawing import growing_paths
 from utils.tracks.files import read_track_file
 from utils.tracks.found import find_paths
 from utils.video import to_frames, write_video
-from utils.weights.embedded import doubt_photograph
 
 SCRIPT = "run_models/run_trajectory.py"
 
@@ -100,12 +99,12 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
     files += write_players(folder, video, flow, tracks, found, args.fps)
     errors = path_errors(tracks, found)
     facts = {"frames": len(video), "path_errors": errors} | size_of(video)
-    archive = pack(folder, run, files, {}, "duet_trajectory", **facts)
+    archive = pack(folder, run, files, "duet_trajectory", **facts)
     notes = [describe(name, *error) for name, error in errors.items()]
-    doubt = doubt_photograph(weights.base, image, "The first frame", "start with {}")
+    doubtful = doubts(weights.base, image, "The first frame")
     shown = tuple(str(folder / name) for name in ("shown_paths.mp4", "shown_video.mp4", "shown_flow.mp4", "tracks.png"))
     sentence = f"{len(video)} frames of {video.shape[-1]}×{video.shape[-2]} pixels, seed {args.seed},"
-    return Made((*shown, archive), sentence, notes + ([doubt] if doubt else []))
+    return Made((*shown, archive), sentence, notes + doubtful)
 
 
 def read_flags(asked: Asked, weights: Weights, folder: Path):

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from gradios.desk import Desk, Made
-from gradios.results import keep_input, pack, start_run
+from gradios.results import doubts, keep_input, pack, start_run
 from gradios.running import Reporter
 from gradios.script import SD_BASE, SVD_BASE, weight
 from gradios.uploads import check_choice, check_number, check_text, check_video, check_whole
@@ -19,7 +19,6 @@ from run_models import run_keyframe_edit
 from utils.arguments import parse_args
 from utils.diffusion.sampling import VideoSampling
 from utils.video import to_frames, write_video
-from utils.weights.embedded import doubt_photograph
 
 SCRIPT = "run_models/run_keyframe_edit.py"
 MAX_CLIP, MAX_INTERVAL, MAX_EDIT_STEPS = 96, 32, 100
@@ -115,10 +114,10 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
     shown = [folder / "shown_source.mp4", folder / "shown_video.mp4"]
     for path, pixels in zip(shown, (edit.video, video), strict=True):
         write_video(path, enlarged(to_frames(pixels)), fps)
-    archive = pack(folder, run, [*files, *shown], {}, "duet_keyframe_edit", frames=len(video), **size_of(video))
-    doubt = doubt_photograph(weights.image_model, edit.video[0], "The video", "start with {}")
+    archive = pack(folder, run, [*files, *shown], "duet_keyframe_edit", frames=len(video), **size_of(video))
+    doubtful = doubts(weights.image_model, edit.video[0], "The video")
     sentence = f"{len(video)} frames, {len(edit.keyframes)} edited keyframes, seed {args.seed},"
-    return Made((*map(str, shown), str(folder / "frames.png"), archive), sentence, [doubt] if doubt else [])
+    return Made((*map(str, shown), str(folder / "frames.png"), archive), sentence, doubtful)
 
 
 def reported(report: Reporter, iterable: Iterable) -> Iterator:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from gradios.desk import Desk, Made
-from gradios.results import INPUTS, keep_input, pack, start_run
+from gradios.results import INPUTS, doubts, keep_input, pack, start_run
 from gradios.running import Reporter
 from gradios.script import SVD_BASE, weight
 from gradios.uploads import check_choice, check_image, check_number, check_video
@@ -18,7 +18,6 @@ from utils.data.inputs import read_steps
 from utils.diffusion.sampling import FlowSampling, VideoSampling
 from utils.flow.results import color_video
 from utils.video import to_frames, write_video
-from utils.weights.embedded import doubt_photograph
 
 SCRIPT = "run_models/run_flow_video.py"
 MODES = tuple(run_flow_video.NEEDS)
@@ -133,11 +132,11 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
     files = run_flow_video.write_pair(folder, video, flow, image, args.fps) + write_players(
         folder, video, flow, args.fps
     )
-    archive = pack(folder, run, files, {}, "duet_flow_video", frames=len(video), **size_of(video))
-    doubt = doubt_photograph(weights.base, image, "The first frame", "start with {}")
+    archive = pack(folder, run, files, "duet_flow_video", frames=len(video), **size_of(video))
+    doubtful = doubts(weights.base, image, "The first frame")
     shown = [str(folder / name) for name in ("shown_video.mp4", "shown_flow.mp4", "flow.png")]
     sentence = f"{len(video)} frames of {video.shape[-1]}×{video.shape[-2]} pixels with their flow, seed {args.seed},"
-    return Made((*shown, archive), sentence, [doubt] if doubt else [])
+    return Made((*shown, archive), sentence, doubtful)
 
 
 def write_players(folder: Path, video: torch.Tensor, flow: torch.Tensor, fps: float) -> list[Path]:

@@ -15,7 +15,7 @@ from gradios.flow_sampling import FLOW_SUFFIXES, Asked, Weights, make
 from gradios.running import Reporter
 from gradios.script import PageScript
 from gradios.uploads import image_file, video_file
-from gradios.videos import PAGE_STEPS, add_base_box, add_video_settings, player
+from gradios.videos import EXAMPLE_SETTINGS, add_base_box, add_video_settings, player
 from utils.arguments import run_script
 from utils.weights.model_kinds import check_adapter
 
@@ -112,7 +112,7 @@ def example(name: str) -> list:
     """Values of the inputs of an example."""
     mode, number = EXAMPLES[name]
     image, video = (first_frame(number), None) if mode == "joint" else (None, clip_video(number))
-    return [mode, image, None, video, 0.6, PAGE_STEPS, 3, 127, 7, 0, 0, "", ""]
+    return [mode, image, None, video, 0.6, *EXAMPLE_SETTINGS, "", ""]
 
 
 def check(own: Weights) -> None:

@@ -15,7 +15,7 @@ from gradios.examples import first_frame
 from gradios.running import Reporter
 from gradios.script import PageScript
 from gradios.uploads import image_file
-from gradios.videos import PAGE_STEPS, add_base_box, add_video_settings, player
+from gradios.videos import EXAMPLE_SETTINGS, add_base_box, add_video_settings, player
 from models.unet_spatio_temporal_condition import check_masked_unet
 from utils.arguments import run_script
 
@@ -98,7 +98,7 @@ def example(name: str) -> list:
     """Values of the inputs of an example."""
     number, loop = EXAMPLES[name]
     frames = first_frame(number), None, first_frame(number, 7)
-    return [*frames, loop, 0, PAGE_STEPS, 3, 127, 7, 0, 0, "", ""]
+    return [*frames, loop, 0, *EXAMPLE_SETTINGS, "", ""]
 
 
 def check(own: Weights) -> None:

@@ -15,7 +15,7 @@ from gradios.examples import clip_video
 from gradios.running import Reporter
 from gradios.script import PageScript
 from gradios.uploads import video_file
-from gradios.videos import PAGE_STEPS, add_base_box, add_video_settings, player
+from gradios.videos import EXAMPLE_SETTINGS, NAMES, add_base_box, add_video_settings, player
 from pipelines.pipeline_keyframe_edit import STRUCTURES
 from utils.arguments import run_script
 
@@ -59,6 +59,7 @@ def add_settings(own: Weights) -> list:
             steps = gr.Slider(1, MAX_EDIT_STEPS, 20, step=1, label="Steps of keyframes", min_width=140)
             scale = gr.Slider(0, 20, 5, step=0.5, label="Guidance scale of keyframes", min_width=140)
         settings = add_video_settings()
+        settings[NAMES.index("fps")].visible = False  # the rate is that of the video
         image_model = weights_box("Stable Diffusion base", own.image_model)
         base = add_base_box(own.base)
         depth = weights_box("Joint adapter of depth", own.depth_adapter or "that of the project")
@@ -124,7 +125,7 @@ def example(name: str) -> list:
     """Values of the inputs of an example."""
     number, source, prompt = EXAMPLES[name]
     what = clip_video(number), source, prompt, True, 7, "depth+inversion", 20, 5
-    return [*what, PAGE_STEPS, 3, 127, 7, 0, 0, "", "", "", ""]
+    return [*what, *EXAMPLE_SETTINGS, "", "", "", ""]
 
 
 PAGE = PageScript(__doc__, "Video edit", LEAD, build, Weights)

@@ -19,7 +19,7 @@ from gradios.running import Reporter
 from gradios.script import PageScript
 from gradios.track_pad import TrackPad, on_image, read_pad, to_content, to_text
 from gradios.uploads import check_image, image_file
-from gradios.videos import PAGE_STEPS, add_base_box, add_video_settings, player
+from gradios.videos import EXAMPLE_SETTINGS, add_base_box, add_video_settings, player
 from pipelines.drags import METHODS, check_drag_weights
 from utils.arguments import run_script
 from utils.images import image_size
@@ -163,7 +163,7 @@ def example(name: str) -> list:
     """Values of the inputs of an example."""
     number = EXAMPLES[name]
     image, content, camera, speed = clip_files(number)
-    return [image, on_image(image, content), camera, speed, "controlnet", PAGE_STEPS, 3, 127, 7, 0, 0, "", "", ""]
+    return [image, on_image(image, content), camera, speed, "controlnet", *EXAMPLE_SETTINGS, "", "", ""]
 
 
 def check(own: Weights) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gradios.desk import Desk, Made
 from gradios.pair_view import encode_pair
-from gradios.results import keep_input, pack, start_run
+from gradios.results import doubts, keep_input, pack, start_run
 from gradios.running import Reporter
 from gradios.uploads import MAX_SEED, check_image, check_number, check_text, check_whole
 from pipelines.image_pairs import (
@@ -26,7 +26,6 @@ from utils.depth import color_disparity
 from utils.images import read_image, to_pixels
 from utils.messages.words import count
 from utils.pretrained import shipped
-from utils.weights.embedded import doubt_photograph
 
 MAX_PAIRS, MAX_STEPS, MAX_SCALE = 4, 100, 20.0
 DEPTH, EDGE = "depth", "edge"
@@ -192,19 +191,17 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
             callback_on_step_end_tensor_inputs=["latents", "condition_latents"],
         )
     files = write_pairs(folder, out)
-    doubt = None if image is None else doubt_photograph(weights.base, to_pixels(image), "The image", "start with {}")
-    return show(out, run, folder, files, asked, doubt)
+    doubtful = [] if image is None else doubts(weights.base, to_pixels(image), "The image")
+    return show(out, run, folder, files, asked, doubtful)
 
 
-def show(out, run, folder: Path, files: list[Path], asked: Asked, doubt: str | None) -> Made:
+def show(out, run, folder: Path, files: list[Path], asked: Asked, doubtful: list[str]) -> Made:
     """Values of the components that show a result."""
     first = next(iter(out.values))
     depth = out.values.get(DEPTH, out.values[first])
     width, height = out.images[0].size
-    archive = pack(folder, run, files, {}, "duet_depth_image", width=width, height=height)
+    archive = pack(folder, run, files, "duet_depth_image", width=width, height=height)
     sheets = [str(path) for path in files if path.name.endswith("side_by_side.png")] if len(out.images) > 1 else []
     pair = (out.images[0], color_disparity(depth[0]))
     sentence = f"{count(len(out.images), 'pair')} of {width}×{height} pixels, seed {asked.seed},"
-    return Made(
-        (pair, encode_pair(out.images[0], np.asarray(depth[0])), sheets, archive), sentence, [doubt] if doubt else []
-    )
+    return Made((pair, encode_pair(out.images[0], np.asarray(depth[0])), sheets, archive), sentence, doubtful)

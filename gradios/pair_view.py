@@ -1,7 +1,5 @@
 """A component that shows an image with its depth in three dimensions, to be turned."""
 
-import base64
-import io
 import json
 
 import cv2
@@ -9,6 +7,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from gradios.data_uri import data_uri
 from gradios.frame import asset
 
 MESH_SIDE = 160  # vertices of the longer side: all of them in 16 bits
@@ -39,10 +38,4 @@ def encode_pair(image: Image.Image, disparity: np.ndarray) -> str:
     small = cv2.resize(disparity.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     values = np.rint((np.clip(small, -1, 1) + 1) / 2 * 65535).astype(np.uint16)
     depth = Image.fromarray(np.stack([values >> 8, values & 255, values * 0], axis=-1).astype(np.uint8))
-    return json.dumps({"image": _png(image.convert("RGB")), "depth": _png(depth)})
-
-
-def _png(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return json.dumps({"image": data_uri(image.convert("RGB")), "depth": data_uri(depth)})

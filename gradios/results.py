@@ -8,8 +8,11 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from gradios.messages import hide_in
 from utils.commands.results import RECORD, Run
+from utils.weights.embedded import doubt_photograph
 
 INPUTS = "inputs"
 
@@ -35,17 +38,16 @@ def start_run(script: str, argv: Sequence[str], values: Mapping, loaded: Iterabl
     return Run(command, dict(values), tuple(dict.fromkeys(loaded)), time.perf_counter())
 
 
-def pack(folder: Path, run: Run, files: Sequence[Path], names: Mapping[str, str], title: str, **facts) -> str:
+def pack(folder: Path, run: Run, files: Sequence[Path], title: str, **facts) -> str:
     """Write the record and an archive of the folder; returns the archive.
 
     Args:
         files: What was made.
-        names: What files of this machine are called, by their paths.
         title: Name of the archive.
         facts: More for the record.
     """
     record = run.write(folder / RECORD, files, **facts)
-    content = hide_in(json.loads(record.read_text(encoding="utf-8")), names)
+    content = hide_in(json.loads(record.read_text(encoding="utf-8")))
     record.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     archive = folder / f"{title}.zip"
     inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != archive]
@@ -53,3 +55,13 @@ def pack(folder: Path, run: Run, files: Sequence[Path], names: Mapping[str, str]
         for path in inside:
             file.write(path, path.relative_to(folder))
     return str(archive)
+
+
+def doubts(base: str, pixels: torch.Tensor, name: str) -> list[str]:
+    """A sentence where a small base gets an image (3, H, W) in [-1, 1] of something that it has never seen.
+
+    Args:
+        name: What the page calls the image.
+    """
+    doubt = doubt_photograph(base, pixels, name, "start with {}")
+    return [doubt] if doubt else []

@@ -1,12 +1,11 @@
 """The line below the buttons of a page: progress with a preview, what was made, or what did not work, as HTML."""
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 
 from PIL import Image
 
+from gradios.data_uri import data_uri
 from gradios.running import Step
 
 PREVIEW_SIDE = 256  # pixels of the longer side
@@ -19,7 +18,7 @@ STOPPED = '<div class="duet-status" role="status">Stopped. What was made before 
 def show_step(step: Step) -> str:
     """The progress of a sampling, and the last preview."""
     percent, phase = round(100 * step.done / step.total), html.escape(step.phase)
-    shown = "" if step.preview is None else f'<img src="{data_uri(step.preview)}" alt="Preview of what is sampled">'
+    shown = "" if step.preview is None else f'<img src="{small_copy(step.preview)}" alt="Preview of what is sampled">'
     return (
         f'<div class="duet-status">{shown}<div class="duet-bar"><div class="duet-bar-text">'
         f"<span>{phase}</span><span>step {step.done} of {step.total}</span></div>"
@@ -38,11 +37,9 @@ def show_failure(sentence: str) -> str:
     return f'<div class="duet-status duet-failed" role="alert"><p>{html.escape(sentence)}</p></div>'
 
 
-def data_uri(image: Image.Image) -> str:
+def small_copy(image: Image.Image) -> str:
     """A small copy of an image for the page."""
     image = image.convert("RGB")
     scale = PREVIEW_SIDE / max(image.size)
     image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.NEAREST)
-    buffer = io.BytesIO()
-    image.save(buffer, format="WEBP", quality=85)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(image, "webp", quality=85)

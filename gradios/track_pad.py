@@ -1,11 +1,10 @@
 """A component to drag paths on an image, and the text that it holds: that of a file of tracks."""
 
-import base64
-import io
 import json
 
 import gradio as gr
 
+from gradios.data_uri import data_uri
 from gradios.frame import asset
 from utils.images import read_image
 from utils.tracks.files import KEYS, TrackFile
@@ -34,10 +33,7 @@ def on_image(path: str, content: dict | None = None) -> str:
     image = read_image(path)
     width, height = image.size
     image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG" if max(image.size) <= 256 else "JPEG", quality=90)
-    kind = "png" if max(image.size) <= 256 else "jpeg"
-    background = f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    background = data_uri(image, "png" if max(image.size) <= 256 else "jpeg", quality=90)
     return json.dumps({**EMPTY, **(content or {}), "width": width, "height": height, "background": background})
 
 

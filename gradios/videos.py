@@ -20,14 +20,22 @@ PREVIEW_FRAMES = 4
 PAGE_STEPS = 12  # fewer than the commands take: someone waits
 OWN_FRAMES = 0  # of the slider: the model's own number
 DEFAULTS = VideoSampling()
+EXAMPLE_SETTINGS = (  # in the order of NAMES
+    PAGE_STEPS,
+    DEFAULTS.max_guidance_scale,
+    DEFAULTS.motion_bucket_id,
+    DEFAULTS.fps,
+    OWN_FRAMES,
+    0,
+)
 NAMES = ("num_inference_steps", "max_guidance_scale", "motion_bucket_id", "fps", "num_frames", "seed")
 
 
-def add_video_settings(steps: int = PAGE_STEPS) -> list:
+def add_video_settings() -> list:
     """Components of `video_flags`, in the order of `NAMES`."""
     seed = add_seed()
     with gr.Row():
-        shown = gr.Slider(1, MAX_STEPS, steps, step=1, label="Denoising steps", min_width=140)
+        shown = gr.Slider(1, MAX_STEPS, PAGE_STEPS, step=1, label="Denoising steps", min_width=140)
         frames = gr.Slider(0, MAX_FRAMES, 0, step=1, label="Frames", info="0: the model's own number", min_width=140)
     with gr.Row():
         scale = gr.Slider(0, MAX_SCALE, DEFAULTS.max_guidance_scale, step=0.5, label="Guidance scale", min_width=140)

@@ -6,17 +6,19 @@ noise levels σ = √(1 - ᾱ) / √ᾱ of the same timesteps, in which a step o
 """
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 
 import torch
 from diffusers import SchedulerMixin, UNet3DConditionModel
 from torch import nn
 
-from models.trip import TripFusion, noise_prior_ddpm, noise_to_v, v_to_noise
+from models.trip import FORMS, TripFusion, noise_prior_ddpm, noise_to_v, v_to_noise
 from models.trip_unet import drop_frame, given_frame, place_frame
 from utils.diffusion.edm import spread
 
-FORMS_OF_TEXT = ("end", "front", "linear", "fusion")  # such UNets have no channels for an image, with or without which
+# Such UNets have no channels for an image, with or without which.
+FORMS_OF_TEXT = tuple(name for name, form in FORMS.items() if form.place and form.channels)
 LEVELS = 8  # timesteps of errors on clips held out, evenly spread
 
 
@@ -100,6 +102,12 @@ class TextDenoiser:
             )
         self.all_sigmas = ((1 - self.alpha_bar) / self.alpha_bar).sqrt()  # by timestep
 
+    def of(self, model: nn.Module) -> "TextDenoiser":
+        """The same of another model, such as what a training has made of it."""
+        other = copy(self)
+        other.model = model
+        return other
+
     @property
     def num_timesteps(self) -> int:
         return len(self.alpha_bar)
@@ -129,3 +137,12 @@ class TextDenoiser:
         z_t = spread(alpha_bar.sqrt(), z_0) * z_0 + spread((1 - alpha_bar).sqrt(), z_0) * noise
         predicted = self.model(z_t, timestep, alpha_bar, condition.prompt_embeds, condition.first)
         return (predicted.float() - noise.float()).square().flatten(1).mean(dim=1)
+
+
+def check_text_form(form: str) -> None:
+    """Raises ValueError for a form that text to video bases do not have."""
+    if form not in FORMS_OF_TEXT:
+        raise ValueError(
+            f"--form {form} is about channels for an image, and text to video bases have none: "
+            f"choose one of {', '.join(FORMS_OF_TEXT)}."
+        )

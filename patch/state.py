@@ -163,7 +163,7 @@ class FrameGroups:
     groups: tuple[Rows, ...]
     others: Rows | None
     order: torch.Tensor | None
-    merge: float = 0.0
+    merge: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from pipelines.sizes import fit_flow
-from utils.data.control import CONTROL_CHANNELS, NEAREST, SOURCES, control_images
-from utils.data.control_files import ControlFrames
+from utils.data.control import CONTROL_CHANNELS, SOURCES, control_images
+from utils.data.control_files import NEAREST, ControlFrames
 from utils.data.inputs import read_steps
 from utils.files import is_folder
 from utils.flow import flow_estimator

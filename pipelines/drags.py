@@ -9,7 +9,7 @@ from pipelines.pipeline_trajectory import METHODS as JOINT_METHODS
 from pipelines.pipeline_trajectory import StableVideoDiffusionTrajectoryPipeline
 from pipelines.pipeline_trajectory_controlnet import StableVideoDiffusionTrajectoryControlNetPipeline
 from utils.commands.results import write_png
-from utils.flow.estimate import estimate_flow
+from utils.flow.estimate import enlarged_size, estimate_flow
 from utils.flow.results import write_flow_results
 from utils.pretrained import check_kind, choose_device, load_pipeline
 from utils.tracks import Tracks
@@ -71,8 +71,7 @@ def sample_drag(
     """
     if method == "controlnet":
         video = pipe(image[None], tracks, output_type="pt", **options).frames[0] * 2 - 1
-        scale = max(1.0, SHORTER_SIDE / min(video.shape[-2:]))
-        return video, estimate_flow(video, inference_size=tuple(round(scale * side) for side in video.shape[-2:]))
+        return video, estimate_flow(video, inference_size=enlarged_size(video, SHORTER_SIDE))
     out = pipe(image[None], tracks, method, output_type="pt", **options)
     return out.frames[0] * 2 - 1, out.flows[0]
 

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from utils.video import to_frames
+
 LEVELS = (0.4, 0.5, 0.6)  # shares of the noise at which predictions are compared
 DRAWS = 3  # of noise at each level
 PEAK = 0.98  # quantile of a frame's map that counts as 1; a frame of little difference is not stretched
@@ -50,7 +52,7 @@ def snap_masks(frames: torch.Tensor, change: torch.Tensor, threshold: float) -> 
     """
     size = frames.shape[-2:]
     maps = functional.interpolate(change, size, mode="bicubic", antialias=False).clamp(0, 1)
-    shown = frames.add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+    shown = to_frames(frames)
     masks = [_snap(frame, one[0], threshold) for frame, one in zip(shown, maps.cpu().numpy(), strict=True)]
     return torch.from_numpy(np.stack(masks))[:, None].to(frames)
 

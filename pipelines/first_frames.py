@@ -9,10 +9,10 @@ from PIL import Image
 from pipelines.sizes import fit_image
 from utils.images import to_image, to_pixels
 from utils.messages.words import count
-
-EDIT_STRENGTH = 0.6
 from utils.pretrained import choose_device, load_pipeline
 from utils.weights.embedded import warn_of_photograph
+
+EDIT_STRENGTH = 0.6  # by default, share of the noise
 
 
 def make_first_frames(

@@ -16,7 +16,7 @@ from pipelines.keyframe_choice import WAYS
 from pipelines.keyframe_fill import StableVideoDiffusionLedTransPipeline, blend_seams, fill_between
 from pipelines.pipeline_keyframe_edit import EditSettings, StableDiffusionKeyframeEditPipeline
 from utils.commands.settings import Settings, about
-from utils.flow.estimate import both_flows_estimator
+from utils.flow.estimate import both_flows_estimator, enlarged_size
 from utils.flow.follow import follow_ends
 
 SHORTER_SIDE = 128  # pixels that smaller frames are enlarged to for their flow: DIS loses small things in small frames
@@ -167,6 +167,4 @@ def gap_masks(edit: Edit, source: torch.Tensor, start: int, end: int, flows) -> 
 
 def estimate_flows(video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Flow of a video (F, 3, H, W) from each frame to the next, and back, by DIS."""
-    scale = max(1.0, SHORTER_SIDE / min(video.shape[-2:]))
-    size = tuple(round(scale * side) for side in video.shape[-2:])
-    return both_flows_estimator("dis", inference_size=size)(video)
+    return both_flows_estimator("dis", inference_size=enlarged_size(video, SHORTER_SIDE))(video)

@@ -29,6 +29,7 @@ from pipelines.request import Request, make_request
 from pipelines.rows import Joint, lay_out_rows
 from utils.commands.settings import Settings, about
 from utils.diffusion.sampling import ImageSampling
+from utils.latents import encode_mode
 
 STRUCTURES = ("depth", "inversion", "depth+inversion", "strength")
 STRENGTHS = {"strength": 0.6, "depth+inversion": 0.8}  # by default; 1 for the others
@@ -83,12 +84,10 @@ class KeyframeOutput(BaseOutput):
     Attributes:
         images: K PIL images, or with output_type "np" an array (K, H, W, 3) in [0, 1], with "pt" a tensor.
         mask: (K, 1, H, W), 1 where they were edited, or None.
-        condition: (K, 3, H, W) in [-1, 1], what the structure was kept by, or None.
     """
 
     images: list
     mask: torch.Tensor | None
-    condition: torch.Tensor | None
 
 
 class StableDiffusionKeyframeEditPipeline(StableDiffusionJointPipeline):
@@ -135,7 +134,7 @@ class StableDiffusionKeyframeEditPipeline(StableDiffusionJointPipeline):
             pixels = torch.lerp(frames, pixels, soften(found))
         self.maybe_free_model_hooks()
         images = self.image_processor.postprocess(pixels, output_type)
-        return KeyframeOutput(images, found, next(iter(condition.values()), None))
+        return KeyframeOutput(images, found)
 
     def check_edit(self, frames, prompt: str, source_prompt: str, mask, settings: EditSettings):
         """The mask as `read_mask`; raises ValueError before any network runs."""
@@ -188,8 +187,7 @@ class StableDiffusionKeyframeEditPipeline(StableDiffusionJointPipeline):
 
     def encode_pixels(self, frames: torch.Tensor) -> torch.Tensor:
         """Latents (K, C, h, w) of frames (K, 3, H, W)."""
-        latents = self.vae.encode(frames.to(self.vae.dtype)).latent_dist.mode() * self.vae.config.scaling_factor
-        return latents.to(self.unet.dtype)
+        return (encode_mode(self.vae, frames) * self.vae.config.scaling_factor).to(self.unet.dtype)
 
     def start_noise(self, clean, source_prompt: str, condition: dict, generator, settings: EditSettings):
         """Noise (K, C, h, w) that the keyframes start from: one draw for all, or what inversion leads to."""

@@ -22,6 +22,7 @@ from models.trip_text import TextCondition, TextDenoiser, TripTextUNet
 from pipelines.inputs import image_batch
 from pipelines.outputs import check_output_type
 from pipelines.sides import denoise
+from pipelines.sizes import network_multiple
 from pipelines.video_sides import VideoSide
 from utils.commands.settings import check
 from utils.diffusion.guidance import CONDITIONAL, UNCONDITIONAL, Guidance
@@ -38,14 +39,16 @@ class TextVideoInputs:
     Attributes:
         side: The video before its first step.
         condition: Of the B videos.
-        unconditional: The same with the negative prompts.
+        unconditional: The same with the negative prompt; None without guidance.
         guidance: From the predictions of both to one.
+        denoiser: Predicts both.
     """
 
     side: VideoSide
     condition: TextCondition
-    unconditional: TextCondition
+    unconditional: TextCondition | None
     guidance: Guidance
+    denoiser: TextDenoiser
 
 
 class TextToVideoTripPipeline(DiffusionPipeline):
@@ -132,37 +135,47 @@ class TextToVideoTripPipeline(DiffusionPipeline):
         if len(prompts) != len(pixels):
             raise ValueError(f"{len(prompts)} prompts do not go with {len(pixels)} images: pass one for each, or one.")
         first = encode_mode(self.vae, pixels)[:, None].float() * self.vae.config.scaling_factor
-        condition, unconditional = (
-            TextCondition(self.embed(texts), first) for texts in (prompts, [negative_prompt] * len(prompts))
-        )
+        guided = guidance_scale > 1
+        negative = self.embed([negative_prompt]).expand(len(prompts), -1, -1) if guided else None
+        denoiser = TextDenoiser(TripTextUNet(self.unet, self.fusion), self.scheduler)
         return TextVideoInputs(
-            self.start(first, num_frames, num_inference_steps, Solver(solver_order), generator, latents),
-            condition,
-            unconditional,
-            Guidance(guidance_scale if guidance_scale > 1 else None),
+            self.start(first, denoiser, num_frames, num_inference_steps, Solver(solver_order), generator, latents),
+            TextCondition(self.embed(prompts), first),
+            TextCondition(negative, first) if guided else None,
+            Guidance(guidance_scale if guided else None),
+            denoiser,
         )
 
-    def start(self, first: torch.Tensor, num_frames: int, steps: int, solver: Solver, generator, latents) -> VideoSide:
+    def start(
+        self,
+        first: torch.Tensor,
+        denoiser: TextDenoiser,
+        num_frames: int,
+        steps: int,
+        solver: Solver,
+        generator,
+        latents,
+    ) -> VideoSide:
         """The video at the first timestep of the schedule, as latents of EDM."""
         B, _, *size = first.shape
         noise = randn_tensor((B, num_frames, *size), generator, first.device) if latents is None else latents
         if noise.shape != (B, num_frames, *size):
             raise ValueError(f"The noise is {tuple(noise.shape)} and has to be {(B, num_frames, *size)}.")
         self.scheduler.set_timesteps(steps)
-        sigmas = TextDenoiser(self.unet, self.scheduler).sigmas(self.scheduler.timesteps).to(first.device)
+        sigmas = denoiser.sigmas(self.scheduler.timesteps).to(first.device)
         x_t = noise.to(first) * (1 + sigmas[0].square()).sqrt()  # z_t is the noise alone
         return VideoSide(None, x_t, torch.cat([sigmas, sigmas.new_zeros(1)]), solver=solver)
 
     @torch.no_grad()
     def denoise(self, inputs: TextVideoInputs) -> torch.Tensor:
         """Clean latents (B, F, C, h, w), float32; with the prior the first frame is at every step exactly the image."""
-        denoiser = TextDenoiser(TripTextUNet(self.unet, self.fusion), self.scheduler)
         conditions = {UNCONDITIONAL: inputs.unconditional, CONDITIONAL: inputs.condition}
 
         def estimate(sides: Sequence[VideoSide], i: int) -> dict[int, torch.Tensor]:
             side = sides[0]
             predictions = {
-                term: denoiser.predict(side.latents, side.level(i), conditions[term]) for term in inputs.guidance.terms
+                term: inputs.denoiser.predict(side.latents, side.level(i), conditions[term])
+                for term in inputs.guidance.terms
             }
             x_0 = inputs.guidance.estimate(side, predictions, i)
             if self.fusion.form.prior:
@@ -176,17 +189,12 @@ class TextToVideoTripPipeline(DiffusionPipeline):
         """Embeddings (B, L, D)."""
         return TextEncoder(self.tokenizer, self.text_encoder).encode(prompts).to(self._execution_device)
 
-    @property
-    def size_multiple(self) -> int:
-        """What divides the sides of an image."""
-        return self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
-
     def check_pixels(self, image) -> torch.Tensor:
         """Images as pixels (B, 3, H, W) in [-1, 1], float32."""
         pixels = image_batch(image, "The image")
-        H, W = pixels.shape[-2:]
-        if H % self.size_multiple or W % self.size_multiple:
-            raise ValueError(f"The image has {W}x{H} pixels: resize it to multiples of {self.size_multiple}.")
+        (H, W), multiple = pixels.shape[-2:], network_multiple(self)
+        if H % multiple or W % multiple:
+            raise ValueError(f"The image has {W}x{H} pixels: resize it to multiples of {multiple}.")
         return pixels
 
     @torch.no_grad()

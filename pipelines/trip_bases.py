@@ -1,13 +1,11 @@
-"""The two kinds of bases of TRIP: Stable Video Diffusion, and text to video. Their pipelines, and what is trained."""
+"""The two kinds of bases of TRIP: Stable Video Diffusion, and text to video. Their pipelines."""
 
 from pathlib import Path
 
 from models.trip import TripFusion
-from models.trip_text import FORMS_OF_TEXT
 from pipelines.pipeline_trip import StableVideoDiffusionTripPipeline
 from pipelines.pipeline_trip_text import TextToVideoTripPipeline
 from utils.pretrained import load_pipeline
-from utils.training.parameters import choose_parameters
 from utils.weights.model_kinds import index_of
 
 NOT_OF_TEXT = "applies to Stable Video Diffusion: leave it out with a text to video base"
@@ -32,15 +30,6 @@ def load_trip(model_dir: str | Path, dtype: str) -> TripPipeline:
     return pipe
 
 
-def check_text_form(form: str) -> None:
-    """Raises ValueError for a form that text to video bases do not have."""
-    if form not in FORMS_OF_TEXT:
-        raise ValueError(
-            f"--form {form} is about channels for an image, and text to video bases have none: "
-            f"choose one of {', '.join(FORMS_OF_TEXT)}."
-        )
-
-
 def start_fusion(pipe: TripPipeline, form: str, width: int, heads: int) -> None:
     """The fusion of a base that has one, or a new one.
 
@@ -54,17 +43,3 @@ def start_fusion(pipe: TripPipeline, form: str, width: int, heads: int) -> None:
             f"{pipe.name_or_path} was trained with --form {pipe.fusion.config.form}, not {form}: pass that, or a base "
             "without TRIP."
         )
-
-
-def parameter_groups(pipe: TripPipeline, trainable: str, fusion_learning_rate: float, fusion_only_steps: int) -> list:
-    """Optimizer groups: the UNet, which learns after fusion_only_steps, and the fusion at its own learning rate.
-
-    Args:
-        trainable: "all", "temporal", or "none" of the UNet.
-    """
-    groups = []
-    if trainable != "none":
-        groups.append({"params": choose_parameters(pipe.unet, trainable), "start_step": fusion_only_steps})
-    if fusion := list(pipe.fusion.parameters()):
-        groups.append({"params": fusion, "lr": fusion_learning_rate})
-    return groups

@@ -20,7 +20,7 @@ from pipelines.edit_folder import EditFolder
 from pipelines.edit_inputs import Layout, choose_size, first_size, open_clip, read_fitted, read_masks
 from pipelines.edit_models import EditModels
 from pipelines.keyframe_choice import choose_keyframes
-from pipelines.keyframe_video import Edit, FillSettings, edit_keyframes, estimate_flows, fill_gaps
+from pipelines.keyframe_video import SHORTER_SIDE, Edit, FillSettings, edit_keyframes, fill_gaps
 from pipelines.pipeline_keyframe_edit import AUTO, EditSettings, check_prompts
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling
 from utils.arguments import make_parser, parse_args, positive_float, run_script
@@ -28,6 +28,7 @@ from utils.commands.results import RECORD, Run, remove_last_run, write_png
 from utils.commands.settings import add_settings
 from utils.data.clip_frames import ClipFrames
 from utils.diffusion.sampling import VideoSampling
+from utils.flow.estimate import enlarged_size, estimate_flow
 from utils.formats.frame_rates import check_fps
 from utils.messages.words import count
 from utils.pretrained import shipped
@@ -40,7 +41,7 @@ COLUMNS = 8  # of frames.png
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    add = result.add_argument_group("what is given").add_argument
+    add = result.add_argument_group("inputs").add_argument
     add("--input_video", required=True, help="a video file, or a folder of numbered frames")
     add("--prompt", required=True, help="what the result shows")
     add("--source_prompt", default="", help="what the video shows; for --mask auto and inversion (default: empty)")
@@ -111,7 +112,8 @@ def read_inputs(args, clip: ClipFrames, folder: EditFolder, fill: FillSettings) 
     masks = args.mask if args.mask in (None, AUTO) else read_masks(args.mask, clip, size)
     video = read_fitted(clip, size)
     warn_of_photograph(args.image_model, video[0], args.input_video, "--image_model")
-    flow = estimate_flows(video)[0] if fill.keyframes == "motion" else None
+    larger = enlarged_size(video, SHORTER_SIDE)
+    flow = estimate_flow(video, inference_size=larger) if fill.keyframes == "motion" else None
     numbers = choose_keyframes(len(video), fill.keyframe_interval, fill.keyframes, flow)
     return Edit(video, numbers, masks, folder, args.seed), args.num_frames or layouts[1].num_frames
 

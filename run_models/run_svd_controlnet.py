@@ -42,7 +42,7 @@ SETTINGS = ("controlnet_conditioning_scale", "control_guidance_start", "control_
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
-    group = result.add_argument_group("what is given")
+    group = result.add_argument_group("inputs")
     group.add_argument("--input_image", required=True, help="first frame")
     _add_controls(group)
     group = result.add_argument_group("weights")

@@ -93,10 +93,13 @@ def test_the_index_leads_to_every_page():
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
 def test_the_page_of_a_variant_says_how_to_run_and_to_train_it(variant):
+    """On its page, in its card, or on the page of trainings or of its base that stands for it."""
     pages = [REPOSITORY / "docs" / variant.docs, *REPOSITORY.glob("docs/training*.md")]
-    assert f"run_{variant.run_by or variant.name}" in "".join(map(text_of, pages + [REPOSITORY / "docs/svd.md"]))
-    trained = "".join(map(text_of, [*pages, *REPOSITORY.glob("weights/*/README.md")]))
-    assert Path(variant.train).stem in trained
+    pages += [REPOSITORY / "weights" / (variant.weights or variant.name) / "README.md"]
+    pages += [REPOSITORY / "docs" / VARIANTS[variant.run_by].docs] if variant.run_by else []
+    said = "".join(text_of(page) for page in pages if page.is_file())
+    for script in (variant.run, variant.train):
+        assert re.search(rf"\b{Path(script).stem}\.(py|sh)\b", said), script
 
 
 def templates():

@@ -26,6 +26,7 @@ BELOW = {
 # Slow to import or missing on many machines: imported inside the functions that use them.
 LATE = {"torchvision", "torchcodec", "datasets", "matplotlib", "gradio", "torchmetrics", "tensorboard", "wandb"}
 
+NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?%?(?![\w%])(?!\.\d)")
 ROOMS = [room for room in BELOW if (REPOSITORY / room).is_dir()]
 SOURCES = [path for room in ROOMS for path in sorted((REPOSITORY / room).rglob("*.py"))]
 SCRIPTS = [
@@ -133,9 +134,13 @@ def test_the_table_of_the_readme_is_that_of_the_variants():
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
 def test_the_figures_of_a_variant_are_those_of_a_page(variant):
-    pages = [*(REPOSITORY / "docs").glob("*.md"), *REPOSITORY.glob("weights/*/README.md")]
-    measured = "".join(page.read_text() for page in pages if page.name != "results.md")
-    assert not [number for number in re.findall(r"\d+\.\d+", variant.headline) if number not in measured]
+    """Whole numbers, on its page, in its card, or in an evaluation that its page links."""
+    page = REPOSITORY / "docs" / variant.docs
+    linked = re.findall(r"\((evaluation_\w+\.md|training_\w+\.md)", page.read_text())
+    pages = [page, *(page.parent / name for name in linked)]
+    pages += [REPOSITORY / "weights" / (variant.weights or variant.name) / "README.md"]
+    measured = {number for one in pages if one.is_file() for number in NUMBER.findall(one.read_text())}
+    assert not set(NUMBER.findall(variant.headline)) - measured
 
 
 def test_every_training_and_command_of_a_variant_is_in_the_table():

@@ -15,14 +15,15 @@ from pathlib import Path
 import torch
 
 from models.trip import FORMS
-from models.trip_text import TextCondition, TextDenoiser, TripTextUNet
+from models.trip_text import TextCondition, TextDenoiser, TripTextUNet, check_text_form
 from models.trip_unet import TripCondition, TripDenoiser, TripUNet
 from pipelines.pipeline_trip_text import NUM_FRAMES, TextToVideoTripPipeline
-from pipelines.trip_bases import NOT_OF_TEXT, check_text_form, parameter_groups, start_fusion, trip_pipeline
+from pipelines.trip_bases import NOT_OF_TEXT, start_fusion, trip_pipeline
 from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.data.extras import Captions
 from utils.diffusion.edm import EDM
 from utils.diffusion.prompts import TextEncoder
+from utils.training.parameters import fusion_groups
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import svd_parser
 from utils.training.svd_losses import draw_condition, encode_clips
@@ -55,16 +56,16 @@ def train_on_images(svd: SVDTraining) -> None:
 def train_on_text(svd: SVDTraining) -> None:
     """Text to video: ε at a timestep of DDPM."""
     text = TextEncoder(svd.pipe.tokenizer, svd.pipe.text_encoder)
+    model = TripTextUNet(svd.pipe.unet, svd.pipe.fusion)
+    denoiser = TextDenoiser(model, svd.pipe.scheduler)
 
     def loss(model, batch):
-        return text_loss(TextDenoiser(model, svd.pipe.scheduler), batch, svd.pipe.vae, text, svd.args)
+        return text_loss(denoiser.of(model), batch, svd.pipe.vae, text, svd.args)
 
-    fit(svd, TripTextUNet(svd.pipe.unet, svd.pipe.fusion), loss, partial(text_errors, text), text_sample_options)
+    fit(svd, model, loss, lambda model, clip: text_errors(denoiser.of(model), text, clip), text_sample_options)
 
 
 def fit(svd: SVDTraining, model, loss, measure, options) -> None:
-    args = svd.args
-
     def save(model, folder: Path) -> None:
         if svd.buckets:
             svd.buckets.save(folder)
@@ -72,7 +73,7 @@ def fit(svd: SVDTraining, model, loss, measure, options) -> None:
             network.half()
         svd.pipe.save_pretrained(folder)
 
-    groups = parameter_groups(svd.pipe, args.trainable, args.fusion_learning_rate, args.fusion_only_steps or 0)
+    groups = fusion_groups(svd.pipe.unet, svd.pipe.fusion, svd.args)
     svd.fit(loss, save=save, parameters=groups, model=model, measure=measure, show=partial(show_video, svd, options))
 
 
@@ -130,11 +131,10 @@ def trip_errors(model, clip: HeldOut) -> dict[str, torch.Tensor]:
     return {"loss": torch.cat(errors).mean()}
 
 
-def text_errors(text: TextEncoder, model, clip: HeldOut) -> dict[str, torch.Tensor]:
+def text_errors(denoiser: TextDenoiser, text: TextEncoder, clip: HeldOut) -> dict[str, torch.Tensor]:
     """Mean error of ε of a video from its first frame and its caption."""
     z_0 = clip.encode(clip.sample["pixel_values"])[None]
     condition = TextCondition(text.encode([clip.sample["caption"]]), z_0[:, :1])
-    denoiser = TextDenoiser(model, clip.svd.pipe.scheduler)
     errors = [denoiser.loss(z_0, noise, t[None], condition) for t, noise in denoiser.levels(z_0, clip.generator)]
     return {"loss": torch.cat(errors).mean()}
 

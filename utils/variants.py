@@ -71,7 +71,7 @@ _ALL = (
         "videos from an image by Stable Video Diffusion, fine-tuned",
         docs="svd.md",
         pipeline="pipeline_stable_video_diffusion.py",
-        headline="by `tiny_svd`",
+        headline="its base here: see `tiny_svd`",
     ),
     Variant(
         "svd_flow",
@@ -93,7 +93,7 @@ _ALL = (
         docs="trajectory.md",
         pipeline="pipeline_trajectory.py",
         weights="trajectory",
-        headline="1.3 pixels from the path, over drags of 12 to 32",
+        headline="1.3 pixels from the path on average, in drags 12 to 32 pixels long",
     ),
     Variant(
         "svd_controlnet",
@@ -117,7 +117,7 @@ _ALL = (
         docs="keyframe_edit.md",
         pipeline="pipeline_keyframe_edit.py",
         trained_by="svd_trans",
-        headline="75% of an object's pixels get the new colour (each frame alone 72%)",
+        headline="FVD 3.4 to the true edit (each frame alone 11.6)",
     ),
     Variant(
         "trip",

@@ -44,7 +44,7 @@ from benchmarks.protocol.arguments import (
 from benchmarks.protocol.evaluation import Evaluation, Results, Task, each_method, read_results, run, write_sheets
 from benchmarks.protocol.folder import SHOWN, Chunk, check_empty, write_text
 from benchmarks.protocol.record import describe_machine, make_run, write_results
-from benchmarks.protocol.report import Estimates, long_table, transposed, wide_table
+from benchmarks.protocol.report import Estimates, long_table, method_table, transposed, wide_table
 
 __all__ = [
     "SHOWN",
@@ -69,6 +69,7 @@ __all__ = [
     "judge_files",
     "long_table",
     "make_run",
+    "method_table",
     "read_results",
     "run",
     "transposed",

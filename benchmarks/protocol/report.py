@@ -36,6 +36,11 @@ def cell(value: Estimate) -> str:
     return f"{value.mean:.3f} ({value.low:.3f} to {value.high:.3f})"
 
 
+def method_table(estimates: Estimates, counts: dict[str, int]) -> list[str]:
+    """A line for each method, with the number of clips that it was measured on."""
+    return wide_table({f"{name} ({counts[name]})": figures for name, figures in estimates.items()}, "method (clips)")
+
+
 def transposed(estimates: Estimates) -> Estimates:
     """The same by figure and row."""
     names = dict.fromkeys(name for figures in estimates.values() for name in figures)

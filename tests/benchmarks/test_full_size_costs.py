@@ -1,5 +1,7 @@
 """Memory and arithmetic that are counted from shapes."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,8 @@ from torch import nn
 import patch
 from benchmarks.full_size_costs import STATE, WEIGHT, Job, count, count_kept, image_inputs, jobs, parser
 from tests.tiny_pipeline import tiny_models
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_what_a_chain_keeps_is_the_input_of_each_layer():
@@ -52,4 +56,6 @@ def test_the_costs_of_a_joint_training_follow_from_its_numbers(tiny_job):
 
 
 def test_the_trainings_are_those_of_the_page():
-    assert len(jobs(parser().parse_args([]))) == 3
+    names = list(jobs(parser().parse_args([])))
+    page = (REPOSITORY / "docs/real_models.md").read_text()
+    assert len(names) == 3 and all(f"\n| {name} |" in page for name in names)

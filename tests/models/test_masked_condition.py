@@ -58,15 +58,17 @@ def test_unknown_frames_have_the_latents_of_the_guess_and_the_embedding(masked, 
     torch.testing.assert_close(latents[:, -1], encoder.encode_latents(known[:, 1]), rtol=0, atol=1e-5)
     plain = predict(masked, condition)
     masked.mask_embedding.data += 1
-    moved = condition.image_latents.clone()
-    moved[:, 1:-1, :-1] -= 1
-    torch.testing.assert_close(predict(masked, replace(condition, image_latents=moved)), plain, rtol=0, atol=1e-4)
     assert not torch.allclose(predict(masked, condition), plain, atol=1e-2)
 
 
-def test_without_a_guess_unknown_frames_have_the_embedding_alone(encoder):
+def test_without_a_guess_unknown_frames_have_the_embedding_alone(masked, encoder):
     condition = encode_known_frames(encoder, images(2), [0, F - 1], F, *NUMBERS)
     assert not condition.image_latents[:, 1:-1].any() and condition.image_latents[:, 0].any()
+    ones = condition.image_latents.clone()
+    ones[:, 1:-1, :-1] = 1
+    by_latents = predict(masked, replace(condition, image_latents=ones))
+    masked.mask_embedding.data += 1
+    assert torch.equal(predict(masked, condition), by_latents)
 
 
 def test_the_last_frame_changes_the_prediction(masked, encoder):

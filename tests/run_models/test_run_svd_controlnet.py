@@ -157,7 +157,8 @@ def test_a_real_clip_leads_the_video(run, shared_media, tmp_path, capsys):
     frame.convert("RGBA").save(tmp_path / "wolf.png")
     run(edge=clip, flow=clip, image=tmp_path / "wolf.png")
     assert "Canny edges" in capsys.readouterr().out
-    assert sheet(tmp_path / "out")[0].any()
+    run("--controlnet_conditioning_scale", 0, edge=clip, flow=clip, image=tmp_path / "wolf.png", out="base")
+    assert sheet(tmp_path / "out")[0].any() and (sheet(tmp_path / "out")[-1] != sheet(tmp_path / "base")[-1]).any()
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ import utils.training.svd as recipe
 from models.trip import FORMS, TripFusion
 from models.trip_unet import TripUNet
 from pipelines.pipeline_trip import StableVideoDiffusionTripPipeline
-from pipelines.trip_bases import parameter_groups
 from tests.two_processes import train_in_two
 from train_models.train_trip import main, make_parser, trip_loss
 from utils.diffusion.edm import EDM
 from utils.diffusion.svd_condition import ConditionEncoder
 from utils.motion_helper import PROCEDURAL, MotionBuckets
+from utils.training.parameters import fusion_groups
 
 F, SIZE = 4, 32
 
@@ -78,7 +78,7 @@ def test_unet_and_fusion_have_learning_rates_of_their_own(tiny_svd):
     args = arguments("--fusion_only_steps", 7)
     assert (args.learning_rate, args.fusion_learning_rate) == (2e-6, 2e-4)
     pipe = StableVideoDiffusionTripPipeline(**tiny_svd.components, fusion=TripFusion())
-    unet, fusion = parameter_groups(pipe, args.trainable, args.fusion_learning_rate, args.fusion_only_steps)
+    unet, fusion = fusion_groups(pipe.unet, pipe.fusion, args)
     assert unet["start_step"] == 7 and "lr" not in unet and len(unet["params"]) == len(list(pipe.unet.parameters()))
     assert fusion["lr"] == 2e-4 and "start_step" not in fusion
     assert len(fusion["params"]) == len(list(pipe.fusion.parameters()))

@@ -27,7 +27,6 @@ SOURCES = {  # what a control is made from
     "flow": "flow",
     "folder": "control",
 }
-NEAREST = ("segmentation",)  # resized without mixing colours
 MAX_FLOW = 0.25  # of the shorter side, in a frame; faster flow is clipped
 CONTROL_CHANNELS = 3
 

@@ -15,6 +15,7 @@ from utils.messages.words import count
 from utils.video import to_pixels
 
 REMEDY = "if it holds millimetres, write it with utils.depth.write_depth, which says so"
+NEAREST = ("segmentation",)  # resized without mixing colours
 
 
 class ControlFrames:
@@ -85,4 +86,4 @@ def read_control(
     if images.shape[-2:] != (height, width):
         h, w = images.shape[-2:]
         raise ValueError(f"{control.path} is {w}x{h} and {frames.name} {width}x{height}: bring them to one size.")
-    return geometry.apply(images, nearest=name == "segmentation")
+    return geometry.apply(images, nearest=name in NEAREST)

@@ -47,10 +47,12 @@ def encode_known_frames(
     known = mark(encode_frames(encoder, images + strength * noise), 1.0)
     if K == 1:
         latents = known.repeat(1, num_frames, 1, 1, 1)
-    elif guess is None:
-        latents = known.new_zeros(B, num_frames, *known.shape[2:])
     else:
-        latents = mark(encode_frames(encoder, guess.to(images) + strength * noise[:, :1]), 0.0)
+        latents = known.new_zeros(B, num_frames, *known.shape[2:])
+        unknown = [k for k in range(num_frames) if k not in places]
+        if guess is not None and unknown:
+            between = guess[:, unknown].to(images) + strength * noise[:, :1]
+            latents[:, unknown] = mark(encode_frames(encoder, between), 0.0)
     latents[:, places] = known
     embeddings = torch.cat([encoder.embed(images[:, k]) for k in range(K)], dim=1)
     return Condition(embeddings, latents, ids.to(embeddings.dtype))

@@ -68,6 +68,17 @@ def flow_estimator(backend: str = "dis", inference_size: tuple[int, int] | None 
     return estimate
 
 
+def enlarged_size(video: torch.Tensor, shorter_side: int) -> tuple[int, int]:
+    """Height and width at which DIS finds small things: those of a video (..., H, W), or larger ones.
+
+    Args:
+        shorter_side: Pixels that it has at least.
+    """
+    scale = max(1.0, shorter_side / min(video.shape[-2:]))
+    H, W = video.shape[-2:]
+    return round(scale * H), round(scale * W)
+
+
 def both_flows_estimator(
     backend: str = "dis", inference_size: tuple[int, int] | None = None, **options
 ) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:

@@ -6,6 +6,8 @@ the first image and the last one moved by these matches is added. Places keep wh
 where its flows there and back disagree, those of the matches agree, and they explain the images much better.
 """
 
+from itertools import product
+
 import torch
 from torch.nn import functional
 
@@ -57,17 +59,17 @@ def match_blocks(first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
     small = functional.interpolate(torch.stack([first, last]), size, mode="bilinear", antialias=True)
     one, padded = small[:1], functional.pad(small[1:], [REACH] * 4, mode="replicate")
     least = torch.full((1, 1, *size), float("inf"), dtype=one.dtype, device=one.device)
-    flow = torch.zeros(1, 2, *size, dtype=one.dtype, device=one.device)
-    for y in range(-REACH, REACH + 1):
-        for x in range(-REACH, REACH + 1):
-            other = padded[..., REACH + y : REACH + y + size[0], REACH + x : REACH + x + size[1]]
-            cost = _over_blocks((one - other).square().mean(1, keepdim=True))
-            cost = cost + NEARER * (x * x + y * y) / REACH**2
-            found = cost < least
-            least = torch.where(found, cost, least)
-            shift = torch.tensor([x, y], dtype=one.dtype, device=one.device).view(1, 2, 1, 1)
-            flow = torch.where(found, shift, flow)
-    return resize_flow(flow, (H, W))
+    best = torch.zeros_like(least, dtype=torch.long)
+    shifts = range(-REACH, REACH + 1)
+    for number, (y, x) in enumerate(product(shifts, shifts)):
+        other = padded[..., REACH + y : REACH + y + size[0], REACH + x : REACH + x + size[1]]
+        cost = _over_blocks((one - other).square().mean(1, keepdim=True))
+        cost = cost + NEARER * (x * x + y * y) / REACH**2
+        found = cost < least
+        least = torch.where(found, cost, least)
+        best = torch.where(found, number, best)
+    flow = torch.cat([best % len(shifts), best // len(shifts)], dim=1) - REACH
+    return resize_flow(flow.to(one.dtype), (H, W))
 
 
 def _over_blocks(values: torch.Tensor) -> torch.Tensor:

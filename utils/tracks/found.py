@@ -2,7 +2,7 @@
 
 import torch
 
-from utils.flow.estimate import estimate_flow
+from utils.flow.estimate import enlarged_size, estimate_flow
 from utils.metrics.trajectory import follow_flow
 
 SHORTER_SIDE = 256  # pixels that smaller videos are enlarged to: DIS loses small things in small frames
@@ -15,6 +15,4 @@ def find_paths(video: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     pixels, 8 frames, points that move by 4 pixels or more) they end up 0.8 pixels from the truth on average.
     """
     video = video.detach().float().cpu().clamp(-1, 1)
-    scale = max(1.0, SHORTER_SIDE / min(video.shape[-2:]))
-    size = tuple(round(scale * side) for side in video.shape[-2:])
-    return follow_flow(points.float().cpu(), estimate_flow(video, inference_size=size))
+    return follow_flow(points.float().cpu(), estimate_flow(video, inference_size=enlarged_size(video, SHORTER_SIDE)))

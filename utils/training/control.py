@@ -68,24 +68,13 @@ def control_errors(
         image_frames: Conditioning images (1, F, 3, H, W) of `loss`; the first frame by default.
     """
     x_0 = clip.encode(clip.sample["pixel_values"])[None]
-    conditions = clip.conditions(None, image_frames)
+    conditions = [clip.condition()] * 2 if image_frames is None else clip.conditions(None, image_frames)
     found = {"loss": [], "base": []}
     for sigma, noise in clip.levels(x_0):
         for name, scale, condition in zip(("base", "loss"), (0.0, 1.0), conditions, strict=True):
             controlled = partial(model, control=control.to(x_0), conditioning_scale=scale)
             found[name].append(Denoiser(controlled, clip.svd.edm).loss(x_0, noise, sigma[None], condition))
     return {name: torch.cat(errors).mean() for name, errors in found.items()}
-
-
-def control_saver(buckets) -> Callable:
-    """What writes the ControlNet of a `ControlledUNet`, in float16, and the map of motion buckets, if any."""
-
-    def save(model, folder: Path) -> None:
-        if buckets:
-            buckets.save(folder)
-        model.controlnet.half().save_pretrained(folder)
-
-    return save
 
 
 def fit_controlnet(svd, model, loss: Callable, measure: Measure, show: Callable) -> None:
@@ -96,6 +85,11 @@ def fit_controlnet(svd, model, loss: Callable, measure: Measure, show: Callable)
         model: Its `models.svd_controlnet.ControlledUNet`.
         measure, show: As of `Validation`; `show` takes `svd` first.
     """
+
+    def save(model, folder: Path) -> None:
+        if svd.buckets:
+            svd.buckets.save(folder)
+        model.controlnet.half().save_pretrained(folder)
+
     parameters = list(svd.pipe.controlnet.parameters())
-    save, show = control_saver(svd.buckets), partial(show, svd)
-    svd.fit(loss, save=save, parameters=parameters, model=model, measure=measure, show=show)
+    svd.fit(loss, save=save, parameters=parameters, model=model, measure=measure, show=partial(show, svd))

@@ -29,3 +29,17 @@ def choose_parameters(unet: nn.Module, trainable: str, pattern: str | None = Non
     if not chosen:
         raise ValueError(f"No parameter of {type(unet).__name__} matches {searched.pattern!r}: change the pattern.")
     return chosen
+
+
+def fusion_groups(unet: nn.Module, fusion: nn.Module, args) -> list[dict]:
+    """Optimizer groups of TRIP by its flags: the UNet, which learns after --fusion_only_steps, and the fusion.
+
+    --trainable is "all", "temporal", or "none" of the UNet.
+    """
+    groups = []
+    if args.trainable != "none":
+        start = args.fusion_only_steps or 0
+        groups.append({"params": choose_parameters(unet, args.trainable), "start_step": start})
+    if parameters := list(fusion.parameters()):
+        groups.append({"params": parameters, "lr": args.fusion_learning_rate})
+    return groups
