@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.color_finder import find_masks
 from benchmarks.protocol import Chunk
-from benchmarks.svd_clips import PLANNED_FRAMES, TrueClips
+from benchmarks.svd_clips import PLANNED_FRAMES
 from benchmarks.svd_tasks import measure_looks
 from benchmarks.video_bench import VideoBench, clip_sheet, eight_bits, reconstruct_clips
 from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
@@ -72,10 +72,6 @@ def truth_of(seed: int, num_frames: int, resolution: int, with_flow: bool) -> Tr
 
 class Bench(VideoBench):
     """Models and clips."""
-
-    def __init__(self, args):
-        super().__init__(args)
-        self.clips = TrueClips(args.cache_dir, args.first_seed, args.num_frames, args.resolution)
 
     @cached_property
     def pipe(self) -> StableVideoDiffusionControlNetPipeline:

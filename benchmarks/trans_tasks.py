@@ -21,7 +21,6 @@ import torch
 
 from benchmarks.color_finder import find_objects
 from benchmarks.protocol import Chunk
-from benchmarks.svd_clips import TrueClips
 from benchmarks.svd_tasks import measure_looks, own_colors
 from benchmarks.video_bench import VideoBench, clip_sheet, eight_bits, reconstruct_clips
 from pipelines.pipeline_stable_video_diffusion_trans import StableVideoDiffusionTransPipeline
@@ -38,10 +37,6 @@ Method = Callable[["Bench", torch.Tensor, Sequence[int]], torch.Tensor]
 
 class Bench(VideoBench):
     """Models and clips."""
-
-    def __init__(self, args):
-        super().__init__(args)
-        self.clips = TrueClips(args.cache_dir, args.first_seed, args.num_frames, args.resolution)
 
     @cached_property
     def free_pipe(self) -> StableVideoDiffusionTransPipeline:

@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 
 from benchmarks.protocol import Chunk, Task
-from benchmarks.svd_clips import TrueClips
 from benchmarks.svd_tasks import measure_looks
 from benchmarks.video_bench import VideoBench, clip_sheet, eight_bits
 from models.trip import FORMS
@@ -37,10 +36,6 @@ QUANTILES = (0.125, 0.375, 0.625, 0.875)  # of the noise levels of a training
 
 class Bench(VideoBench):
     """The trained forms and the clips."""
-
-    def __init__(self, args):
-        super().__init__(args)
-        self.clips = TrueClips(args.cache_dir, args.first_seed, args.num_frames, args.resolution)
 
     @lru_cache(maxsize=1)  # noqa: B019, an evaluation lives as long as the process
     def trained(self, run: str) -> StableVideoDiffusionTripPipeline:

@@ -16,6 +16,7 @@ from PIL import Image
 import patch
 from benchmarks.judged import JudgedBench
 from benchmarks.protocol import SHOWN, add_clip_arguments, add_run_arguments, check_file
+from benchmarks.svd_clips import TrueClips
 from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
@@ -40,6 +41,12 @@ class VideoBench(JudgedBench):
         pipe = load_pipeline(kind, self.args.model_dir, self.args.dtype, "--model_dir")
         pipe.set_progress_bar_config(disable=True)
         return pipe
+
+    @cached_property
+    def clips(self) -> TrueClips:
+        """True clips that no training has seen."""
+        args = self.args
+        return TrueClips(args.cache_dir, args.first_seed, args.num_frames, args.resolution)
 
     @cached_property
     def pipe(self) -> StableVideoDiffusionEDMPipeline:

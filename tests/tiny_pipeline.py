@@ -67,3 +67,9 @@ def write_folders(folder) -> SimpleNamespace:
         }
         patch.save(plain.unet, folder / "adapters", name, training=training)
     return SimpleNamespace(model=folder / "model", adapters=folder / "adapters")
+
+
+def quiet(pipe):
+    """A pipeline, which shows no progress bar any more."""
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

@@ -16,32 +16,25 @@ from models.svd_controlnet import ControlledUNet
 from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
 from utils.arguments import parse_args, run_script
 from utils.data.control import CONTROL_CHANNELS, SOURCES, ControlImages
-from utils.training.control import (
-    check_control_arguments,
-    control_errors,
-    control_loss,
-    control_parser,
-    draw_kept,
-    fit_controlnet,
-)
+from utils.training import controlnet
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.validation import HeldOut, sample_options
 
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
-    check_control_arguments(args)
+    controlnet.check_arguments(args)
     svd = start_svd(args, [ControlImages(args.control)], StableVideoDiffusionControlNetPipeline)
     svd.pipe.start_controlnet(CONTROL_CHANNELS, args.control, args.controlnet_model_name_or_path)
 
     def loss(model, batch):
         return controlnet_loss(model, batch, svd.encoder, svd.edm, args)
 
-    fit_controlnet(svd, ControlledUNet(svd.pipe.unet, svd.pipe.controlnet), loss, measure, show_control)
+    controlnet.fit(svd, ControlledUNet(svd.pipe.unet, svd.pipe.controlnet), loss, measure, show_control)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser, group = control_parser(__doc__)
+    parser, group = controlnet.make_parser(__doc__)
     kinds = "what the ControlNet reads of each frame; folder: the images that metadata.jsonl names as control_file_name"
     group.add_argument("--control", choices=list(SOURCES), required=True, help=kinds)
     return parser
@@ -49,12 +42,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 def controlnet_loss(model, batch, encoder, edm, args) -> torch.Tensor:
     """||F - v||² at one noise level a clip, with the control, which is zero for some samples."""
-    kept = draw_kept(batch, args)[:, None, None, None, None]
-    return control_loss(model, batch, batch["control"] * kept, encoder, edm, args)
+    kept = controlnet.draw_kept(batch, args)[:, None, None, None, None]
+    return controlnet.v_loss(model, batch, batch["control"] * kept, encoder, edm, args)
 
 
 def measure(model, clip: HeldOut) -> dict[str, torch.Tensor]:
-    return control_errors(model, clip, clip.sample["control"][None])
+    return controlnet.v_errors(model, clip, clip.sample["control"][None])
 
 
 def show_control(svd: SVDTraining, sample: dict, path: Path) -> list[torch.Tensor]:

@@ -21,14 +21,7 @@ from utils.data.points import PointChoice, Points
 from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
 from utils.tracks.drawing import SMALLEST_SIDE, draw_paths
 from utils.tracks.heuristic_flow import move_image
-from utils.training.control import (
-    check_control_arguments,
-    control_errors,
-    control_loss,
-    control_parser,
-    draw_kept,
-    fit_controlnet,
-)
+from utils.training import controlnet
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.validation import HeldOut, sample_options
 from utils.video import to_frames
@@ -36,7 +29,7 @@ from utils.video import to_frames
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
-    check_control_arguments(args)
+    controlnet.check_arguments(args)
     choice = PointChoice.from_args(args)
     svd = start_svd(args, [Points(choice, args.points_from)], StableVideoDiffusionControlNetPipeline)
     svd.pipe.start_controlnet(CONTROL_CHANNELS, "tracks", args.controlnet_model_name_or_path)
@@ -44,11 +37,11 @@ def main(argv=None) -> None:
     def loss(model, batch):
         return trajectory_loss(model, batch, svd.encoder, svd.edm, args)
 
-    fit_controlnet(svd, ControlledUNet(svd.pipe.unet, svd.pipe.controlnet), loss, measure, show_paths)
+    controlnet.fit(svd, ControlledUNet(svd.pipe.unet, svd.pipe.controlnet), loss, measure, show_paths)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser, group = control_parser(__doc__)
+    parser, group = controlnet.make_parser(__doc__)
     places = "tracks of the data set, or random points that its flow carries along"
     group.add_argument("--points_from", choices=["tracks", "flow"], default="tracks", help=places)
     add_settings(group, PointChoice)
@@ -57,15 +50,16 @@ def make_parser() -> argparse.ArgumentParser:
 
 def trajectory_loss(model, batch, encoder, edm, args) -> torch.Tensor:
     """||F - v||² at one noise level a clip, with the control of the points."""
-    points, shown, image = batch["points"], batch["shown"] & draw_kept(batch, args)[:, None, None], batch["image"]
+    points, image = batch["points"], batch["image"]
+    shown = batch["shown"] & controlnet.draw_kept(batch, args)[:, None, None]
     moved = torch.stack([move_image(*clip) for clip in zip(points, shown, image, strict=True)])
     control = draw_control(points, shown, image.shape[-2:])
-    return control_loss(model, batch, control, encoder, edm, args, moved)
+    return controlnet.v_loss(model, batch, control, encoder, edm, args, moved)
 
 
 def measure(model, clip: HeldOut) -> dict[str, torch.Tensor]:
     """The errors of `control_errors`; in `base` the conditioning image stands still."""
-    return control_errors(model, clip, *control_of(clip.sample))
+    return controlnet.v_errors(model, clip, *control_of(clip.sample))
 
 
 def show_paths(svd: SVDTraining, sample: dict, path: Path) -> list[np.ndarray]:

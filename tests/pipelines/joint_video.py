@@ -5,6 +5,7 @@ import torch
 import patch
 from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
+from tests.tiny_pipeline import quiet
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.flow.code import FlowCode
 from utils.latents import LatentScale
@@ -27,8 +28,7 @@ def random_flow():
 
 def make_pipe(trained=True, temporal=False):
     base = tiny_video_pipeline()
-    pipe = StableVideoDiffusionJointPipeline(**base.components)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = quiet(StableVideoDiffusionJointPipeline(**base.components))
     patch.add_joint(pipe.unet, "flow", rank=2, post="aligned", temporal=temporal)
     if trained:
         with torch.no_grad():

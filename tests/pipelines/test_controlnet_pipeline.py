@@ -12,14 +12,10 @@ from pipelines.pipeline_stable_video_diffusion_controlnet import (
     StableVideoDiffusionControlNetPipeline,
     controlled,
 )
+from tests.tiny_pipeline import quiet
 from utils.diffusion.sampling import VideoSampling
 
 F, SIDE, CHANNELS, FACTOR = 3, 32, 5, 4
-
-
-@pytest.fixture(scope="module")
-def image():
-    return torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +25,7 @@ def control():
 
 @pytest.fixture
 def bare(tiny_svd):
-    pipe = StableVideoDiffusionControlNetPipeline(**tiny_svd.components)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return quiet(StableVideoDiffusionControlNetPipeline(**tiny_svd.components))
 
 
 @pytest.fixture
@@ -52,8 +46,7 @@ def sample(pipe, image, *control, steps=2, **options):
 
 
 def test_without_a_control_it_is_the_pipeline_without_one(pipe, image):
-    stock = StableVideoDiffusionEDMPipeline(**{k: v for k, v in pipe.components.items() if k != "controlnet"})
-    stock.set_progress_bar_config(disable=True)
+    stock = quiet(StableVideoDiffusionEDMPipeline(**{k: v for k, v in pipe.components.items() if k != "controlnet"}))
     options = {"output_type": "pt", "temporal_smoothing": 0.3, "motion_scale": 1.2, "decode_chunk_size": 2}
     for order in (1, 2):
         options |= {"solver_order": order}
@@ -148,8 +141,7 @@ def test_several_controlnets_are_saved_with_the_pipeline_and_come_back(pipe, ima
     controls = [control, -control]
     expected = sample(pipe, image, controls)
     pipe.save_pretrained(tmp_path / "pipe")
-    loaded = StableVideoDiffusionControlNetPipeline.from_pretrained(tmp_path / "pipe")
-    loaded.set_progress_bar_config(disable=True)
+    loaded = quiet(StableVideoDiffusionControlNetPipeline.from_pretrained(tmp_path / "pipe"))
     assert torch.equal(sample(loaded, image, controls), expected)
     loaded.enable_model_cpu_offload(device="cpu")
     torch.testing.assert_close(sample(loaded, image, controls), expected)
@@ -166,8 +158,7 @@ def test_it_loads_what_a_training_saves_beside_a_base_of_diffusers(pipe, tiny_sv
     expected = sample(pipe, image, control)
     tiny_svd.save_pretrained(tmp_path / "base")
     pipe.controlnet.save_pretrained(tmp_path / "controlnet")
-    loaded = StableVideoDiffusionControlNetPipeline.from_pretrained(tmp_path / "base")
-    loaded.set_progress_bar_config(disable=True)
+    loaded = quiet(StableVideoDiffusionControlNetPipeline.from_pretrained(tmp_path / "base"))
     assert loaded.controlnet is None
     loaded.load_controlnet(tmp_path / "controlnet")
     assert torch.equal(sample(loaded, image, control), expected)

@@ -9,6 +9,7 @@ from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from tests.pipelines.joint_video import CODE, SIZE, B, F, make_pipe, random_flow, random_image, random_video, sample
+from tests.tiny_pipeline import quiet
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.diffusion.sampling import VideoSampling
 
@@ -20,8 +21,7 @@ def pipe():
 
 @pytest.mark.parametrize("temporal", [False, True])
 def test_an_adapter_that_has_learned_nothing_leaves_the_videos_of_the_base(temporal):
-    plain = StableVideoDiffusionEDMPipeline(**tiny_video_pipeline().components)
-    plain.set_progress_bar_config(disable=True)
+    plain = quiet(StableVideoDiffusionEDMPipeline(**tiny_video_pipeline().components))
     wanted = sample(plain).frames
     assert torch.allclose(sample(make_pipe(trained=False, temporal=temporal)).frames, wanted, atol=1e-4)
 
@@ -151,8 +151,7 @@ def test_many_known_frames_are_encoded_like_one_by_one(pipe):
 def test_a_saved_adapter_is_loaded_with_its_code(pipe, tmp_path):
     training = CODE.to_training() | {"one_way_share": 0.4}
     path = patch.save(pipe.unet, tmp_path, "flow", training=training)
-    loaded = StableVideoDiffusionJointPipeline(**tiny_video_pipeline().components)
-    loaded.set_progress_bar_config(disable=True)
+    loaded = quiet(StableVideoDiffusionJointPipeline(**tiny_video_pipeline().components))
     assert loaded.load_flow_adapter(path) == "flow"
     assert loaded.flow_adapter.code == CODE
     assert torch.allclose(sample(loaded).flows, sample(pipe).flows, atol=1e-4)

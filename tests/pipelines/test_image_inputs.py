@@ -10,6 +10,7 @@ from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPip
 from pipelines.pipeline_stable_video_diffusion_controlnet import StableVideoDiffusionControlNetPipeline
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from pipelines.pipeline_trajectory import StableVideoDiffusionTrajectoryPipeline
+from tests.tiny_pipeline import quiet
 from utils.images import read_image, to_pixels
 
 VIDEO_PIPELINES = [
@@ -51,8 +52,7 @@ def test_an_opened_image_begins_a_video_as_the_scripts_read_it(tiny_svd, kind, p
 
 
 def test_a_video_of_an_opened_image_is_that_of_the_image_that_is_read(tiny_svd, path):
-    pipe = StableVideoDiffusionEDMPipeline(**tiny_svd.components)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = quiet(StableVideoDiffusionEDMPipeline(**tiny_svd.components))
     opened, read = (
         pipe(image, num_inference_steps=1, output_type="np", generator=torch.Generator().manual_seed(0)).frames
         for image in (Image.open(path), read_image(path))

@@ -7,6 +7,7 @@ from diffusers import StableDiffusionPipeline
 
 import patch
 from tests.pipelines.joint_images import disparity, make_image, sample
+from tests.tiny_pipeline import quiet
 
 
 def test_joint_samples_images_and_their_conditions(pipe):
@@ -19,8 +20,7 @@ def test_joint_samples_images_and_their_conditions(pipe):
 
 
 def plain_images(folders, **kwargs):
-    plain = StableDiffusionPipeline.from_pretrained(folders.model)
-    plain.set_progress_bar_config(disable=True)
+    plain = quiet(StableDiffusionPipeline.from_pretrained(folders.model))
     return sample(plain, **kwargs).images
 
 

@@ -7,6 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from pipelines.image_sides import start_side
+from tests.tiny_pipeline import quiet
 from utils.latents import LatentScale
 
 SCHEDULERS = (
@@ -43,8 +44,7 @@ def sample(pipe, steps=6, **kwargs):
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_with_joint_attention_off_images_are_those_of_stable_diffusion(pipe, folders, name, prediction_type):
-    plain = StableDiffusionPipeline.from_pretrained(folders.model)
-    plain.set_progress_bar_config(disable=True)
+    plain = quiet(StableDiffusionPipeline.from_pretrained(folders.model))
     for one in (pipe, plain):
         use(one, name, prediction_type)
     images = sample(pipe, adapters={"depth": 0.0}).images

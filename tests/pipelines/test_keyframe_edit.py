@@ -7,6 +7,7 @@ from PIL import Image
 import patch
 from pipelines.edit_masks import difference_map, snap_masks, soften, widen
 from pipelines.pipeline_keyframe_edit import StableDiffusionKeyframeEditPipeline
+from tests.tiny_pipeline import quiet
 
 SIDE = 32
 PROMPTS = "a blue ball", "a red ball"
@@ -14,8 +15,7 @@ PROMPTS = "a blue ball", "a red ball"
 
 @pytest.fixture
 def pipe(folders):
-    pipe = StableDiffusionKeyframeEditPipeline.from_pretrained(folders.model)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = quiet(StableDiffusionKeyframeEditPipeline.from_pretrained(folders.model))
     pipe.load_adapter_pair(folders.adapters / "depth.safetensors")
     return pipe
 
@@ -92,8 +92,7 @@ def test_pil_images_are_keyframes(pipe):
 
 
 def test_a_pipeline_without_an_adapter_inverts(folders, frames):
-    pipe = StableDiffusionKeyframeEditPipeline.from_pretrained(folders.model)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = quiet(StableDiffusionKeyframeEditPipeline.from_pretrained(folders.model))
     assert edit(pipe, frames, structure="inversion").shape == frames.shape
     with pytest.raises(ValueError, match="needs a joint adapter"):
         edit(pipe, frames, structure="depth")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from pipelines.long_video import count_overlap, hold, join, sample_long_video, segment_starts
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
+from tests.tiny_pipeline import quiet
 from utils.diffusion.sampling import VideoSampling
 
 STEPS = {"num_inference_steps": 2, "fps": 8}
@@ -24,9 +25,7 @@ def seeded(seed):
 
 @pytest.fixture
 def pipe(tiny_svd):
-    pipe = StableVideoDiffusionEDMPipeline(**tiny_svd.components)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return quiet(StableVideoDiffusionEDMPipeline(**tiny_svd.components))
 
 
 def test_one_segment_is_an_ordinary_video(pipe):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+from tests.tiny_pipeline import quiet
+
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
@@ -13,8 +15,7 @@ def test_the_pipeline_of_the_documentation_samples_a_loop(tiny_svd):
     (code,) = [code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def prepare" in code]
     names = {}
     exec(code, names)  # noqa: S102
-    pipe = names["StableVideoDiffusionLoopPipeline"](**tiny_svd.components)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = quiet(names["StableVideoDiffusionLoopPipeline"](**tiny_svd.components))
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     options = {"num_inference_steps": 2, "generator": torch.Generator().manual_seed(0)}
     latents = pipe(image, fps=8, output_type="latent", **options).frames

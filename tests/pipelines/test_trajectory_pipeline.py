@@ -9,6 +9,7 @@ from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion_joint import FLOW, StableVideoDiffusionJointPipeline
 from pipelines.pipeline_trajectory import INTERPOLATIONS, StableVideoDiffusionTrajectoryPipeline
 from pipelines.steering import GUIDANCES, FlowSteer, Steering, equal_shares
+from tests.tiny_pipeline import quiet
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.diffusion.sampling import VideoSampling
 from utils.flow.code import FlowCode
@@ -23,8 +24,7 @@ CODE = FlowCode(scale=LatentScale(0.1, 0.7))
 
 @pytest.fixture(scope="module")
 def pipe():
-    pipe = StableVideoDiffusionTrajectoryPipeline(**tiny_video_pipeline().components)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = quiet(StableVideoDiffusionTrajectoryPipeline(**tiny_video_pipeline().components))
     patch.add_joint(pipe.unet, "flow", rank=2, post="aligned")
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -53,8 +53,7 @@ def sample(pipe, tracks=None, images=None, **changes):
 
 def joint_pipeline(pipe):
     """The base class with the same weights."""
-    plain = StableVideoDiffusionJointPipeline(**pipe.components)
-    plain.set_progress_bar_config(disable=True)
+    plain = quiet(StableVideoDiffusionJointPipeline(**pipe.components))
     plain.flow_adapter = FlowAdapter("flow", CODE)
     return plain
 

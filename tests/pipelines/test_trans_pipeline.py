@@ -10,6 +10,7 @@ from pipelines.pipeline_stable_video_diffusion_trans import (
     guidance_between,
     weights_of_last,
 )
+from tests.tiny_pipeline import quiet
 from utils.diffusion.solver import ResamplingSolver, repeat_levels
 from utils.flow.interpolate import interpolate
 
@@ -18,9 +19,7 @@ F, SIDE = 4, 32
 
 @pytest.fixture
 def free(tiny_svd):
-    pipe = StableVideoDiffusionTransPipeline(**tiny_svd.components)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return quiet(StableVideoDiffusionTransPipeline(**tiny_svd.components))
 
 
 @pytest.fixture
@@ -78,8 +77,7 @@ def test_the_training_free_way_reversed_in_time_is_its_mirror_in_time(free, ends
 def test_near_the_first_frame_the_prediction_is_that_of_the_base(free, tiny_svd, ends):
     noise = torch.randn(2, F, 4, SIDE // 4, SIDE // 4, generator=torch.Generator().manual_seed(3))
     options = {"num_inference_steps": 1, "noise_aug_strength": 0.0, "max_guidance_scale": 1.0, "output_type": "latent"}
-    base = StableVideoDiffusionEDMPipeline(**tiny_svd.components)
-    base.set_progress_bar_config(disable=True)
+    base = quiet(StableVideoDiffusionEDMPipeline(**tiny_svd.components))
     plain = base(ends[0], latents=noise, **options).frames
     between = sample(free, *ends, latents=noise, repeats=0, **options)
     distances = (between - plain).flatten(2).norm(dim=2).mean(dim=0)

@@ -3,32 +3,22 @@
 import pytest
 import torch
 
-from models.trip import FORMS, TripFusion
+from models.trip import FORMS
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.pipeline_trip import StableVideoDiffusionTripPipeline
+from tests.tiny_pipeline import quiet
 from utils.latents import encode_mode
 from utils.weights.model_kinds import check_pipeline
 
 F, SIDE = 3, 32
 
 
-@pytest.fixture(scope="module")
-def image():
-    return torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
-
-
 @pytest.fixture
-def make(tiny_svd):
+def make(tiny_svd, trained_fusion):
     """A pipeline of a form, whose fusion has learned something."""
 
     def of(form="fusion"):
-        torch.manual_seed(1)
-        fusion = TripFusion(form, width=16, heads=2).requires_grad_(False)
-        for parameter in fusion.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)
-        pipe = StableVideoDiffusionTripPipeline(**tiny_svd.components, fusion=fusion)
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
+        return quiet(StableVideoDiffusionTripPipeline(**tiny_svd.components, fusion=trained_fusion(form)))
 
     return of
 
@@ -66,8 +56,7 @@ def test_without_the_prior_nothing_is_held(make, image, form):
 
 
 def test_the_form_of_channels_is_stable_video_diffusion(make, tiny_svd, image):
-    stock = StableVideoDiffusionEDMPipeline(**tiny_svd.components)
-    stock.set_progress_bar_config(disable=True)
+    stock = quiet(StableVideoDiffusionEDMPipeline(**tiny_svd.components))
     assert torch.equal(sample(make("channels"), image), sample(stock, image))
 
 
@@ -83,8 +72,7 @@ def test_each_video_of_a_batch_is_the_one_that_its_image_makes_alone(make, image
 
 
 def test_the_base_is_left_as_it_was(make, tiny_svd, image):
-    stock = StableVideoDiffusionEDMPipeline(**tiny_svd.components)
-    stock.set_progress_bar_config(disable=True)
+    stock = quiet(StableVideoDiffusionEDMPipeline(**tiny_svd.components))
     expected = sample(stock, image)
     sample(make(), image)
     assert torch.equal(sample(stock, image), expected)
@@ -93,8 +81,7 @@ def test_the_base_is_left_as_it_was(make, tiny_svd, image):
 def test_what_is_saved_loads_and_samples_the_same(make, image, tmp_path):
     pipe = make()
     pipe.save_pretrained(tmp_path)
-    loaded = StableVideoDiffusionTripPipeline.from_pretrained(tmp_path)
-    loaded.set_progress_bar_config(disable=True)
+    loaded = quiet(StableVideoDiffusionTripPipeline.from_pretrained(tmp_path))
     assert loaded.fusion.config.form == "fusion"
     torch.testing.assert_close(sample(loaded, image), sample(pipe, image), atol=1e-5, rtol=1e-5)
     check_pipeline(tmp_path, StableVideoDiffusionTripPipeline)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, TextToVideoSDPipeline
 
-from models.trip import TripFusion
 from models.trip_text import TripTextUNet
 from pipelines.pipeline_trip_text import TextToVideoTripPipeline
 from pipelines.trip_bases import trip_pipeline
+from tests.tiny_pipeline import quiet
 from tests.tiny_text_video import ddim, tiny_text_video
 from utils.latents import encode_mode
 from utils.weights.model_kinds import check_pipeline, describe
@@ -17,21 +17,12 @@ from utils.weights.model_kinds import check_pipeline, describe
 F, SIDE = 3, 32
 
 
-@pytest.fixture(scope="module")
-def image():
-    return torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
-
-
 @pytest.fixture
-def make(tmp_path):
+def make(tmp_path, trained_fusion):
     """A pipeline of a form, whose fusion has learned something."""
 
     def of(form="fusion", scheduler=None):
-        torch.manual_seed(1)
-        fusion = TripFusion(form, width=16, heads=2).requires_grad_(False)
-        for parameter in fusion.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)
-        return tiny_text_video(tmp_path / "words", scheduler, fusion)
+        return tiny_text_video(tmp_path / "words", scheduler, trained_fusion(form))
 
     return of
 
@@ -99,8 +90,7 @@ def test_frames_come_in_all_forms_and_chunks_change_nothing(make, image):
 def test_what_is_saved_loads_and_samples_the_same(make, image, tmp_path):
     pipe = make()
     pipe.save_pretrained(tmp_path / "saved")
-    loaded = TextToVideoTripPipeline.from_pretrained(tmp_path / "saved")
-    loaded.set_progress_bar_config(disable=True)
+    loaded = quiet(TextToVideoTripPipeline.from_pretrained(tmp_path / "saved"))
     torch.testing.assert_close(sample(loaded, image), sample(pipe, image), atol=1e-5, rtol=1e-5)
 
 

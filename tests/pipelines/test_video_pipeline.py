@@ -9,6 +9,7 @@ from PIL import Image
 
 from pipelines.adjustments import scale_motion, smooth_frames
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
+from tests.tiny_pipeline import quiet
 
 STEPS = {"num_inference_steps": 2, "fps": 8, "motion_bucket_id": 60, "noise_aug_strength": 0.05}
 
@@ -29,9 +30,7 @@ def stock(tiny_svd):
 
 @pytest.fixture
 def pipe(stock):
-    pipe = StableVideoDiffusionEDMPipeline(**stock.components)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return quiet(StableVideoDiffusionEDMPipeline(**stock.components))
 
 
 @pytest.mark.parametrize(
@@ -55,8 +54,9 @@ def test_without_adjustments_it_is_the_pipeline_of_diffusers(stock, pipe, change
 def test_steps_of_second_order_are_those_of_the_multistep_scheduler_of_diffusers(stock, pipe):
     levels = {name: pipe.scheduler.config[name] for name in ("sigma_min", "sigma_max")}
     options = {"sigma_data": 1.0, "prediction_type": "v_prediction", "solver_order": 2, "euler_at_final": True}
-    multistep = type(stock)(**stock.components | {"scheduler": EDMDPMSolverMultistepScheduler(**levels, **options)})
-    multistep.set_progress_bar_config(disable=True)
+    multistep = quiet(
+        type(stock)(**stock.components | {"scheduler": EDMDPMSolverMultistepScheduler(**levels, **options)})
+    )
     arguments = {**STEPS, "num_inference_steps": 5, "output_type": "np"}
     expected = multistep(make_image(), 32, 32, generator=seeded(1)[0], **arguments).frames
     found, euler = (pipe(make_image(), generator=seeded(1)[0], solver_order=n, **arguments).frames for n in (2, 1))
@@ -109,8 +109,7 @@ def test_the_largest_noise_level_of_the_released_model_does_not_overflow_in_floa
 
 def test_it_loads_what_diffusers_saved(stock, pipe, tmp_path):
     stock.save_pretrained(tmp_path)
-    loaded = StableVideoDiffusionEDMPipeline.from_pretrained(tmp_path)
-    loaded.set_progress_bar_config(disable=True)
+    loaded = quiet(StableVideoDiffusionEDMPipeline.from_pretrained(tmp_path))
     arguments = {**STEPS, "output_type": "latent"}
     expected = pipe(make_image(), generator=seeded(0), **arguments).frames
     assert torch.equal(loaded(make_image(), generator=seeded(0), **arguments).frames, expected)

@@ -14,6 +14,7 @@ from pipelines.keyframe_fill import StableVideoDiffusionLedTransPipeline, blend_
 from pipelines.keyframe_video import group_keyframes
 from run_models import run_keyframe_edit
 from run_models.run_keyframe_edit import main
+from tests.tiny_pipeline import quiet
 from utils.pretrained import shipped
 from utils.video import read_video, write_video
 
@@ -212,8 +213,7 @@ def test_seams_take_the_colours_of_both_keyframes():
 
 
 def test_a_lead_is_kept_the_more_the_fewer_steps_are_sampled(tiny_svd):
-    pipe = StableVideoDiffusionLedTransPipeline(**tiny_svd.components)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = quiet(StableVideoDiffusionLedTransPipeline(**tiny_svd.components))
     lead = torch.rand(1, 4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
     decoded = pipe.encode_frames(lead)
 

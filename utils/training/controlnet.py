@@ -13,7 +13,7 @@ from utils.training.svd_losses import draw_condition, encode_clips
 from utils.training.validation import HeldOut, Measure
 
 
-def control_parser(description: str):
+def make_parser(description: str):
     """The parser of a training of a ControlNet, and its group of flags of the control."""
     parser = svd_parser(description, gradient_checkpointing=True)
     group = parser.add_argument_group("control")
@@ -23,7 +23,7 @@ def control_parser(description: str):
     return parser, group
 
 
-def check_control_arguments(args) -> None:
+def check_arguments(args) -> None:
     if not 0 <= args.control_dropout_prob <= 1:
         raise ValueError(f"--control_dropout_prob {args.control_dropout_prob} is not a share: pass 0 to 1.")
 
@@ -34,7 +34,7 @@ def draw_kept(batch: dict, args) -> torch.Tensor:
     return (torch.rand(len(image)) >= args.control_dropout_prob).to(image.device)
 
 
-def control_loss(
+def v_loss(
     model,
     batch: dict,
     control: torch.Tensor,
@@ -58,7 +58,7 @@ def control_loss(
     return denoiser.loss(x_0, torch.randn_like(x_0), sigma, condition).mean()
 
 
-def control_errors(
+def v_errors(
     model, clip: HeldOut, control: torch.Tensor, image_frames: torch.Tensor | None = None
 ) -> dict[str, torch.Tensor]:
     """Mean errors of v: `loss` with the control, and `base` without it, from the first frame alone.
@@ -77,7 +77,7 @@ def control_errors(
     return {name: torch.cat(errors).mean() for name, errors in found.items()}
 
 
-def fit_controlnet(svd, model, loss: Callable, measure: Measure, show: Callable) -> None:
+def fit(svd, model, loss: Callable, measure: Measure, show: Callable) -> None:
     """Train the ControlNet of a training on Stable Video Diffusion.
 
     Args:
