@@ -52,7 +52,7 @@ def add_data_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
         help="the shorter side is resized to it, then a square is cropped" + own * " (default: the base's own size)",
     )
     add("--center_crop", action="store_true", help="crop the centre (default: a random part)")
-    add("--random_flip", action="store_true", help="mirror half of the samples")
+    add("--random_flip", action="store_true", help="mirror half of the samples; not for images of directions, such as normals")
     add("--max_train_samples", type=positive_int, help="number of images to use, the first ones (default: all)")
     parser.set_defaults(**defaults)
 
