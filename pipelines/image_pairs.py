@@ -11,7 +11,7 @@ import patch
 from pipelines.pipeline_stable_diffusion_joint import JointOutput, StableDiffusionJointPipeline
 from pipelines.sizes import fit_pixels, target_size
 from utils.commands.results import write_png
-from utils.data.pairs import BUILT_IN, own_pair
+from utils.data.pairs import GRAY
 from utils.depth import color_disparity, normalize_disparity, read_disparity, settle_kind, write_disparity
 from utils.images import read_image, to_image, to_pixels
 from utils.pretrained import choose_device, find_scheduler, load_pipeline
@@ -53,8 +53,9 @@ def read_conditions(files: Mapping[str, str], adapters: Mapping[str, str], kind:
 
 
 def has_colors(adapter: str | Path) -> bool:
-    """Whether an adapter was trained on images of a name of the user's own, which may have colours."""
-    return own_pair((patch.read_config(adapter).get("training") or {}).get("condition")) is not None
+    """Whether an adapter was trained on a condition with colours."""
+    condition = (patch.read_config(adapter).get("training") or {}).get("condition")
+    return condition is not None and condition not in GRAY
 
 
 def load_joint(
@@ -164,7 +165,7 @@ def write_pairs(folder: str | Path, out: JointOutput) -> list[Path]:
         for name, values in out.values.items():
             row += [color_disparity(values[i]) if name == "depth" else out.conditions[name][i]]
             written += [write_png(folder / f"{i:02}_{name}.png", row[-1])]
-            if name in BUILT_IN:
+            if name in GRAY:
                 written += [folder / f"{i:02}_{name}_16bit.png"]
                 write_disparity(written[-1], values[i])
         written += [write_png(folder / f"{i:02}_side_by_side.png", side_by_side(row))]

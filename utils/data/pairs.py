@@ -18,7 +18,8 @@ from utils.images import image_size, read_image, to_pixels
 from utils.messages.words import count
 
 MAKE_DEPTH = "make it with python -m utils.data.annotate_depth"
-BUILT_IN = ("depth", "edge")  # any other condition is an image that the data set names
+COMPUTED = {"edge": canny_edges}  # conditions that are made from the image (3, H, W) in [-1, 1]
+GRAY = ("depth", "edge")  # conditions of one value a pixel; all others have colours
 
 
 class PairSample(TypedDict):
@@ -52,7 +53,11 @@ def add_data_arguments(parser: argparse.ArgumentParser, **defaults) -> None:
         help="the shorter side is resized to it, then a square is cropped" + own * " (default: the base's own size)",
     )
     add("--center_crop", action="store_true", help="crop the centre (default: a random part)")
-    add("--random_flip", action="store_true", help="mirror half of the samples; not for images of directions, such as normals")
+    add(
+        "--random_flip",
+        action="store_true",
+        help="mirror half of the samples; not for images of directions, such as normals",
+    )
     add("--max_train_samples", type=positive_int, help="number of images to use, the first ones (default: all)")
     parser.set_defaults(**defaults)
 
@@ -63,8 +68,8 @@ class PairDataset(Dataset):
     Args:
         records: Files and captions (`utils.data.records.read_records`).
         resolution: Side of the square samples in pixels.
-        condition: "depth" (needs a depth file for each record), "edge" (computed from the image), None, or a name of
-            your own (needs records that were read for that pair).
+        condition: "depth" (needs a depth file for each record), a name of `COMPUTED`, None, or a name of your own
+            (needs records that were read for that pair).
         center_crop, random_flip: See `Geometry.draw`.
 
     Raises:
@@ -112,8 +117,8 @@ class PairDataset(Dataset):
         sample = PairSample(pixel_values=pixels, caption=record.caption)
         if self.condition == "depth":
             sample["conditioning_pixel_values"] = _depth(record, geometry, image.shape[-2:])
-        if self.condition == "edge":
-            sample["conditioning_pixel_values"] = canny_edges(pixels)
+        if self.condition in COMPUTED:
+            sample["conditioning_pixel_values"] = COMPUTED[self.condition](pixels)
         if own_pair(self.condition):
             paired = to_pixels(read_image(record.paired))
             _check_size(record.image, image.shape[-2:], self.condition, record.paired, paired.shape[-2:])
@@ -123,7 +128,7 @@ class PairDataset(Dataset):
 
 def own_pair(condition: str | None) -> str | None:
     """The condition where it is a name of the user's own, whose files the data set names; else None."""
-    return None if condition in (None, *BUILT_IN) else condition
+    return None if condition in (None, "depth", *COMPUTED) else condition
 
 
 def check_images(records: list[Record], condition: str | None = None) -> None:
@@ -154,7 +159,7 @@ def _check_size(image: Path, size: tuple[int, int], what: str, other: Path, othe
 def _check_condition(records: list[Record], condition: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", condition):
         raise ValueError(f"The condition {condition!r} is no name: write one such as normals, of a-z, 0-9 and _.")
-    if condition == "edge":
+    if condition in COMPUTED:
         return
     own = own_pair(condition)
     missing = [record for record in records if (record.paired if own else record.depth) is None]
