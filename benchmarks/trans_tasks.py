@@ -21,6 +21,7 @@ import torch
 
 from benchmarks.color_finder import find_objects
 from benchmarks.protocol import Chunk
+from benchmarks.rife import rife
 from benchmarks.svd_tasks import measure_looks, own_colors
 from benchmarks.video_bench import VideoBench, clip_sheet, eight_bits, reconstruct_clips
 from pipelines.pipeline_stable_video_diffusion_trans import StableVideoDiffusionTransPipeline
@@ -113,6 +114,10 @@ def flow(bench: Bench, ends: torch.Tensor, indices: Sequence[int]) -> torch.Tens
     return torch.stack([interpolate(*pair, bench.args.num_frames, bench.flow) for pair in ends])
 
 
+def by_rife(bench: Bench, ends: torch.Tensor, indices: Sequence[int]) -> torch.Tensor:
+    return torch.stack([rife(*pair, bench.args.num_frames) for pair in ends])
+
+
 def training_free(bench: Bench, ends: torch.Tensor, indices: Sequence[int]) -> torch.Tensor:
     return bench.sample(bench.free_pipe, ends, indices, repeats=bench.args.repeats)
 
@@ -126,6 +131,7 @@ METHODS: dict[str, Method] = {
     "autoencoder": autoencoder,
     "cross_fade": crossfade,
     "flow": flow,
+    "rife": by_rife,
     "training_free": training_free,
     "trained": trained,
 }

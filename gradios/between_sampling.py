@@ -10,6 +10,7 @@ from gradios.script import SVD_BASE, weight
 from gradios.uploads import check_image, check_whole
 from gradios.videos import as_flags, enlarged, size_of, video_flags, watch_steps
 from pipelines.keyframe_images import fit_keyframes, list_keyframes
+from pipelines.trans_adapter import choose_adapter
 from run_models import run_svd_trans
 from utils.arguments import parse_args
 from utils.commands.results import write_png
@@ -78,7 +79,7 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
     argv = asked.flags(weights, [str(folder / name) for name in kept])
     args = parse_args(run_svd_trans.parser(), [f"--output_dir={folder / 'again'}", *argv])
     paths = list_keyframes(args.first, args.last, args.keyframes, args.loop)
-    adapter = run_svd_trans.choose_adapter(weights.base, args.adapter)
+    adapter = choose_adapter(weights.base, args.adapter)
     run_svd_trans.check(args, paths, adapter)
     run = start_run(SCRIPT, asked.flags(weights, kept), vars(args), [weights.base, *filter(None, [adapter])])
     with desk.slot.using(load, weights.base, adapter, desk.device, desk.dtype) as pipe:

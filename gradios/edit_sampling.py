@@ -30,13 +30,13 @@ class Weights:
     Attributes:
         image_model, base: Folders or hub names of a Stable Diffusion and a Stable Video Diffusion.
         depth_adapter: Joint adapter of depth; empty for the one that comes with the project.
-        adapter: Folder of `train_svd_trans.py`; empty for the training-free way.
+        adapter: Folder of `train_svd_trans.py`; empty: what the command takes for this base.
     """
 
     image_model: str = weight("image_model", SD_BASE, "tiny_sd")
     base: str = weight("model_dir", SVD_BASE, "tiny_svd")
     depth_adapter: str = weight("depth_adapter", "joint adapter of train_depth_image.py (default: that for tiny_sd)")
-    adapter: str = weight("adapter", "folder of train_svd_trans.py (default: none, training-free)")
+    adapter: str = weight("adapter", "folder of train_svd_trans.py (default: as run_keyframe_edit.py)")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
     edit_settings, fill = EditSettings.from_args(args), FillSettings.from_args(args)
     clip, place = run_keyframe_edit.check(args, edit_settings), EditFolder(root)
     models = EditModels.from_args(args, edit_settings)
-    run = start_run(SCRIPT, asked.flags(weights, kept), vars(args), filter(None, models.names))
+    run = start_run(
+        SCRIPT, asked.flags(weights, kept), vars(args) | {"adapter": models.adapter}, filter(None, models.names)
+    )
     edit, most = run_keyframe_edit.read_inputs(args, clip, place, fill)
     place.open(vars(args))
     with desk.slot.using(load_images, models) as pipe:

@@ -63,7 +63,7 @@ def add_settings(own: Weights) -> list:
         image_model = weights_box("Stable Diffusion base", own.image_model)
         base = add_base_box(own.base)
         depth = weights_box("Joint adapter of depth", own.depth_adapter or "that of the project")
-        adapter = weights_box("Adapter of frames between two", own.adapter or "training-free")
+        adapter = weights_box("Adapter of frames between two", own.adapter or "that of the project, or training-free")
     return [interval, structure, steps, scale, *settings, image_model, base, depth, adapter]
 
 

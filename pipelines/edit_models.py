@@ -7,6 +7,7 @@ from diffusers import StableDiffusionPipeline, StableVideoDiffusionPipeline
 from models.unet_spatio_temporal_condition import check_masked_unet
 from pipelines.keyframe_fill import StableVideoDiffusionLedTransPipeline
 from pipelines.pipeline_keyframe_edit import EditSettings, StableDiffusionKeyframeEditPipeline
+from pipelines.trans_adapter import choose_adapter
 from utils.pretrained import check_kind, choose_device, load_pipeline, shipped
 from utils.weights.embedded import is_embedded
 from utils.weights.model_kinds import check_adapter
@@ -42,9 +43,10 @@ class EditModels:
         check_kind(args.model_dir, StableVideoDiffusionPipeline, "--model_dir")
         if depth:
             check_adapter(depth, "UNet2DConditionModel", "train_depth_image.py", "--depth_adapter")
-        if args.adapter:
-            check_masked_unet(args.adapter)
-        return cls(args.image_model, args.model_dir, depth, args.adapter, args.device, args.dtype)
+        adapter = choose_adapter(args.model_dir, args.adapter, args.training_free)
+        if adapter:
+            check_masked_unet(adapter)
+        return cls(args.image_model, args.model_dir, depth, adapter, args.device, args.dtype)
 
     @property
     def names(self) -> list[str | None]:

