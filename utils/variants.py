@@ -117,6 +117,7 @@ _ALL = (
         docs="keyframe_edit.md",
         pipeline="pipeline_keyframe_edit.py",
         trained_by="svd_trans",
+        weights="svd_trans",
         headline="FVD 3.4 to the true edit (each frame alone 11.6)",
     ),
     Variant(
