@@ -40,16 +40,16 @@ class Asked:
         images: Files of the keyframes, in order.
         loop: Whether the video returns to the first one.
         total_frames: Of the video; 0: the model's own number for each gap.
-        settings: Values of `gradios.videos.NAMES`.
+        settings: Values of `gradios.videos.add_video_settings`.
     """
 
     images: tuple[str, ...]
     loop: bool
     total_frames: int
-    settings: tuple
+    settings: dict
 
     @classmethod
-    def read(cls, first, middle, last, loop, total_frames, *settings) -> "Asked":
+    def read(cls, first, middle, last, loop, total_frames, **settings) -> "Asked":
         """What the page sends; raises ValueError or OSError for what is not allowed."""
         names = ("The first frame", "The frame in the middle", "The last frame")
         given = [check_image(name, path) for name, path in zip(names, (first, middle, last), strict=True)]

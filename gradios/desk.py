@@ -45,8 +45,8 @@ class Desk:
     slot: Slot = field(default_factory=Slot)
     stops: Stops = field(default_factory=Stops)
 
-    def weights(self, own: str, asked: str | None) -> str:
-        """Weights that a visitor names, or the server's own.
+    def weights(self, own: str | tuple[str, ...], asked: str | None) -> str | tuple[str, ...]:
+        """Weights that a visitor names, apart by spaces where there may be several, or the server's own.
 
         Raises:
             ValueError: Visitors may not name any.
@@ -56,7 +56,7 @@ class Desk:
             return own
         if not self.choose_weights:
             raise ValueError("This server takes no other weights from its pages: start it on 127.0.0.1 for that.")
-        return asked
+        return tuple(asked.split()) if isinstance(own, tuple) else asked
 
     def stop(self, request: gr.Request) -> str:
         """End the sampling of one visitor; returns what the page says."""

@@ -49,20 +49,20 @@ class Asked:
         image: File of the first frame.
         tracks: Content of a file of tracks.
         method: One of `METHODS`.
-        settings: Values of `gradios.videos.NAMES`.
+        settings: Values of `gradios.videos.add_video_settings`.
     """
 
     image: str
     tracks: dict
     method: str
-    settings: tuple
+    settings: dict
 
     @classmethod
-    def read(cls, image, tracks, preset, speed, method, *settings) -> "Asked":
+    def read(cls, image, tracks, camera, camera_speed, method, **settings) -> "Asked":
         """What the page sends; raises ValueError or OSError for what is not allowed."""
         if not check_image("The first frame", image):
             raise ValueError("There is no first frame: give an image, or try an example.")
-        content = read_pad(tracks, preset or "", speed)
+        content = read_pad(tracks, camera or "", camera_speed)
         return cls(image, content, check_choice("method", method, METHODS), settings)
 
     def flags(self, weights: Weights, place: str = "") -> list[str]:

@@ -45,25 +45,36 @@ class Asked:
     Attributes:
         video: File.
         own: Flags that this page alone has, by name.
-        settings: Values of `gradios.videos.NAMES`.
+        settings: Values of `gradios.videos.add_video_settings`.
     """
 
     video: str
     own: dict
-    settings: tuple
+    settings: dict
 
     @classmethod
-    def read(cls, video, source_prompt, prompt, find_mask, interval, structure, edit_steps, edit_scale, *settings):
+    def read(
+        cls,
+        video,
+        source_prompt,
+        prompt,
+        find_mask,
+        keyframe_interval,
+        structure,
+        edit_steps,
+        edit_guidance_scale,
+        **settings,
+    ) -> "Asked":
         """What the page sends; raises ValueError or OSError for what is not allowed."""
         if not check_video("The video", video, MAX_CLIP):
             raise ValueError("There is no video: give one, or try an example.")
         own = {
             "source_prompt": check_text("The source prompt", source_prompt),
             "prompt": check_text("The prompt", prompt),
-            "keyframe_interval": check_whole("keyframe_interval", interval, 1, MAX_INTERVAL),
+            "keyframe_interval": check_whole("keyframe_interval", keyframe_interval, 1, MAX_INTERVAL),
             "structure": check_choice("structure", structure, STRUCTURES),
             "edit_steps": check_whole("edit_steps", edit_steps, 1, MAX_EDIT_STEPS),
-            "edit_guidance_scale": check_number("edit_guidance_scale", edit_scale, 0, 20),
+            "edit_guidance_scale": check_number("edit_guidance_scale", edit_guidance_scale, 0, 20),
         }
         return cls(video, own | ({"mask": AUTO} if find_mask else {}), settings)
 

@@ -45,7 +45,7 @@ class Asked:
         image, video: Files, or None.
         flows: Files of flow, one for each step.
         flow_strength: Share of the steps that the flow takes in the mode "coarse".
-        settings: Values of `gradios.videos.NAMES`.
+        settings: Values of `gradios.videos.add_video_settings`.
     """
 
     mode: str
@@ -53,10 +53,10 @@ class Asked:
     flows: tuple[str, ...]
     video: str | None
     flow_strength: float
-    settings: tuple
+    settings: dict
 
     @classmethod
-    def read(cls, mode, image, flows, video, flow_strength, *settings) -> "Asked":
+    def read(cls, mode, image, flows, video, flow_strength, **settings) -> "Asked":
         """What the page sends; raises ValueError or OSError for what is not allowed."""
         check_choice("mode", mode, MODES)
         needs_image, needs_flow = mode != "video_to_flow", mode in ("flow_to_video", "coarse")

@@ -4,81 +4,29 @@ python gradios/gradio_depth_image.py
 python gradios/gradio_depth_image.py --pretrained_model_name_or_path … --adapter depth.safetensors
 """
 
-import argparse
 from functools import partial
-from pathlib import Path
 
 import gradio as gr
 
-from gradios.controls import add_seed, hint, two_columns, weights_box
-from gradios.desk import Desk, Made
+from gradios.controls import add_seed, hint, weights_box
 from gradios.examples import scene_files
-from gradios.frame import Page, add_server_arguments, serve
+from gradios.form import Form
 from gradios.pair_sampling import MAX_PAIRS, MAX_SCALE, MAX_STEPS, Asked, Weights, make
 from gradios.pair_view import PairView
-from gradios.running import Reporter
+from gradios.script import PageScript
 from gradios.uploads import image_file
 from pipelines.image_pairs import name_adapters
-from utils.arguments import make_parser, parse_args, run_script
+from utils.arguments import run_script
 
 LEAD = (
     "Describe an image and get it together with its depth, or give one of the two and get the other. "
     "The sliders say how much of what you give is made anew."
 )
 PROMPT = "a red cube and a blue sphere on a gray floor, white wall"
-EXAMPLES = {  # number of the scene by what the button says
-    "A pair from words": 0,
-    "Depth of an image": 3,
-    "Image from depth": 5,
-    "Another image, near this one": 8,
-}
 
 
-def sample(desk: Desk, own: Weights):
-    """The generator that the page and clients call."""
-
-    def sample_pair(
-        image,
-        depth,
-        edges,
-        prompt,
-        negative_prompt,
-        image_strength,
-        condition_strength,
-        with_edges,
-        pairs,
-        num_inference_steps,
-        guidance_scale,
-        condition_guidance_scale,
-        seed,
-        base,
-        adapters,
-        request: gr.Request,
-    ):
-        """An image with its depth: from a prompt, or one from the other. Returns both, their view in three dimensions,
-        all pairs, an archive and what the page says."""
-        what = image, depth, edges, prompt, negative_prompt, image_strength, condition_strength, with_edges
-        how = pairs, num_inference_steps, guidance_scale, condition_guidance_scale, seed
-        names = {path: name for path, name in ((image, "Image"), (depth, "Depth"), (edges, "Edges")) if path}
-
-        def work(folder: Path, report: Reporter) -> Made:
-            paths = desk.weights("", adapters).split() or own.adapters
-            return make(desk, Weights(desk.weights(own.base, base), tuple(paths)), Asked(*what, *how), folder, report)
-
-        yield from desk.sample(request, 4, work, names)
-
-    return sample_pair
-
-
-def build(desk: Desk, own: Weights) -> None:
-    """The components of the page, in the open `gr.Blocks`."""
-    parts = partial(add_inputs, own)
-    named = example, EXAMPLES
-    two_columns(desk, "depth_image", "Sample the pair", parts, add_results, sample(desk, own), *named, submit=3)
-
-
-def add_inputs(own: Weights) -> list:
-    """Components of what `sample` takes, in its order."""
+def add_inputs(own: Weights) -> dict:
+    """Components of what is asked for, by the names of the API."""
     prompt = gr.Textbox(PROMPT, label="Prompt", placeholder="what is in the image", lines=2, max_lines=4)
     with gr.Row():
         image = image_file("Image (optional)")
@@ -91,16 +39,40 @@ def add_inputs(own: Weights) -> list:
         edges = image_file("Edges (optional)")
         with_edges = gr.Checkbox(False, label="Sample edges too")
     with gr.Accordion("More settings", open=False):
-        pairs = gr.Slider(1, MAX_PAIRS, 1, step=1, label="Pairs")
-        seed = add_seed()
-        steps = gr.Slider(1, MAX_STEPS, 30, step=1, label="Denoising steps")
-        scale = gr.Slider(0, MAX_SCALE, 5, step=0.5, label="Guidance scale of the prompt", info="1 or less: none.")
-        joint = gr.Slider(0, MAX_SCALE, 0, step=0.5, label="Guidance scale of the joint attention", info="0: none.")
-        negative = gr.Textbox("", label="Negative prompt", placeholder="what is not to be in the image")
+        settings = add_settings()
         base = weights_box("Stable Diffusion base", own.base)
         adapters = weights_box("Joint adapters", " ".join(own.adapters))
-    what = [image, depth, edges, prompt, negative, image_strength, condition_strength, with_edges]
-    return [*what, pairs, steps, scale, joint, seed, base, adapters]
+    return {
+        "image": image,
+        "depth": depth,
+        "edges": edges,
+        "prompt": prompt,
+        "negative_prompt": settings.pop("negative_prompt"),
+        "image_strength": image_strength,
+        "condition_strength": condition_strength,
+        "with_edges": with_edges,
+        **settings,
+        "base": base,
+        "adapters": adapters,
+    }
+
+
+def add_settings() -> dict:
+    """Components of the sampling."""
+    pairs = gr.Slider(1, MAX_PAIRS, 1, step=1, label="Pairs")
+    seed = add_seed()
+    steps = gr.Slider(1, MAX_STEPS, 30, step=1, label="Denoising steps")
+    scale = gr.Slider(0, MAX_SCALE, 5, step=0.5, label="Guidance scale of the prompt", info="1 or less: none.")
+    joint = gr.Slider(0, MAX_SCALE, 0, step=0.5, label="Guidance scale of the joint attention", info="0: none.")
+    negative = gr.Textbox("", label="Negative prompt", placeholder="what is not to be in the image")
+    return {
+        "negative_prompt": negative,
+        "pairs": pairs,
+        "num_inference_steps": steps,
+        "guidance_scale": scale,
+        "condition_guidance_scale": joint,
+        "seed": seed,
+    }
 
 
 def add_results() -> list:
@@ -120,43 +92,41 @@ def add_results() -> list:
     return [pair, view, sheets]
 
 
-def example(name: str) -> list:
-    """Values of the inputs of an example."""
-    image, depth, prompt = scene_files(EXAMPLES[name])
-    edges = None
-    given = {
-        "A pair from words": (None, None, None, PROMPT, 0, 0),
-        "Depth of an image": (image, None, None, "", 0, 0),
-        "Image from depth": (None, depth, None, prompt, 0, 0),
-        "Another image, near this one": (image, depth, edges, prompt, 0.7, 0.2),
-    }[name]
-    image, depth, edges, prompt, image_strength, condition_strength = given
-    return [image, depth, edges, prompt, "", image_strength, condition_strength, False, 1, 30, 5, 0, 0, "", ""]
+def scene(number: int, *names: str, **values) -> dict:
+    """Values of inputs of an example, by name: an unseen scene, or what is named of it."""
+    given = dict(zip(("image", "depth", "prompt"), scene_files(number), strict=True))
+    return {"prompt": ""} | {name: given[name] for name in names} | values
 
 
-def page(own: Weights) -> Page:
-    return Page("Image and depth", LEAD, partial(build, own=own))
+EXAMPLES = {
+    "A pair from words": dict,
+    "Depth of an image": partial(scene, 3, "image"),
+    "Image from depth": partial(scene, 5, "depth", "prompt"),
+    "Another image, near this one": partial(
+        scene, 8, "image", "depth", "prompt", image_strength=0.7, condition_strength=0.2
+    ),
+}
 
 
-def parser() -> argparse.ArgumentParser:
-    result = make_parser(__doc__)
-    group = result.add_argument_group("weights")
-    own = Weights()
-    group.add_argument(
-        "--pretrained_model_name_or_path", default=own.base, help="folder or hub name of a Stable Diffusion base"
-    )
-    group.add_argument(
-        "--adapter", nargs="+", default=list(own.adapters), metavar="[NAME=]PATH", help="its joint adapters"
-    )
-    add_server_arguments(result)
-    return result
+def check(own: Weights) -> None:
+    name_adapters(own.adapters)
 
 
-def main(argv=None) -> None:
-    """Opens the page."""
-    args = parse_args(parser(), argv)
-    name_adapters(args.adapter)
-    serve([page(Weights(args.pretrained_model_name_or_path, tuple(args.adapter)))], args)
+FORM = Form(
+    "depth_image",
+    "An image with its depth: from a prompt, or one from the other. "
+    "Returns both, their view in three dimensions, all pairs, an archive and what the page says.",
+    "Sample the pair",
+    add_inputs,
+    add_results,
+    Asked,
+    make,
+    EXAMPLES,
+    {"image": "Image", "depth": "Depth", "edges": "Edges"},
+    submit="prompt",
+)
+PAGE = PageScript(__doc__, "Image and depth", LEAD, FORM.build, Weights, check)
+page, parser, main = PAGE.page, PAGE.parser, PAGE.main
 
 
 if __name__ == "__main__":

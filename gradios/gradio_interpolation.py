@@ -4,18 +4,17 @@ python gradios/gradio_interpolation.py
 python gradios/gradio_interpolation.py --model_dir … --adapter …
 """
 
-from pathlib import Path
+from functools import partial
 
 import gradio as gr
 
 from gradios.between_sampling import MAX_TOTAL, Asked, Weights, make
-from gradios.controls import two_columns, weights_box
-from gradios.desk import Desk, Made
+from gradios.controls import weights_box
 from gradios.examples import first_frame
-from gradios.running import Reporter
+from gradios.form import Form
 from gradios.script import PageScript
 from gradios.uploads import image_file
-from gradios.videos import EXAMPLE_SETTINGS, add_base_box, add_video_settings, player
+from gradios.videos import add_base_box, add_video_settings, player
 from models.unet_spatio_temporal_condition import check_masked_unet
 from utils.arguments import run_script
 
@@ -23,35 +22,22 @@ LEAD = (
     "Give a first and a last frame and sample the video between them, through a third one in the middle if you like. "
     "A loop returns to the first frame, so that the video can be repeated."
 )
-EXAMPLES = {"Between two frames": (0, False), "Another two": (7, False), "There and back": (4, True)}
 
 
-def build(desk: Desk, own: Weights) -> None:
-    """The components of the page, in the open `gr.Blocks`."""
-
-    def parts() -> list:
-        return [*add_inputs(), *add_settings(own)]
-
-    named = example, EXAMPLES
-    two_columns(desk, "interpolation", "Sample the frames between", parts, add_results, sample(desk, own), *named)
-
-
-def add_inputs() -> list:
-    """Components of what is asked for."""
+def add_inputs(own: Weights) -> dict:
+    """Components of what is asked for, by the names of the API."""
     with gr.Row():
         first, last = image_file("First frame", min_width=140), image_file("Last frame", min_width=140)
     with gr.Accordion("A frame in the middle, a loop", open=False):
         middle = image_file("Frame in the middle (optional)")
         loop = gr.Checkbox(False, label="Return to the first frame")
         total = gr.Slider(0, MAX_TOTAL, 0, step=1, label="Frames of the whole video", info="0: the model's own number")
-    return [first, middle, last, loop, total]
-
-
-def add_settings(own: Weights) -> list:
-    """Components of what is folded away."""
     adapter = own.adapter or "that of the project, or training-free"
     with gr.Accordion("More settings", open=False):
-        return [*add_video_settings(), add_base_box(own.base), weights_box("Adapter of frames between two", adapter)]
+        settings = add_video_settings()
+        weights = {"base": add_base_box(own.base), "adapter": weights_box("Adapter of frames between two", adapter)}
+    frames = {"first": first, "middle": middle, "last": last}
+    return frames | {"loop": loop, "total_frames": total} | settings | weights
 
 
 def add_results() -> list:
@@ -60,45 +46,16 @@ def add_results() -> list:
     return [video, gr.Image(label="All frames", interactive=False, buttons=["fullscreen"], elem_classes="duet-pixels")]
 
 
-def sample(desk: Desk, own: Weights):
-    """The generator that the page and clients call."""
-
-    def sample_between(
-        first,
-        middle,
-        last,
-        loop,
-        total_frames,
-        num_inference_steps,
-        max_guidance_scale,
-        motion_bucket_id,
-        fps,
-        num_frames,
-        seed,
-        base,
-        adapter,
-        request: gr.Request,
-    ):
-        """A video from a first to a last frame. Returns the video, an image of all frames, an archive and what the
-        page says."""
-        settings = num_inference_steps, max_guidance_scale, motion_bucket_id, fps, num_frames, seed
-        sent = (first, "The first frame"), (middle, "The frame in the middle"), (last, "The last frame")
-
-        def work(folder: Path, report: Reporter) -> Made:
-            weights = Weights(desk.weights(own.base, base), desk.weights(own.adapter, adapter))
-            asked = Asked.read(first, middle, last, loop, total_frames, *settings)
-            return make(desk, weights, asked, folder, report)
-
-        yield from desk.sample(request, 3, work, {path: name for path, name in sent if path})
-
-    return sample_between
+def two_frames(number: int, loop: bool = False) -> dict:
+    """Values of inputs of an example, by name."""
+    return {"first": first_frame(number), "last": first_frame(number, 7), "loop": loop}
 
 
-def example(name: str) -> list:
-    """Values of the inputs of an example."""
-    number, loop = EXAMPLES[name]
-    frames = first_frame(number), None, first_frame(number, 7)
-    return [*frames, loop, 0, *EXAMPLE_SETTINGS, "", ""]
+EXAMPLES = {
+    "Between two frames": partial(two_frames, 0),
+    "Another two": partial(two_frames, 7),
+    "There and back": partial(two_frames, 4, loop=True),
+}
 
 
 def check(own: Weights) -> None:
@@ -106,7 +63,19 @@ def check(own: Weights) -> None:
         check_masked_unet(own.adapter)
 
 
-PAGE = PageScript(__doc__, "Frames between two", LEAD, build, Weights, check)
+FORM = Form(
+    "interpolation",
+    "A video from a first to a last frame. "
+    "Returns the video, an image of all frames, an archive and what the page says.",
+    "Sample the frames between",
+    add_inputs,
+    add_results,
+    Asked.read,
+    make,
+    EXAMPLES,
+    {"first": "The first frame", "middle": "The frame in the middle", "last": "The last frame"},
+)
+PAGE = PageScript(__doc__, "Frames between two", LEAD, FORM.build, Weights, check)
 page, parser, main = PAGE.page, PAGE.parser, PAGE.main
 
 

@@ -4,18 +4,15 @@ python gradios/gradio_keyframe_edit.py
 python gradios/gradio_keyframe_edit.py --image_model … --model_dir … --depth_adapter …
 """
 
-from pathlib import Path
-
 import gradio as gr
 
-from gradios.controls import two_columns, weights_box
-from gradios.desk import Desk, Made
+from gradios.controls import weights_box
 from gradios.edit_sampling import MAX_EDIT_STEPS, MAX_INTERVAL, Asked, Weights, make
 from gradios.examples import clip_video
-from gradios.running import Reporter
+from gradios.form import Form
 from gradios.script import PageScript
 from gradios.uploads import video_file
-from gradios.videos import EXAMPLE_SETTINGS, NAMES, add_base_box, add_video_settings, player
+from gradios.videos import add_base_box, add_video_settings, player
 from pipelines.pipeline_keyframe_edit import STRUCTURES
 from utils.arguments import run_script
 
@@ -23,48 +20,42 @@ LEAD = (
     "Say what a short video shows and what it is to show instead. A few keyframes are edited together by the image "
     "model, and the frames between them are filled in by the video model."
 )
-EXAMPLES = {  # number of the clip, what it shows, what it becomes
-    "A cone in cyan": (
-        500_009,
-        "a large blue cone on a brown floor, gray wall",
-        "a large cyan cone on a brown floor, gray wall",
-    ),
-}
 
 
-def build(desk: Desk, own: Weights) -> None:
-    """The components of the page, in the open `gr.Blocks`."""
-
-    def parts() -> list:
-        return [*add_inputs(), *add_settings(own)]
-
-    two_columns(desk, "keyframe_edit", "Edit the video", parts, add_results, sample(desk, own), example, EXAMPLES)
-
-
-def add_inputs() -> list:
-    """Components of what is asked for."""
+def add_inputs(own: Weights) -> dict:
+    """Components of what is asked for, by the names of the API."""
     video = video_file("Video", height=220)
     source = gr.Textbox("", label="What the video shows", placeholder="a large blue cone on a brown floor, gray wall")
     prompt = gr.Textbox("", label="What it is to show", placeholder="a large cyan cone on a brown floor, gray wall")
     mask = gr.Checkbox(True, label="Edit only where the two differ")
-    return [video, source, prompt, mask]
-
-
-def add_settings(own: Weights) -> list:
-    """Components of what is folded away."""
+    what = {"video": video, "source_prompt": source, "prompt": prompt, "find_mask": mask}
     with gr.Accordion("More settings", open=False):
-        interval = gr.Slider(1, MAX_INTERVAL, 7, step=1, label="Frames from one keyframe to the next")
-        structure = gr.Dropdown(list(STRUCTURES), value="depth+inversion", label="What keeps the structure")
-        with gr.Row():
-            steps = gr.Slider(1, MAX_EDIT_STEPS, 20, step=1, label="Steps of keyframes", min_width=140)
-            scale = gr.Slider(0, 20, 5, step=0.5, label="Guidance scale of keyframes", min_width=140)
-        settings = add_video_settings()
-        settings[NAMES.index("fps")].visible = False  # the rate is that of the video
-        image_model = weights_box("Stable Diffusion base", own.image_model)
-        base = add_base_box(own.base)
-        depth = weights_box("Joint adapter of depth", own.depth_adapter or "that of the project")
-        adapter = weights_box("Adapter of frames between two", own.adapter or "that of the project, or training-free")
-    return [interval, structure, steps, scale, *settings, image_model, base, depth, adapter]
+        return what | add_keyframe_settings() | add_video_settings(own_rate=True) | add_weights(own)
+
+
+def add_keyframe_settings() -> dict:
+    """How keyframes are edited."""
+    interval = gr.Slider(1, MAX_INTERVAL, 7, step=1, label="Frames from one keyframe to the next")
+    structure = gr.Dropdown(list(STRUCTURES), value="depth+inversion", label="What keeps the structure")
+    with gr.Row():
+        steps = gr.Slider(1, MAX_EDIT_STEPS, 20, step=1, label="Steps of keyframes", min_width=140)
+        scale = gr.Slider(0, 20, 5, step=0.5, label="Guidance scale of keyframes", min_width=140)
+    return {
+        "keyframe_interval": interval,
+        "structure": structure,
+        "edit_steps": steps,
+        "edit_guidance_scale": scale,
+    }
+
+
+def add_weights(own: Weights) -> dict:
+    """Which weights."""
+    return {
+        "image_model": weights_box("Stable Diffusion base", own.image_model),
+        "base": add_base_box(own.base),
+        "depth_adapter": weights_box("Joint adapter of depth", own.depth_adapter or "that of the project"),
+        "adapter": weights_box("Adapter of frames between two", own.adapter or "that of the project, or training-free"),
+    }
 
 
 def add_results() -> list:
@@ -77,58 +68,26 @@ def add_results() -> list:
     return [source, video, sheet]
 
 
-def sample(desk: Desk, own: Weights):
-    """The generator that the page and clients call."""
-
-    def edit_video(
-        video,
-        source_prompt,
-        prompt,
-        find_mask,
-        keyframe_interval,
-        structure,
-        edit_steps,
-        edit_guidance_scale,
-        num_inference_steps,
-        max_guidance_scale,
-        motion_bucket_id,
-        fps,
-        num_frames,
-        seed,
-        image_model,
-        base,
-        depth_adapter,
-        adapter,
-        request: gr.Request,
-    ):
-        """A video edited by a prompt. Returns the source, the result, an image of frames of both, an archive and what
-        the page says."""
-        what = video, source_prompt, prompt, find_mask
-        how = keyframe_interval, structure, edit_steps, edit_guidance_scale
-        settings = num_inference_steps, max_guidance_scale, motion_bucket_id, fps, num_frames, seed
-
-        def work(folder: Path, report: Reporter) -> Made:
-            chosen = zip(
-                (own.image_model, own.base, own.depth_adapter, own.adapter),
-                (image_model, base, depth_adapter, adapter),
-                strict=True,
-            )
-            weights = Weights(*(desk.weights(*pair) for pair in chosen))
-            return make(desk, weights, Asked.read(*what, *how, *settings), folder, report)
-
-        yield from desk.sample(request, 4, work, {video: "The video"} if video else {})
-
-    return edit_video
-
-
-def example(name: str) -> list:
-    """Values of the inputs of an example."""
-    number, source, prompt = EXAMPLES[name]
-    what = clip_video(number), source, prompt, True, 7, "depth+inversion", 20, 5
-    return [*what, *EXAMPLE_SETTINGS, "", "", "", ""]
-
-
-PAGE = PageScript(__doc__, "Video edit", LEAD, build, Weights)
+EXAMPLES = {
+    "A cone in cyan": lambda: {
+        "video": clip_video(500_009),
+        "source_prompt": "a large blue cone on a brown floor, gray wall",
+        "prompt": "a large cyan cone on a brown floor, gray wall",
+    },
+}
+FORM = Form(
+    "keyframe_edit",
+    "A video edited by a prompt. "
+    "Returns the source, the result, an image of frames of both, an archive and what the page says.",
+    "Edit the video",
+    add_inputs,
+    add_results,
+    Asked.read,
+    make,
+    EXAMPLES,
+    {"video": "The video"},
+)
+PAGE = PageScript(__doc__, "Video edit", LEAD, FORM.build, Weights)
 page, parser, main = PAGE.page, PAGE.parser, PAGE.main
 
 

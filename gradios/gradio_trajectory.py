@@ -5,21 +5,21 @@ python gradios/gradio_trajectory.py --model_dir … --controlnet …
 """
 
 import json
-from pathlib import Path
+from functools import partial
 
 import gradio as gr
 
-from gradios.controls import PRIVATE, add_actions, add_examples, connect, weights_box
-from gradios.desk import Desk, Made
+from gradios.controls import PRIVATE, add_actions, weights_box
+from gradios.desk import Desk
 from gradios.drags_sampling import Asked, Weights, make
 from gradios.examples import clip_files
+from gradios.form import Form
 from gradios.frame import asset
 from gradios.messages import one_sentence
-from gradios.running import Reporter
 from gradios.script import PageScript
 from gradios.track_pad import TrackPad, on_image, read_pad, to_content, to_text
 from gradios.uploads import check_image, image_file
-from gradios.videos import EXAMPLE_SETTINGS, add_base_box, add_video_settings, player
+from gradios.videos import add_base_box, add_video_settings, player
 from pipelines.drags import METHODS, check_drag_weights
 from utils.arguments import run_script
 from utils.images import image_size
@@ -36,7 +36,6 @@ WAYS = {
     "coarse": "Joint model: flow guessed from the paths, then the video",
     "guided": "Joint model, led to the paths at every step (slow)",
 }
-EXAMPLES = {"Drag an object": 0, "Pan the camera": 1, "Two paths, one way": 2}
 
 
 def build(desk: Desk, own: Weights) -> None:
@@ -47,35 +46,33 @@ def build(desk: Desk, own: Weights) -> None:
             with gr.Row():
                 save = gr.Button("Save the tracks", size="sm", min_width=120)
                 opened = gr.UploadButton("Open tracks", size="sm", min_width=120, file_types=[".json", ".npy"])
-            examples = add_examples(example, EXAMPLES)
-            inputs = [*add_inputs(pad), *add_settings(own)]
+            chips = FORM.add_examples()
+            inputs = add_inputs(pad, own)
         with gr.Column(scale=5, min_width=300):
-            actions = add_actions("Sample the video")
+            actions = add_actions(FORM.verb)
             results = add_results()
-    connect(desk, actions, "trajectory", sample(desk, own), inputs, results, examples)
+    FORM.connect(desk, own, actions, inputs, results, chips)
     add_files(inputs, save, opened, actions.status)
 
 
-def add_inputs(pad: TrackPad) -> list:
-    """Components of what is asked for."""
+def add_inputs(pad: TrackPad, own: Weights) -> dict:
+    """Components of what is asked for, by the names of the API."""
     image = image_file("First frame", height=150)
     with gr.Row():
         camera = gr.Dropdown(CAMERAS, value="", label="Camera", min_width=140)
         speed = gr.Number(
             1.0, label="Speed", info="pixels or degrees per frame; zoom: factor per frame, above 1", min_width=140
         )
-    return [image, pad, camera, speed]
-
-
-def add_settings(own: Weights) -> list:
-    """Components of what is folded away."""
+    what = {"image": image, "tracks": pad, "camera": camera, "camera_speed": speed}
     with gr.Accordion("More settings", open=False):
         method = gr.Radio([(text, name) for name, text in WAYS.items()], value=METHODS[-1], label="Method")
         settings = add_video_settings()
-        base = add_base_box(own.base)
-        controlnet = weights_box("ControlNet", own.controlnet)
-        adapter = weights_box("Joint adapter of flow", own.adapter)
-    return [method, *settings, base, controlnet, adapter]
+        weights = {
+            "base": add_base_box(own.base),
+            "controlnet": weights_box("ControlNet", own.controlnet),
+            "adapter": weights_box("Joint adapter of flow", own.adapter),
+        }
+    return what | {"method": method} | settings | weights
 
 
 def add_results() -> list:
@@ -88,9 +85,9 @@ def add_results() -> list:
     return [paths, video, flow, sheet]
 
 
-def add_files(inputs: list, save, opened, said) -> None:
+def add_files(inputs: dict, save, opened, said) -> None:
     """Let the image come onto the pad, and tracks be saved and opened."""
-    image, pad, camera, speed = inputs[:4]
+    image, pad, camera, speed = (inputs[name] for name in ("image", "tracks", "camera", "camera_speed"))
     for event in (image.upload, image.clear):
         event(show_image, [image], [pad], queue=False, **PRIVATE)
     text = gr.Textbox(visible=False)
@@ -124,46 +121,17 @@ def open_tracks(path: str, image: str | None) -> tuple:
         return on_image(image, content), preset, speed
 
 
-def sample(desk: Desk, own: Weights):
-    """The generator that the page and clients call."""
-
-    def sample_drag(
-        image,
-        tracks,
-        camera,
-        camera_speed,
-        method,
-        num_inference_steps,
-        max_guidance_scale,
-        motion_bucket_id,
-        fps,
-        num_frames,
-        seed,
-        base,
-        controlnet,
-        adapter,
-        request: gr.Request,
-    ):
-        """A video that begins with an image and follows tracks, the text of a file of tracks. Returns the video with
-        the wanted and obtained paths, the video, its flow, all frames, an archive and what the page says."""
-        settings = num_inference_steps, max_guidance_scale, motion_bucket_id, fps, num_frames, seed
-
-        def work(folder: Path, report: Reporter) -> Made:
-            chosen = zip((own.base, own.controlnet, own.adapter), (base, controlnet, adapter), strict=True)
-            weights = Weights(*(desk.weights(*pair) for pair in chosen))
-            asked = Asked.read(image, tracks, camera, camera_speed, method, *settings)
-            return make(desk, weights, asked, folder, report)
-
-        yield from desk.sample(request, 5, work, {image: "The first frame"} if image else {})
-
-    return sample_drag
-
-
-def example(name: str) -> list:
-    """Values of the inputs of an example."""
-    number = EXAMPLES[name]
+def drags(number: int) -> dict:
+    """Values of inputs of an example, by name."""
     image, content, camera, speed = clip_files(number)
-    return [image, on_image(image, content), camera, speed, "controlnet", *EXAMPLE_SETTINGS, "", "", ""]
+    return {"image": image, "tracks": on_image(image, content), "camera": camera, "camera_speed": speed}
+
+
+EXAMPLES = {
+    "Drag an object": partial(drags, 0),
+    "Pan the camera": partial(drags, 1),
+    "Two paths, one way": partial(drags, 2),
+}
 
 
 def check(own: Weights) -> None:
@@ -171,6 +139,19 @@ def check(own: Weights) -> None:
         check_drag_weights(method, own.of(method)[1])
 
 
+FORM = Form(
+    "trajectory",
+    "A video that begins with an image and follows tracks, the text of a file of tracks. "
+    "Returns the video with the wanted and obtained paths, the video, its flow, all frames, an archive "
+    "and what the page says.",
+    "Sample the video",
+    add_inputs,
+    add_results,
+    Asked.read,
+    make,
+    EXAMPLES,
+    {"image": "The first frame"},
+)
 PAGE = PageScript(__doc__, "Dragged points", LEAD, build, Weights, check)
 page, parser, main = PAGE.page, PAGE.parser, PAGE.main
 

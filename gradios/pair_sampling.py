@@ -1,6 +1,6 @@
 """What the page of images with their depth asks for, within its limits, and how it is sampled."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from gradios.desk import Desk, Made
 from gradios.pair_view import encode_pair
 from gradios.results import doubts, keep_input, pack, start_run
 from gradios.running import Reporter
+from gradios.script import SD_BASE, weight
 from gradios.uploads import MAX_SEED, check_image, check_number, check_text, check_whole
 from pipelines.image_pairs import (
     fit_inputs,
@@ -25,10 +26,10 @@ from pipelines.image_pairs import (
 from utils.depth import color_disparity
 from utils.images import read_image, to_pixels
 from utils.messages.words import count
-from utils.pretrained import shipped
 
 MAX_PAIRS, MAX_STEPS, MAX_SCALE = 4, 100, 20.0
 DEPTH, EDGE = "depth", "edge"
+ADAPTERS = "depth_image/depth.safetensors", "depth_image/edge.safetensors"
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,8 @@ class Weights:
         adapters: Joint adapters, each PATH or NAME=PATH.
     """
 
-    base: str = field(default_factory=lambda: shipped("tiny_sd"))
-    adapters: tuple[str, ...] = field(
-        default_factory=lambda: (shipped("depth_image/depth.safetensors"), shipped("depth_image/edge.safetensors"))
-    )
+    base: str = weight("pretrained_model_name_or_path", SD_BASE, "tiny_sd")
+    adapters: tuple[str, ...] = weight("adapter", "its joint adapters, each PATH or NAME=PATH", *ADAPTERS)
 
     @property
     def depth(self) -> str:

@@ -13,15 +13,20 @@ SD_BASE = "folder or hub name of a Stable Diffusion base"
 SVD_BASE = "folder or hub name of a Stable Video Diffusion base"
 
 
-def weight(flag: str, text: str, own: str = ""):
+def weight(flag: str, text: str, *own: str):
     """A field of such a dataclass.
 
     Args:
         flag: The name of its flag.
         text: The help of the flag.
-        own: What of `weights/` is the default; empty: an empty name.
+        own: What of `weights/` is the default; nothing: an empty name; several: the value is a tuple.
     """
-    return field(default_factory=lambda: shipped(own) if own else "", metadata={"flag": flag, "help": text})
+
+    def default() -> str | tuple[str, ...]:
+        found = tuple(map(shipped, own))
+        return found if len(found) > 1 else "".join(found)
+
+    return field(default_factory=default, metadata={"flag": flag, "help": text})
 
 
 @dataclass(frozen=True)
@@ -49,14 +54,20 @@ class PageScript:
         parser = make_parser(self.doc)
         group = parser.add_argument_group("weights")
         for one in fields(self.weights):
-            group.add_argument(f"--{one.metadata['flag']}", default=one.default_factory(), help=one.metadata["help"])
+            default = one.default_factory()
+            several = {"nargs": "+"} if isinstance(default, tuple) else {}
+            group.add_argument(f"--{one.metadata['flag']}", default=default, help=one.metadata["help"], **several)
         add_server_arguments(parser)
         return parser
 
     def main(self, argv: list[str] | None = None) -> None:
         """Opens the page."""
         args = parse_args(self.parser(), argv)
-        own = self.weights(*(getattr(args, one.metadata["flag"]) for one in fields(self.weights)))
+        own = self.weights(*(_hashable(getattr(args, one.metadata["flag"])) for one in fields(self.weights)))
         if self.check is not None:
             self.check(own)
         serve([self.page(own)], args)
+
+
+def _hashable(value: str | list[str]) -> str | tuple[str, ...]:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,6 +1,6 @@
 """What the pages of videos share: their settings, their weights, previews of their steps, and files that play."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 
 import gradio as gr
@@ -20,44 +20,45 @@ PREVIEW_FRAMES = 4
 PAGE_STEPS = 12  # fewer than the commands take: someone waits
 OWN_FRAMES = 0  # of the slider: the model's own number
 DEFAULTS = VideoSampling()
-EXAMPLE_SETTINGS = (  # in the order of NAMES
-    PAGE_STEPS,
-    DEFAULTS.max_guidance_scale,
-    DEFAULTS.motion_bucket_id,
-    DEFAULTS.fps,
-    OWN_FRAMES,
-    0,
-)
-NAMES = ("num_inference_steps", "max_guidance_scale", "motion_bucket_id", "fps", "num_frames", "seed")
 
 
-def add_video_settings() -> list:
-    """Components of `video_flags`, in the order of `NAMES`."""
+def add_video_settings(own_rate: bool = False) -> dict:
+    """Components of what `video_flags` takes, by name.
+
+    Args:
+        own_rate: Whether the frame rate is that of a video that is sent, so that none is asked for.
+    """
     seed = add_seed()
     with gr.Row():
-        shown = gr.Slider(1, MAX_STEPS, PAGE_STEPS, step=1, label="Denoising steps", min_width=140)
+        steps = gr.Slider(1, MAX_STEPS, PAGE_STEPS, step=1, label="Denoising steps", min_width=140)
         frames = gr.Slider(0, MAX_FRAMES, 0, step=1, label="Frames", info="0: the model's own number", min_width=140)
     with gr.Row():
         scale = gr.Slider(0, MAX_SCALE, DEFAULTS.max_guidance_scale, step=0.5, label="Guidance scale", min_width=140)
         bucket = gr.Slider(0, MAX_BUCKET, DEFAULTS.motion_bucket_id, step=1, label="Motion bucket", min_width=140)
-    fps = gr.Slider(1, 30, DEFAULTS.fps, step=1, label="Frames per second")
-    return [shown, scale, bucket, fps, frames, seed]
+    fps = gr.Slider(1, 30, DEFAULTS.fps, step=1, label="Frames per second", visible=not own_rate)
+    return {
+        "num_inference_steps": steps,
+        "max_guidance_scale": scale,
+        "motion_bucket_id": bucket,
+        "fps": fps,
+        "num_frames": frames,
+        "seed": seed,
+    }
 
 
-def video_flags(values: Sequence) -> list[str]:
+def video_flags(values: Mapping) -> list[str]:
     """Flags of all video scripts by the values of `add_video_settings`.
 
     Raises:
         ValueError: One is not allowed.
     """
-    steps, scale, bucket, fps, frames, seed = values
-    frames = check_whole("num_frames", frames, 0, MAX_FRAMES)
+    frames = check_whole("num_frames", values["num_frames"], 0, MAX_FRAMES)
     flags = {
-        "num_inference_steps": check_whole("num_inference_steps", steps, 1, MAX_STEPS),
-        "max_guidance_scale": check_number("max_guidance_scale", scale, 0, MAX_SCALE),
-        "motion_bucket_id": check_number("motion_bucket_id", bucket, 0, MAX_BUCKET),
-        "fps": check_number("fps", fps, 1, 30),
-        "seed": check_whole("seed", seed, 0, MAX_SEED),
+        "num_inference_steps": check_whole("num_inference_steps", values["num_inference_steps"], 1, MAX_STEPS),
+        "max_guidance_scale": check_number("max_guidance_scale", values["max_guidance_scale"], 0, MAX_SCALE),
+        "motion_bucket_id": check_number("motion_bucket_id", values["motion_bucket_id"], 0, MAX_BUCKET),
+        "fps": check_number("fps", values["fps"], 1, 30),
+        "seed": check_whole("seed", values["seed"], 0, MAX_SEED),
     }
     if frames != OWN_FRAMES:
         flags["num_frames"] = frames
