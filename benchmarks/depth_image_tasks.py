@@ -14,6 +14,7 @@ from PIL import Image
 
 from benchmarks.judged import JudgedBench
 from benchmarks.protocol import SHOWN, Chunk
+from pipelines.one_step import estimate_condition
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from pipelines.request import default_size
 from utils.data.records import read_records
@@ -136,8 +137,19 @@ def image_to_depth(bench: Bench, indices: range) -> Chunk:
     """Depth of rendered images, without a prompt, against the renderer's."""
     pixels, metres = bench.pixels(indices), bench.metres(indices)
     out = bench.joint("depth")(image=pixels, adapters="depth", **bench.sampling(indices))
-    sheet = columns(map(to_image, pixels), colored(metres), map(color_disparity, out.values["depth"]))
-    return depth_rows(out.values["depth"], metres), sheet
+    return against_truth(pixels, metres, out.values["depth"])
+
+
+def one_step(bench: Bench, indices: range) -> Chunk:
+    """The same, estimated in one deterministic step."""
+    pixels, metres = bench.pixels(indices), bench.metres(indices)
+    out = estimate_condition(bench.joint("one_step"), pixels, "one_step")
+    return against_truth(pixels, metres, out.values["one_step"])
+
+
+def against_truth(pixels: torch.Tensor, metres: np.ndarray, depth: np.ndarray) -> Chunk:
+    sheet = columns(map(to_image, pixels), colored(metres), map(color_disparity, depth))
+    return depth_rows(depth, metres), sheet
 
 
 def depth_to_image(bench: Bench, indices: range) -> Chunk:

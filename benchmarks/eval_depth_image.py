@@ -24,6 +24,7 @@ TASKS = {
         "judges",
         "floor",
         "image_to_depth",
+        "one_step",
         "depth_to_image",
         "joint",
         "depth_edge_to_image",
@@ -34,21 +35,24 @@ TASKS = {
 NEEDS = {  # files that tasks need
     "depth": {"image_to_depth", "depth_to_image", "joint", "depth_edge_to_image", "obedience_joint"},
     "edge": {"depth_edge_to_image"},
+    "one_step": {"one_step"},
 }
+FILES = {"depth": "depth", "edge": "edge", "one_step": "depth"}  # of the weights here
 JUDGED = {
     "depth": {"judges", "depth_to_image", "joint", "depth_edge_to_image"},
     "attributes": {"judges", "obedience_base", "obedience_joint"},
 }
 PER_OBJECT = ("color", "shape")  # the others are means over images
-WEIGHTS = ("pretrained_model_name_or_path", "depth_adapter", "edge_adapter", "judges_dir")
+WEIGHTS = ("pretrained_model_name_or_path", "depth_adapter", "edge_adapter", "one_step_adapter", "judges_dir")
 
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add = result.add_argument
     add("--pretrained_model_name_or_path", default=shipped("tiny_sd"), help="folder or hub name of the base")
-    for name in NEEDS:
-        add(f"--{name}_adapter", default=shipped(f"depth_image/{name}.safetensors"), help=f"{name} adapter")
+    about = {name: f"{name} adapter" for name in FILES} | {"one_step": "adapter of the task one_step"}
+    for name, file in FILES.items():
+        add(f"--{name}_adapter", default=shipped(f"depth_image/{file}.safetensors"), help=about[name])
     protocol.add_judges_argument(result)
     add(
         "--train_data_dir",

@@ -88,6 +88,10 @@ def check_options(rank: int, post_rank: int, alpha: float, lora_dropout: float, 
         raise ValueError(f"alpha={alpha!r} is no finite number: give LoRA's scale times rank.")
     if not (is_weight(lora_dropout) and 0 <= lora_dropout < 1):
         raise ValueError(f"lora_dropout={lora_dropout!r} is no probability: give a number from 0 to below 1.")
+    check_y_layers(y_layers)
+
+
+def check_y_layers(y_layers: str) -> None:
     if y_layers not in Y_LAYERS:
         raise ValueError(f"y_layers={y_layers!r} is unknown: choose one of {', '.join(Y_LAYERS)}.")
 

@@ -16,11 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from patch.adapters import add_managed, check_rank, lora_tensors, patched_with_joint
+from patch.adapters import add_managed, check_rank, check_y_layers, lora_tensors, patched_with_joint
 from patch.call import check_present, check_stray, pick_up_loras
 from patch.control import device_of
 from patch.cut import cut_rank
-from patch.network import label, network, patched_network, refuse_offloaded, self_attentions
+from patch.network import label, network, own_layers, patched_network, refuse_offloaded, self_attentions
 from patch.post import build_post, post_key
 from patch.published import is_published, read_published
 from patch.state import ROLES, JointSpec, lora_name
@@ -65,16 +65,24 @@ def save(
     return path
 
 
-def load(model, folder: str | os.PathLike, name: str | None = None, rank: int | None = None) -> dict:
+def load(
+    model,
+    folder: str | os.PathLike,
+    name: str | None = None,
+    rank: int | None = None,
+    y_layers: str = "attention",
+) -> dict:
     """Patches the model if need be, adds the joint adapter of a file or folder, frozen, and returns its configuration.
 
     folder: a file or folder written by `save`, a folder in UniCon's published layout, or a name on the hub.
     name: the adapter in the folder, and its name in the model; may be left out where there is one. Another name
-    renames it. rank: cuts LoRAs of a larger one to their largest singular values (`patch/cut.py`).
+    renames it. rank: cuts LoRAs of a larger one to their largest singular values (`patch/cut.py`). y_layers: "all" adds
+    LoRAs, which change nothing yet, to the layers of y that have none in the file (see `add_joint`).
     Raises ValueError, and leaves the model alone, when the file is damaged or was made for another base.
     """
     net = network(model)
     refuse_offloaded(net)
+    check_y_layers(y_layers)
     config, tensors = read(folder, name)
     name = config["name"] = name or config["name"]
     check_fit(net, config, tensors)
@@ -83,11 +91,12 @@ def load(model, folder: str | os.PathLike, name: str | None = None, rank: int | 
         config, tensors = cut_rank(config, tensors, rank)
     patched_with_joint(net, JointSpec(name, *(config[key] for key in ("post", "post_rank", "temporal", "kv"))))
     for role, lora in config["lora"].items():
-        targets = sorted({layer for layer, _ in lora_keys(tensors, role)})
-        add_managed(net, LoraConfig(**lora, target_modules=targets), lora_name(name, role))
+        targets = {layer for layer, _ in lora_keys(tensors, role)}
+        targets |= {*own_layers(net)} if (role, y_layers) == ("y", "all") else set()
+        add_managed(net, LoraConfig(**lora, target_modules=sorted(targets)), lora_name(name, role))
     with torch.no_grad():
         for key, parameter in adapter_tensors(net, name).items():
-            parameter.copy_(tensors[key]).requires_grad_(False)
+            parameter.copy_(tensors.get(key, parameter)).requires_grad_(False)
     net._duet.update(device_of(net))
     return config
 

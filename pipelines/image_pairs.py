@@ -13,6 +13,7 @@ from pipelines.sizes import fit_pixels, target_size
 from utils.commands.results import write_png
 from utils.data.pairs import GRAY
 from utils.depth import color_disparity, normalize_disparity, read_disparity, settle_kind, write_disparity
+from utils.diffusion.one_step import ONE_STEP
 from utils.images import read_image, to_image, to_pixels
 from utils.pretrained import choose_device, find_scheduler, load_pipeline
 from utils.weights.model_kinds import check_adapter, joint_names
@@ -56,6 +57,17 @@ def has_colors(adapter: str | Path) -> bool:
     """Whether an adapter was trained on a condition with colours."""
     condition = (patch.read_config(adapter).get("training") or {}).get("condition")
     return condition is not None and condition not in GRAY
+
+
+def check_objective(adapters: Mapping[str, str], mode: str) -> None:
+    """Raises ValueError where adapters and the mode of a command do not go together, before anything is loaded."""
+    if mode == ONE_STEP and len(adapters) > 1:
+        names = ", ".join(adapters)
+        raise ValueError(f"--mode {ONE_STEP} estimates one condition, but --adapter has {names}: pass one.")
+    for name, path in adapters.items():
+        objective = (patch.read_config(path, name).get("training") or {}).get("objective")
+        if objective == ONE_STEP and mode != ONE_STEP:
+            raise ValueError(f"--adapter {path} was trained for estimation in one step: pass --mode {ONE_STEP}.")
 
 
 def load_joint(

@@ -17,13 +17,14 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 import patch
-from pipelines.image_inputs import AdapterPair, JointInputs, child_generator
+from pipelines.image_inputs import AdapterPair, JointInputs, check_sampled, child_generator
 from pipelines.image_sides import ImageSide, start_side
 from pipelines.inputs import latent_mask
 from pipelines.request import TENSORS, Known, Request, check_adapters, check_options, gather_known, make_request
 from pipelines.rows import Joint, Rows, default_direction, lay_out_rows, paired, run_constant
 from pipelines.sides import Estimates, denoise, first_iteration
 from utils.diffusion.guidance import CONDITIONAL, SEPARATE, UNCONDITIONAL, Guidance
+from utils.diffusion.one_step import ONE_STEP
 from utils.diffusion.pairs import with_trigger
 from utils.diffusion.sampling import ImageSampling
 from utils.latents import LatentScale
@@ -86,14 +87,20 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         training = patch.load(self, path, name).get("training") or {}
         trigger = training.get("trigger", "") if trigger is None else trigger
         scale = LatentScale.read(training.get("latent_scale", {}))
-        self.register_adapter_pair(name, trigger, scale, one_way=training.get("one_way_share", 0) > 0)
+        one_way, one_step = training.get("one_way_share", 0) > 0, training.get("objective") == ONE_STEP
+        self.register_adapter_pair(name, trigger, scale, one_way, one_step)
         return name
 
     def register_adapter_pair(
-        self, name: str, trigger: str = "", latent_scale: LatentScale | None = None, one_way: bool = True
+        self,
+        name: str,
+        trigger: str = "",
+        latent_scale: LatentScale | None = None,
+        one_way: bool = True,
+        one_step: bool = False,
     ) -> None:
         """Says how a joint adapter that is in the network already was trained: needed after `patch.load` alone."""
-        self.adapter_pairs[name] = AdapterPair(trigger, latent_scale or LatentScale(), one_way)
+        self.adapter_pairs[name] = AdapterPair(trigger, latent_scale or LatentScale(), one_way, one_step)
 
     @torch.no_grad()
     def __call__(
@@ -146,6 +153,7 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         sampling = ImageSampling(**sampling)
         check_options(direction, output_type, tensors)
         weights = check_adapters(adapters, self.known_adapters())
+        check_sampled(self.adapter_pairs, weights)
         values = (condition, condition_strength, condition_mask, condition_latents)
         known = gather_known(list(weights), (image, strength, mask_image, latents), *values)
         request = make_request(
@@ -235,7 +243,8 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
             def run(part: Rows) -> None:
                 self.predict(sides, part, inputs.text_of(part), 0)
 
-            rows = run_constant(self.unet, sides, rows, joint, run)
+            if len(steps) > 1:
+                rows = run_constant(self.unet, sides, rows, joint, run)
             text = inputs.text_of(rows)
 
             def estimate(sides: list[ImageSide], i: int) -> Estimates:

@@ -3,6 +3,7 @@
 python run_models/run_depth_image.py --mode joint --prompt "a red cube and a blue sphere" --output_dir outputs/pair
 python run_models/run_depth_image.py --mode image_to_depth --image photo.png --output_dir outputs/depth
 python run_models/run_depth_image.py --mode image_to_depth --video clip.mp4 --output_dir outputs/clip_depth
+python run_models/run_depth_image.py --mode one_step --image photo.png --output_dir outputs/estimated_depth
 python run_models/run_depth_image.py --mode depth_to_image --depth depth.png --prompt "a green cone" --output_dir …
 python run_models/run_depth_image.py --mode coarse --depth sketch.png --strength 0.6 --output_dir outputs/coarse
 
@@ -17,10 +18,20 @@ import torch
 
 from pipelines.clip_depth import estimate_file
 from pipelines.image_commands import NEEDS, READ_BY, add_pair_inputs
-from pipelines.image_pairs import fit_inputs, load_joint, name_adapters, read_conditions, sample_pairs, write_pairs
+from pipelines.image_pairs import (
+    check_objective,
+    fit_inputs,
+    load_joint,
+    name_adapters,
+    read_conditions,
+    sample_pairs,
+    write_pairs,
+)
+from pipelines.one_step import estimate_condition
 from utils.arguments import check_choice, finite_float, make_parser, parse_args, positive_int, run_script
 from utils.commands.argument_groups import add_machine_arguments, add_output_arguments, add_size_arguments
 from utils.commands.results import RECORD, Run, check_output_dir, remove_last_run
+from utils.diffusion.one_step import ONE_STEP
 from utils.images import read_image, to_pixels
 from utils.messages.words import count
 from utils.pretrained import choose_device, find_scheduler, shipped
@@ -65,9 +76,11 @@ def _add_sampling(group) -> None:
 
 def main(argv=None) -> Path:
     """Runs the script and returns the folder of its images."""
-    args = with_defaults(parse_args(parser(), argv))
+    args = parse_args(parser(), argv)
     check_arguments(args)
+    args = with_defaults(args)
     adapters, files = name_adapters(args.adapter), condition_files(args)
+    check_objective(adapters, args.mode)
     conditions = read_conditions(files, adapters, args.depth_kind)
     base, folder = getattr(args, BASE), Path(args.output_dir)
     run = Run.start(argv, vars(args), [base, *adapters.values()])
@@ -78,8 +91,11 @@ def main(argv=None) -> Path:
     image, conditions = fit_inputs(pipe, image, conditions, args.height, args.width, {None: args.image, **files})
     if image is not None:
         warn_of_photograph(base, to_pixels(image), args.image, f"--{BASE}")
-    strength = args.strength if args.mode == "coarse" else None
-    out = sample_pairs(pipe, image, conditions, strength, args.condition_strength, **options(args))
+    if args.mode == ONE_STEP:
+        out = estimate_condition(pipe, image, *adapters)
+    else:
+        strength = args.strength if args.mode == "coarse" else None
+        out = sample_pairs(pipe, image, conditions, strength, args.condition_strength, **options(args))
     made = f"{count(len(out.images), 'image')} with {' and '.join(out.values)}"
     return finish(folder, run, write_pairs(folder, out), out.images[0].size, made)
 
@@ -116,7 +132,7 @@ def check_arguments(args) -> None:
     check_choice(parser(), args, "mode", NEEDS, READ_BY)
     if args.image and args.video:
         raise ValueError(f"--image {args.image} and --video {args.video}: depth is sampled of one of them, remove one.")
-    if args.video and args.num_images_per_prompt > 1:
+    if args.video and (args.num_images_per_prompt or 1) > 1:
         raise ValueError(f"--num_images_per_prompt {args.num_images_per_prompt} does not apply to --video; remove it.")
     if wrong := [item for item in args.condition if "=" not in item]:
         raise ValueError(f"--condition {wrong[0]} is not of the form NAME=FILE: pass depth=depth.png, say.")

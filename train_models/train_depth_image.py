@@ -7,74 +7,97 @@ One network denoises rows of both sides, first all images x, then all conditions
 
 import argparse
 
-import numpy as np
 import torch
-from diffusers import DDIMScheduler
-from PIL import Image
+from diffusers import UNet2DConditionModel
 
 import patch
-from models.joint_adapter import add_adapter_arguments, pair_up, save_adapter
+from models.joint_adapter import add_adapter_arguments, pair_up, read_beginning, save_adapter, start_adapter
+from models.joint_one_step import one_step_loss
+from pipelines.pair_validation import show_estimates, show_samples
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from utils import arguments
-from utils.arguments import parse_args, positive_int, run_script
+from utils.arguments import check_choice, parse_args, positive_int, run_script
 from utils.data.cache import add_cache_arguments, cache_latents, encode_pair
 from utils.data.pairs import PairDataset, add_data_arguments
 from utils.diffusion.noise import min_snr_weight
+from utils.diffusion.one_step import ONE_STEP
 from utils.diffusion.pairs import GIVEN_TIMESTEP, check_share_arguments, draw_direction, relate_levels, with_trigger
-from utils.images import to_image
 from utils.latents import LatentScale
 from utils.training.arguments import add_base_arguments, base_size, check_not_negative
 from utils.training.loop import add_training_arguments, check_output_dir, fit
 from utils.training.sd import SDBase, draw_prompts, measure_latent_scale, read_validation_pairs
-from utils.video import contact_sheet
 
 PROMPTS = ("drop_image_prompt", "drop_condition_prompt", "drop_both_prompts")
 GIVEN = ("clean_image_share", "clean_condition_share")
+SHARES = ("one_way_share", "equal_noise_share", *GIVEN, *PROMPTS)
+DENOISING = "denoising"
+READ_BY = {name: [DENOISING] for name in (*SHARES, "snr_gamma", "noise_offset", "validation_prompts")}
 
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
     args.adapter_name = args.adapter_name or args.condition
-    args.trigger_word = f"{args.condition}_map" if args.trigger_word is None else args.trigger_word
-    check_share_arguments(args, ("one_way_share", "equal_noise_share", *GIVEN, *PROMPTS), [GIVEN, PROMPTS])
-    check_not_negative(args, "snr_gamma", "noise_offset")
-    check_output_dir(args)
+    check_arguments(args)
+    beginning = begin(args)
     args.resolution = args.resolution or base_size(args, StableDiffusionJointPipeline)[0]
     dataset, shown = PairDataset.from_args(args, args.condition), read_validation_pairs(args)
     base = SDBase.load(args)
     base.check_resolution(args.resolution)
     torch.manual_seed(args.seed)
-    patch.add_joint(base.unet, args.adapter_name, args.rank, args.lora_alpha, args.post)
+    start_adapter(base.unet, args)
     if args.cache_latents:
         dataset = cache_latents(dataset, base.vae, args.cache_dir, args.train_batch_size)
         captions = ["", *dataset.captions]
         base.text.cache([*captions, *(with_trigger(args.trigger_word, c) for c in captions)], args.cache_dir)
-    scale = measure_latent_scale(dataset, base.vae, args.seed)
+    known = beginning.get("latent_scale")
+    scale = LatentScale.read(known) if known else measure_latent_scale(dataset, base.vae, args.seed)
+    compute, show = (one_step_loss, show_estimates) if args.objective == ONE_STEP else (joint_loss, show_samples)
 
     def loss(unet, batch):
-        return joint_loss(unet, batch, base, scale, args)
+        return compute(unet, batch, base, scale, args)
 
     def save(unet, folder):
         return save_adapter(unet, folder, args, trigger=args.trigger_word, latent_scale=vars(scale))
 
     def validate(unet, step):
-        return sample_validation(base, scale, shown, args)
+        return show(base, scale, shown, args)
 
     validate = validate if args.validation_prompts or shown else None
     parameters = patch.joint_parameters(base.unet, args.adapter_name)
     fit(args, base.unet, dataset, loss, save=save, validate=validate, parameters=parameters, frozen=base.frozen)
 
 
+def check_arguments(args) -> None:
+    """One sentence about what would fail after a long time."""
+    check_choice(make_parser(), args, "objective", {}, READ_BY)
+    check_share_arguments(args, SHARES, [GIVEN, PROMPTS])
+    check_not_negative(args, "snr_gamma", "noise_offset")
+    check_output_dir(args)
+
+
+def begin(args) -> dict:
+    """What `--init_adapter` says of its training, nothing without one; settles the trigger word and the directions."""
+    kept = ("post",) if args.y_layers == "all" else ("post", "y_layers")
+    beginning = read_beginning(args, kept, UNet2DConditionModel.__name__, "train_depth_image.py")
+    if args.trigger_word is None:
+        args.trigger_word = beginning.get("trigger", f"{args.condition}_map")
+    if args.objective == ONE_STEP:
+        args.one_way_share = 1.0
+    return beginning
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     group = parser.add_argument_group("pair")
     add_base_arguments(group, "tiny_sd")
-    add_adapter_arguments(group, "image", "condition", post="fuse", one_way_share=0.4)
+    add_adapter_arguments(group, "image", "condition", post="fuse", one_way_share=0.4, y_layers="attention")
     add = group.add_argument
+    what = f"{DENOISING} of both sides, or estimation of the condition from the image in one step (arXiv 2409.11355)"
+    add("--objective", choices=(DENOISING, ONE_STEP), default=DENOISING, help=what)
     own = "a name of your own pairs each image with that under NAME_file_name in metadata.jsonl"
     add("--condition", default="depth", metavar="NAME", help=f"what the image is paired with: depth, edge, or {own}")
     add("--adapter_name", help="name of the adapter (default: the condition)")
-    add("--trigger_word", help="words that begin the condition's caption (default: NAME_map)")
+    add("--trigger_word", help="words that begin the condition's caption (default: --init_adapter's, else NAME_map)")
     for name in PROMPTS:
         add(f"--{name}", type=float, default=0.1, help=f"share of pairs without {name[5:].replace('_', ' ')}")
     add("--snr_gamma", type=float, default=5.0, help="gamma of min-SNR weights (arXiv 2303.09556); 0: none")
@@ -114,32 +137,6 @@ def draw_timesteps(B: int, direction: str, timesteps: int, args) -> tuple[torch.
     """Noise levels (B,) of both sides; `GIVEN_TIMESTEP` where a side is given."""
     shares = args.equal_noise_share, args.clean_image_share, args.clean_condition_share
     return relate_levels(*torch.randint(1, timesteps, (2, B)), direction, shares, GIVEN_TIMESTEP)
-
-
-def sample_validation(base: SDBase, scale: LatentScale, shown: list, args) -> dict[str, Image.Image]:
-    """pairs: sampled for the prompts. samples: image and condition, the estimated condition, a pair for the caption."""
-    scheduler = DDIMScheduler.from_config(base.scheduler.config)
-    pipe = StableDiffusionJointPipeline(base.vae, base.text.encoder, base.text.tokenizer, base.unet, scheduler)
-    pipe.register_adapter_pair(args.adapter_name, args.trigger_word, scale, one_way=args.one_way_share > 0)
-    pipe.set_progress_bar_config(disable=True)
-
-    def sample(**inputs) -> list[list[Image.Image]]:
-        sizes = {"num_inference_steps": 25, "height": args.resolution, "width": args.resolution}
-        out = pipe(generator=torch.Generator().manual_seed(args.seed), **inputs, **sizes)
-        return [out.images, out.conditions[args.adapter_name]]
-
-    images = {"pairs": side_by_side(sample(prompt=args.validation_prompts))} if args.validation_prompts else {}
-    if shown:
-        known = [[to_image(s[key]) for s in shown] for key in ("pixel_values", "conditioning_pixel_values")]
-        captions = [s["caption"] for s in shown]
-        estimated = sample(prompt=captions, image=known[0])[1]
-        images["samples"] = side_by_side([*known, estimated, *sample(prompt=captions)])
-    return images
-
-
-def side_by_side(columns: list[list[Image.Image]]) -> Image.Image:
-    images = [np.asarray(image) for row in zip(*columns, strict=True) for image in row]
-    return contact_sheet(np.stack(images), columns=len(columns))
 
 
 if __name__ == "__main__":

@@ -39,11 +39,11 @@ SHARES = ("one_way_share", "flow_alone_share", "clean_video_share", "clean_flow_
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
     check_share_arguments(args, SHARES, [("clean_video_share", "clean_flow_share")])
-    beginning = read_beginning(args, KEPT) if args.init_adapter else None
+    beginning = read_beginning(args, KEPT, "UNetSpatioTemporalConditionModel", "train_flow_video.py")
     code = FlowCode.from_training(beginning) if beginning else FlowCode(FlowEncoding(args.max_flow, args.flow_power))
     svd = start_svd(args, [FlowImages(code)], StableVideoDiffusionJointPipeline)
     unet = svd.pipe.unet
-    start_adapter(unet, args, temporal=args.temporal, y_layers=args.y_layers)
+    start_adapter(unet, args, temporal=args.temporal)
     if not beginning:
         code = replace(code, scale=measure_flow_scale(svd.dataset, svd.pipe.vae, args.seed))
 
@@ -62,20 +62,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser = svd_parser(__doc__, steady=True)
     group = parser.add_argument_group("pair")
     add_flow_arguments(group)
-    add_adapter_arguments(group, "video", "flow", post="aligned", one_way_share=0.6)
+    add_adapter_arguments(group, "video", "flow", post="aligned", one_way_share=0.6, y_layers="all")
     add = group.add_argument
     add("--adapter_name", default="flow", help="name of the adapter")
-    add(
-        "--init_adapter",
-        help="adapter to train further, a file or folder; larger ranks are cut to --rank (default: a new one)",
-    )
     add("--temporal", action="store_true", help="joint attention over time as well")
-    add(
-        "--y_layers",
-        choices=patch.Y_LAYERS,
-        default="all",
-        help="layers of the flow's rows that have a LoRA of their own",
-    )
     alone = "share of batches with flow alone, p(flow | image); the other shares refer to the remaining batches"
     add("--flow_alone_share", type=float, default=0.3, help=alone)
     moved = "condition a video whose flow is given on the first frame warped along the flow, not on the frame itself"

@@ -53,3 +53,19 @@ def test_a_choice_that_there_is_not_is_refused_before_the_model_is_touched(net):
     with pytest.raises(ValueError, match="y_layers='some' is unknown: choose one of attention, all"):
         patch.add_joint(net, "depth", y_layers="some")
     assert not is_patched(net)
+
+
+def test_loading_adds_the_other_layers_which_change_nothing_yet(tiny, kind, tmp_path):
+    net = tiny.make(kind)
+    patch.add_joint(net, "depth", rank=2)
+    tiny.teach(net, "depth")
+    patch.save(net, tmp_path, "depth")
+    plain, more = tiny.make(kind), tiny.make(kind)
+    patch.load(plain, tmp_path)
+    patch.load(more, tmp_path, y_layers="all")
+    for one in (plain, more):
+        patch.set_pairs(one, PAIRS)
+    torch.testing.assert_close(tiny.run(more, kind), tiny.run(plain, kind), atol=1e-6, rtol=1e-5)
+    assert len(patch.joint_parameters(more, "depth")) > len(patch.joint_parameters(plain, "depth"))
+    with pytest.raises(ValueError, match="y_layers='some' is unknown"):
+        patch.load(tiny.make(kind), tmp_path, y_layers="some")

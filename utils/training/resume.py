@@ -17,7 +17,7 @@ from utils.formats.folders import has_content
 from utils.training.checkpoints import damage, find_checkpoint, last_whole, list_checkpoints, named_step, read_progress
 
 # Flags that say what the trained weights are or begin with; the rest of the state is in `layout`, which the loop knows.
-WEIGHTS_ARE = ("stage", "post", "init_from", "init_adapter", "controlnet_model_name_or_path", "form")
+WEIGHTS_ARE = ("stage", "post", "objective", "init_from", "init_adapter", "controlnet_model_name_or_path", "form")
 OF_THE_RUN = {"output_dir", "overwrite", "resume_from_checkpoint", "config"}
 
 

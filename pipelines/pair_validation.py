@@ -1,0 +1,55 @@
+"""What the validations of a joint adapter show: sampled pairs, and the condition of known images."""
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from PIL import Image
+
+from pipelines.one_step import estimate_condition
+from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
+from utils.images import to_image
+from utils.latents import LatentScale
+from utils.training.sd import SDBase
+from utils.video import contact_sheet
+
+
+def show_samples(base: SDBase, scale: LatentScale, shown: list, args) -> dict[str, Image.Image]:
+    """pairs: sampled for the prompts. samples: image and condition, the estimated condition, a pair for the caption."""
+    pipe = joint_pipeline(base, scale, args)
+
+    def sample(**inputs) -> list[list[Image.Image]]:
+        sizes = {"num_inference_steps": 25, "height": args.resolution, "width": args.resolution}
+        out = pipe(generator=torch.Generator().manual_seed(args.seed), **inputs, **sizes)
+        return [out.images, out.conditions[args.adapter_name]]
+
+    images = {"pairs": side_by_side(sample(prompt=args.validation_prompts))} if args.validation_prompts else {}
+    if shown:
+        known, captions = known_pairs(shown), [s["caption"] for s in shown]
+        estimated = sample(prompt=captions, image=known[0])[1]
+        images["samples"] = side_by_side([*known, estimated, *sample(prompt=captions)])
+    return images
+
+
+def show_estimates(base: SDBase, scale: LatentScale, shown: list, args) -> dict[str, Image.Image]:
+    """samples: image and condition, and the condition estimated in one step."""
+    known = known_pairs(shown)
+    out = estimate_condition(joint_pipeline(base, scale, args), known[0], args.adapter_name)
+    return {"samples": side_by_side([*known, out.conditions[args.adapter_name]])}
+
+
+def joint_pipeline(base: SDBase, scale: LatentScale, args) -> StableDiffusionJointPipeline:
+    scheduler = DDIMScheduler.from_config(base.scheduler.config)
+    pipe = StableDiffusionJointPipeline(base.vae, base.text.encoder, base.text.tokenizer, base.unet, scheduler)
+    pipe.register_adapter_pair(args.adapter_name, args.trigger_word, scale, one_way=args.one_way_share > 0)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def known_pairs(shown: list) -> list[list[Image.Image]]:
+    """Images and conditions of samples."""
+    return [[to_image(s[key]) for s in shown] for key in ("pixel_values", "conditioning_pixel_values")]
+
+
+def side_by_side(columns: list[list[Image.Image]]) -> Image.Image:
+    images = [np.asarray(image) for row in zip(*columns, strict=True) for image in row]
+    return contact_sheet(np.stack(images), columns=len(columns))
