@@ -45,10 +45,10 @@ def add_seed() -> gr.Number:
     return seed
 
 
-def add_actions(verb: str) -> Actions:
-    """What starts and stops a sampling."""
+def add_actions(verb: str, name: str) -> Actions:
+    """What starts and stops a sampling; `name` is the id of the button that starts it."""
     with gr.Row():
-        run = gr.Button(verb, variant="primary", scale=3)
+        run = gr.Button(verb, variant="primary", scale=3, elem_id=name)
         stop = gr.Button("Stop", scale=1, min_width=80)
     shown = gr.HTML(status.IDLE)
     download = gr.DownloadButton("Download everything with its settings", interactive=False)

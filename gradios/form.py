@@ -51,11 +51,15 @@ class Form:
         with gr.Row():
             with gr.Column(scale=5, min_width=300):
                 inputs = self.add_inputs(own)
-                actions = add_actions(self.verb)
+                actions = self.add_actions()
                 chips = self.add_examples()
             with gr.Column(scale=6, min_width=300):
                 results = self.add_results()
         self.connect(desk, own, actions, inputs, results, chips)
+
+    def add_actions(self) -> Actions:
+        """What starts and stops a sampling."""
+        return add_actions(self.verb, f"sample-{self.api_name}")
 
     def add_examples(self) -> list[gr.Button]:
         """A button for each example."""
@@ -71,17 +75,22 @@ class Form:
         parts, outputs = list(inputs.values()), [*results, actions.download, actions.status]
         options = {"inputs": parts, "outputs": outputs, "show_progress": "hidden"} | QUEUE
         sample = self.sampler(desk, own, tuple(inputs), len(outputs) - 1)
-        told = {"api_name": self.api_name, "api_description": self.description}
-        triggers = [actions.run.click, *([inputs[self.submit].submit] if self.submit else [])]
-        waiting = gr.on(triggers, lambda: status.WAITING, outputs=actions.status, queue=False, **PRIVATE)
-        runs = [waiting.then(sample, **told, **options)]
-        for button, values in zip(chips, self.examples.values(), strict=True):
-            filled = button.click(
-                partial(fill, inputs, values), outputs=[*parts, actions.status], queue=False, **PRIVATE
-            )
+        buttons = [actions.run, *chips]
+        begin = {"outputs": [actions.status, *buttons], "queue": False} | PRIVATE
+        waiting = actions.run.click(lambda: [status.WAITING, *usable(buttons, False)], **begin)
+        runs = [waiting.then(sample, api_name=self.api_name, api_description=self.description, **options)]
+        for chip, values in zip(chips, self.examples.values(), strict=True):
+            waiting = chip.click(lambda: [status.WAITING, *usable(buttons, False)], **begin)
+            filled = waiting.then(partial(fill, inputs, values), outputs=parts, queue=False, **PRIVATE)
             runs.append(filled.then(sample, api_visibility="private", **options))
         for run in runs:
             run.success(lambda: gr.DownloadButton(interactive=True), outputs=actions.download, queue=False, **PRIVATE)
+            for ended in (run.then, run.failure):  # a stop is both
+                ended(lambda: usable(buttons, True), outputs=buttons, queue=False, **PRIVATE)
+        if self.submit:
+            inputs[self.submit].submit(
+                None, js=f"() => document.getElementById('{actions.run.elem_id}').click()", **PRIVATE
+            )
         actions.stop.click(
             desk.stop,
             outputs=actions.status,
@@ -117,5 +126,13 @@ class Form:
 
 
 def fill(inputs: dict, values: Callable[[], dict]) -> list:
-    """Values of all inputs by those of an example, and of the status."""
-    return [*({name: part.value for name, part in inputs.items()} | values()).values(), status.WAITING]
+    """Values of all inputs by those of an example."""
+    return list(({name: part.value for name, part in inputs.items()} | values()).values())
+
+
+def usable(buttons: list[gr.Button], now: bool) -> list[dict]:
+    """Buttons that take clicks, or do not while a sampling goes on.
+
+    The browser passes over what begins a sampling until the one before has ended there, a moment after a stop is shown.
+    """
+    return [gr.update(interactive=now)] * len(buttons)

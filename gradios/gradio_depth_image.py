@@ -1,4 +1,4 @@
-"""A page that samples images with their depth and edges, and each from the others.
+"""A page that samples images with their depth and edges, and each from the others; and the depth of a video.
 
 python gradios/gradio_depth_image.py
 python gradios/gradio_depth_image.py --pretrained_model_name_or_path … --adapter depth.safetensors
@@ -8,7 +8,9 @@ from functools import partial
 
 import gradio as gr
 
+from gradios import clip_form
 from gradios.controls import add_seed, hint, weights_box
+from gradios.desk import Desk
 from gradios.examples import scene_files
 from gradios.form import Form
 from gradios.pair_sampling import MAX_PAIRS, MAX_SCALE, MAX_STEPS, Asked, Weights, make
@@ -23,6 +25,14 @@ LEAD = (
     "The sliders say how much of what you give is made anew."
 )
 PROMPT = "a red cube and a blue sphere on a gray floor, white wall"
+
+
+def build(desk: Desk, own: Weights) -> None:
+    """Both parts of the page, in the open `gr.Blocks`."""
+    with gr.Tab("Image"):
+        FORM.build(desk, own)
+    with gr.Tab("Depth of a video"):
+        clip_form.FORM.build(desk, own)
 
 
 def add_inputs(own: Weights) -> dict:
@@ -125,7 +135,7 @@ FORM = Form(
     {"image": "Image", "depth": "Depth", "edges": "Edges"},
     submit="prompt",
 )
-PAGE = PageScript(__doc__, "Image and depth", LEAD, FORM.build, Weights, check)
+PAGE = PageScript(__doc__, "Image and depth", LEAD, build, Weights, check)
 page, parser, main = PAGE.page, PAGE.parser, PAGE.main
 
 

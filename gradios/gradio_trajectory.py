@@ -9,7 +9,7 @@ from functools import partial
 
 import gradio as gr
 
-from gradios.controls import PRIVATE, add_actions, weights_box
+from gradios.controls import PRIVATE, weights_box
 from gradios.desk import Desk
 from gradios.drags_sampling import Asked, Weights, make
 from gradios.examples import clip_files
@@ -49,7 +49,7 @@ def build(desk: Desk, own: Weights) -> None:
             chips = FORM.add_examples()
             inputs = add_inputs(pad, own)
         with gr.Column(scale=5, min_width=300):
-            actions = add_actions(FORM.verb)
+            actions = FORM.add_actions()
             results = add_results()
     FORM.connect(desk, own, actions, inputs, results, chips)
     add_files(inputs, save, opened, actions.status)

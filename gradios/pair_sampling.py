@@ -29,6 +29,8 @@ from utils.messages.words import count
 
 MAX_PAIRS, MAX_STEPS, MAX_SCALE = 4, 100, 20.0
 DEPTH, EDGE = "depth", "edge"
+SCRIPT = "run_models/run_depth_image.py"
+FILES = {None: "The image", DEPTH: "The depth", EDGE: "The edges"}  # as messages call them
 ADAPTERS = "depth_image/depth.safetensors", "depth_image/edge.safetensors"
 
 
@@ -162,11 +164,11 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
     kept = {name: keep_input(folder, path, name or "image") for name, path in asked.files.items()}
     used = {name: named[name] for name in names}
     argv = asked.command(kept, weights.base, used)
-    run = start_run("run_models/run_depth_image.py", argv, asdict(asked), [weights.base, *used.values()])
+    run = start_run(SCRIPT, argv, asdict(asked), [weights.base, *used.values()])
     with desk.slot.using(load, weights.base, weights.adapters, desk.device, desk.dtype) as pipe:
         image = read_image(asked.image) if asked.image else None
         conditions = read_conditions({name: path for name, path in asked.files.items() if name}, named, None)
-        image, conditions = fit_inputs(pipe, image, conditions)
+        image, conditions = fit_inputs(pipe, image, conditions, names=FILES)
 
         def on_step(pipe, step: int, t, tensors: dict) -> dict:
             report("Image and depth", step + 1, pipe.num_timesteps, partial(preview, pipe, tensors))

@@ -7,11 +7,12 @@ import gradio as gr
 from utils.commands.settings import check
 from utils.depth import depth_size
 from utils.images import image_size
-from utils.video import index_frames
+from utils.video import decode, index_frames
 
 MAX_FILE = "32mb"
 MAX_SIDE = 8192  # pixels
 MAX_FRAMES = 2000  # of a video that is sent
+MAX_VIDEO_SIDE = 2048  # pixels
 MAX_TEXT = 1000  # characters of a prompt
 MAX_SEED = 2**32 - 1
 SOURCES = ["upload", "clipboard"]
@@ -48,12 +49,19 @@ def video_file(label: str, **options) -> VideoFile:
 
 
 def check_video(name: str, path: str | None, most: int = MAX_FRAMES) -> str | None:
-    """The path of a video; raises ValueError or OSError for what is none, or one of more than `most` frames."""
+    """The path of a video, of which one frame is decoded.
+
+    Raises:
+        ValueError, OSError: It is no video, or one of more than `most` frames or `MAX_VIDEO_SIDE` pixels a side.
+    """
     if not path:
         return None
-    frames = len(index_frames(path))
-    if frames > most:
-        raise ValueError(f"{name} has {frames} frames: send one of at most {most}.")
+    index = index_frames(path)
+    if len(index) > most:
+        raise ValueError(f"{name} has {len(index)} frames: send one of at most {most}.")
+    height, width, _ = next(decode(path, [0], index)).shape
+    if max(width, height) > MAX_VIDEO_SIDE:
+        raise ValueError(f"{name} has {width}x{height} pixels: send one of at most {MAX_VIDEO_SIDE} a side.")
     return path
 
 

@@ -62,14 +62,25 @@ def align_frames(depth: np.ndarray, video: torch.Tensor) -> np.ndarray:
 
     They are measured where the video (F, 3, H, W) stands still; where little does, over the whole frame.
     """
-    still = (video.diff(dim=0).abs().amax(dim=1) < STATIC_CHANGE).cpu().numpy()  # (F - 1, H, W)
     aligned = [depth[0]]
-    for frame, mask in zip(depth[1:], still, strict=True):
+    for frame, mask in zip(depth[1:], find_still(video), strict=True):
         where = mask if mask.mean() >= FEWEST_STATIC else np.ones_like(mask)
         due, found = aligned[-1][where], frame[where]
         scale = due.std() / max(found.std(), 1e-6)
         aligned.append(np.clip((frame - found.mean()) * scale + due.mean(), -1, 1))
     return np.stack(aligned).astype(np.float32)
+
+
+def find_still(video: torch.Tensor) -> np.ndarray:
+    """Where a video (F, 3, H, W) in [-1, 1] stands still from a frame to the next, bool (F - 1, H, W)."""
+    return (video.diff(dim=0).abs().amax(dim=1) < STATIC_CHANGE).cpu().numpy()
+
+
+def static_change(depth: np.ndarray, video: torch.Tensor) -> float | None:
+    """Mean change of depth (F, H, W) in [-1, 1] from frame to frame where the video stands still, as a share of its
+    range; None where nothing does."""
+    still = find_still(video)
+    return float(np.abs(np.diff(depth, axis=0))[still].mean()) / 2 if still.any() else None
 
 
 def estimate_file(
@@ -79,15 +90,16 @@ def estimate_file(
     height: int | None = None,
     width: int | None = None,
     **options,
-) -> tuple[torch.Tensor, list[Path]]:
-    """Frames of a video file at the size of the results, and the files of their depth (`write_clip_depth`).
+) -> tuple[torch.Tensor, np.ndarray, list[Path]]:
+    """Frames of a video file at the size of the results, their depth, and its files (`write_clip_depth`).
 
     Args:
         options: Further arguments of `sample_clip_depth`.
     """
     video = read_video(path)
     frames = fit_video(pipe, video.pixels, height, width, str(path))
-    return frames, write_clip_depth(folder, frames, sample_clip_depth(pipe, frames, **options), video.fps)
+    depth = sample_clip_depth(pipe, frames, **options)
+    return frames, depth, write_clip_depth(folder, frames, depth, video.fps)
 
 
 def write_clip_depth(folder: str | Path, video: torch.Tensor, depth: np.ndarray, fps: float) -> list[Path]:

@@ -102,9 +102,7 @@ def main(argv=None) -> Path:
 
 def estimate_video(pipe, args) -> tuple[list[Path], tuple[int, int], str]:
     """Writes the depth of a video and returns its files, their width and height, and what was made."""
-    sampling = options(args)
-    del sampling["generator"], sampling["num_images_per_prompt"]
-    frames, files = estimate_file(pipe, args.video, args.output_dir, seed=args.seed, **sampling)
+    frames, _, files = estimate_file(pipe, args.video, args.output_dir, **video_options(args))
     warn_of_photograph(getattr(args, BASE), frames[0], args.video, f"--{BASE}")
     return files, tuple(frames.shape[:-3:-1]), f"{count(len(frames), 'frame')} of depth"
 
@@ -153,6 +151,13 @@ def options(args) -> dict:
     names = ("prompt", "negative_prompt", "num_images_per_prompt", "num_inference_steps", "guidance_scale")
     names += ("condition_guidance_scale", "height", "width")
     return {name: getattr(args, name) for name in names} | {"generator": torch.Generator().manual_seed(args.seed)}
+
+
+def video_options(args) -> dict:
+    """Arguments of `estimate_file`."""
+    sampling = options(args)
+    del sampling["generator"], sampling["num_images_per_prompt"]
+    return sampling | {"seed": args.seed}
 
 
 if __name__ == "__main__":

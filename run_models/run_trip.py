@@ -21,17 +21,19 @@ from pipelines.pipeline_trip_text import TextToVideoTripPipeline
 from pipelines.sizes import check_num_frames, fit_image
 from pipelines.trip_bases import NOT_OF_TEXT, TripPipeline, load_trip, trip_pipeline
 from pipelines.video_commands import add_result_arguments, add_video_sampling
-from utils.arguments import finite_float, make_parser, parse_args, positive_int, refuse_flags, run_script
+from utils.arguments import finite_float, make_parser, positive_int, refuse_flags, run_script
 from utils.commands.results import RECORD, Run, check_output_dir, remove_last_run, write_png
 from utils.commands.video_jobs import batches, list_images
-from utils.diffusion.sampling import VideoSampling
+from utils.diffusion.sampling import VideoSampling, model_sampling, parse_sampling_args
 from utils.formats.frame_rates import check_fps
 from utils.images import image_size, read_image, to_image
 from utils.messages.words import count
 from utils.pretrained import choose_device, shipped
 from utils.video import write_video
+from utils.weights.embedded import warn_of_photograph
 
 SCALES = ("min_guidance_scale", "max_guidance_scale")  # in whose place there is one
+GUIDANCE_SCALE = 2.0
 OF_TEXT = ("num_inference_steps", "solver_order")  # what a text to video base takes of `VideoSampling`
 
 
@@ -39,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     _add_first_frame(result.add_argument_group("first frame"))
     group = add_video_sampling(result, leave_out=SCALES)
-    help_text = "guidance scale of all frames; 1 or less: no guidance (default: 2, and 9 with text to video)"
+    help_text = "guidance scale of all frames; 1 or less: none (default: the model's own or 2; 9 with text to video)"
     group.add_argument("--guidance_scale", type=finite_float, help=help_text)
     group.add_argument("--batch_size", type=positive_int, default=1, help="videos at once; none depends on the others")
     result.add_argument_group("weights").add_argument("--model_dir", required=True, help="folder of train_trip.py")
@@ -63,7 +65,7 @@ def _add_first_frame(group) -> None:
 
 def main(argv=None) -> list[Path]:
     """Runs the script and returns the files."""
-    args = parse_args(parser(), argv)
+    args = parse_sampling_args(parser(), argv, read=read_sampling)
     paths = [image for path in args.first_frame for image in list_images(Path(path), "--first_frame")]
     text = trip_pipeline(args.model_dir) is TextToVideoTripPipeline
     check(args, paths)
@@ -79,6 +81,8 @@ def main(argv=None) -> list[Path]:
     frames, prompts = zip(*pair_up(frames, args.prompt or [""]), strict=True)
     names = [str(path) for path in paths] if len(paths) == len(frames) else [f"Image {k}" for k in range(len(frames))]
     pixels = [fit_image(pipe, frame, args.height, args.width, name) for frame, name in zip(frames, names, strict=True)]
+    for shown, name in zip(pixels, names, strict=True):
+        warn_of_photograph(args.model_dir, shown, name, "a model of train_trip.py on")
     files = sample_videos(args, pipe, pixels, prompts)
     remove_last_run(args.output_dir, kept=files)
     run.write(Path(args.output_dir) / RECORD, files, prompts=args.prompt, first_frames=[str(path) for path in paths])
@@ -110,9 +114,10 @@ def check_text(args) -> None:
     refuse_flags(args, parser(), sorted({*VideoSampling.names()} - {*OF_TEXT, *SCALES, "fps"}), NOT_OF_TEXT)
 
 
-def read_sampling(args) -> VideoSampling:
-    scale = 2.0 if args.guidance_scale is None else args.guidance_scale
-    return VideoSampling.from_args(args, **dict.fromkeys(SCALES, scale))
+def read_sampling(args, **given) -> VideoSampling:
+    own = model_sampling(args.model_dir).get("max_guidance_scale", GUIDANCE_SCALE)
+    scale = own if args.guidance_scale is None else args.guidance_scale
+    return VideoSampling.from_args(args, **dict.fromkeys(SCALES, scale), **given)
 
 
 def call_options(args, pipe: TripPipeline, prompts: list[str]) -> dict:

@@ -15,6 +15,7 @@ from gradios.pair_sampling import Weights
 from run_models.run_depth_image import main
 from tests.gradios.requests import arguments, ask, unpack
 from utils.arguments import REPOSITORY
+from utils.video import write_video
 
 NAMELESS = """() => [...document.querySelectorAll("button, input, textarea, canvas, select")]
     .filter((one) => one.offsetParent && one.type !== "file")
@@ -100,6 +101,50 @@ def test_an_image_is_looked_at_on_the_server(client, text_file, tmp_path):
             sample(client, image=handle_file(str(path)))
 
 
+@pytest.fixture
+def send_clip(client, tmp_path):
+    """send_clip(frames, height, width, **values): the depth of a video of random frames."""
+
+    def send(frames=5, height=32, width=32, **values):
+        shape = frames, height, width, 3
+        write_video(tmp_path / "clip.mp4", np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), 7)
+        return client.predict(**ask("depth_video", video=handle_file(str(tmp_path / "clip.mp4")), **values))
+
+    return send
+
+
+def test_the_command_of_a_download_makes_the_same_depth_of_a_video(send_clip, tmp_path, monkeypatch, folders):
+    record = unpack(send_clip(seed=3)[2], tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    main(arguments(record, {"model": folders.model, "depth.safetensors": folders.adapters / "depth.safetensors"}))
+    for number in range(5):
+        name = f"depth_{number:03}_16bit.png"
+        assert np.array_equal(pixels(tmp_path / "run" / name), pixels(tmp_path / "run" / "again" / name)), name
+
+
+def test_a_video_is_looked_at_on_the_server(client, send_clip, text_file):
+    for values, sentence in (
+        ({"frames": 65}, "The video has 65 frames: send one of at most 64."),
+        ({"frames": 1, "width": 2064}, "The video has 2064x32 pixels: send one of at most 2048 a side."),
+        ({"seed": -1}, "Value -1 is less than minimum value 0."),
+    ):
+        with pytest.raises(Exception, match="^" + re.escape(sentence)):
+            send_clip(**values)
+    film = text_file.rename(text_file.with_suffix(".mp4"))
+    with pytest.raises(Exception, match="^The video "):
+        client.predict(**ask("depth_video", video=handle_file(str(film))))
+
+
+def test_a_visitor_sees_the_depth_of_a_video(url, visit):
+    page = visit(url)
+    page.get_by_role("tab", name="Depth of a video").click()
+    page.get_by_role("button", name="Depth of a clip").click()
+    said = page.locator(".duet-done:visible", has_text="Depth of 8 frames")
+    said.wait_for(timeout=60_000)
+    assert "from frame to frame" in said.inner_text()
+    page.wait_for_function("[...document.querySelectorAll('video')].some((one) => one.videoWidth > one.videoHeight)")
+
+
 def test_a_visitor_samples_and_sees_the_pair(url, visit, enter):
     from playwright.sync_api import expect
 
@@ -132,8 +177,8 @@ def test_visitors_get_their_own_results(url, visit, enter):
         page.get_by_role("button", name="More settings").click()
         enter(page, "number input for Denoising steps", "2")
         enter(page, "Seed", seed)
-    for page in pages:
-        page.get_by_role("button", name="Sample the pair").click()
+    pages[0].get_by_role("button", name="Sample the pair").click()
+    pages[1].get_by_label("Prompt", exact=True).press("Shift+Enter")
     for page, seed in zip(pages, ("3", "4"), strict=True):
         page.locator(".duet-done", has_text=f"seed {seed},").wait_for()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.clip_depth import align_frames, sample_clip_depth, write_clip_depth
+from pipelines.clip_depth import align_frames, sample_clip_depth, static_change, write_clip_depth
 from pipelines.image_pairs import load_joint
 from utils.depth import read_disparity
 from utils.video import read_video
@@ -64,3 +64,11 @@ def test_depth_is_written_as_videos_and_exactly(tmp_path, video):
     assert read.pixels.shape == (3, 3, 32, 64) and read.fps == 5
     stored = read_disparity(tmp_path / "depth_001_16bit.png", "disparity") * 2 - 1
     np.testing.assert_allclose(stored, depth[1], atol=1e-4)
+
+
+def test_the_change_of_depth_counts_where_the_video_stands_still():
+    video, depth = torch.zeros(2, 3, 4, 4), np.zeros((2, 4, 4), np.float32)
+    video[1, :, :2], depth[1, :2], depth[1, 2:] = 1, 0.9, 0.1
+    assert static_change(depth, video) == pytest.approx(0.05)
+    video[1] = 1
+    assert static_change(depth, video) is None

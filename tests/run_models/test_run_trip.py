@@ -11,12 +11,13 @@ from PIL import Image
 from models.trip import TripFusion
 from pipelines.first_frames import pair_up
 from pipelines.pipeline_trip import StableVideoDiffusionTripPipeline
-from run_models.run_trip import main
+from run_models.run_trip import main, parser, read_sampling
 from tests.flags import flags
 from tests.tiny_pipeline import SIDE
 from tests.tiny_text_video import tiny_text_video
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.commands.video_jobs import batches
+from utils.diffusion.sampling import parse_sampling_args
 from utils.images import read_image, to_pixels
 from utils.pretrained import shipped
 from utils.video import index_frames, read_video
@@ -137,12 +138,27 @@ def test_a_base_without_a_fusion_is_refused(run, svd_base):
 
 def test_the_shipped_weights_begin_a_video_with_its_image(make_clips, tmp_path):
     image = min(make_clips(num_samples=1, num_frames=2, num_tracks=1, resolution=64).glob("videos/*/*"))
-    options = {"model_dir": shipped("trip"), "first_frame": [image], "num_inference_steps": 2, "guidance_scale": 1}
+    options = {"model_dir": shipped("trip"), "first_frame": [image], "num_inference_steps": 2}
     files = main(flags(**options, output_dir=tmp_path / "out", device="cpu"))
     frames = read_video(files[0]).pixels
     given = to_pixels(read_image(image))
     assert frames.shape == (8, 3, 64, 64)
     assert (frames[0] - given).abs().mean() * 127.5 < 12 < (frames.float().std() * 127.5)
+
+
+def test_the_shipped_weights_doubt_a_photograph(run, images, capsys):
+    run(first_frame=[images / "a.png"], model_dir=shipped("trip"))
+    said = capsys.readouterr().err
+    assert "a.png does not look like the procedural world, all that the small model weights/trip knows" in said
+    assert "pass a model of train_trip.py on stabilityai/stable-video-diffusion" in said
+
+
+def test_a_model_brings_its_own_sampling(tmp_path):
+    (tmp_path / "sampling.json").write_text('{"max_guidance_scale": 1, "solver_order": 2}')
+    for asked, scale in (({}, 1), ({"guidance_scale": 3}, 3)):
+        argv = flags(model_dir=tmp_path, output_dir="out", **asked)
+        sampling = read_sampling(parse_sampling_args(parser(), argv, read=read_sampling))
+        assert (sampling.max_guidance_scale, sampling.solver_order) == (scale, 2)
 
 
 @pytest.fixture(scope="module")

@@ -192,12 +192,19 @@ def keep_sampling(base: str | Path, folder: str | Path) -> None:
 
 
 def parse_sampling_args(
-    parser: argparse.ArgumentParser, argv: list[str] | None = None, model: str = "model_dir"
+    parser: argparse.ArgumentParser,
+    argv: list[str] | None = None,
+    model: str = "model_dir",
+    read=VideoSampling.from_args,
 ) -> argparse.Namespace:
-    """`parse_args` with the defaults of the model that the argument `model` names."""
+    """`parse_args` with the defaults of the model that the argument `model` names.
+
+    Args:
+        read: From arguments to a `VideoSampling`.
+    """
     args = parse_args(parser, argv)
     own = model_sampling(getattr(args, model))
-    if not VideoSampling.from_args(args, negative_motion_bucket_id=None).guided:
+    if not read(args, negative_motion_bucket_id=None).guided:
         own.pop("negative_motion_bucket_id", None)
     parser.set_defaults(**{name: value for name, value in own.items() if hasattr(args, name)})
     return parse_args(parser, argv)

@@ -1,4 +1,4 @@
-"""The small models in `weights/tiny_*`, which have seen the procedural world and nothing else."""
+"""The small models in `weights`, which have seen the procedural world and nothing else."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from utils.scenes.likeness import looks_rendered
 RELEASED = {
     "tiny_sd": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "tiny_svd": "stabilityai/stable-video-diffusion-img2vid-xt",
+    "trip": "stabilityai/stable-video-diffusion-img2vid-xt",
 }
 
 
@@ -26,7 +27,7 @@ def warn_of_photograph(base: str | Path, pixels: torch.Tensor, name: str, flag: 
         base: Folder or hub name.
         pixels: (3, H, W) in [-1, 1].
         name: Of the image, for the sentence.
-        flag: By which the user passes another base.
+        flag: By which the user passes another base, or what of another base to pass.
     """
     if sentence := doubt_photograph(base, pixels, name, f"pass {flag} {{}}"):
         notice(sentence, about=f"photograph for {Path(base).name}")
