@@ -37,7 +37,7 @@ NEEDS = {  # files that tasks need
     "edge": {"depth_edge_to_image"},
     "one_step": {"one_step"},
 }
-FILES = {"depth": "depth", "edge": "edge", "one_step": "depth"}  # of the weights here
+FILES = {"depth": "depth", "edge": "edge", "one_step": "one_step/depth"}  # of the weights here
 JUDGED = {
     "depth": {"judges", "depth_to_image", "joint", "depth_edge_to_image"},
     "attributes": {"judges", "obedience_base", "obedience_joint"},

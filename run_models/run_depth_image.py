@@ -38,6 +38,7 @@ from utils.pretrained import choose_device, find_scheduler, shipped
 from utils.weights.embedded import warn_of_photograph
 
 BASE = "pretrained_model_name_or_path"
+ADAPTER, ONE_STEP_ADAPTER = (shipped(f"depth_image/{file}.safetensors") for file in ("depth", "one_step/depth"))
 PROMPT = "a red cube and a blue sphere on a gray floor, white wall"
 
 
@@ -51,9 +52,10 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--adapter",
         nargs="+",
-        default=[shipped("depth_image/depth.safetensors")],
+        default=[ADAPTER],
         metavar="[NAME=]PATH",
-        help="joint adapters of train_depth_image.py, files, folders or hub names; a name replaces the one in the file",
+        help="joint adapters of train_depth_image.py, files, folders or hub names; a name replaces the one in the file "
+        "(default: weights/depth_image/depth.safetensors, for --mode one_step weights/depth_image/one_step)",
     )
     add("--trigger_word", help="words that begin the condition's prompt (default: those in the adapter's file)")
     add_machine_arguments(group)
@@ -122,6 +124,8 @@ def with_defaults(args) -> argparse.Namespace:
         args.prompt = PROMPT
     if args.num_images_per_prompt is None:
         args.num_images_per_prompt = 4 if joint else 1
+    if args.mode == ONE_STEP and args.adapter == [ADAPTER]:
+        args.adapter = [ONE_STEP_ADAPTER]
     return args
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import patch
 from pipelines.image_pairs import read_condition
-from run_models.run_depth_image import PROMPT, main, parser
+from run_models.run_depth_image import PROMPT, main, parser, with_defaults
 from utils.depth import normalize_disparity, read_disparity, write_depth
 from utils.scenes import render, sample_scene
 from utils.video import write_video
@@ -259,6 +259,9 @@ def test_the_defaults_are_the_embedded_model():
     assert arguments.mode == "joint"
     assert arguments.pretrained_model_name_or_path.endswith("weights/tiny_sd")
     assert arguments.adapter[0].endswith("weights/depth_image/depth.safetensors")
+    single = with_defaults(parser().parse_args(["--output_dir", "out", "--mode", "one_step", "--image", "a.png"]))
+    assert single.adapter[0].endswith("weights/depth_image/one_step/depth.safetensors")
+    assert patch.read_config(single.adapter[0])["training"]["objective"] == "one_step"
 
 
 def test_depth_says_what_it_holds_and_a_silent_file_is_reported(tmp_path, capsys):
