@@ -3,6 +3,8 @@
 python -m benchmarks.draw_boat --output_path outputs/boat/boat.mp4
 """
 
+import argparse
+
 import cv2
 import numpy as np
 
@@ -15,11 +17,16 @@ SKY, LOW_SKY, SUN, SEA = (70, 60, 130), (240, 130, 90), (255, 190, 80), (20, 70,
 HULL, SAIL, FLAG = (120, 60, 30), (245, 235, 215), (200, 30, 40)
 
 
+def parser() -> argparse.ArgumentParser:
+    result = make_parser(__doc__)
+    result.add_argument("--output_path", required=True, help="video to write")
+    result.add_argument("--num_frames", type=positive_int, default=40, help="number of frames")
+    return result
+
+
 def main(argv=None) -> None:
-    parser = make_parser(__doc__)
-    parser.add_argument("--output_path", required=True, help="video to write")
-    parser.add_argument("--num_frames", type=positive_int, default=40, help="number of frames")
-    args = parse_args(parser, argv)
+    """Writes the clip."""
+    args = parse_args(parser(), argv)
     frames = np.stack([draw(number / FPS) for number in range(args.num_frames)])
     write_video(args.output_path, to_pixels(frames), FPS)
 
