@@ -12,6 +12,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 
 from benchmarks.protocol import check_file, write_text
@@ -90,17 +91,23 @@ def read_results(file: Path) -> dict:
 
 
 def section(content: dict, image: Path) -> str:
-    """An evaluation as a title, its runs, its figure and a table."""
+    """An evaluation as a title, its runs, its figure and tables."""
     runs = [describe_run(run) for run in content["runs"]]
-    lines = ["| row | figure | value | samples |", "|---|---|---|---|"]
-    lines += [
-        f"| {row} | {name} | {describe(figure)} | {content['counts'].get(row, '')} |"
-        for row, figures in content["results"].items()
-        for name, figure in figures.items()
-    ]
     name = content["evaluation"]
     shown = f"![{name}]({image.parent.name}/{image.name})"
-    return "\n\n".join([f"## {name}", "\n".join(runs), shown, "\n".join(lines)])
+    return "\n\n".join([f"## {name}", "\n".join(runs), shown, *tables(content["results"], content["counts"])])
+
+
+def tables(results: Mapping[str, Mapping[str, Figure]], counts: Mapping[str, int]) -> list[str]:
+    """A table of the rows that have the same figures, in the order of the rows."""
+    found = []
+    for names, rows in groupby(results.items(), key=lambda row: tuple(row[1])):
+        lines = ["| " + " | ".join(cells) + " |" for cells in (("row", "samples", *names), ["---"] * (2 + len(names)))]
+        for row, figures in rows:
+            cells = row, str(counts.get(row, "")), *map(describe, figures.values())
+            lines.append("| " + " | ".join(cells) + " |")
+        found.append("\n".join(lines))
+    return found
 
 
 def describe_run(run: dict) -> str:

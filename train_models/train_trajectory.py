@@ -58,7 +58,7 @@ def trajectory_loss(model, batch, encoder, edm, args) -> torch.Tensor:
 
 
 def measure(model, clip: HeldOut) -> dict[str, torch.Tensor]:
-    """The errors of `control_errors`; in `base` the conditioning image stands still."""
+    """The errors of `controlnet.v_errors`; in `base` the conditioning image stands still."""
     return controlnet.v_errors(model, clip, *control_of(clip.sample))
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.protocol import make_run, write_results
-from benchmarks.report import PANELS, RESULTS, by_figure, main, read_results
+from benchmarks.report import PANELS, RESULTS, by_figure, main, read_results, tables
 from tests.flags import flags
 from utils.arguments import REPOSITORY
 from utils.metrics.statistics import Estimate
@@ -27,7 +27,7 @@ def test_a_page_has_runs_figures_and_images_of_each_evaluation(results):
     text = page.read_text()
     assert text.index("## eval_one") < text.index("## bench_two")
     assert "`python -m benchmarks.eval_one --output_dir 'outputs/a b'`" in text
-    assert "| row | error | 0.5 (0.25 to 0.75) | 7 |" in text and "| row | error | 3 | 7 |" in text
+    assert "| row | 7 | 0.5 (0.25 to 0.75) |" in text and "| row | 7 | 3 |" in text
     assert "![eval_one](a/eval_one.png)" in text
     assert Image.open(results / "a/eval_one.png").width > 100
 
@@ -49,6 +49,14 @@ def test_results_are_kept_without_the_place_of_the_repository(results, monkeypat
     write_results(results / "three" / "results.json", "eval_three", [run], settings, {"row": {"error": 1.0}})
     main(flags("--add", results / "three", results=kept, output_path=results / "c.md"))
     assert read_results(kept / "eval_three.json")["settings"] == {"model_dir": "weights/tiny_svd"}
+
+
+def test_a_table_has_the_rows_of_the_same_figures():
+    results = {"truth": {"error": 0.0}, "a": {"error": 1.0, "fvd": 2.0}, "b": {"error": 3.0, "fvd": 4.0}}
+    first, second = tables(results, {"truth": 5, "a": 6})
+    assert first.splitlines() == ["| row | samples | error |", "| --- | --- | --- |", "| truth | 5 | 0 |"]
+    assert second.splitlines()[0] == "| row | samples | error | fvd |"
+    assert second.splitlines()[2:] == ["| a | 6 | 1 | 2 |", "| b |  | 3 | 4 |"]
 
 
 def test_the_figures_of_most_rows_are_plotted_and_each_with_the_rows_that_have_it():
