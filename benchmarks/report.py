@@ -10,6 +10,7 @@ machine, command), a figure with the intervals, and a table of its rows with the
 
 import argparse
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from itertools import groupby
@@ -21,6 +22,7 @@ from utils.formats.folders import list_files
 
 Figure = float | dict[str, float]
 RESULTS = REPOSITORY / "benchmarks" / "results"
+ABSOLUTE = re.compile(r"""(?<=["'\s=])/[^"'\s]+""")  # paths in the text of a results.json
 PANELS = 6  # figures of an evaluation that are plotted: those that most rows have
 HEAD = """# Results
 
@@ -72,10 +74,17 @@ def find_files(path: Path) -> list[Path]:
 
 
 def keep(path: Path) -> None:
-    """Copies a results.json into benchmarks/results, where files of the repository are named from its root."""
+    """Copies a results.json into benchmarks/results, without places of the machine that measured (`place`)."""
     (file,) = find_files(path)
     name = read_results(file)["evaluation"]
-    write_text(RESULTS / f"{name}.json", file.read_text().replace(f"{REPOSITORY}/", ""))
+    write_text(RESULTS / f"{name}.json", ABSOLUTE.sub(lambda match: place(match[0]), file.read_text()))
+
+
+def place(path: str) -> str:
+    """An absolute path from the root of the repository, of any copy of it; the name alone of a file elsewhere."""
+    parts = Path(path).parts[1:]
+    tails = (Path(*parts[k:]) for k in range(len(parts)))
+    return str(next((tail for tail in tails if (REPOSITORY / tail).exists()), parts[-1]))
 
 
 def read_results(file: Path) -> dict:

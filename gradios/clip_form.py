@@ -8,11 +8,11 @@ from gradios.examples import clip_video
 from gradios.form import Form
 from gradios.pair_sampling import MAX_STEPS, Weights
 from gradios.uploads import video_file
-from gradios.videos import player
+from gradios.videos import frames_sheet, player
 
 STEADY = (
     "Each frame is given as an image and its depth is sampled, with the same noise for all frames. On clips of the "
-    "procedural world depth in places that stand still changes by 3.1% of its range from frame to frame, and by 4.6% "
+    "procedural world depth in places that stand still changes by 0.4% of its range from frame to frame, and by 4.6% "
     "where each frame is sampled on its own."
 )
 
@@ -33,8 +33,7 @@ def add_inputs(own: Weights) -> dict:
 
 def add_results() -> list:
     """Components of what `make` gives, in its order."""
-    sheet = {"interactive": False, "buttons": ["fullscreen"], "elem_classes": "duet-pixels"}
-    return [player("Video beside its depth", height=340), gr.Image(label="Frames beside their depth", **sheet)]
+    return [player("Video beside its depth", height=340), frames_sheet("Frames beside their depth")]
 
 
 FORM = Form(

@@ -12,7 +12,7 @@ from gradios.flow_sampling import FLOW_SUFFIXES, Asked, Weights, make
 from gradios.form import Form
 from gradios.script import PageScript
 from gradios.uploads import image_file, video_file
-from gradios.videos import add_base_box, add_video_settings, player
+from gradios.videos import add_base_box, add_video_settings, frames_sheet, player
 from utils.arguments import run_script
 from utils.weights.model_kinds import check_adapter
 
@@ -60,8 +60,7 @@ def add_results() -> list:
     """Components of what `sample` gives, in its order."""
     with gr.Row():
         video, flow = player("Video", height=340, min_width=200), player("Optical flow", height=340, min_width=200)
-    sheet = gr.Image(label="First frame and the flow of each step", interactive=False, buttons=["fullscreen"])
-    return [video, flow, sheet]
+    return [video, flow, frames_sheet("First frame and the flow of each step")]
 
 
 EXAMPLES = {

@@ -14,7 +14,7 @@ from gradios.examples import first_frame
 from gradios.form import Form
 from gradios.script import PageScript
 from gradios.uploads import image_file
-from gradios.videos import add_base_box, add_video_settings, player
+from gradios.videos import add_base_box, add_video_settings, frames_sheet, player
 from models.unet_spatio_temporal_condition import check_masked_unet
 from utils.arguments import run_script
 
@@ -42,8 +42,7 @@ def add_inputs(own: Weights) -> dict:
 
 def add_results() -> list:
     """Components of what `sample` gives, in its order."""
-    video = player("Video", height=420)
-    return [video, gr.Image(label="All frames", interactive=False, buttons=["fullscreen"], elem_classes="duet-pixels")]
+    return [player("Video", height=420), frames_sheet("All frames")]
 
 
 def two_frames(number: int, loop: bool = False) -> dict:

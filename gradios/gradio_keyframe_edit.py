@@ -12,7 +12,7 @@ from gradios.examples import clip_video
 from gradios.form import Form
 from gradios.script import PageScript
 from gradios.uploads import video_file
-from gradios.videos import add_base_box, add_video_settings, player
+from gradios.videos import add_base_box, add_video_settings, frames_sheet, player
 from pipelines.pipeline_keyframe_edit import STRUCTURES
 from utils.arguments import run_script
 
@@ -62,10 +62,7 @@ def add_results() -> list:
     """Components of what `sample` gives, in its order."""
     with gr.Row():
         source, video = player("Before", height=320, min_width=200), player("After", height=320, min_width=200)
-    sheet = gr.Image(
-        label="Frames before and after", interactive=False, buttons=["fullscreen"], elem_classes="duet-pixels"
-    )
-    return [source, video, sheet]
+    return [source, video, frames_sheet("Frames before and after")]
 
 
 EXAMPLES = {

@@ -19,7 +19,7 @@ from gradios.messages import one_sentence
 from gradios.script import PageScript
 from gradios.track_pad import TrackPad, on_image, read_pad, to_content, to_text
 from gradios.uploads import check_image, image_file
-from gradios.videos import add_base_box, add_video_settings, player
+from gradios.videos import add_base_box, add_video_settings, frames_sheet, player
 from pipelines.drags import METHODS, check_drag_weights
 from utils.arguments import run_script
 from utils.images import image_size
@@ -81,7 +81,7 @@ def add_results() -> list:
     with gr.Row():
         video, flow = player("Video", height=230, min_width=140), player("Optical flow", height=230, min_width=140)
     with gr.Accordion("All frames", open=False):
-        sheet = gr.Image(label="Paths frame by frame", interactive=False, buttons=["fullscreen"])
+        sheet = frames_sheet("Paths frame by frame")
     return [paths, video, flow, sheet]
 
 

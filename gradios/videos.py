@@ -102,6 +102,12 @@ def player(label: str, **options) -> gr.Video:
     return gr.Video(label=label, **given | options)
 
 
+def frames_sheet(label: str) -> gr.Image:
+    """An image of many frames, below its label."""
+    shown = {"interactive": False, "buttons": ["fullscreen"], "elem_classes": "duet-pixels duet-sheet"}
+    return gr.Image(label=label, **shown)
+
+
 def enlarged(frames: np.ndarray, shortest: int = 256) -> np.ndarray:
     """Frames uint8 (F, H, W, 3) of small videos enlarged by a whole number, so that players keep their pixels sharp."""
     scale = max(1, round(shortest / min(frames.shape[1:3])))

@@ -44,14 +44,12 @@ def sample_clip_depth(
     Raises:
         ValueError: The pipeline refuses the video, or has no such adapter.
     """
-    factor, generator = pipe.vae_scale_factor, torch.Generator().manual_seed(seed)
-    F, _, H, W = video.shape
-    shape = (1 if same_noise else F, pipe.unet.config.in_channels, H // factor, W // factor)
-    noise = torch.randn(shape, generator=generator).expand(F, -1, -1, -1)
     parts = []
-    for frames, part in zip(video.split(batch_size), noise.split(batch_size), strict=True):
+    for start, frames in zip(range(0, len(video), batch_size), video.split(batch_size), strict=True):
+        seeds = [seed if same_noise else seed + start + k for k in range(len(frames))]
+        generators = [torch.Generator().manual_seed(one) for one in seeds]  # of all noise, also of each step
         text = None if prompt is None else [prompt] * len(frames)
-        out = pipe(text, image=frames, condition_latents={name: part}, adapters=name, **options)
+        out = pipe(text, image=frames, adapters=name, generator=generators, **options)
         parts.append(out.values[name])
     depth = np.concatenate(parts)
     return align_frames(depth, video) if align else depth

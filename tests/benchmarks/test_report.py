@@ -45,10 +45,13 @@ def test_results_are_kept_without_the_place_of_the_repository(results, monkeypat
     kept = results / "kept"
     kept.mkdir()
     monkeypatch.setattr("benchmarks.report.RESULTS", kept)
-    run, settings = make_run("eval_three", []), {"model_dir": str(REPOSITORY / "weights/tiny_svd")}
+    run = make_run("eval_three", ["--model_dir", "/a/copy/weights/tiny_svd", "--runs_dir=/a/place/of/runs"])
+    settings = {"model_dir": str(REPOSITORY / "weights/tiny_svd")}
     write_results(results / "three" / "results.json", "eval_three", [run], settings, {"row": {"error": 1.0}})
     main(flags("--add", results / "three", results=kept, output_path=results / "c.md"))
-    assert read_results(kept / "eval_three.json")["settings"] == {"model_dir": "weights/tiny_svd"}
+    content = read_results(kept / "eval_three.json")
+    assert content["settings"] == {"model_dir": "weights/tiny_svd"}
+    assert content["runs"][0]["command"].endswith("--model_dir weights/tiny_svd --runs_dir=runs")
 
 
 def test_a_table_has_the_rows_of_the_same_figures():

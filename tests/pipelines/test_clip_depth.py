@@ -30,6 +30,14 @@ def test_a_frame_has_the_depth_that_it_has_as_an_image_whatever_is_sampled_with_
     assert not np.allclose(depth, with_words, atol=1e-3)
 
 
+def test_the_seed_decides_the_noise_of_each_step_and_frame(folders, video):
+    pipe = load_joint(str(folders.model), {"depth": str(folders.adapters / "depth.safetensors")}, None, "DDPMScheduler")
+    still = video[:1].expand(2, -1, -1, -1)
+    first, again = (sample_clip_depth(pipe, still, align=False, num_inference_steps=3, seed=1) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_allclose(first[0], first[1], atol=1e-4)
+
+
 def test_equal_frames_have_equal_depth_from_one_noise_and_not_from_noise_of_their_own(pipe, video):
     still = video[:1].expand(2, -1, -1, -1)
     same, own = (sample_clip_depth(pipe, still, same_noise=same, align=False, num_inference_steps=2) for same in (1, 0))
