@@ -13,6 +13,7 @@ from pathlib import Path
 from diffusers import StableDiffusionPipeline
 
 from benchmarks import depth_image_tasks, protocol
+from pipelines.image_pairs import check_samples
 from utils.arguments import make_parser, positive_int, run_script
 from utils.metrics.statistics import Estimate, bootstrap_mean, paired_difference
 from utils.pretrained import shipped
@@ -77,6 +78,8 @@ def check(args: argparse.Namespace) -> None:
             flag, path = f"--{name}_adapter", getattr(args, f"{name}_adapter")
             protocol.check_file(path, flag, "name another, or choose other --tasks")
             check_adapter(path, "UNet2DConditionModel", "train_depth_image.py", flag)
+            if name != "one_step":
+                check_samples(path, flag)
     protocol.check_judges(args.judges_dir, [judge for judge, users in JUDGED.items() if tasks & users])
     if args.train_data_dir:
         protocol.check_file(args.train_data_dir, "--train_data_dir", "name the folder of a data set")

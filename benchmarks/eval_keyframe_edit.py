@@ -21,6 +21,7 @@ from benchmarks.edit_tasks import METHODS, Bench, adapter_of, measure
 from benchmarks.protocol import Estimates, Results
 from benchmarks.svd_report import fvd_to_truth, known_means
 from models.unet_spatio_temporal_condition import check_masked_unet
+from pipelines.image_pairs import check_samples
 from pipelines.keyframe_choice import check_interval
 from pipelines.keyframe_video import FillSettings
 from pipelines.pipeline_keyframe_edit import EditSettings
@@ -60,6 +61,7 @@ def check(args: argparse.Namespace) -> None:
     protocol.check_judges(args.judges_dir, JUDGES)
     protocol.check_file(args.image_model, "image model", "name the folder of a Stable Diffusion base")
     protocol.check_file(args.depth_adapter, "--depth_adapter", "train one with train_depth_image.py")
+    check_samples(args.depth_adapter, "--depth_adapter")
     if adapter := adapter_of(args):
         check_masked_unet(adapter)
     protocol.check_count(args, "num_clips", 2)

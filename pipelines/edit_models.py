@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from diffusers import StableDiffusionPipeline, StableVideoDiffusionPipeline
 
 from models.unet_spatio_temporal_condition import check_masked_unet
+from pipelines.image_pairs import check_samples
 from pipelines.keyframe_fill import StableVideoDiffusionLedTransPipeline
 from pipelines.pipeline_keyframe_edit import EditSettings, StableDiffusionKeyframeEditPipeline
 from pipelines.trans_adapter import choose_adapter
@@ -43,6 +44,7 @@ class EditModels:
         check_kind(args.model_dir, StableVideoDiffusionPipeline, "--model_dir")
         if depth:
             check_adapter(depth, "UNet2DConditionModel", "train_depth_image.py", "--depth_adapter")
+            check_samples(depth, "--depth_adapter")
         adapter = choose_adapter(args.model_dir, args.adapter, args.training_free)
         if adapter:
             check_masked_unet(adapter)

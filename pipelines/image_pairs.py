@@ -64,10 +64,19 @@ def check_objective(adapters: Mapping[str, str], mode: str) -> None:
     if mode == ONE_STEP and len(adapters) > 1:
         names = ", ".join(adapters)
         raise ValueError(f"--mode {ONE_STEP} estimates one condition, but --adapter has {names}: pass one.")
-    for name, path in adapters.items():
-        objective = (patch.read_config(path, name).get("training") or {}).get("objective")
-        if objective == ONE_STEP and mode != ONE_STEP:
-            raise ValueError(f"--adapter {path} was trained for estimation in one step: pass --mode {ONE_STEP}.")
+    for name, path in adapters.items() if mode != ONE_STEP else ():
+        check_samples(path, "--adapter", f"pass --mode {ONE_STEP}", name)
+
+
+def check_samples(adapter: str | Path, flag: str, remedy: str = "pass another one", name: str | None = None) -> None:
+    """Raises ValueError for a joint adapter that was trained to estimate in one step, and samples nothing.
+
+    Args:
+        remedy: What the user can do.
+        name: Of the adapter, in a file or folder that holds several.
+    """
+    if (patch.read_config(adapter, name).get("training") or {}).get("objective") == ONE_STEP:
+        raise ValueError(f"{flag} {adapter} was trained for estimation in one step and samples nothing: {remedy}.")
 
 
 def load_joint(

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from pipelines.clip_depth import estimate_file
-from pipelines.image_commands import NEEDS, READ_BY, add_pair_inputs
+from pipelines.image_commands import NEEDS, READ_BY, add_pair_inputs, add_pair_sampling, condition_files
 from pipelines.image_pairs import (
     check_objective,
     fit_inputs,
@@ -28,8 +28,8 @@ from pipelines.image_pairs import (
     write_pairs,
 )
 from pipelines.one_step import estimate_condition
-from utils.arguments import check_choice, finite_float, make_parser, parse_args, positive_int, run_script
-from utils.commands.argument_groups import add_machine_arguments, add_output_arguments, add_size_arguments
+from utils.arguments import check_choice, make_parser, parse_args, run_script
+from utils.commands.argument_groups import add_machine_arguments, add_output_arguments
 from utils.commands.results import RECORD, Run, check_output_dir, remove_last_run
 from utils.diffusion.one_step import ONE_STEP
 from utils.images import read_image, to_pixels
@@ -45,14 +45,13 @@ PROMPT = "a red cube and a blue sphere on a gray floor, white wall"
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add_pair_inputs(result.add_argument_group("inputs"))
-    _add_sampling(result.add_argument_group("sampling"))
+    add_pair_sampling(result.add_argument_group("sampling"))
     group = result.add_argument_group("weights, machine and results")
     add = group.add_argument
     add(f"--{BASE}", default=shipped("tiny_sd"), help="folder or hub name of a Stable Diffusion base")
     add(
         "--adapter",
         nargs="+",
-        default=[ADAPTER],
         metavar="[NAME=]PATH",
         help="joint adapters of train_depth_image.py, files, folders or hub names; a name replaces the one in the file "
         "(default: weights/depth_image/depth.safetensors, for --mode one_step weights/depth_image/one_step)",
@@ -61,19 +60,6 @@ def parser() -> argparse.ArgumentParser:
     add_machine_arguments(group)
     add_output_arguments(group)
     return result
-
-
-def _add_sampling(group) -> None:
-    add = group.add_argument
-    add("--prompt", help="what is in the image (default: in the mode joint a scene of the small model, else nothing)")
-    add("--negative_prompt", help="prompt of the unconditional prediction (default: empty)")
-    add("--num_images_per_prompt", type=positive_int, help="pairs to sample (default: 4 in the mode joint, else 1)")
-    add("--num_inference_steps", type=positive_int, default=30, help="denoising steps")
-    add("--guidance_scale", type=finite_float, default=5.0, help="guidance scale of the prompt")
-    add("--condition_guidance_scale", type=finite_float, default=0.0, help="guidance scale of the joint attention")
-    add("--scheduler", help="class in diffusers, such as UniPCMultistepScheduler (default: the model's own)")
-    add("--seed", type=int, default=0, help="noise seed")
-    add_size_arguments(group)
 
 
 def main(argv=None) -> Path:
@@ -124,8 +110,8 @@ def with_defaults(args) -> argparse.Namespace:
         args.prompt = PROMPT
     if args.num_images_per_prompt is None:
         args.num_images_per_prompt = 4 if joint else 1
-    if args.mode == ONE_STEP and args.adapter == [ADAPTER]:
-        args.adapter = [ONE_STEP_ADAPTER]
+    if args.adapter is None:
+        args.adapter = [ONE_STEP_ADAPTER if args.mode == ONE_STEP else ADAPTER]
     return args
 
 
@@ -142,12 +128,6 @@ def check_arguments(args) -> None:
         find_scheduler(args.scheduler)
     choose_device(args.device)
     check_output_dir(args.output_dir, args.overwrite, [args.image, args.video, *condition_files(args).values()])
-
-
-def condition_files(args) -> dict[str, str]:
-    """The file of each condition, by the name of its adapter."""
-    files = dict(item.partition("=")[::2] for item in args.condition)
-    return files | ({"depth": args.depth} if args.depth else {})
 
 
 def options(args) -> dict:

@@ -38,7 +38,7 @@ def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
     args.adapter_name = args.adapter_name or args.condition
     check_arguments(args)
-    beginning = begin(args)
+    scale = begin(args)
     args.resolution = args.resolution or base_size(args, StableDiffusionJointPipeline)[0]
     dataset, shown = PairDataset.from_args(args, args.condition), read_validation_pairs(args)
     base = SDBase.load(args)
@@ -49,8 +49,7 @@ def main(argv=None) -> None:
         dataset = cache_latents(dataset, base.vae, args.cache_dir, args.train_batch_size)
         captions = ["", *dataset.captions]
         base.text.cache([*captions, *(with_trigger(args.trigger_word, c) for c in captions)], args.cache_dir)
-    known = beginning.get("latent_scale")
-    scale = LatentScale.read(known) if known else measure_latent_scale(dataset, base.vae, args.seed)
+    scale = scale or measure_latent_scale(dataset, base.vae, args.seed)
     compute, show = (one_step_loss, show_estimates) if args.objective == ONE_STEP else (joint_loss, show_samples)
 
     def loss(unet, batch):
@@ -75,15 +74,16 @@ def check_arguments(args) -> None:
     check_output_dir(args)
 
 
-def begin(args) -> dict:
-    """What `--init_adapter` says of its training, nothing without one; settles the trigger word and the directions."""
+def begin(args) -> LatentScale | None:
+    """Settles directions and trigger word; returns the latent scale of `--init_adapter` where its condition goes on."""
     kept = ("post",) if args.y_layers == "all" else ("post", "y_layers")
     beginning = read_beginning(args, kept, UNet2DConditionModel.__name__, "train_depth_image.py")
-    if args.trigger_word is None:
-        args.trigger_word = beginning.get("trigger", f"{args.condition}_map")
     if args.objective == ONE_STEP:
         args.one_way_share = 1.0
-    return beginning
+    goes_on = args.init_adapter and beginning.get("condition", args.condition) == args.condition
+    if args.trigger_word is None:
+        args.trigger_word = beginning.get("trigger", "") if goes_on else f"{args.condition}_map"
+    return LatentScale.read(beginning.get("latent_scale", {})) if goes_on else None
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -1,13 +1,19 @@
 """Estimation in one step: a single call of the network at the last timestep, the same whatever the random state."""
 
+from types import SimpleNamespace
+
 import diffusers
 import numpy as np
 import pytest
 import torch
 
+from models.joint_one_step import estimate_clean
 from pipelines.one_step import estimate_condition
 from tests.pipelines.joint_images import make_image, sample
 from utils.diffusion.one_step import one_step_scheduler
+from utils.diffusion.prompts import TextEncoder
+from utils.images import to_pixels
+from utils.training.sd import SDBase
 
 
 @pytest.fixture
@@ -35,6 +41,16 @@ def test_two_seeds_give_the_same_estimate_and_the_scheduler_stays(pipe):
     assert np.array_equal(*estimates)
     assert pipe.scheduler is own
     assert np.abs(estimates[0] - estimate_condition(pipe, make_image(3)).values["depth"]).max() > 1e-3
+
+
+def test_a_training_computes_the_estimate_of_the_pipeline(pipe):
+    pixels = to_pixels(make_image())[None]
+    x_0 = pipe.vae.encode(pixels).latent_dist.mode() * pipe.vae.config.scaling_factor
+    base = SDBase(pipe.vae, pipe.unet, pipe.scheduler, TextEncoder(pipe.tokenizer, pipe.text_encoder))
+    with torch.no_grad():
+        estimate = estimate_clean(pipe.unet, x_0, base, SimpleNamespace(adapter_name="depth", trigger_word="depth_map"))
+    expected = estimate_condition(pipe, make_image(), output_type="latent").conditions["depth"]
+    torch.testing.assert_close(pipe.adapter_pairs["depth"].latent_scale.denormalize(estimate), expected)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])

@@ -11,9 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
-import patch
 from pipelines.image_pairs import read_condition
 from run_models.run_depth_image import PROMPT, main, parser, with_defaults
 from utils.depth import normalize_disparity, read_disparity, write_depth
@@ -255,13 +253,10 @@ def test_it_runs_from_the_clone_and_refuses_with_one_line(tmp_path):
 
 
 def test_the_defaults_are_the_embedded_model():
-    arguments = parser().parse_args(["--output_dir", "out"])
+    arguments = with_defaults(parser().parse_args(["--output_dir", "out"]))
     assert arguments.mode == "joint"
     assert arguments.pretrained_model_name_or_path.endswith("weights/tiny_sd")
     assert arguments.adapter[0].endswith("weights/depth_image/depth.safetensors")
-    single = with_defaults(parser().parse_args(["--output_dir", "out", "--mode", "one_step", "--image", "a.png"]))
-    assert single.adapter[0].endswith("weights/depth_image/one_step/depth.safetensors")
-    assert patch.read_config(single.adapter[0])["training"]["objective"] == "one_step"
 
 
 def test_depth_says_what_it_holds_and_a_silent_file_is_reported(tmp_path, capsys):
@@ -288,48 +283,3 @@ def test_a_video_gets_its_depth_frame_by_frame(run, tmp_path):
         run("--mode", "image_to_depth", "--video", tmp_path / "clip.mp4", "--num_images_per_prompt", "2")
     with pytest.raises(ValueError, match="--video applies to --mode image_to_depth"):
         run("--mode", "joint", "--video", tmp_path / "clip.mp4")
-
-
-@pytest.fixture
-def one_step(folders, tmp_path):
-    """File of an adapter that says it was trained for one step."""
-    tensors = load_file(folders.adapters / "depth.safetensors")
-    config = patch.read_config(folders.adapters / "depth.safetensors")
-    config["training"] = config["training"] | {"objective": "one_step"}
-    save_file(tensors, tmp_path / "single.safetensors", metadata={"format": "pt", "config": json.dumps(config)})
-    return tmp_path / "single.safetensors"
-
-
-@pytest.mark.parametrize("trained", [False, True])
-def test_depth_is_estimated_in_one_step(folders, one_step, image, tmp_path, trained):
-    adapter = one_step if trained else folders.adapters / "depth.safetensors"
-    fixed = [
-        "--mode",
-        "one_step",
-        "--image",
-        str(image),
-        "--adapter",
-        str(adapter),
-        "--output_dir",
-        str(tmp_path / "o"),
-    ]
-    folder = main([*fixed, "--pretrained_model_name_or_path", str(folders.model)])
-    record = json.loads((folder / "run.json").read_text())
-    assert record["files"] == ["00_image.png", "00_depth.png", "00_depth_16bit.png", "00_side_by_side.png"]
-    assert (record["width"], record["height"]) == (32, 48)
-
-
-def test_modes_and_adapters_of_one_step_are_told_apart_before_a_model_is_loaded(one_step, image, folders, tmp_path):
-    fixed = ["--pretrained_model_name_or_path", "missing", "--output_dir", str(tmp_path / "out")]
-    for more, sentence in (
-        (["--mode", "joint", "--adapter", one_step], "trained for estimation in one step: pass --mode one_step"),
-        (["--mode", "one_step"], "--mode one_step needs --image"),
-        (["--mode", "one_step", "--image", image, "--seed", 3], "--seed applies to --mode joint, image_to_depth"),
-        (
-            ["--mode", "one_step", "--image", image, "--adapter"]
-            + [folders.adapters / f"{name}.safetensors" for name in ("depth", "edge")],
-            "estimates one condition, but --adapter has depth, edge: pass one",
-        ),
-    ):
-        with pytest.raises(ValueError, match=sentence):
-            main([*fixed, *map(str, more)])

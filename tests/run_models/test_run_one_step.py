@@ -1,0 +1,76 @@
+"""Depth of an image in one step, by the command."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import patch
+from run_models.run_depth_image import main, parser, with_defaults
+from utils.pretrained import shipped
+
+
+@pytest.fixture
+def image(tmp_path):
+    """40x60, with a transparent half."""
+    values = np.random.default_rng(0).integers(0, 256, (60, 40, 4), dtype=np.uint8)
+    values[..., 3] = 255
+    values[:30, :, 3] = 0
+    Image.fromarray(values).save(tmp_path / "image.png")
+    return tmp_path / "image.png"
+
+
+def test_its_own_adapter_is_the_default_and_another_one_is_kept():
+    single = with_defaults(parser().parse_args(["--output_dir", "out", "--mode", "one_step", "--image", "a.png"]))
+    assert single.adapter[0].endswith("weights/depth_image/one_step/depth.safetensors")
+    assert patch.read_config(single.adapter[0])["training"]["objective"] == "one_step"
+    given = shipped("depth_image/depth.safetensors")
+    asked = ["--output_dir", "out", "--mode", "one_step", "--image", "a.png", "--adapter", given]
+    assert with_defaults(parser().parse_args(asked)).adapter == [given]
+
+
+@pytest.fixture
+def one_step(folders, tmp_path):
+    """File of an adapter that says it was trained for one step."""
+    tensors = load_file(folders.adapters / "depth.safetensors")
+    config = patch.read_config(folders.adapters / "depth.safetensors")
+    config["training"] = config["training"] | {"objective": "one_step"}
+    save_file(tensors, tmp_path / "single.safetensors", metadata={"format": "pt", "config": json.dumps(config)})
+    return tmp_path / "single.safetensors"
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_depth_is_estimated_in_one_step(folders, one_step, image, tmp_path, trained):
+    adapter = one_step if trained else folders.adapters / "depth.safetensors"
+    fixed = [
+        "--mode",
+        "one_step",
+        "--image",
+        str(image),
+        "--adapter",
+        str(adapter),
+        "--output_dir",
+        str(tmp_path / "o"),
+    ]
+    folder = main([*fixed, "--pretrained_model_name_or_path", str(folders.model)])
+    record = json.loads((folder / "run.json").read_text())
+    assert record["files"] == ["00_image.png", "00_depth.png", "00_depth_16bit.png", "00_side_by_side.png"]
+    assert (record["width"], record["height"]) == (32, 48)
+
+
+def test_modes_and_adapters_of_one_step_are_told_apart_before_a_model_is_loaded(one_step, image, folders, tmp_path):
+    fixed = ["--pretrained_model_name_or_path", "missing", "--output_dir", str(tmp_path / "out")]
+    for more, sentence in (
+        (["--mode", "joint", "--adapter", one_step], "in one step and samples nothing: pass --mode one_step"),
+        (["--mode", "one_step"], "--mode one_step needs --image"),
+        (["--mode", "one_step", "--image", image, "--seed", 3], "--seed applies to --mode joint, image_to_depth"),
+        (
+            ["--mode", "one_step", "--image", image, "--adapter"]
+            + [folders.adapters / f"{name}.safetensors" for name in ("depth", "edge")],
+            "estimates one condition, but --adapter has depth, edge: pass one",
+        ),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            main([*fixed, *map(str, more)])
