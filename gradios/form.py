@@ -28,7 +28,7 @@ class Form:
         make: Samples, from the desk, weights, what `read` returns, a folder and a reporter.
         examples: By what a button says, a function that returns values of inputs; the others are as the page opens.
         files: What the page calls files that are sent, by the names of their inputs.
-        submit: Name of a text among the inputs whose Enter key samples, too.
+        submit: Name of a text among the inputs in which Enter samples, too (Shift+Enter where it has several lines).
     """
 
     api_name: str

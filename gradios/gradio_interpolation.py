@@ -32,7 +32,7 @@ def add_inputs(own: Weights) -> dict:
         middle = image_file("Frame in the middle (optional)")
         loop = gr.Checkbox(False, label="Return to the first frame")
         total = gr.Slider(0, MAX_TOTAL, 0, step=1, label="Frames of the whole video", info="0: the model's own number")
-    adapter = own.adapter or "that of the project, or training-free"
+    adapter = own.adapter or "weights/svd_trans for weights/tiny_svd, else training-free"
     with gr.Accordion("More settings", open=False):
         settings = add_video_settings()
         weights = {"base": add_base_box(own.base), "adapter": weights_box("Adapter of frames between two", adapter)}

@@ -54,7 +54,9 @@ def add_weights(own: Weights) -> dict:
         "image_model": weights_box("Stable Diffusion base", own.image_model),
         "base": add_base_box(own.base),
         "depth_adapter": weights_box("Joint adapter of depth", own.depth_adapter or "that of the project"),
-        "adapter": weights_box("Adapter of frames between two", own.adapter or "that of the project, or training-free"),
+        "adapter": weights_box(
+            "Adapter of frames between two", own.adapter or "weights/svd_trans for weights/tiny_svd, else training-free"
+        ),
     }
 
 
