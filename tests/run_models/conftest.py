@@ -52,3 +52,13 @@ def tracks(tmp_path):
     path = tmp_path / "tracks.json"
     path.write_text(json.dumps({"tracks": [[[8, 8], [17, 8]]], "static_points": [[20, 24]]}))
     return path
+
+
+@pytest.fixture
+def cut_out(tmp_path):
+    """40x60, with a transparent half."""
+    values = np.random.default_rng(0).integers(0, 256, (60, 40, 4), dtype=np.uint8)
+    values[..., 3] = 255
+    values[:30, :, 3] = 0
+    Image.fromarray(values).save(tmp_path / "image.png")
+    return tmp_path / "image.png"

@@ -34,16 +34,6 @@ def run(folders, tmp_path):
     return call
 
 
-@pytest.fixture
-def image(tmp_path):
-    """40x60, with a transparent half."""
-    values = np.random.default_rng(0).integers(0, 256, (60, 40, 4), dtype=np.uint8)
-    values[..., 3] = 255
-    values[:30, :, 3] = 0
-    Image.fromarray(values).save(tmp_path / "image.png")
-    return tmp_path / "image.png"
-
-
 @pytest.fixture(params=[np.uint8, np.uint16])
 def depth(tmp_path, request):
     top = np.iinfo(request.param).max
@@ -72,9 +62,9 @@ def test_the_seed_decides_the_images(run, tmp_path):
     assert pictures[0] == pictures[1] != pictures[2]
 
 
-def test_image_to_depth_keeps_the_shape_of_the_image_and_says_that_it_is_resized(run, image, tmp_path, capsys):
-    record = run("--mode", "image_to_depth", "--image", image)
-    assert f"{image}: 40x60 pixels are resized and cropped to 32x48." in capsys.readouterr().out
+def test_image_to_depth_keeps_the_shape_of_the_image_and_says_that_it_is_resized(run, cut_out, tmp_path, capsys):
+    record = run("--mode", "image_to_depth", "--image", cut_out)
+    assert f"{cut_out}: 40x60 pixels are resized and cropped to 32x48." in capsys.readouterr().out
     assert (record["width"], record["height"]) == (32, 48)
     shown = np.asarray(Image.open(tmp_path / "out" / "00_image.png"))
     assert (shown[:22] == 255).all()  # transparent parts are white
@@ -87,8 +77,8 @@ def test_depth_to_image_writes_the_given_depth_in_16_bits(run, depth, tmp_path):
     np.testing.assert_allclose(kept, given, atol=2e-5)
 
 
-def test_coarse_starts_from_either_side_or_both(run, depth, image):
-    for arguments in (["--depth", depth], ["--image", image], ["--depth", depth, "--image", image]):
+def test_coarse_starts_from_either_side_or_both(run, depth, cut_out):
+    for arguments in (["--depth", depth], ["--image", cut_out], ["--depth", depth, "--image", cut_out]):
         size = ["--height", 32, "--width", 32]
         record = run("--mode", "coarse", "--strength", 0.5, *arguments, *size, "--overwrite")
         assert (record["width"], record["height"]) == (32, 32)

@@ -2,24 +2,12 @@
 
 import json
 
-import numpy as np
 import pytest
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import patch
 from run_models.run_depth_image import main, parser, with_defaults
 from utils.pretrained import shipped
-
-
-@pytest.fixture
-def image(tmp_path):
-    """40x60, with a transparent half."""
-    values = np.random.default_rng(0).integers(0, 256, (60, 40, 4), dtype=np.uint8)
-    values[..., 3] = 255
-    values[:30, :, 3] = 0
-    Image.fromarray(values).save(tmp_path / "image.png")
-    return tmp_path / "image.png"
 
 
 def test_its_own_adapter_is_the_default_and_another_one_is_kept():
@@ -42,13 +30,13 @@ def one_step(folders, tmp_path):
 
 
 @pytest.mark.parametrize("trained", [False, True])
-def test_depth_is_estimated_in_one_step(folders, one_step, image, tmp_path, trained):
+def test_depth_is_estimated_in_one_step(folders, one_step, cut_out, tmp_path, trained):
     adapter = one_step if trained else folders.adapters / "depth.safetensors"
     fixed = [
         "--mode",
         "one_step",
         "--image",
-        str(image),
+        str(cut_out),
         "--adapter",
         str(adapter),
         "--output_dir",
@@ -60,14 +48,14 @@ def test_depth_is_estimated_in_one_step(folders, one_step, image, tmp_path, trai
     assert (record["width"], record["height"]) == (32, 48)
 
 
-def test_modes_and_adapters_of_one_step_are_told_apart_before_a_model_is_loaded(one_step, image, folders, tmp_path):
+def test_modes_and_adapters_of_one_step_are_told_apart_before_a_model_is_loaded(one_step, cut_out, folders, tmp_path):
     fixed = ["--pretrained_model_name_or_path", "missing", "--output_dir", str(tmp_path / "out")]
     for more, sentence in (
         (["--mode", "joint", "--adapter", one_step], "in one step and samples nothing: pass --mode one_step"),
         (["--mode", "one_step"], "--mode one_step needs --image"),
-        (["--mode", "one_step", "--image", image, "--seed", 3], "--seed applies to --mode joint, image_to_depth"),
+        (["--mode", "one_step", "--image", cut_out, "--seed", 3], "--seed applies to --mode joint, image_to_depth"),
         (
-            ["--mode", "one_step", "--image", image, "--adapter"]
+            ["--mode", "one_step", "--image", cut_out, "--adapter"]
             + [folders.adapters / f"{name}.safetensors" for name in ("depth", "edge")],
             "estimates one condition, but --adapter has depth, edge: pass one",
         ),
