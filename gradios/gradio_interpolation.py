@@ -9,12 +9,11 @@ from functools import partial
 import gradio as gr
 
 from gradios.between_sampling import MAX_TOTAL, Asked, Weights, make
-from gradios.controls import weights_box
 from gradios.examples import first_frame
 from gradios.form import Form
 from gradios.script import PageScript
 from gradios.uploads import image_file
-from gradios.videos import add_base_box, add_video_settings, frames_sheet, player
+from gradios.videos import add_base_box, add_between_box, add_video_settings, frames_sheet, player
 from models.unet_spatio_temporal_condition import check_masked_unet
 from utils.arguments import run_script
 
@@ -32,10 +31,9 @@ def add_inputs(own: Weights) -> dict:
         middle = image_file("Frame in the middle (optional)")
         loop = gr.Checkbox(False, label="Return to the first frame")
         total = gr.Slider(0, MAX_TOTAL, 0, step=1, label="Frames of the whole video", info="0: the model's own number")
-    adapter = own.adapter or "weights/svd_trans for weights/tiny_svd, else training-free"
     with gr.Accordion("More settings", open=False):
         settings = add_video_settings()
-        weights = {"base": add_base_box(own.base), "adapter": weights_box("Adapter of frames between two", adapter)}
+        weights = {"base": add_base_box(own.base), "adapter": add_between_box(own.adapter)}
     frames = {"first": first, "middle": middle, "last": last}
     return frames | {"loop": loop, "total_frames": total} | settings | weights
 

@@ -12,7 +12,7 @@ from gradios.examples import clip_video
 from gradios.form import Form
 from gradios.script import PageScript
 from gradios.uploads import video_file
-from gradios.videos import add_base_box, add_video_settings, frames_sheet, player
+from gradios.videos import add_base_box, add_between_box, add_video_settings, frames_sheet, player
 from pipelines.pipeline_keyframe_edit import STRUCTURES
 from utils.arguments import run_script
 
@@ -54,9 +54,7 @@ def add_weights(own: Weights) -> dict:
         "image_model": weights_box("Stable Diffusion base", own.image_model),
         "base": add_base_box(own.base),
         "depth_adapter": weights_box("Joint adapter of depth", own.depth_adapter or "that of the project"),
-        "adapter": weights_box(
-            "Adapter of frames between two", own.adapter or "weights/svd_trans for weights/tiny_svd, else training-free"
-        ),
+        "adapter": add_between_box(own.adapter),
     }
 
 

@@ -74,6 +74,13 @@ def add_base_box(own: str) -> gr.Textbox:
     return weights_box("Stable Video Diffusion base", own)
 
 
+def add_between_box(own: str) -> gr.Textbox:
+    """Weights of frames between two; `own` is empty where the server has none of its own."""
+    return weights_box(
+        "Adapter of frames between two", own or "weights/svd_trans for weights/tiny_svd, else training-free"
+    )
+
+
 def watch_steps(report: Reporter, pipe, phase: str | None = None):
     """The `on_step` of a sampling by a pipeline of videos."""
 

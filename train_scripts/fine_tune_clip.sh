@@ -20,7 +20,7 @@ python -m utils.data.annotate_flow --train_data_dir "$out/frames" --output_dir "
 frames="$(find "$out/frames" -name '*.png' | wc -l)"
 if [ "$frames" -lt 8 ]; then
   echo "error: $clip has $frames frames at a stride of $stride; 8 are needed: choose a longer clip or a smaller stride." >&2
-  rm -r "$out/clip" "$out/flow" "$out/frames"*
+  rm -r "$out/clip" "$out/flow" "$out/frames" "$out/frames.jsonl"
   exit 1
 fi
 
