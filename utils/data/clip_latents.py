@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from utils.data.cache import build_once, cache_key, draw_posterior, file_state, posterior_moments, weights_digest
+from utils.data.cache import build_once, cache_key, file_state, posterior_mode, posterior_moments, weights_digest
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.extras import Extra
 from utils.data.video_records import VideoRecord
@@ -59,7 +59,7 @@ class Stretches:
 class CachedClips(Dataset):
     """Stretches of cached clips.
 
-    A sample has `latents` (F, C, h, w), float32, a sample of the posterior, not yet scaled; `image` (3, H, W) in
+    A sample has `latents` (F, C, h, w), float32, the mode of the posterior, not yet scaled; `image` (3, H, W) in
     [-1, 1], the first frame; `fps` of the stretch; `motion_bucket_id` of the whole clip; what the extras kept of it;
     and its `caption`, where there are records, which is read anew, so that a cache does not keep an old one.
 
@@ -119,7 +119,7 @@ class CachedClips(Dataset):
 
     def _sample(self, row: int, stride: int, numbers: list[int]) -> dict:
         sample = {
-            "latents": torch.stack([draw_posterior(self.latents[row, number]) for number in numbers]),
+            "latents": posterior_mode(self.latents[row, numbers]),
             "image": to_pixels(self.frames[row, numbers[:1]])[0],
             "fps": torch.tensor(self.fps[row] / stride),
             "motion_bucket_id": self.buckets.ids(torch.tensor(self.scores[row])),

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils.data.cache import draw_posterior
+from utils.data.cache import posterior_mode
 from utils.data.clip_latents import clip_moments
 from utils.data.extras import Extra
 from utils.flow.code import FlowCode
@@ -42,4 +42,4 @@ class FlowImages(Extra):
 
     def take(self, kept: dict, numbers: list[int], num_frames: int) -> dict[str, torch.Tensor]:
         flows = [*numbers[:-1], numbers[-2]]
-        return {"flow_latents": torch.stack([draw_posterior(kept["flow"][number]) for number in flows])}
+        return {"flow_latents": posterior_mode(kept["flow"][flows])}

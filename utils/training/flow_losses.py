@@ -27,7 +27,7 @@ def flow_loss(unet, batch: dict, encoder: ConditionEncoder, edm: EDM, code: Flow
 
 @torch.no_grad()
 def encode_flow(batch: dict, vae) -> torch.Tensor:
-    """Scaled latents (B, F, C, h, w), a sample of the posterior, of the flow's images or from cached latents."""
+    """Scaled latents (B, F, C, h, w), the mode of the posterior, of the flow's images or from cached latents."""
     if "flow_latents" in batch:
         return batch["flow_latents"].float() * vae.config.scaling_factor
     return encode_frames(batch["flow_pixel_values"], vae)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from utils.diffusion.svd_condition import Condition, ConditionEncoder, draw_noise_aug_strengths
-from utils.latents import ENCODED_TOGETHER
+from utils.latents import encode_mode
 
 
 def draw_condition(
@@ -29,7 +29,7 @@ def draw_conditions(
 
 @torch.no_grad()
 def encode_clips(batch: dict, vae) -> torch.Tensor:
-    """Scaled latents (B, F, C, h, w), a sample of the posterior, from pixels or from cached latents."""
+    """Scaled latents (B, F, C, h, w), the mode of the posterior, from pixels or from cached latents."""
     if "latents" in batch:
         return batch["latents"].float() * vae.config.scaling_factor
     return encode_frames(batch["pixel_values"], vae)
@@ -37,7 +37,5 @@ def encode_clips(batch: dict, vae) -> torch.Tensor:
 
 @torch.no_grad()
 def encode_frames(frames: torch.Tensor, vae) -> torch.Tensor:
-    """Scaled latents (B, F, C, h, w), a sample of the posterior, of images (B, F, 3, H, W) in [-1, 1]."""
-    parts = frames.flatten(0, 1).split(ENCODED_TOGETHER)
-    latents = torch.cat([vae.encode(part.to(vae.dtype)).latent_dist.sample() for part in parts])
-    return latents.float().unflatten(0, frames.shape[:2]) * vae.config.scaling_factor
+    """Scaled latents (B, F, C, h, w), the mode of the posterior, of images (B, F, 3, H, W) in [-1, 1]."""
+    return encode_mode(vae, frames.flatten(0, 1)).float().unflatten(0, frames.shape[:2]) * vae.config.scaling_factor
