@@ -18,6 +18,7 @@ from utils.pretrained import load_pipeline, loading
 RESOLUTION = 64
 NUM_FRAMES = 8
 LATENT_CHANNELS = 4
+NOISE_LEFT = 0.1  # largest deviation of the noise that the decoder learns to look through, where latents have about 1
 IMAGE_WIDTH = 64
 CLIP_SIDE = 224  # pixels, written into the pipeline of diffusers
 
@@ -50,8 +51,12 @@ class VideoAutoencoder(nn.Module):
     def forward(self, clips: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         B, F = clips.shape[:2]
         posterior = self.vae.encode(clips.flatten(0, 1)).latent_dist
-        # The decoder's error does not reach the encoder, which has its latents to imitate.
-        decoded = self.vae.decode(posterior.sample().detach(), num_frames=F).sample
+        # The decoder's error does not reach the encoder, which has its latents to imitate. Some clips get the noise
+        # that a sampling leaves: their decoder learns to see that things stand still all the same.
+        latents = posterior.mode().detach()
+        left = NOISE_LEFT * torch.rand(B, device=clips.device).repeat_interleave(F)
+        latents = latents + left[:, None, None, None] * torch.randn_like(latents)
+        decoded = self.vae.decode(latents, num_frames=F).sample
         return decoded.unflatten(0, (B, F)), posterior.parameters
 
 

@@ -10,6 +10,7 @@ import argparse
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, AutoModel
 
 from models.tiny_svd import (
@@ -122,12 +123,13 @@ def train_unet(args) -> None:
 
 
 def vae_loss(model, batch, teacher, decoder_only):
-    """Error of the frames, and of the latents against the teacher's."""
+    """Error of the frames, of their changes, and of the latents against the teacher's."""
     frames = batch["pixel_values"][:, :-1]
     flow = batch["flow"][: max(1, len(frames) // FLOW_SHARE)]
     clips = torch.cat([frames, FlowEncoding().encode(flow)])
     decoded, moments = model(clips)
     loss, psnr = reconstruction_loss(decoded, clips)
+    loss = loss + F.l1_loss(decoded.float().diff(dim=1), clips.diff(dim=1))  # what stands still does not flicker
     if decoder_only:
         return loss, {"psnr": psnr}
     latent_loss, latent_error = imitation_loss(clips, moments, teacher)

@@ -75,16 +75,12 @@ def test_cached_latents_are_those_of_the_frames(records, vae, cache):
     frames = VideoDataset(records, WHOLE).sample(1, ClipGeometry(32, 32))["pixel_values"]
     cached = CachedClips(cache[0], Stretches(4), PROCEDURAL, with_pixels=True)
     with torch.no_grad():
-        posterior = vae.encode(frames).latent_dist
-    mean, std = torch.from_numpy(np.array(cached.latents[1])).float().unbind(1)
-    torch.testing.assert_close(mean, posterior.mode(), rtol=1e-3, atol=2e-3)
-    torch.testing.assert_close(std, posterior.std, rtol=1e-3, atol=2e-3)
+        mode = vae.encode(frames).latent_dist.mode()
     torch.manual_seed(0)
     sample = cached[1]
     start = int(np.argmin([(frames[s] - sample["image"]).abs().max() for s in range(3)]))
     torch.testing.assert_close(sample["pixel_values"], frames[start : start + 4], rtol=0, atol=1e-5)
-    noise = (sample["latents"] - mean[start : start + 4]) / std[start : start + 4]
-    assert noise.mean().abs() < 0.1 and 0.9 < noise.std() < 1.1
+    torch.testing.assert_close(sample["latents"], mode[start : start + 4], rtol=1e-3, atol=2e-3)
 
 
 def test_a_whole_cached_clip_has_the_conditions_of_one_that_is_read(records, cache):
@@ -106,7 +102,7 @@ def test_mirrored_clips_are_cached_as_well_and_half_of_the_samples(records, vae,
     with torch.no_grad():
         mirrored = vae.encode(plain.flip(2).permute(0, 3, 1, 2) / 127.5 - 1).latent_dist.mode()
     torch.testing.assert_close(
-        torch.from_numpy(np.array(dataset.latents[3, :, 0])).float(), mirrored, rtol=1e-3, atol=2e-3
+        torch.from_numpy(np.array(dataset.latents[3])).float(), mirrored, rtol=1e-3, atol=2e-3
     )
     image = plain[0].permute(2, 0, 1) / 127.5 - 1
     torch.manual_seed(0)

@@ -203,10 +203,8 @@ def test_cached_stretches_have_the_latents_of_their_own_frames_and_flow(svd_base
             "flow_pixel_values": FlowCode().to_images(flows[index][start : start + F - 1]),
         }
         for pictures, latents in (("pixel_values", "latents"), ("flow_pixel_values", "flow_latents")):
-            posterior = vae.encode(stretch[pictures]).latent_dist
-            drawn = (sample[latents] - posterior.mean) / posterior.std
-            assert sample[latents].shape == posterior.mean.shape
-            assert drawn.abs().max() < 6 and 0.9 < drawn.std() < 1.1
+            mode = vae.encode(stretch[pictures]).latent_dist.mode()
+            torch.testing.assert_close(sample[latents], mode, rtol=1e-3, atol=2e-3)
         assert float((sample["image"] - video[start]).abs().max()) < 0.01
     assert starts == {0, 1}
 

@@ -60,16 +60,14 @@ def test_the_noisy_latents_are_scaled_and_the_condition_is_not(seen):
     noisy_image = seen.encoded[-1]
     expected = seen.pipe.vae.encode(noisy_image).latent_dist.mode()
     torch.testing.assert_close(seen.unet.inputs[:, :, 4:], expected[:, None].expand(-1, F, -1, -1, -1))
-    torch.manual_seed(1)
     latents = encode_clips(seen.batch, seen.pipe.vae)
-    torch.manual_seed(1)
     posterior = seen.pipe.vae.encode(seen.batch["pixel_values"].flatten(0, 1)[:8]).latent_dist
-    torch.testing.assert_close(latents.flatten(0, 1)[:8], posterior.sample() * 0.5)
+    torch.testing.assert_close(latents.flatten(0, 1)[:8], posterior.mode() * 0.5)
 
 
-def test_the_condition_is_the_mode_of_the_posterior_and_the_target_a_draw(seen):
+def test_the_condition_and_the_target_are_the_mode_of_the_posterior(seen):
     again = [encode_clips(seen.batch, seen.pipe.vae) for _ in range(2)]
-    assert not torch.equal(*again)
+    assert torch.equal(*again)
     encoder = ConditionEncoder(seen.pipe.vae, seen.pipe.image_encoder, seen.pipe.feature_extractor)
     conditions = [encoder(seen.batch["image"], F, 7, 127, 0.0).image_latents for _ in range(2)]
     assert torch.equal(*conditions)

@@ -77,7 +77,7 @@ def test_a_reversed_stretch_begins_with_the_image_of_its_own_first_frame(pipelin
     (folder,) = (pipeline.parent / "cache").glob("clips-*")
     dataset = CachedClips(folder, Stretches(5, [1], random_reverse=True))
     ends = torch.from_numpy(dataset.frames[0, [0, 4]].copy()).permute(0, 3, 1, 2) / 127.5 - 1
-    latents = torch.from_numpy(dataset.latents[0, [0, 4], 0].astype("float32"))
+    latents = torch.from_numpy(dataset.latents[0, [0, 4]].astype("float32"))
     seen = set()
     for seed in range(8):
         torch.manual_seed(seed)

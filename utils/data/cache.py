@@ -136,15 +136,6 @@ def draw_posterior(posterior: np.ndarray) -> torch.Tensor:
     return mean + std * torch.randn_like(mean)
 
 
-def posterior_mode(posteriors: np.ndarray) -> torch.Tensor:
-    """Latents (F, C, h, w), float32, of moments (F, 2, C, h, w).
-
-    Frames of one clip take the mode: each draw has noise of its own, which a network learns as flicker of what stands
-    still.
-    """
-    return torch.from_numpy(posteriors[:, 0].astype(np.float32))
-
-
 def build_once(folder: Path, write: Callable[[Path], None]) -> None:
     """Build a cache in the first process of a machine while the others wait."""
     with process_state().local_main_process_first():

@@ -1,9 +1,10 @@
 """Clips encoded once and kept on disk. A training takes stretches of them: start, stride and direction are random.
 
-A clip keeps the posterior's mean and deviation of every frame, its frames as bytes (the condition of Stable Video
-Diffusion begins with an image, to which noise is added), its frame rate and its motion score. What a variant adds
-(`utils.data.extras`) lies in a folder of its own, so that the latents are not encoded again with it. The crop is the
-centre, since a random one has no latents to keep.
+A clip keeps the mode of the posterior of every frame (draws have noise that differs by frame, which a network learns as
+flicker of what stands still), its frames as bytes (the condition of Stable Video Diffusion begins with an image, to
+which noise is added), its frame rate and its motion score. What a variant adds (`utils.data.extras`) lies in a folder
+of its own, so that the latents are not encoded again with it. The crop is the centre, since a random one has no latents
+to keep.
 """
 
 import json
@@ -17,14 +18,14 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from utils.data.cache import build_once, cache_key, file_state, posterior_mode, posterior_moments, weights_digest
+from utils.data.cache import build_once, cache_key, file_state, weights_digest
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.extras import Extra
 from utils.data.video_records import VideoRecord
 from utils.data.videos import VideoDataset, VideoSample
 from utils.flow import flow_estimator
 from utils.formats.folders import list_files
-from utils.latents import ENCODED_TOGETHER
+from utils.latents import encode_mode
 from utils.messages.words import count
 from utils.motion_helper import PROCEDURAL, MotionBuckets, motion_scores
 from utils.processes import process_state
@@ -84,7 +85,7 @@ class CachedClips(Dataset):
         extras: Sequence[tuple[Extra, Path]] = (),
         records: Sequence[VideoRecord] = (),
     ):
-        # (M, frames, mean and std, C, h, w), (M, frames, H, W, 3), (M,), (M,); M is N, or 2 N with mirrored clips
+        # (M, frames, C, h, w), (M, frames, H, W, 3), (M,), (M,); M is N, or 2 N with mirrored clips
         self.latents, self.frames, self.fps, self.scores = (
             np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("latents", "frames", "fps", "scores")
         )
@@ -119,7 +120,7 @@ class CachedClips(Dataset):
 
     def _sample(self, row: int, stride: int, numbers: list[int]) -> dict:
         sample = {
-            "latents": posterior_mode(self.latents[row, numbers]),
+            "latents": torch.from_numpy(self.latents[row, numbers].astype(np.float32)),
             "image": to_pixels(self.frames[row, numbers[:1]])[0],
             "fps": torch.tensor(self.fps[row] / stride),
             "motion_bucket_id": self.buckets.ids(torch.tensor(self.scores[row])),
@@ -184,7 +185,7 @@ def cache_clips(
     def row(sample: VideoSample) -> dict[str, np.ndarray]:
         pixels, fps = sample["pixel_values"], sample["fps"]
         return {
-            "latents": clip_moments(vae, pixels),
+            "latents": clip_modes(vae, pixels),
             "frames": pixels.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).numpy(),
             "fps": np.float32(fps),
             "scores": motion_scores(estimate, pixels[None], fps, buckets.short_side, buckets.time_step)[0].numpy(),
@@ -200,10 +201,9 @@ def cache_extra(extra: Extra, dataset: VideoDataset, vae: nn.Module, cache_dir: 
     return _cache(extra.name, dataset, vae, cache_dir, settings, lambda sample: extra.keep(sample, vae))
 
 
-def clip_moments(vae: nn.Module, images: torch.Tensor) -> np.ndarray:
-    """Mean and deviation (F, 2, C, h, w), float16, of the posterior of images (F, 3, H, W) in [-1, 1]."""
-    parts = [posterior_moments(vae, part) for part in images.split(ENCODED_TOGETHER)]
-    return np.concatenate(parts).astype(np.float16)
+def clip_modes(vae: nn.Module, images: torch.Tensor) -> np.ndarray:
+    """Mode (F, C, h, w), float16, of the posterior of images (F, 3, H, W) in [-1, 1]."""
+    return encode_mode(vae, images.to(vae.device)).cpu().numpy().astype(np.float16)
 
 
 def clip_identity(record: VideoRecord, annotations: Sequence[str] = ()) -> list:
@@ -217,7 +217,7 @@ def _cache(name: str, dataset: VideoDataset, vae, cache_dir: str | Path, setting
     options = dataset.options
     clips = [clip_identity(record, dataset.extras if name != "clips" else ()) for record in dataset.records]
     frames = [options.num_frames, options.height, options.width, options.frame_stride, options.fps]
-    key = cache_key(clips, frames, options.random_flip, settings, weights_digest(vae))
+    key = cache_key("mode", clips, frames, options.random_flip, settings, weights_digest(vae))
     folder = Path(cache_dir) / f"{name}-{key}"
     build_once(folder, lambda temporary: _write(dataset, vae, temporary, name, row))
     return folder

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils.data.cache import posterior_mode
-from utils.data.clip_latents import clip_moments
+from utils.data.clip_latents import clip_modes
 from utils.data.extras import Extra
 from utils.flow.code import FlowCode
 
@@ -38,8 +37,8 @@ class FlowImages(Extra):
         return [asdict(self.code.encoding)]
 
     def keep(self, clip: dict, vae: nn.Module) -> dict[str, np.ndarray]:
-        return {"flow": clip_moments(vae, self.code.encoding.encode(clip["flow"]))}
+        return {"flow": clip_modes(vae, self.code.encoding.encode(clip["flow"]))}
 
     def take(self, kept: dict, numbers: list[int], num_frames: int) -> dict[str, torch.Tensor]:
         flows = [*numbers[:-1], numbers[-2]]
-        return {"flow_latents": posterior_mode(kept["flow"][flows])}
+        return {"flow_latents": torch.from_numpy(kept["flow"][flows].astype(np.float32))}

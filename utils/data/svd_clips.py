@@ -15,7 +15,7 @@ class SVDClips(Dataset):
     """Samples of another data set with the conditions of the UNet.
 
     A sample has `image` (3, H, W) in [-1, 1], the first frame; `pixel_values` (F, 3, H, W), or in their place `latents`
-    (F, C, h, w), a sample of the posterior, not scaled; `fps`; `motion_bucket_id`; and the entries of the extras.
+    (F, C, h, w), the mode of the posterior, not scaled; `fps`; `motion_bucket_id`; and the entries of the extras.
 
     Args:
         clips: A `VideoDataset`, or `CachedClips`.
