@@ -60,6 +60,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--sigma_mean", type=float, default=0.5, help="mean of ln(sigma) in training")
     add("--sigma_std", type=float, default=1.4, help="standard deviation of ln(sigma) in training")
     add("--conditioning_dropout_prob", type=float, default=0.1, help="share of samples without the image")
+    changes = "weight of the error of the changes from frame to frame, beside that of the frames"
+    add("--change_weight", type=float, default=1.0, help=changes)
     add("--cache_dir", default="cache", help="folder of all caches")
     add_video_data_arguments(parser, num_frames=NUM_FRAMES, height=64, width=64, center_crop=True)
     return parser
@@ -137,14 +139,19 @@ def vae_loss(model, batch, teacher, decoder_only):
 
 
 def unet_loss(model, batch, encoder, edm, args):
-    """||F - v||² at one noise level a clip; the condition's own noise is another one."""
+    """||F - v||² at one noise level a clip; the condition's own noise is another one.
+
+    The changes from frame to frame have an error of their own: without it still things flicker by a level or two.
+    """
     x_0 = batch["latents"].float() * encoder.vae.config.scaling_factor
     B = len(x_0)
     known = batch["image"], x_0.shape[1], batch["fps"], batch["motion_bucket_id"]
     condition = encoder(*known, draw_noise_aug_strengths(B))
     condition = condition.drop(torch.rand(B) < args.conditioning_dropout_prob)
     sigma = edm.draw_sigmas(B).to(x_0.device)
-    return Denoiser(model, edm).loss(x_0, torch.randn_like(x_0), sigma, condition).mean()
+    error, estimate = Denoiser(model, edm).loss_and_estimate(x_0, torch.randn_like(x_0), sigma, condition)
+    change = edm.loss_weight(sigma) * (estimate - x_0).diff(dim=1).square().flatten(1).mean(dim=1)
+    return (error + args.change_weight * change).mean(), {"frames": error.mean(), "changes": change.mean()}
 
 
 if __name__ == "__main__":
