@@ -13,6 +13,7 @@ from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from models.tiny_sd import NOISE_SCHEDULE
+from utils.latents import FRAMES_BESIDE
 from utils.pretrained import load_pipeline, loading
 
 RESOLUTION = 64
@@ -37,6 +38,7 @@ def make_vae(scaling_factor: float = 1.0) -> AutoencoderKLTemporalDecoder:
         sample_size=RESOLUTION,
         scaling_factor=scaling_factor,
     )
+    vae.register_to_config(**{FRAMES_BESIDE: 2})
     _start_still(vae.decoder)
     return vae
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 ENCODED_TOGETHER = 8  # images, which bounds the memory of the autoencoder
+FRAMES_BESIDE = "_frames_beside"  # in the config of an autoencoder of videos: see `frames_beside`
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,15 @@ class LatentScale:
 
     def _spread(self, values: float | tuple[float, ...], like: torch.Tensor) -> torch.Tensor:
         return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+
+
+def frames_beside(vae: nn.Module) -> int:
+    """How many frames on either side a chunk of latents is decoded with, its neighbours or the first and last again.
+
+    A decoder that looks at neighbouring frames sees zeros behind the last one, and still things change there. It is 0
+    but for autoencoders whose config has it: released ones have learned with those zeros.
+    """
+    return vae.config.get(FRAMES_BESIDE, 0)
 
 
 @torch.no_grad()

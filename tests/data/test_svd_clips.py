@@ -101,9 +101,7 @@ def test_mirrored_clips_are_cached_as_well_and_half_of_the_samples(records, vae,
     assert torch.equal(torch.from_numpy(np.array(dataset.frames[3])), plain.flip(2))
     with torch.no_grad():
         mirrored = vae.encode(plain.flip(2).permute(0, 3, 1, 2) / 127.5 - 1).latent_dist.mode()
-    torch.testing.assert_close(
-        torch.from_numpy(np.array(dataset.latents[3])).float(), mirrored, rtol=1e-3, atol=2e-3
-    )
+    torch.testing.assert_close(torch.from_numpy(np.array(dataset.latents[3])).float(), mirrored, rtol=1e-3, atol=2e-3)
     image = plain[0].permute(2, 0, 1) / 127.5 - 1
     torch.manual_seed(0)
     drawn = [dataset[1]["image"] for _ in range(30)]

@@ -10,6 +10,7 @@ from PIL import Image
 from pipelines.adjustments import scale_motion, smooth_frames
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from tests.tiny_pipeline import quiet
+from utils.latents import FRAMES_BESIDE
 
 STEPS = {"num_inference_steps": 2, "fps": 8, "motion_bucket_id": 60, "noise_aug_strength": 0.05}
 
@@ -105,6 +106,17 @@ def test_the_largest_noise_level_of_the_released_model_does_not_overflow_in_floa
         module.half()
     half = pipe(make_image(), generator=seeded(0), output_type="latent", **STEPS).frames
     assert torch.nn.functional.cosine_similarity(half.flatten(), exact.flatten(), dim=0) > 0.99
+
+
+def test_chunks_are_decoded_with_the_frames_beside_them(pipe):
+    latents = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    pipe.vae.register_to_config(**{FRAMES_BESIDE: 1})
+    decoded = pipe.decode(latents, 2)
+    expected = [
+        pipe.decode_latents(latents[:1, seen], len(seen), len(seen))[0, :, 1:-1] for seen in ([0, 0, 1, 2], [1, 2, 2])
+    ]
+    assert decoded.shape == (2, 3, 3, 32, 32)
+    torch.testing.assert_close(decoded[0], torch.cat(expected, 1).transpose(0, 1))
 
 
 def test_it_loads_what_diffusers_saved(stock, pipe, tmp_path):
