@@ -31,7 +31,7 @@ from utils.diffusion.edm import Denoiser
 from utils.diffusion.sampling import VideoSampling
 from utils.diffusion.solver import Solver
 from utils.diffusion.svd_condition import Condition, ConditionEncoder
-from utils.latents import encode_mode, frames_beside
+from utils.latents import encode_mode, frames_to_decode
 
 Images = Image.Image | Sequence[Image.Image] | np.ndarray | torch.Tensor
 Generators = torch.Generator | list[torch.Generator] | None
@@ -205,22 +205,21 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
     def decode(self, latents: torch.Tensor, decode_chunk_size: int | None = None) -> torch.Tensor:
         """Pixels (B, F, 3, H, W), float32, about [-1, 1], of clean latents.
 
-        The frames of a chunk see one another, and those beside it that `frames_beside` gives them.
+        The frames of a chunk see one another, and those beside it that `frames_to_decode` adds.
         """
         num_frames = latents.shape[1]
         chunk = num_frames if decode_chunk_size is None else decode_chunk_size
         check("decode_chunk_size", chunk, int, low=1)
         starts = range(0, num_frames, chunk)
         parts = [self.decode_chunk(latents, start, min(start + chunk, num_frames)) for start in starts]
-        return torch.cat(parts, dim=2).transpose(1, 2)
+        return torch.cat(parts, dim=1)
 
     def decode_chunk(self, latents: torch.Tensor, start: int, end: int) -> torch.Tensor:
-        """Pixels (B, 3, end - start, H, W) of those frames, one video after the other."""
-        beside = frames_beside(self.vae)
-        seen = torch.arange(start - beside, end + beside).clamp(0, latents.shape[1] - 1)
-        chunks = latents[:, seen].to(self.vae.dtype).split(1)
-        pixels = torch.cat([self.decode_latents(chunk, len(seen), len(seen)) for chunk in chunks])
-        return pixels[:, :, beside : beside + end - start]
+        """Pixels (B, end - start, 3, H, W) of those frames, decoded together, one video after the other."""
+        numbers, kept = frames_to_decode(self.vae, start, end, latents.shape[1])
+        videos = latents[:, numbers].to(self.vae.dtype).split(1)
+        pixels = torch.cat([self.decode_latents(video, len(numbers), len(numbers)) for video in videos])
+        return pixels[:, :, kept].transpose(1, 2)
 
     @torch.no_grad()
     def encode_frames(self, frames: torch.Tensor) -> torch.Tensor:

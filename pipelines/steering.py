@@ -117,26 +117,20 @@ class FlowSteer:
 
     def decoder_gradient(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Weighted mean squared error (B,) of the images where they are known, and its gradient by the latents y."""
-        chunk = self.decode_chunk_size or y.shape[1]
+        F = y.shape[1]
+        chunk = self.decode_chunk_size or F
         total = 3 * self.weight.flatten(1).sum(dim=1)
-        error, gradients = 0, []
-        for latents, wanted, weight in zip(
-            *(part.split(chunk, 1) for part in (y, self.wanted, self.weight)), strict=True
-        ):
+        y = y.detach().requires_grad_()
+        error, gradient = 0, torch.zeros_like(y)
+        for start in range(0, F, chunk):
+            end = min(start + chunk, F)
             with torch.enable_grad():
-                latents = latents.detach().requires_grad_()
-                missed = (self.decode(latents) - wanted).square() * weight
+                images = self.pipe.decode_chunk(self.code.scale.denormalize(y), start, end)
+                missed = (images - self.wanted[:, start:end]).square() * self.weight[:, start:end]
                 # Of the sum and not of the mean, whose gradient would vanish in a float16 decoder.
-                gradients.append(torch.autograd.grad(missed.sum(), latents)[0])
+                gradient += torch.autograd.grad(missed.sum(), y)[0]
             error = error + missed.detach().flatten(1).sum(dim=1)
-        return error / total, torch.cat(gradients, dim=1) / total.view(-1, 1, 1, 1, 1)
-
-    def decode(self, y: torch.Tensor) -> torch.Tensor:
-        """Images (B, F, 3, H, W) of normalised latents, with their gradient."""
-        vae, F = self.pipe.vae, y.shape[1]
-        latents = self.code.scale.denormalize(y).to(vae.dtype)
-        videos = [self.pipe.decode_latents(video[None], F, F) for video in latents]
-        return torch.cat(videos).transpose(1, 2)
+        return error / total, gradient / total.view(-1, 1, 1, 1, 1)
 
     def move(self, estimates: Estimates, directions: Estimates, length: torch.Tensor) -> Estimates:
         """Estimates moved against directions by a length (B,) over all sides, and no element by over its limit."""

@@ -24,7 +24,7 @@ from models.tiny_svd import (
     make_pipeline,
     make_vae,
 )
-from utils.arguments import positive_int, run_script
+from utils.arguments import positive_int, run_script, weight
 from utils.data.clip_latents import CachedClips, Stretches, cache_clips
 from utils.data.video_arguments import add_video_data_arguments, read_video_dataset
 from utils.diffusion.edm import EDM, Denoiser
@@ -61,13 +61,14 @@ def make_parser() -> argparse.ArgumentParser:
     add("--sigma_std", type=float, default=1.4, help="standard deviation of ln(sigma) in training")
     add("--conditioning_dropout_prob", type=float, default=0.1, help="share of samples without the image")
     changes = "weight of the error of the changes from frame to frame, beside that of the frames"
-    add("--change_weight", type=float, default=1.0, help=changes)
+    add("--change_weight", type=weight, default=1.0, help=changes)
     add("--cache_dir", default="cache", help="folder of all caches")
     add_video_data_arguments(parser, num_frames=NUM_FRAMES, height=64, width=64, center_crop=True)
     return parser
 
 
 def train_vae(args) -> None:
+    check_frames(args, 3, "the last frame has no flow, and changes need 2")
     if args.decoder_only and not args.init_from:
         raise ValueError("--decoder_only needs --init_from: pass the autoencoder whose encoder stays.")
     dataset = read_video_dataset(args, extras=("flow",))
@@ -80,7 +81,7 @@ def train_vae(args) -> None:
     shown = torch.stack([dataset[i]["pixel_values"] for i in range(min(SHOWN, len(dataset)))])
 
     def loss(model, batch):
-        return vae_loss(model, batch, teacher, args.decoder_only)
+        return vae_loss(model, batch, teacher, args)
 
     def collate(samples):
         return {key: torch.stack([sample[key] for sample in samples]) for key in ("pixel_values", "flow")}
@@ -98,6 +99,7 @@ def train_vae(args) -> None:
 
 
 def train_unet(args) -> None:
+    check_frames(args, 2, "changes need 2")
     with loading(args.vae, (AutoencoderKL, AutoencoderKLTemporalDecoder), "--vae"):
         vae = AutoModel.from_pretrained(args.vae, dtype=torch.float32)
     whole = read_video_dataset(args, num_frames=args.clip_frames, first_frames=True)
@@ -124,24 +126,29 @@ def train_unet(args) -> None:
     fit(args, model, dataset, loss, save=save, validate=validate, frozen=(vae,))
 
 
-def vae_loss(model, batch, teacher, decoder_only):
+def check_frames(args, needed: int, reason: str) -> None:
+    if args.num_frames < needed:
+        raise ValueError(f"--num_frames {args.num_frames} is too few: pass {needed} or more, since {reason}.")
+
+
+def vae_loss(model, batch, teacher, args):
     """Error of the frames, of their changes, and of the latents against the teacher's."""
     frames = batch["pixel_values"][:, :-1]
     flow = batch["flow"][: max(1, len(frames) // FLOW_SHARE)]
     clips = torch.cat([frames, FlowEncoding().encode(flow)])
     decoded, moments = model(clips)
     loss, psnr = reconstruction_loss(decoded, clips)
-    loss = loss + F.l1_loss(decoded.float().diff(dim=1), clips.diff(dim=1))  # what stands still does not flicker
-    if decoder_only:
+    loss = loss + args.change_weight * F.l1_loss(decoded.float().diff(dim=1), clips.diff(dim=1))
+    if args.decoder_only:
         return loss, {"psnr": psnr}
     latent_loss, latent_error = imitation_loss(clips, moments, teacher)
     return loss + latent_loss, {"psnr": psnr, "latent_error": latent_error}
 
 
 def unet_loss(model, batch, encoder, edm, args):
-    """||F - v||² at one noise level a clip; the condition's own noise is another one.
+    """||F - v||² at one noise level a clip, and that of its changes from frame to frame, on which flicker weighs more.
 
-    The changes from frame to frame have an error of their own: without it still things flicker by a level or two.
+    The condition's own noise is another one.
     """
     x_0 = batch["latents"].float() * encoder.vae.config.scaling_factor
     B = len(x_0)

@@ -125,6 +125,14 @@ def positive_float(text: str) -> float:
     return value
 
 
+def weight(text: str) -> float:
+    """An argparse type for weights of parts of a loss, of which 0 leaves one out."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or a positive number")
+    return value
+
+
 def finite_float(text: str) -> float:
     """An argparse type for numbers of either sign, neither nan nor infinite."""
     value = float(text)

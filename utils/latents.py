@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 ENCODED_TOGETHER = 8  # images, which bounds the memory of the autoencoder
-FRAMES_BESIDE = "_frames_beside"  # in the config of an autoencoder of videos: see `frames_beside`
+FRAMES_BESIDE = "_frames_beside"  # in the config of an autoencoder of videos: see `frames_to_decode`
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,16 @@ class LatentScale:
         return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
 
 
-def frames_beside(vae: nn.Module) -> int:
-    """How many frames on either side a chunk of latents is decoded with, its neighbours or the first and last again.
+def frames_to_decode(vae: nn.Module, start: int, end: int, num_frames: int) -> tuple[torch.Tensor, slice]:
+    """Numbers of the frames that frames `start` to `end - 1` of a video are decoded with, and where these are in them.
 
-    A decoder that looks at neighbouring frames sees zeros behind the last one, and still things change there. It is 0
-    but for autoencoders whose config has it: released ones have learned with those zeros.
+    A decoder that looks at neighbouring frames sees zeros beyond a chunk, and still things change there. An autoencoder
+    whose config has `_frames_beside` gets so many frames on either side, at the ends of the video its first or last
+    again. Others get none: released ones have learned with those zeros.
     """
-    return vae.config.get(FRAMES_BESIDE, 0)
+    beside = vae.config.get(FRAMES_BESIDE, 0)
+    numbers = torch.arange(start - beside, end + beside).clamp(0, num_frames - 1)
+    return numbers, slice(beside, beside + end - start)
 
 
 @torch.no_grad()

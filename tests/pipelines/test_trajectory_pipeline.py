@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers.configuration_utils import FrozenDict
 from torch.nn import functional
 
 import patch
@@ -13,7 +14,7 @@ from tests.tiny_pipeline import quiet
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.diffusion.sampling import VideoSampling
 from utils.flow.code import FlowCode
-from utils.latents import LatentScale
+from utils.latents import FRAMES_BESIDE, LatentScale
 from utils.tracks import Tracks, dense_flow, known_flow, point_discs
 from utils.tracks.camera import camera_flow
 from utils.tracks.guess import track_flow
@@ -134,8 +135,10 @@ def test_only_the_gradient_through_the_network_changes_the_estimate_of_the_video
     assert all(not torch.equal(part[FLOW], free[FLOW]) for part in seen.values())
 
 
+@pytest.mark.parametrize("beside", [0, 1])
 @pytest.mark.parametrize("chunk", [None, 3])
-def test_a_gradient_step_is_what_differences_of_the_error_say(pipe, chunk):
+def test_a_gradient_step_is_what_differences_of_the_error_say(pipe, chunk, beside, monkeypatch):
+    monkeypatch.setattr(pipe.vae, "_internal_dict", FrozenDict({**pipe.vae.config, FRAMES_BESIDE: beside}))
     y = torch.randn(1, F, 4, SIZE // 4, SIZE // 4, generator=torch.Generator().manual_seed(1))
     direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(2))
     flow, known = (part[None] for part in known_flow(make_tracks()))

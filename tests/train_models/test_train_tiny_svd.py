@@ -3,10 +3,11 @@
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline
+from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 
 from models.tiny_sd import make_vae as make_image_vae
-from models.tiny_svd import inherit_layers, make_vae
+from models.tiny_svd import OneTokenProcessor, VideoAutoencoder, inherit_layers, make_unet, make_vae
 from train_models.train_tiny_svd import main
 from utils.data.clip_latents import CachedClips, Stretches
 from utils.motion_helper import MotionBuckets
@@ -116,6 +117,39 @@ def test_the_autoencoder_starts_with_the_teachers_layers_and_without_a_look_at_o
     with torch.no_grad():
         together, alone = vae.decode(latents, num_frames=3).sample, vae.decode(latents, num_frames=1).sample
     torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize(("stage", "too_few"), [("vae", "2"), ("unet", "1")])
+def test_too_few_frames_to_see_changes_are_refused(stage, too_few, clips, vae, tmp_path):
+    with pytest.raises(ValueError, match=f"--num_frames {too_few} is too few"):
+        main(["--stage", stage, "--vae", str(vae), *common(clips, tmp_path / "x"), "--num_frames", too_few])
+
+
+def test_a_weight_of_changes_below_zero_is_refused(clips, vae, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--stage", "unet", "--vae", str(vae), *common(clips, tmp_path / "x"), "--change_weight", "-1"])
+    assert "-1 is not 0 or a positive number" in capsys.readouterr().err
+
+
+def test_only_in_training_the_decoder_sees_noise():
+    model = VideoAutoencoder(make_vae())
+    clips = torch.rand(1, 2, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        assert not torch.equal(model(clips)[0], model(clips)[0])
+        model.eval()
+        assert torch.equal(model(clips)[0], model(clips)[0])
+
+
+def test_attention_to_one_token_is_the_plain_product():
+    torch.manual_seed(0)
+    unet = make_unet()
+    inputs = torch.randn(1, 3, 8, 16, 16), torch.tensor(0.3), torch.randn(1, 1, 64), torch.rand(1, 3)
+    outputs = []
+    with torch.no_grad():
+        for processor in (AttnProcessor(), OneTokenProcessor()):
+            unet.set_attn_processor(processor)
+            outputs.append(unet(*inputs, return_dict=False)[0])
+    torch.testing.assert_close(*outputs)
 
 
 def test_a_stage_without_its_autoencoder_is_refused(clips, tmp_path):

@@ -203,7 +203,7 @@ def cache_extra(extra: Extra, dataset: VideoDataset, vae: nn.Module, cache_dir: 
 
 def clip_modes(vae: nn.Module, images: torch.Tensor) -> np.ndarray:
     """Mode (F, C, h, w), float16, of the posterior of images (F, 3, H, W) in [-1, 1]."""
-    return encode_mode(vae, images.to(vae.device)).cpu().numpy().astype(np.float16)
+    return encode_mode(vae, images.to(vae.device)).half().cpu().numpy()
 
 
 def clip_identity(record: VideoRecord, annotations: Sequence[str] = ()) -> list:

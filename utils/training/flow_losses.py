@@ -8,7 +8,7 @@ from utils.diffusion.edm import EDM, Denoiser
 from utils.diffusion.svd_condition import Condition, ConditionEncoder
 from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
-from utils.latents import LatentScale
+from utils.latents import LatentScale, frames_to_decode
 from utils.processes import process_state
 from utils.training.seeding import SeededDataset
 from utils.training.svd_losses import draw_condition, draw_conditions, encode_clips, encode_frames
@@ -60,9 +60,11 @@ def draw_side_conditions(
 @torch.no_grad()
 def decode_flow(y_0: torch.Tensor, vae, code: FlowCode) -> torch.Tensor:
     """Flow (B, F - 1, 2, H, W), pixels, of clean latents (B, F, C, h, w) as they are denoised."""
-    latents = code.scale.denormalize(y_0).flatten(0, 1) / vae.config.scaling_factor
-    images = vae.decode(latents.to(vae.dtype), num_frames=y_0.shape[1]).sample.float()
-    return code.to_flow(images.unflatten(0, y_0.shape[:2]))
+    B, F = y_0.shape[:2]
+    numbers, kept = frames_to_decode(vae, 0, F, F)
+    latents = code.scale.denormalize(y_0[:, numbers]).flatten(0, 1) / vae.config.scaling_factor
+    images = vae.decode(latents.to(vae.dtype), num_frames=len(numbers)).sample.float()
+    return code.to_flow(images.unflatten(0, (B, len(numbers)))[:, kept])
 
 
 @torch.no_grad()
