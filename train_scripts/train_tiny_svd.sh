@@ -27,17 +27,20 @@ unet --vae outputs/tiny_svd_vae/vae --init_from outputs/tiny_svd_2 --output_dir 
 unet --vae outputs/tiny_svd_vae/vae --init_from outputs/tiny_svd_3 --output_dir outputs/tiny_svd_4 --train_batch_size 16 --max_train_steps 1850 \
   --learning_rate 8e-4 --lr_scheduler cosine --lr_warmup_steps 50 --ema_decay 0.998 --sigma_mean 1.3 --sigma_std 1.3 --seed 3
 
+run --stage vae --init_from outputs/tiny_svd_vae/vae --decoder_only --num_frames 5 --train_batch_size 8 --output_dir outputs/tiny_svd_decoder_1 \
+  --max_train_steps 250 --learning_rate 1e-3 --lr_scheduler cosine --lr_warmup_steps 20 --seed 1
+
 CLIPS=data/many_clips
 muon=(--random_flip --train_batch_size 16 --optimizer muon --muon_learning_rate 7e-4 --learning_rate 3.5e-4)
-unet --vae outputs/tiny_svd_vae/vae --init_from outputs/tiny_svd_4 --output_dir outputs/tiny_svd "${muon[@]}" --max_train_steps 1800 \
+unet --vae weights/tiny_sd/vae --init_from outputs/tiny_svd_4 --output_dir outputs/tiny_svd "${muon[@]}" --max_train_steps 1800 \
   --lr_scheduler constant_with_warmup --lr_warmup_steps 100 --ema_decay 0.9995 --sigma_mean 0.6 --sigma_std 1.7 --change_weight 0 --seed 21
-unet --vae outputs/tiny_svd_vae/vae --init_from outputs/tiny_svd_4 --output_dir outputs/tiny_svd "${muon[@]}" --max_train_steps 3000 \
+unet --vae weights/tiny_sd/vae --init_from outputs/tiny_svd_4 --output_dir outputs/tiny_svd "${muon[@]}" --max_train_steps 3000 \
   --lr_scheduler linear --lr_warmup_steps 1800 --ema_decay 0.998 --sigma_mean 0.4 --sigma_std 1.7 --seed 21 --resume_from_checkpoint latest
 
-run --stage vae --init_from outputs/tiny_svd_vae/vae --decoder_only --num_frames 9 --first_frames --random_flip --train_batch_size 4 \
+run --stage vae --init_from outputs/tiny_svd_decoder_1/vae --decoder_only --num_frames 9 --first_frames --random_flip --train_batch_size 4 \
   --output_dir outputs/tiny_svd_decoder --max_train_steps 300 --learning_rate 5e-4 --lr_scheduler cosine --lr_warmup_steps 20 --use_ema --ema_decay 0.98 --seed 5
 
 mkdir -p weights/tiny_svd
-cp --recursive --no-clobber outputs/tiny_svd/{model_index.json,motion_buckets.json,feature_extractor,scheduler,unet} weights/tiny_svd/
-cp --recursive --no-clobber outputs/tiny_svd_4/image_encoder weights/tiny_svd/  # the adapters were trained with it
+cp --recursive --no-clobber outputs/tiny_svd/{motion_buckets.json,feature_extractor,scheduler,unet} weights/tiny_svd/
+cp --recursive --no-clobber outputs/tiny_svd_4/{model_index.json,image_encoder} weights/tiny_svd/  # weights/svd_trans was trained with this encoder
 cp --recursive --no-clobber outputs/tiny_svd_decoder/vae weights/tiny_svd/

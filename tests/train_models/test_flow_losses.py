@@ -4,14 +4,15 @@ import pytest
 import torch
 
 import patch
+from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from tests.small_trainings import SIZE, F, Seen, arguments
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models import train_flow_video, train_svd_flow
 from utils.diffusion.edm import EDM
 from utils.diffusion.svd_condition import ConditionEncoder
 from utils.flow.code import FlowCode
-from utils.latents import LatentScale
-from utils.training.flow_losses import encode_flow
+from utils.latents import FRAMES_BESIDE, LatentScale
+from utils.training.flow_losses import decode_flow, encode_flow
 from utils.training.flow_validation import flow_errors
 from utils.training.svd import SVDTraining
 from utils.training.svd_losses import encode_clips
@@ -177,6 +178,15 @@ def test_both_sides_are_told_the_same_image_but_where_the_flow_moves_it():
 def test_without_moved_images_both_sides_have_one_condition():
     video, flow, _ = told_pictures("--no-moved_picture")
     assert torch.equal(video, flow)
+
+
+def test_flow_is_decoded_as_in_sampling():
+    pipe = StableVideoDiffusionEDMPipeline(**tiny_video_pipeline().components)
+    pipe.vae.register_to_config(**{FRAMES_BESIDE: 1})
+    code = FlowCode(scale=LatentScale(0.1, 0.7))
+    y_0 = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = code.to_flow(pipe.decode(code.scale.denormalize(y_0)))
+    torch.testing.assert_close(decode_flow(y_0, pipe.vae, code), expected)
 
 
 def test_both_sides_lose_the_image_together():
