@@ -17,6 +17,7 @@ class FlowAdapter:
         one_way: Whether it was also trained with sides that do not read the other; if not, both always read.
         flow_alone: Whether it was also trained on a flow that reads no video, and on a video by such a flow.
         moved_image: Whether a video whose flow is given is conditioned on the first frame warped by that flow.
+        seen_video: Whether a flow whose video is given is conditioned on all of its frames, not on the first one alone.
         motion_buckets: Whether it was trained with the motion bucket of each clip, not with one for all.
     """
 
@@ -25,6 +26,7 @@ class FlowAdapter:
     one_way: bool = True
     flow_alone: bool = False
     moved_image: bool = False
+    seen_video: bool = False
     motion_buckets: bool = True
 
     @property
@@ -52,6 +54,7 @@ class FlowAdapter:
             one_way=pairs.get("one_way_share", 0) > 0,
             flow_alone=any(_trains_flow_alone(stage) for stage in stages),
             moved_image=pairs.get("moved_picture", False),
+            seen_video=pairs.get("seen_video", False),
             motion_buckets=not training.get("fixed_motion_bucket", False),
         )
 

@@ -125,7 +125,10 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             inputs = replace(inputs, steer=None)
         changes = {
             "sides": tuple(sides),
-            "conditions": (self.video_condition(inputs, pixels, flow, sides[FLOW]), inputs.condition),
+            "conditions": (
+                self.video_condition(inputs, pixels, flow, sides[FLOW]),
+                self.flow_condition(inputs, sides[VIDEO]),
+            ),
             "guidance": replace(inputs.guidance, joint_scale=of_flow.joint_guidance_scale),
             "joint": Joint({adapter.name: direction or self.choose_direction(sides)}, {adapter.name: weight}),
             "known": (video, flow),
@@ -209,6 +212,13 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             return inputs.condition
         pixels = pixels.to(flow.device)
         return inputs.encode_condition(torch.stack([move_along(*clip) for clip in zip(pixels, flow, strict=True)]))
+
+    def flow_condition(self, inputs: VideoInputs, side: VideoSide) -> Condition:
+        """Condition of the flow: the image, or all frames of a given video if the adapter was trained so."""
+        if not (side.given and self.flow_adapter.seen_video):
+            return inputs.condition
+        frames = side.latents / self.vae.config.scaling_factor
+        return inputs.condition.see(frames, torch.ones(len(frames), dtype=torch.bool))
 
     def prepare_sides(
         self,

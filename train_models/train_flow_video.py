@@ -70,6 +70,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--flow_alone_share", type=float, default=0.3, help=alone)
     moved = "condition a video whose flow is given on the first frame warped along the flow, not on the frame itself"
     add("--moved_picture", action=argparse.BooleanOptionalAction, default=True, help=moved)
+    seen = "condition a flow whose video is given on all frames of the video, not on the first one alone"
+    add("--seen_video", action=argparse.BooleanOptionalAction, default=True, help=seen)
     return parser
 
 
@@ -85,8 +87,8 @@ def joint_loss(unet, unet_in_use, batch, encoder, edm, code, args):
     B = len(clean) // 2
     direction = draw_direction(args)
     sigma = torch.cat(draw_levels(B, direction, edm, args)).to(clean.device)
-    moved = (sigma[B:] == 0) & args.moved_picture
-    condition = draw_side_conditions(batch, clean[B:], moved, encoder, code, args)
+    moved, seen = (sigma[B:] == 0) & args.moved_picture, (sigma[:B] == 0) & args.seen_video
+    condition = draw_side_conditions(batch, clean, moved, seen, encoder, code, args)
     pair_up(unet, args.adapter_name, B, direction)
     error = Denoiser(unet_in_use, edm).loss(clean, torch.randn_like(clean), sigma, condition)
     learns = sigma > 0
@@ -129,7 +131,8 @@ def make_validation(svd: SVDTraining, code: FlowCode, beginning: dict | None = N
         out = pipe(sample["image"][None], **sample_options(sample, args), output_type="pt")
         return out.frames[0] * 2 - 1, out.flows[0]
 
-    return flow_errors(code, errors, modes, args.moved_picture), show_flow(code, sample_pair)
+    moved, seen = {"flow_to_video"} if args.moved_picture else set(), {"video_to_flow"} if args.seen_video else set()
+    return flow_errors(code, errors, modes, moved, seen), show_flow(code, sample_pair)
 
 
 if __name__ == "__main__":

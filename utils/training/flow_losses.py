@@ -39,22 +39,30 @@ def encode_sides(batch: dict, vae, code: FlowCode) -> torch.Tensor:
 
 
 def draw_side_conditions(
-    batch: dict, y_0: torch.Tensor, moved: torch.Tensor, encoder: ConditionEncoder, code: FlowCode, args
+    batch: dict,
+    clean: torch.Tensor,
+    moved: torch.Tensor,
+    seen: torch.Tensor,
+    encoder: ConditionEncoder,
+    code: FlowCode,
+    args,
 ) -> Condition:
-    """Conditions of videos, then of flows: the first frame, which for videos in `moved` is warped along their flow.
+    """Conditions of videos, then of flows: the first frame.
+
+    For videos in `moved` it is warped along their flow, and flows in `seen` have all frames of their video instead.
 
     Args:
-        y_0: Clean latents (B, F, C, h, w) of the flows.
-        moved: bool (B,).
+        clean: Clean latents (2B, F, C, h, w), videos, then flows.
+        moved, seen: bool (B,).
     """
-    F = y_0.shape[1]
-    if not moved.any():
-        return draw_condition(batch, F, encoder, args).repeat(2)
-    images = batch["image"][:, None].repeat(1, F, 1, 1, 1)
+    x_0, y_0 = clean.chunk(2)
+    F = clean.shape[1]
+    images = batch["image"][:, None].repeat(1, F, 1, 1, 1) if moved.any() else None
     for b in moved.nonzero().flatten().tolist():
         flow = decode_flow(y_0[b : b + 1], encoder.vae, code)[0]
         images[b] = move_along(batch["image"][b], flow)
-    return Condition.join(draw_conditions(batch, F, encoder, args, [images, None]))
+    video, flow = draw_conditions(batch, F, encoder, args, [images, None])
+    return Condition.join([video, flow.see(x_0 / encoder.vae.config.scaling_factor, seen)])
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Validation of trainings on flow: errors of flow, alone or beside its video, and flow sampled from first frames."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,9 @@ SLOWEST = 1.0  # pixels that have full colours in a clip without motion
 Modes = dict[str, tuple[bool, ...]]
 
 
-def flow_errors(code: FlowCode, errors: Callable, modes: Modes, moved_image: bool = False) -> Measure:
+def flow_errors(
+    code: FlowCode, errors: Callable, modes: Modes, moved: Set[str] = frozenset(), seen: Set[str] = frozenset()
+) -> Measure:
     """Errors of v of the sides that are denoised, by mode; `loss` is the mean of all modes.
 
     Args:
@@ -26,17 +28,18 @@ def flow_errors(code: FlowCode, errors: Callable, modes: Modes, moved_image: boo
         errors: (network, mode, clean, noise, sigma, condition) -> squared errors of v (S,), of clean latents (S, F, C,
             h, w) of one clip; S is 1, the flow, or 2, video and flow. sigma (S,) is 0 for a side that is given.
         modes: By name which of the sides are denoised; the others are given.
-        moved_image: Whether a video whose flow is given has the image as that flow moves it as its conditioning image.
+        moved: Modes in which the conditioning image of the video is the image as the given flow moves it.
+        seen: Modes in which all frames of the given video are conditioning images of the flow.
     """
 
     def measure(network: nn.Module, clip: HeldOut) -> dict[str, torch.Tensor]:
         clean = encode_sides(clip, code, sides=len(next(iter(modes.values()))))
-        conditions = _conditions(clip, code, modes, moved_image)
+        conditions = _conditions(clip, code, clean, modes, moved, seen)
         found = {mode: [] for mode in modes}
         for sigma, noise in clip.levels(clean):
             for mode, denoised in modes.items():
                 learns = torch.tensor(denoised, device=clean.device)
-                error = errors(network, mode, clean, noise, sigma * learns, conditions[denoised])
+                error = errors(network, mode, clean, noise, sigma * learns, conditions[mode])
                 found[mode].append(error[learns].mean())
         means = {mode: torch.stack(errors).mean() for mode, errors in found.items()}
         return {"loss": torch.stack(list(means.values())).mean()} | (means if len(means) > 1 else {})
@@ -50,15 +53,19 @@ def encode_sides(clip: HeldOut, code: FlowCode, sides: int) -> torch.Tensor:
     return torch.stack([clip.encode(clip.sample["pixel_values"]), flow] if sides > 1 else [flow])
 
 
-def _conditions(clip: HeldOut, code: FlowCode, modes: Modes, moved_image: bool) -> dict[tuple[bool, ...], Condition]:
-    """Conditions of the sides, by which of these are denoised."""
-    if not moved_image:
-        plain = clip.condition()
-        return {denoised: plain.repeat(len(denoised)) for denoised in modes.values()}
-    images = move_along(clip.sample["image"], code.to_flow(clip.sample["flow_pixel_values"]))[None]
-    plain, moved = clip.conditions(None, images)
-    videos = {denoised: plain if denoised[-1] else moved for denoised in modes.values()}
-    return {denoised: Condition.join([video, plain]) for denoised, video in videos.items()}
+def _conditions(
+    clip: HeldOut, code: FlowCode, clean: torch.Tensor, modes: Modes, moved: Set[str], seen: Set[str]
+) -> dict[str, Condition]:
+    """Conditions of the sides in each mode."""
+    images = move_along(clip.sample["image"], code.to_flow(clip.sample["flow_pixel_values"]))[None] if moved else None
+    plain, warped = clip.conditions(None, images)
+    frames = clean[:1] / clip.svd.pipe.vae.config.scaling_factor
+
+    def of_mode(mode: str, sides: int) -> Condition:
+        flow = plain.see(frames, torch.tensor([mode in seen]))
+        return Condition.join([warped if mode in moved else plain, flow][-sides:])
+
+    return {mode: of_mode(mode, len(denoised)) for mode, denoised in modes.items()}
 
 
 def show_flow(code: FlowCode, sample_flow: Callable[[dict], tuple[torch.Tensor | None, torch.Tensor]]) -> Show:
