@@ -93,7 +93,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         """As of `StableVideoDiffusionEDMPipeline`, with a flow. A flow that comes first is sampled here.
 
         Args:
-            video: What is known of the videos: pixels (B, F, 3, H, W) in [-1, 1].
+            video: What is known of the videos: pixels (B, F, 3, H, W) in [-1, 1]. Where it is given, flow is sampled
+                without classifier-free guidance: it is an estimate, and has nothing to follow more strongly.
             flow: What is known of the flow: (B, F - 1, 2, H, W) in pixels, x then y, from each frame to the next.
             video_strength: Share of the steps that a known video takes. 0, the default: it is given, and comes back
                 as it is. Between: coarse control, from a partly noised start. 1: it is sampled anew.
@@ -123,13 +124,14 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             sides[FLOW] = self.sample_flow(inputs, sides, adapter.flow_guidance_scale if scale is None else scale)
             flow = self.decode_flow(sides[FLOW].latents, inputs.decode_chunk_size)
             inputs = replace(inputs, steer=None)
+        guidance = Guidance() if sides[VIDEO].given else inputs.guidance
         changes = {
             "sides": tuple(sides),
             "conditions": (
                 self.video_condition(inputs, pixels, flow, sides[FLOW]),
                 self.flow_condition(inputs, sides[VIDEO]),
             ),
-            "guidance": replace(inputs.guidance, joint_scale=of_flow.joint_guidance_scale),
+            "guidance": replace(guidance, joint_scale=of_flow.joint_guidance_scale),
             "joint": Joint({adapter.name: direction or self.choose_direction(sides)}, {adapter.name: weight}),
             "known": (video, flow),
         }

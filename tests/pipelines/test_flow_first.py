@@ -105,6 +105,21 @@ def test_a_video_whose_flow_is_given_is_conditioned_on_the_warped_image(leading,
     assert seen == [None]
 
 
+def test_a_flow_of_a_given_video_is_conditioned_on_all_of_its_frames_and_not_guided(leading):
+    seen = []
+    leading.unet.register_forward_pre_hook(lambda unet, args: seen.append(args[0][:, :, 4:]))
+    for sees in (True, False):
+        leading.flow_adapter = replace(leading.flow_adapter, seen_video=sees)
+        seen.clear()
+        sample(leading, video=random_video(), num_inference_steps=2)
+        video, *flows = seen
+        frames = leading.encode_frames(random_video()) / leading.vae.config.scaling_factor
+        assert [len(rows) for rows in seen] == [B] * 3
+        assert torch.allclose(video, video[:, :1])
+        for flow in flows:
+            assert torch.allclose(flow, frames if sees else video)
+
+
 @pytest.mark.parametrize("scale", [1.0, 1.2])
 def test_a_flow_sampled_first_is_the_one_that_does_not_read(leading, scale):
     same = {"min_guidance_scale": scale, "max_guidance_scale": scale}

@@ -75,12 +75,12 @@ def test_flow_is_learned_at_the_scale_that_the_code_states(script):
     assert torch.allclose(unet.inputs[:, :, :4], wanted, atol=1e-3)
 
 
-def validate(pipe, sample, errors, folder, moved_image=False):
+def validate(pipe, sample, errors, folder, **modes):
     """Losses of the modes of flow and video."""
     args = arguments(train_flow_video, output_dir=folder)
     encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
     svd = SVDTraining(args, pipe, dataset=[], held_out=[sample], encoder=encoder, edm=EDM(), buckets=None)
-    return Validation(svd, flow_errors(FlowCode(), errors, train_flow_video.MODES, moved_image)).losses(pipe.unet)
+    return Validation(svd, flow_errors(FlowCode(), errors, train_flow_video.MODES, **modes)).losses(pipe.unet)
 
 
 def test_validation_counts_the_sides_that_are_denoised_and_gives_the_others_level_0(tmp_path):
@@ -98,19 +98,22 @@ def test_validation_counts_the_sides_that_are_denoised_and_gives_the_others_leve
     assert given[:4] == [[True, True], [True, False], [False, True], [False, True]]
 
 
-def test_validation_conditions_a_video_on_the_moved_image_where_its_flow_is_given(tmp_path):
-    given = {}
+def test_validation_conditions_each_mode_as_the_training_does(tmp_path):
+    conditions, clean_videos = {}, []
 
     def errors(unet, mode, clean, noise, sigma, condition):
-        given[mode] = condition.image_latents
+        conditions[mode] = condition.image_latents
+        clean_videos.append(clean[0])
         return torch.ones(2)
 
-    sample = {name: value[0] for name, value in make_batch().items()}
-    for moved in (True, False):
-        validate(tiny_video_pipeline(), sample, errors, tmp_path, moved)
-        for mode, (video, flow) in given.items():
-            assert torch.equal(flow, flow[:1].expand_as(flow))
-            assert torch.allclose(video, flow, atol=1e-5) == (mode != "flow_to_video" or not moved)
+    pipe, sample = tiny_video_pipeline(), {name: value[0] for name, value in make_batch().items()}
+    for moved, seen in (({"flow_to_video"}, {"video_to_flow"}), (set(), set())):
+        validate(pipe, sample, errors, tmp_path, moved=moved, seen=seen)
+        for mode, (video, flow) in conditions.items():
+            for image_latents, modes in ((video, moved), (flow, seen)):
+                assert torch.allclose(image_latents, image_latents[:1], atol=1e-5) == (mode not in modes)
+        frames = clean_videos[0] / pipe.vae.config.scaling_factor
+        assert torch.equal(conditions["video_to_flow"][1], frames) == bool(seen)
 
 
 @pytest.mark.parametrize(("direction", "given"), [("x_reads_y", 1), ("y_reads_x", 0)])
@@ -158,11 +161,11 @@ def test_a_batch_of_pairs_after_one_of_flow_alone_has_no_mask_of_it():
     assert len(patch.get_pairs(pipe.unet)) == B
 
 
-def told_pictures(*flags):
-    """Conditioning latents of the videos and flows of one batch, (B, F, C, h, w) each, and which flows are given."""
-    shares = "--one_way_share", 0, "--clean_video_share", 0, "--clean_flow_share", 0.5
+def told_pictures(*flags, given_side=1):
+    """Conditioning latents of the videos and flows of one batch, (B, F, C, h, w) each, and which of a side are given."""
+    shares = ("--one_way_share", 0, "--clean_video_share", 0.5 * (1 - given_side), "--clean_flow_share", 0.5 * given_side)
     unet, *_ = joint_step(*TOGETHER, *shares, *flags)
-    given = unet.timestep.split(B)[1] < EDM().timestep(torch.tensor(0.003))
+    given = unet.timestep.split(B)[given_side] < EDM().timestep(torch.tensor(0.003))
     assert 0 < given.sum() < B
     assert torch.equal(*unet.embeddings.split(B))
     return *unet.inputs[:, :, 4:].split(B), given
@@ -175,8 +178,16 @@ def test_both_sides_are_told_the_same_image_but_where_the_flow_moves_it():
     assert ((video[given] - flow[given])[:, 1:].abs().flatten(1).amax(dim=1) > 0.01).all()
 
 
-def test_without_moved_images_both_sides_have_one_condition():
-    video, flow, _ = told_pictures("--no-moved_picture")
+def test_a_flow_sees_all_frames_of_a_given_video():
+    video, flow, given = told_pictures("--conditioning_dropout_prob", 0, given_side=0)
+    assert torch.equal(video[~given], flow[~given])
+    assert (flow[given].std(dim=1).flatten(1).amax(dim=1) > 0.01).all()
+    assert torch.equal(video[given], video[given][:, :1].expand_as(video[given]))
+
+
+@pytest.mark.parametrize(("given_side", "flag"), [(1, "--no-moved_picture"), (0, "--no-seen_video")])
+def test_without_such_images_both_sides_have_one_condition(given_side, flag):
+    video, flow, _ = told_pictures(flag, given_side=given_side)
     assert torch.equal(video, flow)
 
 
@@ -189,8 +200,9 @@ def test_flow_is_decoded_as_in_sampling():
     torch.testing.assert_close(decode_flow(y_0, pipe.vae, code), expected)
 
 
-def test_both_sides_lose_the_image_together():
-    video, flow, _ = told_pictures("--conditioning_dropout_prob", 0.6)
+@pytest.mark.parametrize("given_side", [0, 1])
+def test_both_sides_lose_the_image_together(given_side):
+    video, flow, _ = told_pictures("--conditioning_dropout_prob", 0.6, given_side=given_side)
     lost = [side.flatten(1).abs().amax(dim=1) == 0 for side in (video, flow)]
     assert torch.equal(*lost)
     assert 0 < lost[0].sum() < B

@@ -65,15 +65,16 @@ def test_samples_have_the_exact_flow_of_their_frames_as_images(clips):
 
 def learned(training):
     adapter = FlowAdapter.from_training("flow", FlowCode(), training)
-    return adapter.one_way, adapter.flow_alone, adapter.moved_image
+    return adapter.one_way, adapter.flow_alone, adapter.moved_image, adapter.seen_video
 
 
 def test_an_adapter_says_how_it_was_trained(flow_video):
     training = patch.read_config(flow_video)["training"]
-    assert learned(training) == (True, True, True)
-    assert learned(training | {"one_way_share": 0}) == (False, True, True)
-    assert learned({"one_way_share": 0.4}) == (True, False, False)
-    assert learned({"one_way_share": 0.6, "flow_alone_share": 0.6, "moved_picture": True}) == (True, True, True)
+    assert learned(training) == (True, True, True, True)
+    assert learned(training | {"one_way_share": 0}) == (False, True, True, True)
+    assert learned({"one_way_share": 0.4}) == (True, False, False, False)
+    older = {"one_way_share": 0.6, "flow_alone_share": 0.6, "moved_picture": True}
+    assert learned(older) == (True, True, True, False)
     scales = [
         FlowAdapter.from_training("flow", FlowCode(), training | {"fixed_motion_bucket": fixed}).flow_guidance_scale
         for fixed in (False, True)
@@ -85,10 +86,10 @@ def test_flow_learned_alone_is_kept_by_what_trains_after_it_and_pairs_are_as_tra
     training = patch.read_config(flow_video)["training"]
     alone = training | {"flow_alone_share": 1}
     pairs = training | {"flow_alone_share": 0, "moved_picture": False}
-    assert learned(alone) == (False, True, False)
-    assert learned(pairs) == (True, False, False)
-    assert learned(pairs | {"began_as": alone}) == (True, True, False)
-    assert learned(alone | {"began_as": training}) == (True, True, True)
+    assert learned(alone) == (False, True, False, False)
+    assert learned(pairs) == (True, False, False, True)
+    assert learned(pairs | {"began_as": alone}) == (True, True, False, True)
+    assert learned(alone | {"began_as": training}) == (True, True, True, True)
 
 
 def test_a_lora_of_flow_is_trained_and_says_how_flow_is_encoded(svd_flow):
