@@ -7,6 +7,7 @@ import torch
 
 import patch
 from utils.arguments import positive_int
+from utils.training.arguments import add_save_dtype
 from utils.weights.model_kinds import check_adapter
 
 
@@ -25,6 +26,7 @@ def add_adapter_arguments(group, x: str, y: str, *, post: str, one_way_share: fl
     add("--y_layers", choices=patch.Y_LAYERS, default=y_layers, help=rows)
     further = "adapter to train further, a file or folder; larger ranks are cut to --rank (default: a new one)"
     add("--init_adapter", help=further)
+    add_save_dtype(group)
     one_way = "share of batches in which one side is given and does not read the other"
     add("--one_way_share", type=float, default=one_way_share, help=one_way)
     both = "in batches in which both sides read"
@@ -83,7 +85,6 @@ def pair_up(unet, name: str, B: int, direction: str) -> None:
 
 
 def save_adapter(unet, folder: Path, args, **training) -> Path:
-    """Write the adapter in float16, with the flags and what else says how it was trained, and return the file."""
-    base_model = args.pretrained_model_name_or_path
-    training = {**vars(args), **training}
-    return patch.save(unet, folder, args.adapter_name, base_model, training, torch.float16, overwrite=True)
+    """Write the adapter, with the flags and what else says how it was trained, and return the file."""
+    base_model, dtype = args.pretrained_model_name_or_path, getattr(torch, args.save_dtype)
+    return patch.save(unet, folder, args.adapter_name, base_model, {**vars(args), **training}, dtype, overwrite=True)

@@ -163,7 +163,14 @@ def test_a_batch_of_pairs_after_one_of_flow_alone_has_no_mask_of_it():
 
 def told_pictures(*flags, given_side=1):
     """Conditioning latents of the videos and flows of one batch, (B, F, C, h, w) each, and which of a side are given."""
-    shares = ("--one_way_share", 0, "--clean_video_share", 0.5 * (1 - given_side), "--clean_flow_share", 0.5 * given_side)
+    shares = (
+        "--one_way_share",
+        0,
+        "--clean_video_share",
+        0.5 * (1 - given_side),
+        "--clean_flow_share",
+        0.5 * given_side,
+    )
     unet, *_ = joint_step(*TOGETHER, *shares, *flags)
     given = unet.timestep.split(B)[given_side] < EDM().timestep(torch.tensor(0.003))
     assert 0 < given.sum() < B
