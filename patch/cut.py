@@ -36,8 +36,9 @@ def _cut_product(A: torch.Tensor, B: torch.Tensor, rank: int) -> tuple[torch.Ten
     """
     if len(A) <= rank:
         return A, B
-    right, R_A = torch.linalg.qr(A.float().flatten(1).T)
-    left, R_B = torch.linalg.qr(B.float().flatten(1))
+    A, B = A.float(), B.float()
+    right, R_A = torch.linalg.qr(A.flatten(1).T)
+    left, R_B = torch.linalg.qr(B.flatten(1))
     U, S, Vh = torch.linalg.svd(R_B @ R_A.T)
     count = min(rank, int((S > NOTHING * S[0]).sum()))
     root = S[:count].sqrt()

@@ -57,12 +57,25 @@ def test_training_arguments_and_the_base_travel_along(joint_net, tmp_path):
     assert config["base_model"] == "some/base" and config["training"] == {"trigger_word": "depth_map, "}
 
 
-def test_a_file_in_half_precision_takes_half_the_room(joint_net, tmp_path):
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float16, 1e-3), (torch.float8_e4m3fn, 0.07)])
+@pytest.mark.parametrize("rank", [None, 1])
+def test_a_file_in_a_smaller_type_takes_less_room_and_is_near_the_weights(
+    joint_net, tiny, tmp_path, dtype, error, rank
+):
     full = patch.save(joint_net, tmp_path / "full", "depth").stat().st_size
-    half = patch.save(joint_net, tmp_path / "half", "depth", dtype=torch.float16).stat().st_size
-    with safe_open(tmp_path / "half" / "depth.safetensors", "pt") as file:
-        assert {file.get_tensor(key).dtype for key in file.keys()} == {torch.float16}  # noqa: SIM118
-    assert half < full
+    small = patch.save(joint_net, tmp_path / "small", "depth", dtype=dtype).stat().st_size
+    with safe_open(tmp_path / "small" / "depth.safetensors", "pt") as file:
+        assert {file.get_tensor(key).dtype for key in file.keys()} == {dtype}  # noqa: SIM118
+    assert small < full
+    outputs = []
+    for folder in ("full", "small"):
+        net = tiny.make("sd")
+        patch.load(net, tmp_path / folder, rank=rank)
+        patch.set_pairs(net, PAIRS)
+        outputs.append(tiny.run(net))
+    whole, near = outputs
+    assert not torch.equal(whole, near)
+    assert (whole - near).norm() < error * whole.norm()
 
 
 def test_a_loaded_adapter_is_frozen_and_may_have_another_name(joint_net, tiny, tmp_path):

@@ -162,7 +162,7 @@ def test_a_batch_of_pairs_after_one_of_flow_alone_has_no_mask_of_it():
 
 
 def told_pictures(*flags, given_side=1):
-    """Conditioning latents of the videos and flows of one batch, (B, F, C, h, w) each, and which of a side are given."""
+    """Conditioning latents of videos and flows of one batch, (B, F, C, h, w) each, and which of a side are given."""
     shares = (
         "--one_way_share",
         0,

@@ -1,6 +1,6 @@
 """Validation of trainings on flow: errors of flow, alone or beside its video, and flow sampled from first frames."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ Modes = dict[str, tuple[bool, ...]]
 
 
 def flow_errors(
-    code: FlowCode, errors: Callable, modes: Modes, moved: Set[str] = frozenset(), seen: Set[str] = frozenset()
+    code: FlowCode, errors: Callable, modes: Modes, moved: Collection[str] = (), seen: Collection[str] = ()
 ) -> Measure:
     """Errors of v of the sides that are denoised, by mode; `loss` is the mean of all modes.
 
@@ -54,7 +54,7 @@ def encode_sides(clip: HeldOut, code: FlowCode, sides: int) -> torch.Tensor:
 
 
 def _conditions(
-    clip: HeldOut, code: FlowCode, clean: torch.Tensor, modes: Modes, moved: Set[str], seen: Set[str]
+    clip: HeldOut, code: FlowCode, clean: torch.Tensor, modes: Modes, moved: Collection[str], seen: Collection[str]
 ) -> dict[str, Condition]:
     """Conditions of the sides in each mode."""
     images = move_along(clip.sample["image"], code.to_flow(clip.sample["flow_pixel_values"]))[None] if moved else None
