@@ -33,6 +33,7 @@ MODES = {  # of the validation: which sides are denoised
 }  # fmt: skip
 DIRECTIONS = {"joint": "both", "video_to_flow": "y_reads_x"}  # otherwise the flow is not to read
 KEPT = ("post", "temporal", "y_layers", "max_flow", "flow_power")  # by --init_adapter
+SEEN_SHARE = 0.5  # of flows without rows of a video, with --seen_video
 SHARES = ("one_way_share", "flow_alone_share", "clean_video_share", "clean_flow_share", "equal_noise_share")
 
 
@@ -99,10 +100,11 @@ def joint_loss(unet, unet_in_use, batch, encoder, edm, code, args):
 
 
 def flow_alone_loss(unet, unet_in_use, batch, encoder, edm, code, args):
-    """||F - v||² of flow in a batch without rows of a video, conditioned on the image."""
+    """||F - v||² of flow in a batch without rows of a video, conditioned on the image or on all frames of the video."""
     patch.clear_pairs(unet)
     patch.set_patch_lora_mask(unet, patch.lora_name(args.adapter_name, "y"), [1] * len(batch["image"]))
-    loss = flow_loss(unet_in_use, batch, encoder, edm, code, args)
+    seen = torch.rand(len(batch["image"])) < SEEN_SHARE * args.seen_video
+    loss = flow_loss(unet_in_use, batch, encoder, edm, code, args, seen)
     return loss, {"video": torch.zeros_like(loss), "flow": loss}
 
 

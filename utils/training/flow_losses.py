@@ -16,11 +16,25 @@ from utils.training.svd_losses import draw_condition, draw_conditions, encode_cl
 SCALE_SAMPLES = 64  # clips that the scale of the flow's latents is measured on
 
 
-def flow_loss(unet, batch: dict, encoder: ConditionEncoder, edm: EDM, code: FlowCode, args) -> torch.Tensor:
-    """||F - v||² of flow from the image, at one noise level a clip: p(flow | image)."""
+def flow_loss(
+    unet,
+    batch: dict,
+    encoder: ConditionEncoder,
+    edm: EDM,
+    code: FlowCode,
+    args,
+    seen: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """||F - v||² of flow from the image, at one noise level a clip: p(flow | image).
+
+    Args:
+        seen: bool (B,): flows that have all frames of their video as conditioning images; by default none.
+    """
     y_0 = code.scale.normalize(encode_flow(batch, encoder.vae))
     B, F = y_0.shape[:2]
     condition = draw_condition(batch, F, encoder, args)
+    if seen is not None and seen.any():
+        condition = condition.see(encode_clips(batch, encoder.vae) / encoder.vae.config.scaling_factor, seen)
     sigma = edm.draw_sigmas(B).to(y_0.device)
     return Denoiser(unet, edm).loss(y_0, torch.randn_like(y_0), sigma, condition).mean()
 
