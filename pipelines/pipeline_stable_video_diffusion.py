@@ -28,6 +28,7 @@ from pipelines.video_inputs import VIDEO, OnStep, Steer, VideoInputs
 from pipelines.video_sides import VideoSide
 from utils.commands.settings import check
 from utils.diffusion.edm import Denoiser
+from utils.diffusion.guidance import UNCONDITIONAL
 from utils.diffusion.sampling import VideoSampling
 from utils.diffusion.solver import Solver
 from utils.diffusion.svd_condition import Condition, ConditionEncoder
@@ -158,7 +159,10 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
 
     @torch.no_grad()
     def denoise_sides(self, inputs: VideoInputs) -> list[VideoSide]:
-        """The sides after all steps; one that is given and reads no other is run once."""
+        """The sides after all steps; one that is given and reads no other is run once.
+
+        Without joint attention there are no unconditional rows at noise levels without guidance.
+        """
         sides, joint = inputs.sides, inputs.joint
         rows = lay_out_rows(sides, len(inputs.video.latents), inputs.guidance.terms, joint)
         with paired(self.unet, rows, sides, joint):
@@ -167,10 +171,12 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
                 self.predict(inputs.denoiser(0), sides, part, inputs.condition_of(part), 0)
 
             rows = run_constant(self.unet, sides, rows, joint, run)
-            condition = inputs.condition_of(rows)
+            unguided = rows if joint.weights else rows.without(UNCONDITIONAL)
+            guided, unguided = ((part, inputs.condition_of(part)) for part in (rows, unguided))
 
             def estimate(sides: Sequence[VideoSide], i: int) -> Estimates:
-                return inputs.changed(partial(self.estimate, inputs, rows, condition, i), sides, i)
+                known = guided if inputs.guidance.acts(sides[VIDEO].level(i)) else unguided
+                return inputs.changed(partial(self.estimate, inputs, *known, i), sides, i)
 
             iterations = range(first_iteration(sides), inputs.num_steps)
             return denoise(sides, self.progress_bar(iterations), estimate)

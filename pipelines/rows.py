@@ -72,6 +72,9 @@ class Rows:
         """Place in the batch of the first row of a slot."""
         return self.slots.index((side, term)) * self.batch
 
+    def without(self, term: str) -> "Rows":
+        return Rows(tuple(slot for slot in self.slots if slot[1] != term), self.batch)
+
     def mask(self, side: int) -> list[int]:
         """1 for the rows of a side, 0 for the others."""
         return [int(number == side) for number, _ in self.slots for _ in range(self.batch)]

@@ -86,6 +86,14 @@ def test_guidance_acts_in_its_interval_and_without_its_parallel_part(pipe):
         assert not torch.allclose(found, plain, atol=1e-4) and not torch.allclose(found, none, atol=1e-4)
 
 
+def test_outside_of_the_interval_no_row_is_unconditional(pipe):
+    rows = []
+    pipe.unet.register_forward_pre_hook(lambda unet, args: rows.append(len(args[0])))
+    for interval in ({"guidance_max_sigma": 10}, {"guidance_min_sigma": 10}, {}):
+        pipe(make_image(), output_type="latent", **STEPS, **interval)
+    assert rows == [1, 2, 2, 1, 2, 2]
+
+
 def test_a_batch_is_what_its_images_give_alone(pipe):
     both = pipe([make_image(0), make_image(1)], generator=seeded(5, 6), output_type="pt", **STEPS).frames
     for index, video in enumerate(both):

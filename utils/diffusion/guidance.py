@@ -59,13 +59,14 @@ class Guidance:
             clean: From a prediction to its estimate of the clean latents.
         """
         guided = conditional = predictions[CONDITIONAL]
-        if UNCONDITIONAL in predictions and self._acts(level):
+        if UNCONDITIONAL in predictions and self.acts(level):
             guided = self._guided(predictions[UNCONDITIONAL], conditional, clean)
         if SEPARATE in predictions:
             guided = guided + self.joint_scale * (conditional - predictions[SEPARATE])
         return guided
 
-    def _acts(self, level: torch.Tensor) -> bool:
+    def acts(self, level: torch.Tensor) -> bool:
+        """Whether s acts at a noise level, () or (B,) all the same."""
         low, high = self.interval
         return self.interval == EVERYWHERE or bool(low <= level.flatten()[0] <= high)
 
