@@ -7,8 +7,9 @@ import torch
 
 import patch
 from utils.arguments import positive_int
-from utils.training.arguments import add_save_dtype
 from utils.weights.model_kinds import check_adapter
+
+SAVE_DTYPES = ("float32", "float16", "bfloat16", "float8_e4m3fn")
 
 
 def add_adapter_arguments(group, x: str, y: str, *, post: str, one_way_share: float, y_layers: str) -> None:
@@ -26,7 +27,8 @@ def add_adapter_arguments(group, x: str, y: str, *, post: str, one_way_share: fl
     add("--y_layers", choices=patch.Y_LAYERS, default=y_layers, help=rows)
     further = "adapter to train further, a file or folder; larger ranks are cut to --rank (default: a new one)"
     add("--init_adapter", help=further)
-    add_save_dtype(group)
+    kept = "type of the saved weights; float8_e4m3fn is half as large as float16"
+    add("--save_dtype", choices=SAVE_DTYPES, default="float16", help=kept)
     one_way = "share of batches in which one side is given and does not read the other"
     add("--one_way_share", type=float, default=one_way_share, help=one_way)
     both = "in batches in which both sides read"

@@ -25,7 +25,6 @@ from utils.diffusion.edm import Denoiser
 from utils.diffusion.sampling import VideoSampling
 from utils.messages.words import count
 from utils.pretrained import loading
-from utils.weights.lora import lora_file, merge_lora
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +98,6 @@ class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
     def load_controlnet(self, *paths: str | Path) -> None:
         """Take the ControlNets of one or more folders, as a training writes them, or of the hub.
 
-        A LoRA in a folder is merged into its ControlNet.
-
         Raises:
             FileNotFoundError: There is none.
             ValueError: One is for another base.
@@ -112,8 +109,6 @@ class StableVideoDiffusionControlNetPipeline(StableVideoDiffusionEDMPipeline):
         with loading(path):
             controlnet = ControlNetSVD.from_pretrained(path)
         controlnet.check_fit(self.unet, self.vae_scale_factor)
-        if lora_file(path).is_file():
-            merge_lora(controlnet, path)
         return controlnet.to(self.unet.device).type(self.unet.dtype).eval()
 
     def start_controlnet(self, conditioning_channels: int, conditioning_type: str, path: str | None = None) -> None:

@@ -23,7 +23,6 @@ from utils.motion_helper import PROCEDURAL, MotionBuckets
 from utils.tracks.control_map import CONTROL_CHANNELS, draw_control
 from utils.tracks.heuristic_flow import move_image
 from utils.training.svd import make_dataset, read_clips, read_held_out
-from utils.weights.lora import lora_file
 
 B, K = 8, 2
 
@@ -115,28 +114,6 @@ def test_a_training_goes_on_with_a_controlnet(train, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_controlnet_is_trained_further_by_a_lora_and_both_are_loaded(train, svd_base, tmp_path):
-    train(script, tmp_path / "first", "--max_train_steps", 1)
-    known = "--controlnet_model_name_or_path", tmp_path / "first"
-    train(script, tmp_path / "second", *known, "--rank", 2, "--save_dtype", "float8_e4m3fn", "--learning_rate", 0.01)
-    files = [tmp_path / name / "diffusion_pytorch_model.safetensors" for name in ("first", "second")]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    assert {value.dtype for value in load_file(lora_file(tmp_path / "second")).values()} == {torch.float8_e4m3fn}
-    pipe = StableVideoDiffusionControlNetPipeline.from_pretrained(svd_base)
-    weights = []
-    for name in ("first", "second"):
-        pipe.load_controlnet(tmp_path / name)
-        weights.append(pipe.controlnet.state_dict())
-    changed = {name for name, value in weights[0].items() if not torch.equal(weights[1][name], value)}
-    assert {
-        "controlnet_mid_block.weight",
-        "conv_in.weight",
-        "down_blocks.0.resnets.0.spatial_res_block.conv1.weight",
-    } <= changed
-    with pytest.raises(ValueError, match="second has a LoRA already; leave --rank out"):
-        train(script, tmp_path / "third", "--controlnet_model_name_or_path", tmp_path / "second", "--rank", 2)
-
-
 def test_clips_that_are_held_out_are_not_trained_on(clips):
     args = arguments(script, train_data_dir=clips, held_out_clips=1)
     extras = [Points(PointChoice())]
@@ -172,8 +149,6 @@ def test_clips_are_held_out_at_the_step_of_the_training_where_their_points_have_
         (["--validation_steps", 1], "needs --held_out_clips"),
         (["--held_out_clips", 3], "leaves none of 3 clips"),
         (["--height", 36], "multiples of 8"),
-        (["--rank", 2], "--rank 2 needs --controlnet_model_name_or_path: pass the ControlNet to adapt"),
-        (["--save_dtype", "float32"], "--save_dtype float32 is of a LoRA: pass --rank, or leave it out"),
         (["--points_from", "flow", "--random_reverse"], "leave frame_strides and random_reverse out"),
     ],
 )

@@ -13,7 +13,7 @@ import patch
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.peft_utils import get_peft_model_state_dict
 from utils.util import load_lora_weights
-from utils.weights.lora import LORA_FILE, add_lora, load_lora, lora_targets, merge_lora, save_lora
+from utils.weights.lora import LORA_FILE, add_lora, load_lora, lora_targets, save_lora
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +50,6 @@ def test_a_new_lora_changes_nothing_and_is_all_that_trains(inputs):
     parameters = add_lora(unet, 2)
     assert torch.equal(output(unet, inputs), before)
     assert {id(p) for p in unet.parameters() if p.requires_grad} == {id(p) for p in parameters}
-
-
-@pytest.mark.parametrize("dtype", [None, torch.float8_e4m3fn])
-def test_merged_into_the_weights_it_acts_as_when_loaded_and_the_network_is_a_plain_one(inputs, tmp_path, dtype):
-    save_lora(trained(targets="."), tmp_path, dtype=dtype)
-    loaded, merged = fresh(), fresh()
-    names = list(merged.state_dict())
-    load_lora(loaded, tmp_path)
-    merge_lora(merged, tmp_path)
-    assert torch.allclose(output(merged, inputs), output(loaded, inputs), atol=1e-4)
-    assert not torch.allclose(output(merged, inputs), output(fresh(), inputs), atol=1e-2)
-    assert list(merged.state_dict()) == names
-    assert not hasattr(merged, "peft_config")
 
 
 def test_saved_and_loaded_it_acts_as_before_with_its_alpha(inputs, tmp_path):

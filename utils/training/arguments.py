@@ -5,8 +5,6 @@ import argparse
 from utils.arguments import positive_float, positive_int
 from utils.pretrained import loading, shipped
 
-SAVE_DTYPES = ("float32", "float16", "bfloat16", "float8_e4m3fn")
-SAVE_DTYPE = "float16"
 SCHEDULERS = ["linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"]
 
 
@@ -31,11 +29,6 @@ def add_base_arguments(group, embedded: str) -> None:
         help="base: a folder, or a name on the hub",
     )
     add("--revision", help="revision of the base on the hub (default: the newest)")
-
-
-def add_save_dtype(group) -> None:
-    kept = "type of the saved LoRA; float8_e4m3fn is half as large as float16"
-    group.add_argument("--save_dtype", choices=SAVE_DTYPES, default=SAVE_DTYPE, help=kept)
 
 
 def base_size(args: argparse.Namespace, pipeline: type) -> tuple[int, int | None]:

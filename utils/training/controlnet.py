@@ -6,17 +6,11 @@ from pathlib import Path
 
 import torch
 
-from models.svd_controlnet import ControlNetSVD
-from utils.arguments import positive_int
 from utils.diffusion.edm import EDM, Denoiser
 from utils.diffusion.svd_condition import ConditionEncoder
-from utils.training.arguments import SAVE_DTYPE, add_save_dtype
 from utils.training.svd_arguments import svd_parser
 from utils.training.svd_losses import draw_condition, encode_clips
 from utils.training.validation import HeldOut, Measure
-from utils.weights.lora import add_lora, lora_file, save_lora
-
-EVERY_LAYER = "."  # as a regular expression
 
 
 def make_parser(description: str):
@@ -25,24 +19,13 @@ def make_parser(description: str):
     group = parser.add_argument_group("control")
     add = group.add_argument
     add("--controlnet_model_name_or_path", help="ControlNet to train further (default: a copy of the base)")
-    lora = "train a LoRA of this rank on all of its layers in place of its weights (default: the weights)"
-    add("--rank", type=positive_int, help=lora)
-    add_save_dtype(group)
     add("--control_dropout_prob", type=float, default=0.1, help="share of samples without the control")
     return parser, group
 
 
 def check_arguments(args) -> None:
-    """Raises ValueError for a share that is none, and for a LoRA of no ControlNet, or beside another one."""
     if not 0 <= args.control_dropout_prob <= 1:
         raise ValueError(f"--control_dropout_prob {args.control_dropout_prob} is not a share: pass 0 to 1.")
-    beginning = args.controlnet_model_name_or_path
-    if args.rank is None and args.save_dtype != SAVE_DTYPE:
-        raise ValueError(f"--save_dtype {args.save_dtype} is of a LoRA: pass --rank, or leave it out.")
-    if args.rank and beginning is None:
-        raise ValueError(f"--rank {args.rank} needs --controlnet_model_name_or_path: pass the ControlNet to adapt.")
-    if args.rank and lora_file(beginning).is_file():
-        raise ValueError(f"--rank {args.rank}: {beginning} has a LoRA already; leave --rank out to train all weights.")
 
 
 def draw_kept(batch: dict, args) -> torch.Tensor:
@@ -103,17 +86,10 @@ def fit(svd, model, loss: Callable, measure: Measure, show: Callable) -> None:
         measure, show: As of `Validation`; `show` takes `svd` first.
     """
 
-    args, network = svd.args, svd.pipe.controlnet
-
     def save(model, folder: Path) -> None:
         if svd.buckets:
             svd.buckets.save(folder)
-        if args.rank is None:
-            model.controlnet.half().save_pretrained(folder)
-            return
-        beginning = args.controlnet_model_name_or_path
-        ControlNetSVD.from_pretrained(beginning, torch_dtype=torch.float16).save_pretrained(folder)
-        save_lora(model.controlnet, folder, "default", beginning, vars(args), getattr(torch, args.save_dtype))
+        model.controlnet.half().save_pretrained(folder)
 
-    parameters = add_lora(network, args.rank, targets=EVERY_LAYER) if args.rank else list(network.parameters())
+    parameters = list(svd.pipe.controlnet.parameters())
     svd.fit(loss, save=save, parameters=parameters, model=model, measure=measure, show=partial(show, svd))

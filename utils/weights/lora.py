@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
-from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -20,7 +19,6 @@ from utils.files import replacing
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 PREFIX = "unet."
-MERGED = "merged"
 METADATA = "lora_adapter_metadata"
 A, B = ".lora_A.weight", ".lora_B.weight"
 FIELDS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias")
@@ -125,16 +123,6 @@ def load_lora(unet: nn.Module, path: str | Path, adapter_name: str = "default") 
     for name, parameter in unet.named_parameters():
         if f".{adapter_name}." in name and ".lora_" in name:
             parameter.requires_grad_(False)
-
-
-def merge_lora(network: nn.Module, path: str | Path) -> None:
-    """Add the update of the adapter of a file or folder to the network's own weights; raises as `load_lora` does."""
-    load_lora(network, path, MERGED)
-    for name in [name for name, module in network.named_modules() if isinstance(module, LoraLayer)]:
-        layer = network.get_submodule(name)
-        layer.merge(adapter_names=[MERGED])
-        network.set_submodule(name, layer.get_base_layer())
-    del network.peft_config
 
 
 def read_training(path: str | Path) -> dict:
