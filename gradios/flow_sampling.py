@@ -90,7 +90,8 @@ class Asked:
         """Flags of `run_flow_video.py`."""
         values = {"mode": self.mode} | files | {"model_dir": weights.base, "adapter": weights.adapter}
         values |= {"flow_strength": self.flow_strength} if self.mode == "coarse" else {}
-        return as_flags(values) + video_flags(self.settings)
+        unread = ("max_guidance_scale",) if self.mode == "video_to_flow" else ()
+        return as_flags(values) + video_flags(self.settings, unread)
 
 
 def check_flows(paths) -> tuple[str, ...]:

@@ -34,11 +34,13 @@ def add_inputs(own: Weights) -> dict:
     with gr.Accordion("More settings", open=False):
         settings = add_video_settings()
         weights = {"base": add_base_box(own.base), "adapter": weights_box("Joint adapter of flow", own.adapter)}
+    shown = [given[name] for name in ("image", "flows", "video", "flow_strength")] + [settings["max_guidance_scale"]]
+    given["mode"].change(show_inputs, given["mode"], shown, queue=False, **PRIVATE)
     return given | settings | weights
 
 
 def add_given() -> dict:
-    """The mode and what it reads; what it does not read is hidden."""
+    """The mode and what it reads."""
     mode = gr.Radio([(text, name) for name, text in WAYS.items()], value="joint", label="What to sample")
     image = image_file("First frame", height=240)
     flows = gr.File(label="Flow, a .flo or .npy for each step", file_count="multiple", file_types=list(FLOW_SUFFIXES))
@@ -46,14 +48,13 @@ def add_given() -> dict:
     strength = gr.Slider(0.05, 1, 0.6, step=0.05, label="Flow anew", info="share of the steps that the flow takes")
     for part in (flows, video, strength):
         part.visible = False
-    mode.change(show_inputs, mode, [image, flows, video, strength], queue=False, **PRIVATE)
     return {"mode": mode, "image": image, "flows": flows, "video": video, "flow_strength": strength}
 
 
 def show_inputs(mode: str) -> list:
-    """What is seen of the inputs in a mode."""
+    """What is seen of the inputs and of the guidance scale in a mode; what it does not read is hidden."""
     flow, video = mode in ("flow_to_video", "coarse"), mode == "video_to_flow"
-    return [gr.update(visible=seen) for seen in (not video, flow, video, mode == "coarse")]
+    return [gr.update(visible=seen) for seen in (not video, flow, video, mode == "coarse", not video)]
 
 
 def add_results() -> list:

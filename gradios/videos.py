@@ -1,6 +1,6 @@
 """What the pages of videos share: their settings, their weights, previews of their steps, and files that play."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import gradio as gr
@@ -46,8 +46,11 @@ def add_video_settings(own_rate: bool = False) -> dict:
     }
 
 
-def video_flags(values: Mapping) -> list[str]:
+def video_flags(values: Mapping, unread: Collection[str] = ()) -> list[str]:
     """Flags of all video scripts by the values of `add_video_settings`.
+
+    Args:
+        unread: Those that the script would refuse.
 
     Raises:
         ValueError: One is not allowed.
@@ -62,7 +65,7 @@ def video_flags(values: Mapping) -> list[str]:
     }
     if frames != OWN_FRAMES:
         flags["num_frames"] = frames
-    return as_flags(flags)
+    return as_flags({name: value for name, value in flags.items() if name not in unread})
 
 
 def as_flags(values: dict) -> list[str]:

@@ -171,8 +171,9 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
                 self.predict(inputs.denoiser(0), sides, part, inputs.condition_of(part), 0)
 
             rows = run_constant(self.unet, sides, rows, joint, run)
-            unguided = rows if joint.weights else rows.without(UNCONDITIONAL)
-            guided, unguided = ((part, inputs.condition_of(part)) for part in (rows, unguided))
+            guided = unguided = rows, inputs.condition_of(rows)
+            if not joint.weights and UNCONDITIONAL in inputs.guidance.terms:
+                unguided = (conditional := rows.without(UNCONDITIONAL)), inputs.condition_of(conditional)
 
             def estimate(sides: Sequence[VideoSide], i: int) -> Estimates:
                 known = guided if inputs.guidance.acts(sides[VIDEO].level(i)) else unguided

@@ -94,7 +94,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
 
         Args:
             video: What is known of the videos: pixels (B, F, 3, H, W) in [-1, 1]. Where it is given, flow is sampled
-                without classifier-free guidance: it is an estimate, and has nothing to follow more strongly.
+                without classifier-free guidance, whatever `sampling` says.
             flow: What is known of the flow: (B, F - 1, 2, H, W) in pixels, x then y, from each frame to the next.
             video_strength: Share of the steps that a known video takes. 0, the default: it is given, and comes back
                 as it is. Between: coarse control, from a partly noised start. 1: it is sampled anew.
@@ -216,11 +216,14 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         return inputs.encode_condition(torch.stack([move_along(*clip) for clip in zip(pixels, flow, strict=True)]))
 
     def flow_condition(self, inputs: VideoInputs, side: VideoSide) -> Condition:
-        """Condition of the flow: the image, or all frames of a given video if the adapter was trained so."""
+        """Condition of the flow: the image, or all frames of a given video if the adapter was trained so.
+
+        These are without noise, as in the training.
+        """
         if not (side.given and self.flow_adapter.seen_video):
             return inputs.condition
         frames = side.latents / self.vae.config.scaling_factor
-        return inputs.condition.see(frames, torch.ones(len(frames), dtype=torch.bool))
+        return inputs.condition.with_frames(frames, torch.ones(len(frames), dtype=torch.bool))
 
     def prepare_sides(
         self,

@@ -36,9 +36,9 @@ NEEDS = {  # one of each group
     "video_to_flow": [("input_video",)],
     "coarse": [("input_image",), ("input_flow",)],
 }
-GUIDANCE = (
-    "min_guidance_scale", "max_guidance_scale", "guidance_min_sigma", "guidance_max_sigma", "guidance_parallel",
-    "negative_motion_bucket_id",
+OF_THE_VIDEO = (
+    "solver_order", "min_guidance_scale", "max_guidance_scale", "guidance_min_sigma", "guidance_max_sigma",
+    "guidance_parallel", "negative_motion_bucket_id",
 )  # fmt: skip
 READ_BY = {
     "input_image": ("joint", "flow_to_video", "coarse"),
@@ -47,7 +47,7 @@ READ_BY = {
     "flow_first": ("joint", "coarse"),
     "flow_guidance_scale": ("joint", "coarse"),
     "flow_strength": ("coarse",),
-} | dict.fromkeys(GUIDANCE, ("joint", "flow_to_video", "coarse"))
+} | dict.fromkeys(OF_THE_VIDEO, ("joint", "flow_to_video", "coarse"))
 
 
 def parser() -> argparse.ArgumentParser:

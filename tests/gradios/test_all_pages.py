@@ -61,6 +61,15 @@ def test_flow_that_is_sent_reaches_the_video(client, image_file, tmp_path):
     assert np.array_equal(read_flo(tmp_path / "run/flow_000.flo"), flow)
 
 
+def test_the_flow_of_a_video_that_is_sent_is_made_again_by_the_command(client, tmp_path, monkeypatch, video_models):
+    write_video(tmp_path / "clip.mp4", np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8), 7)
+    sent = {"mode": "video_to_flow", "video": handle_file(str(tmp_path / "clip.mp4"))}
+    archive = client.predict(**ask("flow_video", **sent))[3]
+    run_again(run_flow_video.main, archive, tmp_path / "run", monkeypatch, video_models)
+    flows = [read_flo(tmp_path / "run" / place / "flow_000.flo") for place in (".", "again")]
+    assert np.array_equal(*flows)
+
+
 def test_frames_between_two_are_made_again_by_the_command(client, image_file, tmp_path, monkeypatch, video_models):
     archive = client.predict(**ask("interpolation", first=handle_file(image_file), last=handle_file(image_file)))[2]
     run_again(run_svd_trans.main, archive, tmp_path / "run", monkeypatch, video_models)

@@ -9,7 +9,7 @@ from tests.small_trainings import SIZE, F, Seen, arguments
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from train_models import train_flow_video, train_svd_flow
 from utils.diffusion.edm import EDM
-from utils.diffusion.svd_condition import ConditionEncoder
+from utils.diffusion.svd_condition import Condition, ConditionEncoder
 from utils.flow.code import FlowCode
 from utils.latents import FRAMES_BESIDE, LatentScale
 from utils.training.flow_losses import decode_flow, encode_flow
@@ -163,19 +163,19 @@ def test_a_batch_of_pairs_after_one_of_flow_alone_has_no_mask_of_it():
 
 def told_pictures(*flags, given_side=1):
     """Conditioning latents of videos and flows of one batch, (B, F, C, h, w) each, and which of a side are given."""
-    shares = (
-        "--one_way_share",
-        0,
-        "--clean_video_share",
-        0.5 * (1 - given_side),
-        "--clean_flow_share",
-        0.5 * given_side,
-    )
-    unet, *_ = joint_step(*TOGETHER, *shares, *flags)
+    shares = {"--one_way_share": 0, "--clean_video_share": 0, "--clean_flow_share": 0}
+    shares[("--clean_video_share", "--clean_flow_share")[given_side]] = 0.5
+    unet, *_ = joint_step(*TOGETHER, *[part for pair in shares.items() for part in pair], *flags)
     given = unet.timestep.split(B)[given_side] < EDM().timestep(torch.tensor(0.003))
     assert 0 < given.sum() < B
     assert torch.equal(*unet.embeddings.split(B))
     return *unet.inputs[:, :, 4:].split(B), given
+
+
+def frames_of(batch):
+    """Latents of the frames, as conditioning images."""
+    pipe = tiny_video_pipeline()
+    return encode_clips(batch, pipe.vae) / pipe.vae.config.scaling_factor
 
 
 def test_both_sides_are_told_the_same_image_but_where_the_flow_moves_it():
@@ -187,9 +187,34 @@ def test_both_sides_are_told_the_same_image_but_where_the_flow_moves_it():
 
 def test_a_flow_sees_all_frames_of_a_given_video():
     video, flow, given = told_pictures("--conditioning_dropout_prob", 0, given_side=0)
+    torch.manual_seed(0)
+    assert torch.equal(flow[given], frames_of(make_batch())[given])
     assert torch.equal(video[~given], flow[~given])
-    assert (flow[given].std(dim=1).flatten(1).amax(dim=1) > 0.01).all()
     assert torch.equal(video[given], video[given][:, :1].expand_as(video[given]))
+
+
+def test_frames_are_conditioning_images_where_there_is_an_image():
+    latents, frames = torch.rand(2, 4, F, 4, 8, 8)
+    dropped, where = torch.tensor([False, False, True, True]), torch.tensor([False, True, False, True])
+    condition = Condition(torch.rand(4, 1, 16), latents, torch.rand(4, 3)).drop(dropped)
+    found = condition.with_frames(frames, where).image_latents
+    assert torch.equal(found[:2], torch.stack([latents[0], frames[1]]))
+    assert not found[2:].any()
+
+
+@pytest.mark.parametrize(("flags", "share"), [((), 0.5), (("--no-seen_video",), 0)])
+def test_half_of_the_flows_alone_see_the_frames_of_their_video(flags, share):
+    dropped = "--conditioning_dropout_prob", 0
+    seen = []
+    for seed in range(8):
+        unet, *_ = joint_step("--flow_alone_share", 1, *dropped, *flags, seed=seed)
+        torch.manual_seed(seed)
+        frames = frames_of(make_batch())
+        for told, wanted in zip(unet.inputs[:, :, 4:], frames, strict=True):
+            still = told[:1].expand_as(told)
+            assert torch.equal(told, wanted) or torch.equal(told, still)
+            seen.append(not torch.equal(told, still))
+    assert abs(sum(seen) / len(seen) - share) < 0.25
 
 
 @pytest.mark.parametrize(("given_side", "flag"), [(1, "--no-moved_picture"), (0, "--no-seen_video")])

@@ -43,16 +43,17 @@ class Condition:
         )
         return replace(self, image_embeddings=embeddings, image_latents=latents, time_ids=ids)
 
-    def see(self, frames: torch.Tensor, seen: torch.Tensor) -> "Condition":
-        """The condition with a latent image for each frame in the samples where `seen`, bool (B,), is true.
+    def with_frames(self, frames: torch.Tensor, where: torch.Tensor) -> "Condition":
+        """The condition with an image of its own for each frame, without noise, in the samples where `where` is true.
 
-        Samples that have lost their image (`drop`) stay without.
+        Samples without an image (`drop`) stay without.
 
         Args:
-            frames: (B, F, C, h, w), not scaled.
+            frames: Their latents (B, F, C, h, w), not scaled.
+            where: bool (B,).
         """
-        seen = seen.to(frames.device) & self.image_latents.flatten(1).any(dim=1)
-        latents = torch.where(seen[:, None, None, None, None], frames.to(self.image_latents.dtype), self.image_latents)
+        where = where.to(frames.device) & self.image_latents.flatten(1).any(dim=1)
+        latents = torch.where(where[:, None, None, None, None], frames.to(self.image_latents.dtype), self.image_latents)
         return replace(self, image_latents=latents)
 
     def repeat(self, times: int) -> "Condition":

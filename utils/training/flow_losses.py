@@ -34,7 +34,7 @@ def flow_loss(
     B, F = y_0.shape[:2]
     condition = draw_condition(batch, F, encoder, args)
     if seen is not None and seen.any():
-        condition = condition.see(encode_clips(batch, encoder.vae) / encoder.vae.config.scaling_factor, seen)
+        condition = condition.with_frames(encode_clips(batch, encoder.vae) / encoder.vae.config.scaling_factor, seen)
     sigma = edm.draw_sigmas(B).to(y_0.device)
     return Denoiser(unet, edm).loss(y_0, torch.randn_like(y_0), sigma, condition).mean()
 
@@ -71,12 +71,15 @@ def draw_side_conditions(
     """
     x_0, y_0 = clean.chunk(2)
     F = clean.shape[1]
-    images = batch["image"][:, None].repeat(1, F, 1, 1, 1) if moved.any() else None
-    for b in moved.nonzero().flatten().tolist():
-        flow = decode_flow(y_0[b : b + 1], encoder.vae, code)[0]
-        images[b] = move_along(batch["image"][b], flow)
-    video, flow = draw_conditions(batch, F, encoder, args, [images, None])
-    return Condition.join([video, flow.see(x_0 / encoder.vae.config.scaling_factor, seen)])
+    if moved.any():
+        images = batch["image"][:, None].repeat(1, F, 1, 1, 1)
+        for b in moved.nonzero().flatten().tolist():
+            flow = decode_flow(y_0[b : b + 1], encoder.vae, code)[0]
+            images[b] = move_along(batch["image"][b], flow)
+        video, flow = draw_conditions(batch, F, encoder, args, [images, None])
+    else:
+        video = flow = draw_condition(batch, F, encoder, args)
+    return Condition.join([video, flow.with_frames(x_0 / encoder.vae.config.scaling_factor, seen)])
 
 
 @torch.no_grad()

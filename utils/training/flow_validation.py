@@ -57,13 +57,16 @@ def _conditions(
     clip: HeldOut, code: FlowCode, clean: torch.Tensor, modes: Modes, moved: Collection[str], seen: Collection[str]
 ) -> dict[str, Condition]:
     """Conditions of the sides in each mode."""
-    images = move_along(clip.sample["image"], code.to_flow(clip.sample["flow_pixel_values"]))[None] if moved else None
-    plain, warped = clip.conditions(None, images)
-    frames = clean[:1] / clip.svd.pipe.vae.config.scaling_factor
+    images = [None]
+    if moved:
+        images.append(move_along(clip.sample["image"], code.to_flow(clip.sample["flow_pixel_values"]))[None])
+    plain, *warped = clip.conditions(*images)
+    frames = clean[:1] / clip.svd.pipe.vae.config.scaling_factor  # of the video, where there is one
 
     def of_mode(mode: str, sides: int) -> Condition:
-        flow = plain.see(frames, torch.tensor([mode in seen]))
-        return Condition.join([warped if mode in moved else plain, flow][-sides:])
+        video = warped[0] if mode in moved else plain
+        flow = plain.with_frames(frames, torch.tensor([True])) if mode in seen else plain
+        return Condition.join([video, flow][-sides:])
 
     return {mode: of_mode(mode, len(denoised)) for mode, denoised in modes.items()}
 
