@@ -23,6 +23,7 @@ from utils.weights.model_kinds import check_lora
 NEED_ADAPTER = ("autoencoder", "joint", "flow_first", "flow_to_video", "video_to_flow", "sweep")
 TASKS = {name: getattr(flow_video_tasks, name) for name in ("truth", "other", *NEED_ADAPTER[:-1], "svd_flow", "sweep")}
 SCALES = (0.0, 1.0, 2.0, 4.0)
+PARTS = ("scene", "scale", "edge_moment", "edge_weight")  # of rows, that have no mean of their own
 SWEPT = ("epe", "epe_share", "motion_ratio", "flow_motion_ratio", "warping_error")
 
 
@@ -104,7 +105,8 @@ def summarize(results: protocol.Results, args: argparse.Namespace) -> protocol.E
 def means(rows: list[dict]) -> dict[str, Estimate]:
     """Means over clips, and ratios of means: shares are errors over motion, so that a still video has no small one."""
     values = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    found = {name: bootstrap_mean(value) for name, value in values.items() if name not in ("scene", "scale")}
+    found = {name: bootstrap_mean(value) for name, value in values.items() if name not in PARTS}
+    found["edge_distance"] = bootstrap_mean(values["edge_moment"], np.maximum(values["edge_weight"], 1e-6))
     found["epe_true_share"] = bootstrap_mean(values["epe_true"], values["exact_motion"])
     found["flow_motion_ratio"] = bootstrap_mean(values["flow_motion"], values["exact_motion"])
     if "epe" in values:

@@ -9,6 +9,8 @@ A row holds
     epe_true       mean distance of the flow from the exact flow of the true clip
     true_motion    mean length of DIS's flow of the true clip
     exact_motion   mean length of its exact flow
+    edge_moment    sum over the flow of the first frame of |gradient| x distance of the nearest outline of an object
+    edge_weight    sum of |gradient|
 """
 
 from collections.abc import Sequence
@@ -26,7 +28,7 @@ from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPip
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from utils.files import replacing
 from utils.flow.code import FlowCode
-from utils.metrics.flow import warping_error
+from utils.metrics.flow import edge_distance, warping_error
 from utils.scenes import sample_clip
 from utils.scenes.motion import Clip
 from utils.scenes.video import clip_flow
@@ -120,6 +122,8 @@ class FlowBench(VideoBench):
             "true_motion": mean_length(self.estimate(true_videos)),
             "exact_motion": mean_length(exact),
         }
+        edges = [edge_distance(flow[0], self.clips.labels(scene)) for scene, flow in zip(scenes, flows, strict=True)]
+        values["edge_moment"], values["edge_weight"] = zip(*edges, strict=True)
         if videos is not None:
             estimated = self.estimate(videos)
             values |= {"epe": mean_length(flows - estimated), "motion": mean_length(estimated)}

@@ -46,7 +46,11 @@ class TrueClips:
 
     def objects(self, indices: Sequence[int]) -> list[torch.Tensor]:
         """Pixels of objects in the first frame of each clip, bool (H, W)."""
-        return [torch.from_numpy(self._clip(i)[1] >= 0) for i in indices]
+        return [torch.from_numpy(self.labels(i) >= 0) for i in indices]
+
+    def labels(self, index: int) -> np.ndarray:
+        """Of the pixels of the first frame of a clip: the number of the object, below 0 where there is none, (H, W)."""
+        return self._clip(index)[1]
 
     def scene(self, index: int) -> Scene:
         """The scene of the first frame of a clip."""

@@ -68,6 +68,7 @@ def test_true_flow_has_no_error_and_given_flow_and_video_come_back(command, read
     results = read(folder)
     assert results["truth"]["epe_true"]["mean"] == 0
     assert results["truth"]["motion_ratio"]["mean"] == 1
+    assert results["truth"]["edge_distance"]["mean"] < 0.5 * results["video_to_flow"]["edge_distance"]["mean"]
     assert results["flow_to_video"]["epe_true"]["mean"] == 0
     assert results["video_to_flow"]["motion"]["mean"] == pytest.approx(results["truth"]["motion"]["mean"], rel=1e-3)
 
@@ -98,11 +99,13 @@ def test_a_sample_does_not_depend_on_its_batch(command):
 
 def test_an_error_is_divided_by_the_motion_it_is_of():
     row = {"epe": 0.5, "motion": 1.0, "flow_motion": 1.0, "warping_error": 0.0, "epe_true": 1.0, "true_motion": 2.0}
+    row |= {"edge_moment": 3.0, "edge_weight": 2.0}
     rows = [row | {"exact_motion": 4.0}, row | {"epe": 1.5, "motion": 3.0, "exact_motion": 4.0}]
     found = means(rows)
     assert found["epe_share"].mean == pytest.approx(2 / 4)
     assert found["motion_ratio"].mean == pytest.approx(4 / 4)
     assert found["epe_true_share"].mean == pytest.approx(1 / 4)
+    assert found["edge_distance"].mean == pytest.approx(3 / 2)
 
 
 @pytest.mark.parametrize(

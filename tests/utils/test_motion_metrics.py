@@ -1,9 +1,10 @@
 """Metrics of flow and trajectories on cases whose value is known."""
 
+import numpy as np
 import pytest
 import torch
 
-from utils.metrics.flow import end_point_error, outliers, warping_error
+from utils.metrics.flow import edge_distance, end_point_error, outliers, warping_error
 from utils.metrics.trajectory import follow_flow, share_within, trajectory_error
 
 
@@ -40,6 +41,22 @@ def test_warping_error_is_zero_for_the_true_flow_and_counts_what_is_seen():
     assert warping_error(step, torch.zeros(1, 2, 4, 4)) == pytest.approx(0.25)
     with pytest.raises(ValueError, match="2 frames have 1 flows"):
         warping_error(video, torch.zeros(2, 2, 8, 8))
+
+
+def test_edges_of_flow_are_as_far_from_an_outline_as_the_flow_is_from_whole_things():
+    labels = np.full((16, 16), -1)
+    labels[4:8, 4:8] = 2
+    labels[12:] = -2  # the floor is no object
+    whole = torch.zeros(2, 16, 16)
+    whole[0, 4:8, 4:8] = 3
+    moment, weight = edge_distance(whole, labels)
+    assert weight > 0 and moment == 0
+    beside = whole.roll(5, dims=-1)
+    moment, weight = edge_distance(beside, labels)
+    assert 1 < moment / weight < 5
+    assert edge_distance(beside * 2, labels) == pytest.approx((2 * moment, 2 * weight))
+    assert edge_distance(whole, np.full((16, 16), -1)) == (0, 0)
+    assert edge_distance(torch.ones(2, 16, 16), labels) == (0, 0)
 
 
 def test_trajectory_error_leaves_out_the_first_frame_and_hidden_points():

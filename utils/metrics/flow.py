@@ -1,5 +1,7 @@
 """Errors of optical flow. Flow is (…, 2, H, W) in pixels, x then y."""
 
+import cv2
+import numpy as np
 import torch
 
 from utils.flow.warp import leaves_image, warp
@@ -38,6 +40,32 @@ def warping_error(video: torch.Tensor, flow: torch.Tensor, occluded: torch.Tenso
     seen = ~(leaves_image(flow) if occluded is None else occluded)
     error = (warp(video[1:], flow) - video[:-1]).square().mean(1)
     return _kept(error, seen).mean().item()
+
+
+def edge_distance(flow: torch.Tensor, labels: np.ndarray) -> tuple[float, float]:
+    """How far the edges of flow are from the outlines of objects, over all pixels.
+
+    A thing that moves as a whole has all change of its flow at its outline.
+
+    Args:
+        flow: (2, H, W).
+        labels: (H, W), the number of the object, below 0 where there is none.
+
+    Returns:
+        The sum of |gradient of the flow| x distance of the nearest outline in pixels, and that of |gradient|. Their
+        quotient is the mean distance; both are 0 without an object.
+    """
+    outline = np.zeros(labels.shape, bool)
+    for seen, marked in ((labels, outline), (labels.T, outline.T)):
+        change = (seen[1:] != seen[:-1]) & (np.maximum(seen[1:], seen[:-1]) >= 0)
+        marked[1:] |= change
+        marked[:-1] |= change
+    if not outline.any():
+        return 0.0, 0.0
+    distance = torch.from_numpy(cv2.distanceTransform((~outline).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+    down, right = (torch.diff(flow, dim=dim, append=flow.narrow(dim, -1, 1)) for dim in (-2, -1))
+    gradient = (down.square() + right.square()).sum(0).sqrt()
+    return float((gradient * distance).sum()), float(gradient.sum())
 
 
 def _errors(estimate, truth, mask) -> tuple[torch.Tensor, torch.Tensor]:
