@@ -36,7 +36,7 @@ class FlowAdapter:
         With it such flow moves as far as true flow does, measured with `weights/flow_video`. Guidance leads away from
         motion bucket 0, so that an adapter trained with one bucket for all has none.
         """
-        return 1.2 if self.motion_buckets else 1.0
+        return 1.1 if self.motion_buckets else 1.0
 
     @classmethod
     def from_training(cls, name: str, code: FlowCode, training: dict) -> "FlowAdapter":

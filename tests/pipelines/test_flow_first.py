@@ -120,7 +120,7 @@ def test_a_flow_of_a_given_video_is_conditioned_on_all_of_its_frames_and_not_gui
             assert torch.allclose(flow, frames if sees else video)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1.2])
+@pytest.mark.parametrize("scale", [1.0, 1.1])
 def test_a_flow_sampled_first_is_the_one_that_does_not_read(leading, scale):
     same = {"min_guidance_scale": scale, "max_guidance_scale": scale}
     same |= {"negative_motion_bucket_id": 0} if scale > 1 else {}

@@ -79,7 +79,7 @@ def test_an_adapter_says_how_it_was_trained(flow_video):
         FlowAdapter.from_training("flow", FlowCode(), training | {"fixed_motion_bucket": fixed}).flow_guidance_scale
         for fixed in (False, True)
     ]
-    assert scales == [1.2, 1.0]
+    assert scales == [1.1, 1.0]
 
 
 def test_weights_too_small_for_eight_bits_are_named(train, tmp_path, recwarn):

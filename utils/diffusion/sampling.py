@@ -124,7 +124,7 @@ class FlowSampling(Settings):
         default=None,
         metadata=about(
             "guidance scale of flow that is sampled before its video; 1 or less: no guidance",
-            unset="1.2, or 1 for adapters trained with --fixed_motion_bucket",
+            unset="1.1, or 1 for adapters trained with --fixed_motion_bucket",
             above=0,
         ),
     )
