@@ -6,6 +6,8 @@ import torch
 
 from utils.flow.warp import leaves_image, warp
 
+LEAST_EDGE = 0.25  # pixels, change of the flow from one pixel to the next
+
 
 def end_point_error(estimate: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor | None = None) -> float:
     """Mean length of the difference in pixels, over known truth (finite) and `mask` (…, H, W).
@@ -45,15 +47,16 @@ def warping_error(video: torch.Tensor, flow: torch.Tensor, occluded: torch.Tenso
 def edge_distance(flow: torch.Tensor, labels: np.ndarray) -> tuple[float, float]:
     """How far the edges of flow are from the outlines of objects, over all pixels.
 
-    A thing that moves as a whole has all change of its flow at its outline.
+    A thing that moves as a whole has all edges of its flow at its outline. Changes below `LEAST_EDGE` are none: they
+    are noise of a decoder, or those of a camera.
 
     Args:
         flow: (2, H, W).
         labels: (H, W), the number of the object, below 0 where there is none.
 
     Returns:
-        The sum of |gradient of the flow| x distance of the nearest outline in pixels, and that of |gradient|. Their
-        quotient is the mean distance; both are 0 without an object.
+        The sum over the edges of |gradient of the flow| x distance of the nearest outline in pixels, and that of
+        |gradient|. Their quotient is the mean distance; both are 0 without an object or edges.
     """
     outline = np.zeros(labels.shape, bool)
     for seen, marked in ((labels, outline), (labels.T, outline.T)):
@@ -65,6 +68,7 @@ def edge_distance(flow: torch.Tensor, labels: np.ndarray) -> tuple[float, float]
     distance = torch.from_numpy(cv2.distanceTransform((~outline).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
     down, right = (torch.diff(flow, dim=dim, append=flow.narrow(dim, -1, 1)) for dim in (-2, -1))
     gradient = (down.square() + right.square()).sum(0).sqrt()
+    gradient[gradient < LEAST_EDGE] = 0
     return float((gradient * distance).sum()), float(gradient.sum())
 
 
