@@ -10,7 +10,7 @@ import patch
 from utils.arguments import positive_int
 from utils.weights.model_kinds import check_adapter
 
-LARGE_ERROR = 0.1  # of rounding
+LARGE_ERROR = 0.1  # mean relative change by rounding above which `save_adapter` warns
 SAVE_DTYPES = ("float32", "float16", "bfloat16", "float8_e4m3fn")
 
 
@@ -94,15 +94,15 @@ def save_adapter(unet, folder: Path, args, **training) -> Path:
     path = patch.save(unet, folder, args.adapter_name, base_model, {**vars(args), **training}, dtype, overwrite=True)
     if (error := rounding_error(patch.joint_parameters(unet, args.adapter_name), dtype)) > LARGE_ERROR:
         warnings.warn(
-            f"--save_dtype {args.save_dtype} changed the weights by {error:.0%}, as many are too small for it: resume "
-            "the training from its last checkpoint with --save_dtype float16.",
+            f"--save_dtype {args.save_dtype} changed the weights by {error:.0%}, as many are too small or too large "
+            "for it: resume the training from its last checkpoint with --save_dtype float16.",
             stacklevel=2,
         )
     return path
 
 
 def rounding_error(parameters: Sequence[torch.Tensor], dtype: torch.dtype) -> float:
-    """Length of the change that rounding makes, as a share of the weights' length; the mean of all parameters."""
+    """Change that rounding makes, as a share of a parameter's norm; mean over the parameters that are not 0."""
     exact = [p.detach().float() for p in parameters if p.any()]
     shares = [float((p.to(dtype).float() - p).norm() / p.norm()) for p in exact]
     return sum(shares) / max(len(shares), 1)

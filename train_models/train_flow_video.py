@@ -67,7 +67,10 @@ def make_parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add("--adapter_name", default="flow", help="name of the adapter")
     add("--temporal", action="store_true", help="joint attention over time as well")
-    alone = "share of batches with flow alone, p(flow | image); the other shares refer to the remaining batches"
+    alone = (
+        "share of batches with flow alone, conditioned on the image or, with --seen_video, for half of the clips on "
+        "all frames of the video; the other shares refer to the remaining batches"
+    )
     add("--flow_alone_share", type=float, default=0.3, help=alone)
     moved = "condition a video whose flow is given on the first frame warped along the flow, not on the frame itself"
     add("--moved_picture", action=argparse.BooleanOptionalAction, default=True, help=moved)

@@ -24,5 +24,5 @@ further --train_batch_size 4 --max_train_steps 600 --learning_rate 4.5e-4 --lr_s
   --sigma_mean 1.3 --sigma_std 1.4
 further --train_batch_size 4 --max_train_steps 1800 --learning_rate 3.5e-4 --lr_scheduler constant_with_warmup --flow_alone_share 0.6 \
   --sigma_mean 1.8 --sigma_std 1.5
-further --train_batch_size 8 --max_train_steps 2850 --learning_rate 1.4e-3 --lr_scheduler linear --flow_alone_share 0.6 \
+further --train_batch_size 4 --max_train_steps 3900 --learning_rate 9.6e-4 --lr_scheduler linear --flow_alone_share 0.6 \
   --sigma_mean 1.8 --sigma_std 1.5

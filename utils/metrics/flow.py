@@ -45,7 +45,7 @@ def warping_error(video: torch.Tensor, flow: torch.Tensor, occluded: torch.Tenso
 
 
 def edge_distance(flow: torch.Tensor, labels: np.ndarray) -> tuple[float, float]:
-    """How far the edges of flow are from the outlines of objects, over all pixels.
+    """How far the edges of flow are from the outlines of objects, weighed by the flow's gradient.
 
     A thing that moves as a whole has all edges of its flow at its outline. Changes below `LEAST_EDGE` are none: they
     are noise of a decoder, or those of a camera.
