@@ -23,7 +23,7 @@ from utils.weights.model_kinds import check_lora
 NEED_ADAPTER = ("autoencoder", "joint", "flow_first", "flow_to_video", "video_to_flow", "sweep")
 TASKS = {name: getattr(flow_video_tasks, name) for name in ("truth", "other", *NEED_ADAPTER[:-1], "svd_flow", "sweep")}
 SCALES = (0.0, 1.0, 2.0, 4.0)
-PARTS = ("scene", "scale", "edge_moment", "edge_weight")  # of rows, that have no mean of their own
+PARTS = ("scene", "scale", "edge_moment", "edge_weight")  # fields of rows that have no mean of their own
 SWEPT = ("epe", "epe_share", "motion_ratio", "flow_motion_ratio", "warping_error")
 
 

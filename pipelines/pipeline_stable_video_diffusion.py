@@ -172,8 +172,9 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
 
             rows = run_constant(self.unet, sides, rows, joint, run)
             guided = unguided = rows, inputs.condition_of(rows)
-            if not joint.weights and UNCONDITIONAL in inputs.guidance.terms:
-                unguided = (conditional := rows.without(UNCONDITIONAL)), inputs.condition_of(conditional)
+            if not joint.weights:
+                conditional = rows.without(UNCONDITIONAL)
+                unguided = conditional, inputs.condition_of(conditional)
 
             def estimate(sides: Sequence[VideoSide], i: int) -> Estimates:
                 known = guided if inputs.guidance.acts(sides[VIDEO].level(i)) else unguided

@@ -73,6 +73,7 @@ class Rows:
         return self.slots.index((side, term)) * self.batch
 
     def without(self, term: str) -> "Rows":
+        """The others, in their order, where a prediction of the guidance is not needed."""
         return Rows(tuple(slot for slot in self.slots if slot[1] != term), self.batch)
 
     def mask(self, side: int) -> list[int]:
