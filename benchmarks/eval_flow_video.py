@@ -14,14 +14,17 @@ import numpy as np
 
 from benchmarks import flow_video_tasks, protocol, video_bench
 from utils.arguments import make_parser, positive_int, run_script
+from utils.diffusion.one_step import DENOISING, ONE_STEP
 from utils.diffusion.sampling import FlowSampling, add_sampling_arguments
 from utils.flow import backward_flow
 from utils.metrics.statistics import Estimate, bootstrap_mean
-from utils.weights.lora import lora_file
+from utils.weights.lora import lora_file, read_training
 from utils.weights.model_kinds import check_lora
 
+LORA_TASKS = {ONE_STEP: "one_step", DENOISING: "svd_flow"}  # by the objective of --flow_lora
 NEED_ADAPTER = ("autoencoder", "joint", "flow_first", "flow_to_video", "video_to_flow", "sweep")
-TASKS = {name: getattr(flow_video_tasks, name) for name in ("truth", "other", *NEED_ADAPTER[:-1], "svd_flow", "sweep")}
+NAMES = ("truth", "other", *NEED_ADAPTER[:-1], "one_step", "svd_flow", "sweep")
+TASKS = {name: getattr(flow_video_tasks, name) for name in NAMES}
 SCALES = (0.0, 1.0, 2.0, 4.0)
 PARTS = ("scene", "scale", "edge_moment", "edge_weight")  # fields of rows that have no mean of their own
 SWEPT = ("epe", "epe_share", "motion_ratio", "flow_motion_ratio", "warping_error")
@@ -33,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
     video_bench.add_video_bench_arguments(result, 100, leave_out=("motion_bucket_id",))
     add_sampling_arguments(result, FlowSampling, leave_out=("flow_first", "flow_strength"))
     add("--adapter", help="file or folder of train_flow_video.py (default: none, and no tasks that need it)")
-    add("--flow_lora", help="file or folder of train_svd_flow.py (default: none, and no task svd_flow)")
+    lora = "file or folder of train_svd_flow.py (default: none, and no task svd_flow, nor one_step, which needs one of"
+    add("--flow_lora", help=f"{lora} --objective one_step)")
     protocol.add_choice_argument(result, TASKS, default="all that the weights allow, but for sweep")
     add("--num_swept", type=positive_int, default=25, help="clips of the task sweep")
     add("--joint_guidance_scales", type=float, nargs="+", default=list(SCALES), help="scales of the task sweep")
@@ -44,12 +48,17 @@ def chosen(args: argparse.Namespace) -> list[str]:
     """The tasks to measure: --tasks, or those that the weights allow."""
     if args.tasks:
         return args.tasks
-    left_out = {"sweep"} | (set() if args.flow_lora else {"svd_flow"})
+    left_out = {"sweep", *LORA_TASKS.values()} - ({lora_task(args.flow_lora)} if args.flow_lora else set())
     if not args.adapter:
         left_out |= set(NEED_ADAPTER)
     elif not video_bench.samples_flow_alone(args.adapter):
         left_out |= {"flow_first"}
     return [task for task in TASKS if task not in left_out]
+
+
+def lora_task(path: str) -> str:
+    """The task that a LoRA of `train_svd_flow.py` was trained for."""
+    return LORA_TASKS[read_training(path).get("objective", DENOISING)]
 
 
 def check(args: argparse.Namespace) -> None:
@@ -61,15 +70,16 @@ def check(args: argparse.Namespace) -> None:
         video_bench.check_flow_adapter(args.adapter)
     if args.flow_lora:
         protocol.check_file(lora_file(args.flow_lora), "--flow_lora", "name a file or folder of train_svd_flow.py")
-        check_lora(args.flow_lora, "train_svd_flow.py", "--flow_lora")
+        check_lora(args.flow_lora, "train_svd_flow.py", "--flow_lora", flow=True)
     check_tasks(args, chosen(args))
 
 
 def check_tasks(args: argparse.Namespace, tasks: list[str]) -> None:
     if set(NEED_ADAPTER) & set(tasks) and not args.adapter:
         raise ValueError(f"--tasks {' '.join(tasks)} need --adapter, a joint adapter of train_flow_video.py.")
-    if "svd_flow" in tasks and not args.flow_lora:
-        raise ValueError("--tasks svd_flow needs --flow_lora, a LoRA of train_svd_flow.py.")
+    for objective, task in LORA_TASKS.items():
+        if task in tasks and not (args.flow_lora and lora_task(args.flow_lora) == task):
+            raise ValueError(f"--tasks {task} needs --flow_lora, a LoRA of train_svd_flow.py --objective {objective}.")
     if "flow_first" in tasks and not video_bench.samples_flow_alone(args.adapter):
         raise ValueError(f"--tasks flow_first needs an adapter trained with --flow_alone_share, not {args.adapter}.")
     if set(tasks) - {"truth", "other"}:

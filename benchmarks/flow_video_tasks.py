@@ -78,6 +78,13 @@ class FlowBench(VideoBench):
         return pipe.to(self.args.device)
 
     @cached_property
+    def estimator(self) -> StableVideoDiffusionJointPipeline:
+        """The base with the LoRA that estimates flow."""
+        pipe = self.load(StableVideoDiffusionJointPipeline)
+        pipe.load_flow_adapter(self.args.flow_lora)
+        return pipe.to(self.args.device)
+
+    @cached_property
     def flow_pipe(self) -> StableVideoDiffusionEDMPipeline:
         """The base with the LoRA that samples flow."""
         pipe = self.load(StableVideoDiffusionEDMPipeline)
@@ -180,6 +187,13 @@ def flow_to_video(bench: FlowBench, indices: range) -> Chunk:
 def video_to_flow(bench: FlowBench, indices: range) -> Chunk:
     """Flow given the true clips."""
     return sampled(bench, indices, video=bench.clips.videos(indices))
+
+
+def one_step(bench: FlowBench, indices: range) -> Chunk:
+    """Flow of the true clips, estimated in one step by the LoRA."""
+    videos = bench.clips.videos(indices)
+    flows = bench.estimator(videos[:, 0], video=videos, output_type="pt").flows
+    return bench.judge(indices, flows.float().cpu(), videos)
 
 
 def sampled(bench: FlowBench, indices: range, **known) -> Chunk:

@@ -18,6 +18,7 @@ from utils.data.inputs import read_steps
 from utils.diffusion.sampling import FlowSampling, VideoSampling
 from utils.flow.results import color_video
 from utils.video import to_frames, write_video
+from utils.weights.lora import is_lora
 
 SCRIPT = "run_models/run_flow_video.py"
 MODES = tuple(run_flow_video.NEEDS)
@@ -88,10 +89,17 @@ class Asked:
 
     def flags(self, weights: Weights, files: dict[str, str]) -> list[str]:
         """Flags of `run_flow_video.py`."""
-        values = {"mode": self.mode} | files | {"model_dir": weights.base, "adapter": weights.adapter}
+        values = {"mode": self.mode} | files | {"model_dir": weights.base}
+        values |= {} if weights.adapter == run_flow_video.ADAPTER else {"adapter": weights.adapter}
         values |= {"flow_strength": self.flow_strength} if self.mode == "coarse" else {}
-        unread = ("max_guidance_scale",) if self.mode == "video_to_flow" else ()
-        return as_flags(values) + video_flags(self.settings, unread)
+        return as_flags(values) + video_flags(self.settings, self.unread(weights))
+
+    def unread(self, weights: Weights) -> tuple[str, ...]:
+        """Settings that the script would refuse."""
+        if self.mode != "video_to_flow":
+            return ()
+        estimates = weights.adapter == run_flow_video.ADAPTER or is_lora(weights.adapter)
+        return ("max_guidance_scale", *(run_flow_video.SAMPLED if estimates else ()))
 
 
 def check_flows(paths) -> tuple[str, ...]:
@@ -116,11 +124,11 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
     kept = asked.keep(folder)
     placed = {name: str(folder / path) for name, path in kept.items()}
     argv = [*asked.flags(weights, placed), f"--output_dir={folder / 'again'}"]
-    args = parse_args(run_flow_video.parser(), argv)
+    args = run_flow_video.with_defaults(parse_args(run_flow_video.parser(), argv))
     run_flow_video.check(args)
-    run = start_run(SCRIPT, asked.flags(weights, kept), vars(args), [weights.base, weights.adapter])
+    run = start_run(SCRIPT, asked.flags(weights, kept), vars(args), [args.model_dir, args.adapter])
     flow = read_steps(args.input_flow, args.num_frames and args.num_frames - 1) if args.input_flow else None
-    with desk.slot.using(load, weights.base, weights.adapter, desk.device, desk.dtype) as pipe:
+    with desk.slot.using(load, args.model_dir, args.adapter, desk.device, desk.dtype) as pipe:
         image, known = run_flow_video.fit_inputs(args, pipe, flow)
         strength = None if flow is None else args.flow_strength if args.mode == "coarse" else 0.0
         options = VideoSampling.from_args(args).options()

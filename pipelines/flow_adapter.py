@@ -1,8 +1,10 @@
-"""How a joint adapter of video and flow was trained, which sampling has to know besides its weights."""
+"""How an adapter of video and flow was trained, which sampling has to know besides its weights."""
 
 from dataclasses import dataclass
 
+from utils.diffusion.one_step import ONE_STEP
 from utils.flow.code import FlowCode
+from utils.weights.lora import read_training
 
 # Of flow by itself: no guidance, as it was trained, and the solver that does not underestimate motion.
 FLOW_SAMPLING = {"max_guidance_scale": 1.0, "solver_order": 2}
@@ -19,6 +21,8 @@ class FlowAdapter:
         moved_image: Whether a video whose flow is given is conditioned on the first frame warped by that flow.
         seen_video: Whether a flow whose video is given is conditioned on all of its frames, not on the first one alone.
         motion_buckets: Whether it was trained with the motion bucket of each clip, not with one for all.
+        one_step: Whether it estimates the flow of a given video in one deterministic step, and samples nothing. It is a
+            plain LoRA then and has no joint attention.
     """
 
     name: str
@@ -28,6 +32,7 @@ class FlowAdapter:
     moved_image: bool = False
     seen_video: bool = False
     motion_buckets: bool = True
+    one_step: bool = False
 
     @property
     def flow_guidance_scale(self) -> float:
@@ -37,6 +42,21 @@ class FlowAdapter:
         motion bucket 0, so that an adapter trained with one bucket for all has none.
         """
         return 1.1 if self.motion_buckets else 1.0
+
+    @classmethod
+    def from_lora(cls, name: str, path) -> "FlowAdapter":
+        """Of a LoRA of `train_svd_flow.py --objective one_step`.
+
+        Raises:
+            ValueError: It was trained on something else.
+        """
+        training = read_training(path)
+        if training.get("objective") != ONE_STEP:
+            raise ValueError(
+                f"{path} is a LoRA that was not trained with --objective one_step: pass one that was, or a joint "
+                "adapter of train_flow_video.py."
+            )
+        return cls(name, FlowCode.from_training(training), one_step=True)
 
     @classmethod
     def from_training(cls, name: str, code: FlowCode, training: dict) -> "FlowAdapter":

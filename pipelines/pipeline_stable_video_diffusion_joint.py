@@ -16,20 +16,23 @@ from diffusers.utils import BaseOutput
 
 import patch
 from pipelines.flow_adapter import FlowAdapter
-from pipelines.inputs import check_strength, image_batch
+from pipelines.inputs import check_strengths, image_batch
 from pipelines.pipeline_stable_video_diffusion import Generators, Images, StableVideoDiffusionEDMPipeline
 from pipelines.rows import Joint, default_direction
 from pipelines.video_inputs import FLOW, VIDEO, VideoInputs
 from pipelines.video_sides import VideoSide, start_video_side
 from utils.commands.settings import check
 from utils.diffusion.guidance import Guidance, guidance_over_frames
+from utils.diffusion.one_step import ONE_STEP
 from utils.diffusion.sampling import FlowSampling, VideoSampling
 from utils.diffusion.solver import Solver
 from utils.diffusion.svd_condition import Condition
 from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
+from utils.weights.lora import is_lora, load_lora
 
 STANDSTILL = 0  # motion bucket
+ESTIMATION = VideoSampling(num_inference_steps=1, max_guidance_scale=1.0)
 ROUNDING = 1 + 1e-6
 
 
@@ -67,7 +70,14 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
     flow_adapter: FlowAdapter | None = None
 
     def load_flow_adapter(self, path, name: str | None = None) -> str:
-        """Load a joint adapter of `train_flow_video.py` (see `patch.load`) and return its name."""
+        """Load a joint adapter of `train_flow_video.py` (see `patch.load`) and return its name.
+
+        A LoRA of `train_svd_flow.py --objective one_step` estimates the flow of given videos in place of sampling.
+        """
+        if is_lora(path):
+            self.flow_adapter = FlowAdapter.from_lora(name or ONE_STEP, path)
+            load_lora(self.unet, path, self.flow_adapter.name)
+            return self.flow_adapter.name
         training = patch.read_config(path, name).get("training") or {}
         code = FlowCode.from_training(training)
         name = patch.load(self, path, name)["name"]
@@ -111,6 +121,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         """
         adapter = self.check_adapter()
         of_flow, options = FlowSampling.take(options)
+        if adapter.one_step:
+            return self.prepare_estimate(image, video, flow, video_strength, num_frames=num_frames, **options)
         check("weight", weight)
         check("direction", direction, str, choices=patch.DIRECTIONS, optional=True)
         strengths = check_strengths(video, flow, video_strength, of_flow.flow_strength)
@@ -136,6 +148,25 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             "known": (video, flow),
         }
         return FlowVideoInputs(**vars(inputs) | changes)
+
+    def prepare_estimate(self, image: Images, video, flow, video_strength: float | None, **options) -> FlowVideoInputs:
+        """What the estimate of the flow of given videos starts from: the mean of the noise, 0, at the largest level.
+
+        The one step and its condition are those of the training, whatever was asked for.
+        """
+        if video is None or flow is not None or video_strength:
+            raise ValueError(
+                "This adapter estimates the flow of a given video in one step: pass a video and no flow, or load a "
+                "joint adapter of train_flow_video.py."
+            )
+        pixels = self.check_pixels(image)
+        video, _, num_frames = self.check_known(pixels, video, None, options.pop("num_frames"))
+        inputs = super().prepare(pixels, ESTIMATION, num_frames=num_frames, **options)
+        x_0, sigmas = self.encode_frames(video), inputs.video.sigmas
+        given = VideoSide(None, x_0, sigmas, given=True)
+        sides = given, VideoSide(self.flow_adapter.name, torch.zeros_like(x_0), sigmas)
+        conditions = inputs.condition, self.flow_condition(inputs, given)
+        return FlowVideoInputs(**vars(inputs) | {"sides": sides, "conditions": conditions, "known": (video, None)})
 
     def check_adapter(self) -> FlowAdapter:
         """Raises ValueError without one."""
@@ -220,7 +251,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
 
         These are without noise, as in the training.
         """
-        if not (side.given and self.flow_adapter.seen_video):
+        if not (side.given and (self.flow_adapter.seen_video or self.flow_adapter.one_step)):
             return inputs.condition
         frames = side.latents / self.vae.config.scaling_factor
         return inputs.condition.with_frames(frames, torch.ones(len(frames), dtype=torch.bool))
@@ -260,18 +291,3 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         """Flow (B, F - 1, 2, H, W), pixels, of clean latents of that side."""
         code = self.flow_adapter.code
         return code.to_flow(self.decode(code.scale.denormalize(y), decode_chunk_size))
-
-
-def check_strengths(video, flow, video_strength: float | None, flow_strength: float | None) -> tuple[float, float]:
-    """Shares of the steps that the sides take.
-
-    Raises:
-        ValueError: One is no share, or is of a side of which nothing is known, or nothing is left to sample.
-    """
-    strengths = (
-        check_strength(video_strength, video, None, "The video"),
-        check_strength(flow_strength, flow, None, "The flow"),
-    )
-    if not any(strengths):
-        raise ValueError("Video and flow are both given and nothing is left to sample: raise a strength above 0.")
-    return strengths

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from pipelines.sizes import fit_flow, fit_image, fit_video
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
@@ -28,6 +29,7 @@ from utils.messages.words import count
 from utils.pretrained import choose_device, load_pipeline, shipped
 from utils.video import to_frames, write_video
 from utils.weights.embedded import warn_of_photograph
+from utils.weights.lora import is_lora
 from utils.weights.model_kinds import check_adapter
 
 NEEDS = {  # one of each group
@@ -39,6 +41,11 @@ NEEDS = {  # one of each group
 OF_THE_VIDEO = (
     "solver_order", "min_guidance_scale", "max_guidance_scale", "guidance_min_sigma", "guidance_max_sigma",
     "guidance_parallel", "negative_motion_bucket_id",
+)  # fmt: skip
+ADAPTER, ESTIMATOR = (shipped(f"flow_video{folder}") for folder in ("", "/one_step"))
+SAMPLED = (
+    "num_inference_steps", "seed", "motion_bucket_id", "noise_aug_strength", "flow_solver_order",
+    "joint_guidance_scale",
 )  # fmt: skip
 READ_BY = {
     "input_image": ("joint", "flow_to_video", "coarse"),
@@ -68,7 +75,11 @@ def parser() -> argparse.ArgumentParser:
     )
     group = result.add_argument_group("weights")
     add_base_argument(group)
-    group.add_argument("--adapter", default=shipped("flow_video"), help="file or folder of train_flow_video.py")
+    group.add_argument(
+        "--adapter",
+        help="file or folder of train_flow_video.py, or, for --mode video_to_flow, of train_svd_flow.py --objective "
+        "one_step (default: weights/flow_video, for --mode video_to_flow weights/flow_video/one_step)",
+    )
     add_sampling_arguments(add_video_sampling(result), FlowSampling, flow_strength=0.6)
     add_result_arguments(result)
     return result
@@ -76,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv=None) -> list[Path]:
     """Runs the script and returns the files."""
-    args = parse_args(parser(), argv)
+    args = with_defaults(parse_args(parser(), argv))
     check(args)
     run = Run.start(argv, vars(args), [args.model_dir, args.adapter])
     flow = read_steps(args.input_flow, args.num_frames and args.num_frames - 1) if args.input_flow else None
@@ -98,6 +109,13 @@ def main(argv=None) -> list[Path]:
     return files
 
 
+def with_defaults(args) -> argparse.Namespace:
+    """The arguments with the adapter of the mode where none is given."""
+    if args.adapter is None:
+        args.adapter = ESTIMATOR if args.mode == "video_to_flow" else ADAPTER
+    return args
+
+
 def check(args) -> None:
     """One sentence about what would fail after a long time."""
     check_choice(parser(), args, "mode", NEEDS, READ_BY)
@@ -108,7 +126,21 @@ def check(args) -> None:
         raise ValueError(f"{scale} applies to flow that is sampled before its video: remove it or --no-flow_first.")
     if args.mode == "coarse" and args.flow_strength == 0:
         raise ValueError("--flow_strength 0 keeps the flow as it is: pass --mode flow_to_video, or more than 0.")
-    check_adapter(args.adapter, "UNetSpatioTemporalConditionModel", "train_flow_video.py", "--adapter")
+    if args.mode == "video_to_flow" and is_lora(args.adapter):
+        check_estimation(args)
+    else:
+        check_adapter(args.adapter, "UNetSpatioTemporalConditionModel", "train_flow_video.py", "--adapter")
+
+
+def check_estimation(args) -> None:
+    """Raises ValueError where a LoRA is no estimator, and for flags that it does not read."""
+    FlowAdapter.from_lora("", args.adapter)
+    for name in SAMPLED:
+        if (value := getattr(args, name)) != parser().get_default(name):
+            raise ValueError(
+                f"--{name} {value} applies to flow that is sampled, and {args.adapter} estimates it in one step: "
+                "remove it, or pass an --adapter of train_flow_video.py."
+            )
 
 
 def load(

@@ -17,6 +17,7 @@ from pipelines.sizes import fit_image
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
 from utils.arguments import make_parser, parse_args, run_script
 from utils.commands.results import RECORD, Run, remove_last_run
+from utils.diffusion.one_step import ONE_STEP
 from utils.diffusion.sampling import VideoSampling
 from utils.flow.code import FlowCode
 from utils.flow.results import write_flow_results
@@ -44,10 +45,13 @@ def main(argv=None) -> list[Path]:
     args = parse_args(parser(), argv)
     check_video_run(args, [args.input_image])
     check_lora(args.lora, "train_svd_flow.py", "--lora", flow=True)
-    code, run = (
-        FlowCode.from_training(read_training(args.lora)),
-        Run.start(argv, vars(args), [args.model_dir, args.lora]),
-    )
+    training = read_training(args.lora)
+    if training.get("objective") == ONE_STEP:
+        raise ValueError(
+            f"--lora {args.lora} estimates the flow of a video: pass it to run_flow_video.py --mode video_to_flow as "
+            "--adapter."
+        )
+    code, run = FlowCode.from_training(training), Run.start(argv, vars(args), [args.model_dir, args.lora])
     pipe = load_pipeline(StableVideoDiffusionEDMPipeline, args.model_dir, args.dtype, "--model_dir")
     load_lora(pipe.unet, args.lora)
     pipe.to(choose_device(args.device))

@@ -20,7 +20,7 @@ from utils.arguments import check_choice, parse_args, positive_int, run_script
 from utils.data.cache import add_cache_arguments, cache_latents, encode_pair
 from utils.data.pairs import PairDataset, add_data_arguments
 from utils.diffusion.noise import min_snr_weight
-from utils.diffusion.one_step import ONE_STEP
+from utils.diffusion.one_step import DENOISING, ONE_STEP
 from utils.diffusion.pairs import GIVEN_TIMESTEP, check_share_arguments, draw_direction, relate_levels, with_trigger
 from utils.latents import LatentScale
 from utils.training.arguments import add_base_arguments, base_size, check_not_negative
@@ -30,7 +30,6 @@ from utils.training.sd import SDBase, draw_prompts, measure_latent_scale, read_v
 PROMPTS = ("drop_image_prompt", "drop_condition_prompt", "drop_both_prompts")
 GIVEN = ("clean_image_share", "clean_condition_share")
 SHARES = ("one_way_share", "equal_noise_share", *GIVEN, *PROMPTS)
-DENOISING = "denoising"
 READ_BY = {name: [DENOISING] for name in (*SHARES, "snr_gamma", "noise_offset", "validation_prompts")}
 
 

@@ -45,7 +45,7 @@ def command(svd_base, models, cache_dir, tmp_path):
 
 
 def test_all_tasks_give_a_table_a_json_and_images(command, read, capsys):
-    tasks = list(TASKS)
+    tasks = [task for task in TASKS if task != "one_step"]
     folder = main(command("--tasks", *tasks, "--joint_guidance_scales", 0, 1))
     results = read(folder)
     assert set(results) == set(tasks)

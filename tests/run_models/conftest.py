@@ -21,7 +21,8 @@ SIZE = 32
 def video_folders(tmp_path_factory):
     """model: a tiny base.
 
-    adapter: a joint adapter of flow for it. controlnet: one that reads tracks. lora: one of flow.
+    adapter: a joint adapter of flow for it. controlnet: one that reads tracks. lora, one_step: of flow, sampled
+    and estimated.
     """
     folder = tmp_path_factory.mktemp("video_models")
     pipe = tiny_video_pipeline()
@@ -35,6 +36,7 @@ def video_folders(tmp_path_factory):
         for parameter in add_lora(unet, 2):
             parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
     save_lora(unet, folder / "lora", training=FlowCode().to_training())
+    save_lora(unet, folder / "one_step", training=FlowCode().to_training() | {"objective": "one_step"})
     return folder
 
 

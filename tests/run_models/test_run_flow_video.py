@@ -179,6 +179,38 @@ def test_what_cannot_work_is_refused_in_one_sentence(run, image, flags, message,
     assert not (tmp_path / "out").exists()
 
 
+def test_flow_of_a_video_is_estimated_the_same_in_every_run(video_folders, clip, tmp_path):
+    fixed = ["--mode", "video_to_flow", "--model_dir", video_folders / "model", "--input_video", clip]
+    fixed += ["--adapter", video_folders / "one_step", "--device", "cpu", "--height", 24]
+    flows = []
+    for out in ("first", "second"):
+        run_flow_video.main([str(flag) for flag in [*fixed, "--output_dir", tmp_path / out]])
+        flows.append(flows_in(tmp_path / out))
+    assert np.array_equal(*flows) and np.abs(flows[0]).max() > 0
+    assert [flow.shape for flow in flows[0]] == [(2, 24, 48)] * (F - 1)
+    assert len(index_frames(tmp_path / "first/pair.mp4")) == F - 1
+
+
+@pytest.mark.parametrize(
+    ("adapter", "flags", "message"),
+    [
+        ("one_step", ["--seed", 3], "--seed 3 applies to flow that is sampled, and .*one_step estimates it in one"),
+        ("one_step", ["--num_inference_steps", 9], "--num_inference_steps 9 applies to flow that is sampled"),
+        ("lora", [], "lora is a LoRA that was not trained with --objective one_step"),
+    ],
+)
+def test_what_an_estimate_does_not_read_is_refused(video_folders, clip, tmp_path, adapter, flags, message):
+    given = ["--mode", "video_to_flow", "--model_dir", video_folders / "model", "--input_video", clip]
+    given += ["--adapter", video_folders / adapter, "--output_dir", tmp_path / "out", *flags]
+    with pytest.raises(ValueError, match=message):
+        run_flow_video.main([str(flag) for flag in given])
+
+
+def test_an_estimator_samples_nothing(run, image, video_folders):
+    with pytest.raises(ValueError, match="is a LoRA that .*; a joint adapter of train_flow_video.py is needed"):
+        run("--input_image", image, "--adapter", video_folders / "one_step")
+
+
 def test_flow_of_0_is_another_mode(run, image, tmp_path):
     with pytest.raises(ValueError, match="--flow_strength 0 keeps the flow as it is: pass --mode flow_to_video"):
         run("--input_image", image, "--input_flow", tmp_path, "--flow_strength", 0, mode="coarse")
@@ -204,6 +236,7 @@ def test_flow_alone_has_its_files_and_record(run_flow, capsys):
         ),
         ("model", "--lora .*model is a Stable Video Diffusion base"),
         ("none", "--lora .*none does not exist; a LoRA of train_svd_flow.py is needed"),
+        ("one_step", "--lora .*one_step estimates the flow of a video: pass it to run_flow_video.py"),
     ],
 )
 def test_other_weights_than_a_lora_of_flow_are_refused(run_flow, lora, message):

@@ -3,6 +3,7 @@
 from diffusers import DDIMScheduler
 
 ONE_STEP = "one_step"  # objective of a training, and mode of a command
+DENOISING = "denoising"  # the other objective
 
 
 def one_step_scheduler(scheduler) -> DDIMScheduler:
@@ -15,3 +16,9 @@ def one_step_scheduler(scheduler) -> DDIMScheduler:
     single = DDIMScheduler.from_config(scheduler.config, **fixed)
     single.set_timesteps(1)
     return single
+
+
+def first_sigma(scheduler) -> float:
+    """Noise level of Euler's single step, which is the largest one."""
+    scheduler.set_timesteps(1)
+    return float(scheduler.sigmas[0])

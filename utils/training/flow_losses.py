@@ -39,6 +39,24 @@ def flow_loss(
     return Denoiser(unet, edm).loss(y_0, torch.randn_like(y_0), sigma, condition).mean()
 
 
+def one_step_loss(
+    unet, batch: dict, encoder: ConditionEncoder, edm: EDM, code: FlowCode, args, sigma: float
+) -> torch.Tensor:
+    """Squared error of the estimate of a video's flow in one step, from the mean of the noise, 0 (after arXiv
+    2409.11355, which takes an error of pixels). The frames of the video are the conditioning images.
+
+    Args:
+        sigma: Noise level at which sampling begins.
+    """
+    y_0 = code.scale.normalize(encode_flow(batch, encoder.vae))
+    B, F = y_0.shape[:2]
+    frames = encode_clips(batch, encoder.vae) / encoder.vae.config.scaling_factor
+    condition = draw_condition(batch, F, encoder, args).with_frames(frames, torch.ones(B, dtype=torch.bool))
+    levels, mean = torch.full((B,), sigma, device=y_0.device), torch.zeros_like(y_0)
+    v = Denoiser(unet, edm).predict(mean, levels, condition).float()
+    return (edm.denoised(mean, v, levels) - y_0).square().mean()
+
+
 @torch.no_grad()
 def encode_flow(batch: dict, vae) -> torch.Tensor:
     """Scaled latents (B, F, C, h, w), the mode of the posterior, of the flow's images or from cached latents."""

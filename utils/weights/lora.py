@@ -15,11 +15,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import patch
+from patch.checkpoint import read
+from patch.cut import cut_rank
 from utils.files import replacing
+from utils.weights.model_kinds import joint_names
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 PREFIX = "unet."
 METADATA = "lora_adapter_metadata"
+Y = "y_lora."
 A, B = ".lora_A.weight", ".lora_B.weight"
 FIELDS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias")
 PROJECTIONS = r"\.attn[12]\.(to_[qkv]|to_out\.0)$"
@@ -71,6 +75,43 @@ def add_lora(
     for parameter in parameters:
         parameter.requires_grad_(True)
     return parameters
+
+
+def begin_lora(unet: nn.Module, path: str | Path, adapter_name: str = "default") -> None:
+    """Give an adapter of `add_lora` the values of another one, whose larger ranks are cut (`patch/cut.py`).
+
+    Layers that only one of them has are left as they are.
+
+    Args:
+        path: File or folder of a LoRA, or of a joint adapter, whose LoRAs of the rows of y are taken.
+
+    Raises:
+        ValueError: It was made for another network, or its rank is smaller.
+    """
+    rank, scale, tensors = _read_cut(path, unet.peft_config[adapter_name].r)
+    own = unet.peft_config[adapter_name]
+    if rank < own.r:
+        raise ValueError(f"{path} has rank {rank}: pass --rank {rank} instead of {own.r}.")
+    with torch.no_grad():
+        for name, parameter in unet.named_parameters():
+            value = tensors.get(name.replace(f".{adapter_name}.", "."))
+            if value is None:
+                continue
+            if value.shape != parameter.shape:
+                raise ValueError(f"{path} was made for another network: {name} is {tuple(value.shape)} there.")
+            parameter.copy_(value.float() * (scale if ".lora_B." in name else 1))
+
+
+def _read_cut(path: str | Path, rank: int) -> tuple[int, float, dict[str, torch.Tensor]]:
+    """Rank, scale and tensors of an adapter, by PEFT's names, of at most a rank."""
+    if is_lora(path):
+        fields, tensors = _read(lora_file(path))
+    else:
+        config, tensors = read(path, None)
+        fields = config["lora"]["y"]
+        tensors = {name.removeprefix(Y): value for name, value in tensors.items() if name.startswith(Y)}
+    config, tensors = cut_rank({"lora": {"y": fields}}, tensors, rank)
+    return config["lora"]["y"]["r"], config["lora"]["y"]["lora_alpha"] / config["lora"]["y"]["r"], tensors
 
 
 def save_lora(
@@ -141,6 +182,11 @@ def read_training(path: str | Path) -> dict:
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} holds no readable weights: {error}.") from error
     return about.get("training") or {}
+
+
+def is_lora(path: str | Path) -> bool:
+    """Whether a file or folder holds a LoRA, and not a joint adapter."""
+    return lora_file(path).is_file() and not joint_names(path)
 
 
 def lora_file(path: str | Path) -> Path:
