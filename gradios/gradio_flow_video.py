@@ -20,6 +20,7 @@ LEAD = (
     "From a first frame sample a video together with its optical flow, or give one of the two and get the other. "
     "Colours of flow are directions, as in the Middlebury benchmark."
 )
+SAMPLED = ("num_inference_steps", "max_guidance_scale", "motion_bucket_id")
 WAYS = {
     "joint": "Video and flow from a first frame",
     "video_to_flow": "Flow of a video",
@@ -34,7 +35,9 @@ def add_inputs(own: Weights) -> dict:
     with gr.Accordion("More settings", open=False):
         settings = add_video_settings()
         weights = {"base": add_base_box(own.base), "adapter": weights_box("Joint adapter of flow", own.adapter)}
-    shown = [given[name] for name in ("image", "flows", "video", "flow_strength")] + [settings["max_guidance_scale"]]
+    shown = [given[name] for name in ("image", "flows", "video", "flow_strength")] + [
+        settings[name] for name in SAMPLED
+    ]
     given["mode"].change(show_inputs, given["mode"], shown, queue=False, **PRIVATE)
     return given | settings | weights
 
@@ -52,9 +55,9 @@ def add_given() -> dict:
 
 
 def show_inputs(mode: str) -> list:
-    """What is seen of the inputs and of the guidance scale in a mode; what it does not read is hidden."""
+    """What is seen of the inputs and of the settings in a mode; what flow that is estimated does not read is hidden."""
     flow, video = mode in ("flow_to_video", "coarse"), mode == "video_to_flow"
-    return [gr.update(visible=seen) for seen in (not video, flow, video, mode == "coarse", not video)]
+    return [gr.update(visible=seen) for seen in (not video, flow, video, mode == "coarse", *[not video] * len(SAMPLED))]
 
 
 def add_results() -> list:

@@ -19,7 +19,7 @@ from models.joint_adapter import SAVE_DTYPES
 from pipelines.flow_adapter import FLOW_SAMPLING, FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
-from utils.arguments import parse_args, run_script
+from utils.arguments import check_choice, parse_args, run_script
 from utils.data.flow_images import FlowImages
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.one_step import DENOISING, ONE_STEP, first_sigma
@@ -33,9 +33,12 @@ from utils.training.validation import Measure, Show, sample_options
 from utils.weights.lora import add_lora, begin_lora, read_training, save_lora
 from utils.weights.model_kinds import check_lora, joint_names
 
+READ_BY = dict.fromkeys(("sigma_mean", "sigma_std", "conditioning_dropout_prob", "motion_buckets"), (DENOISING,))
+
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
+    check_choice(make_parser(), args, "objective", {}, READ_BY)
     if one_step := args.objective == ONE_STEP:
         args.fixed_motion_bucket, args.conditioning_dropout_prob = True, 0.0
     code = begin_code(args)

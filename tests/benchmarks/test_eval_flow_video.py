@@ -20,13 +20,14 @@ TRAINED = {"one_way_share": 0.6, "flow_alone_share": 0.5, "moved_picture": True}
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Folders of two joint adapters and a LoRA."""
+    """Folders of two joint adapters and two LoRAs."""
     folder = tmp_path_factory.mktemp("models")
     save_flow_adapter(folder / "adapter", **TRAINED)
     save_flow_adapter(folder / "older", one_way_share=0.4)
     unet = tiny_video_pipeline().unet
     add_lora(unet, 2, None, "all")
-    save_lora(unet, folder / "lora", "default", "base", FlowCode().to_training(), torch.float32)
+    for name, trained in (("lora", {}), ("one_step", {"objective": "one_step"})):
+        save_lora(unet, folder / name, "default", "base", FlowCode().to_training() | trained, torch.float32)
     return folder
 
 
@@ -45,7 +46,7 @@ def command(svd_base, models, cache_dir, tmp_path):
 
 
 def test_all_tasks_give_a_table_a_json_and_images(command, read, capsys):
-    tasks = [task for task in TASKS if task != "one_step"]
+    tasks = [task for task in TASKS if task != "one_step"]  # of the same flag as svd_flow
     folder = main(command("--tasks", *tasks, "--joint_guidance_scales", 0, 1))
     results = read(folder)
     assert set(results) == set(tasks)
@@ -80,6 +81,15 @@ def test_flow_first_is_for_adapters_that_were_trained_for_it(command, models):
     assert "flow_first" not in chosen(parse([*command(), *older]))
     with pytest.raises(ValueError, match="flow_alone_share"):
         main([*command("--tasks", "flow_first"), *older])
+
+
+def test_a_lora_decides_whether_flow_is_sampled_or_estimated(command, models, read):
+    estimator = ["--flow_lora", str(models / "one_step")]
+    given = [*command("--num_clips", 1), *estimator]
+    assert {"svd_flow", "one_step"} & set(chosen(parser().parse_args(given))) == {"one_step"}
+    assert read(main([*given, "--tasks", "one_step"]))["one_step"]["epe_true_share"]["mean"] > 0
+    with pytest.raises(ValueError, match="--tasks svd_flow needs --flow_lora, .* --objective denoising"):
+        main([*given, "--tasks", "svd_flow"])
 
 
 def test_true_flow_is_that_of_the_renderer(tmp_path):

@@ -12,6 +12,7 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 from gradios import __main__ as all_pages
+from gradios.flow_sampling import Asked, Weights
 from gradios.frame import is_local, read_auth, warning
 from gradios.running import Done, Reporter, StoppedError, Stops, follow
 from gradios.slot import Slot
@@ -68,6 +69,14 @@ def test_the_flow_of_a_video_that_is_sent_is_made_again_by_the_command(client, t
     run_again(run_flow_video.main, archive, tmp_path / "run", monkeypatch, video_models)
     flows = [read_flo(tmp_path / "run" / place / "flow_000.flo") for place in (".", "again")]
     assert np.array_equal(*flows)
+
+
+def test_flow_of_a_video_is_estimated_without_settings_of_sampling():
+    settings = {"num_inference_steps": 9, "max_guidance_scale": 2, "motion_bucket_id": 3, "fps": 7, "seed": 1}
+    asked = Asked("video_to_flow", None, (), "clip.mp4", 0.6, settings | {"num_frames": 0})
+    assert asked.flags(Weights("base"), {}) == ["--mode=video_to_flow", "--model_dir=base", "--fps=7"]
+    sampled = asked.flags(Weights("base", "adapter"), {})
+    assert {"--adapter=adapter", "--num_inference_steps=9", "--seed=1"} < set(sampled)
 
 
 def test_frames_between_two_are_made_again_by_the_command(client, image_file, tmp_path, monkeypatch, video_models):

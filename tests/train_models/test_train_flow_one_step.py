@@ -32,11 +32,10 @@ def make_batch():
 
 
 def as_sampled(pipe):
-    """Arguments of a training whose conditions are those of the pipeline."""
+    """Arguments and encoder of a training whose conditions are those of the pipeline."""
     noise = ["--noise_aug_mean", math.log(0.02), "--noise_aug_std", 0, "--conditioning_dropout_prob", 0]
-    return arguments(train_svd_flow, *FLAGS, *noise), ConditionEncoder(
-        pipe.vae, pipe.image_encoder, pipe.feature_extractor
-    )
+    encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
+    return arguments(train_svd_flow, *FLAGS, *noise), encoder
 
 
 def test_the_loss_is_the_squared_error_of_what_the_pipeline_estimates(tmp_path):
@@ -76,7 +75,8 @@ def test_a_run_begins_as_a_joint_adapter_or_a_lora_cut_to_its_rank(train, reques
     train(train_svd_flow, tmp_path / "same", *begun)
     train(train_svd_flow, tmp_path / "cut", *begun, "--rank", 1)
     file, prefix = ("flow.safetensors", "y_lora.") if kind == "flow_video" else (LORA_FILE, "unet.")
-    first, same, cut = (load_file(path) for path in (folder / file, *(tmp_path / n / LORA_FILE for n in ("same", "cut"))))
+    files = folder / file, tmp_path / "same" / LORA_FILE, tmp_path / "cut" / LORA_FILE
+    first, same, cut = map(load_file, files)
     shared = [name.removeprefix("unet.") for name in same if prefix + name.removeprefix("unet.") in first]
     assert shared
     for name in shared:
@@ -98,6 +98,11 @@ def test_a_run_begins_as_a_joint_adapter_or_a_lora_cut_to_its_rank(train, reques
 def test_what_contradicts_the_beginning_is_refused(train, flow_video, tmp_path, flags, message):
     with pytest.raises(ValueError, match=message):
         train(train_svd_flow, tmp_path / "out", *FLAGS, "--init_adapter", flow_video, **flags)
+
+
+def test_flags_of_noise_levels_are_refused(train, tmp_path):
+    with pytest.raises(ValueError, match="--sigma_mean applies to --objective denoising"):
+        train(train_svd_flow, tmp_path / "out", *FLAGS, "--sigma_mean", 1)
 
 
 def test_estimates_of_held_out_clips_are_shown(train, tmp_path):
