@@ -74,7 +74,7 @@ def test_the_flow_of_a_video_that_is_sent_is_made_again_by_the_command(client, t
 def test_flow_of_a_video_is_estimated_without_settings_of_sampling():
     settings = {"num_inference_steps": 9, "max_guidance_scale": 2, "motion_bucket_id": 3, "fps": 7, "seed": 1}
     asked = Asked("video_to_flow", None, (), "clip.mp4", 0.6, settings | {"num_frames": 0})
-    assert asked.flags(Weights("base"), {}) == ["--mode=video_to_flow", "--model_dir=base", "--fps=7"]
+    assert asked.flags(Weights("base"), {}) == ["--mode=video_to_flow", "--model_dir=base", "--fps=7.0"]
     sampled = asked.flags(Weights("base", "adapter"), {})
     assert {"--adapter=adapter", "--num_inference_steps=9", "--seed=1"} < set(sampled)
 
