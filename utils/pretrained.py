@@ -59,7 +59,8 @@ def load_pipeline(
 ) -> Pipeline:
     """A pipeline of a folder or hub name, on the CPU.
 
-    `pipe.to(choose_device())` is left to the caller, who may load adapters first.
+    `pipe.to(choose_device())` is left to the caller, who may load adapters first. With bfloat16 the autoencoder is
+    float32: its pixels would be rounded to 8 bits of precision over and over, and videos would flicker.
 
     Args:
         cls: A subclass of `StableDiffusionPipeline` or `StableVideoDiffusionPipeline`.
@@ -71,7 +72,10 @@ def load_pipeline(
         FileNotFoundError, ValueError: As `loading`.
     """
     with loading(name, cls, flag):
-        return cls.from_pretrained(name, dtype=DTYPES.get(dtype, dtype), **options)
+        dtype = DTYPES.get(dtype, dtype)
+        if dtype == torch.bfloat16:
+            dtype = {"default": dtype, "vae": torch.float32}
+        return cls.from_pretrained(name, dtype=dtype, **options)
 
 
 def choose_device(device: str | None = None) -> torch.device:
