@@ -20,7 +20,7 @@ from gradios.script import PageScript
 from gradios.track_pad import TrackPad, on_image, read_pad, to_content, to_text
 from gradios.uploads import check_image, image_file
 from gradios.videos import add_base_box, add_video_settings, frames_sheet, player
-from pipelines.drags import METHODS, check_drag_weights
+from pipelines.drags import DEFAULT_METHOD, METHODS, check_drag_weights
 from utils.arguments import run_script
 from utils.images import image_size
 from utils.tracks.camera import PRESETS
@@ -32,8 +32,8 @@ LEAD = (
 )
 CAMERAS = [("still", ""), *((name.replace("_", " "), name) for name in PRESETS)]
 WAYS = {
-    "controlnet": "ControlNet: the frame is warped along the paths and mended",
     "coarse": "Joint model: flow guessed from the paths, then the video",
+    "controlnet": "ControlNet: the frame is warped along the paths and mended",
     "guided": "Joint model, led to the paths at every step (slow)",
 }
 
@@ -65,7 +65,7 @@ def add_inputs(pad: TrackPad, own: Weights) -> dict:
         )
     what = {"image": image, "tracks": pad, "camera": camera, "camera_speed": speed}
     with gr.Accordion("More settings", open=False):
-        method = gr.Radio([(text, name) for name, text in WAYS.items()], value=METHODS[-1], label="Method")
+        method = gr.Radio([(text, name) for name, text in WAYS.items()], value=DEFAULT_METHOD, label="Method")
         settings = add_video_settings()
         weights = {
             "base": add_base_box(own.base),

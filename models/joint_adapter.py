@@ -1,17 +1,12 @@
 """A joint adapter while it is trained: its flags, and the pairs of a batch."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 import patch
 from utils.arguments import positive_int
 from utils.weights.model_kinds import check_adapter
-
-LARGE_ERROR = 0.1  # mean relative change by rounding above which `save_adapter` warns
-SAVE_DTYPES = ("float32", "float16", "bfloat16", "float8_e4m3fn")
+from utils.weights.rounding import add_save_dtype_argument, save_dtype
 
 
 def add_adapter_arguments(group, x: str, y: str, *, post: str, one_way_share: float, y_layers: str) -> None:
@@ -29,8 +24,7 @@ def add_adapter_arguments(group, x: str, y: str, *, post: str, one_way_share: fl
     add("--y_layers", choices=patch.Y_LAYERS, default=y_layers, help=rows)
     further = "adapter to train further, a file or folder; larger ranks are cut to --rank (default: a new one)"
     add("--init_adapter", help=further)
-    kept = "type of the saved weights; float8_e4m3fn is half as large as float16, and rounds those below 0.001 to 0"
-    add("--save_dtype", choices=SAVE_DTYPES, default="float16", help=kept)
+    add_save_dtype_argument(group)
     one_way = "share of batches in which one side is given and does not read the other"
     add("--one_way_share", type=float, default=one_way_share, help=one_way)
     both = "in batches in which both sides read"
@@ -90,19 +84,6 @@ def pair_up(unet, name: str, B: int, direction: str) -> None:
 
 def save_adapter(unet, folder: Path, args, **training) -> Path:
     """Write the adapter, with the flags and what else says how it was trained, and return the file."""
-    base_model, dtype = args.pretrained_model_name_or_path, getattr(torch, args.save_dtype)
-    path = patch.save(unet, folder, args.adapter_name, base_model, {**vars(args), **training}, dtype, overwrite=True)
-    if (error := rounding_error(patch.joint_parameters(unet, args.adapter_name), dtype)) > LARGE_ERROR:
-        warnings.warn(
-            f"--save_dtype {args.save_dtype} changed the weights by {error:.0%}, as many are too small or too large "
-            "for it: resume the training from its last checkpoint with --save_dtype float16.",
-            stacklevel=2,
-        )
-    return path
-
-
-def rounding_error(parameters: Sequence[torch.Tensor], dtype: torch.dtype) -> float:
-    """Change that rounding makes, as a share of a parameter's norm; mean over the parameters that are not 0."""
-    exact = [p.detach().float() for p in parameters if p.any()]
-    shares = [float((p.to(dtype).float() - p).norm() / p.norm()) for p in exact]
-    return sum(shares) / max(len(shares), 1)
+    dtype = save_dtype(args, patch.joint_parameters(unet, args.adapter_name))
+    base_model = args.pretrained_model_name_or_path
+    return patch.save(unet, folder, args.adapter_name, base_model, {**vars(args), **training}, dtype, overwrite=True)

@@ -18,6 +18,7 @@ from utils.video import write_video
 from utils.weights.model_kinds import check_adapter
 
 METHODS = (*JOINT_METHODS, "controlnet")
+DEFAULT_METHOD = "coarse"  # the most exact one on the embedded weights (docs/evaluation_flow_video.md)
 SHORTER_SIDE = 128  # pixels that smaller videos are enlarged to for their flow: DIS loses small things in small frames
 
 DragPipeline = StableVideoDiffusionTrajectoryPipeline | StableVideoDiffusionTrajectoryControlNetPipeline

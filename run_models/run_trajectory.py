@@ -1,7 +1,7 @@
 """Samples a video that begins with an image and follows dragged points, by Stable Video Diffusion.
 
 python run_models/run_trajectory.py --input_image photo.png --tracks tracks.json --output_dir outputs/drag
-python run_models/run_trajectory.py --controlnet outputs/trajectory --model_dir … --input_image a.png --tracks a.npy …
+python run_models/run_trajectory.py --method controlnet --input_image photo.png --tracks tracks.npy --output_dir …
 python run_models/run_trajectory.py --method guided --adapter outputs/flow_video --input_image a.png --tracks a.json …
 
 Writes video.mp4, tracks.png (wanted paths in green and those that optical flow finds in the video in red), flow_000.flo
@@ -14,7 +14,15 @@ from pathlib import Path
 
 import torch
 
-from pipelines.drags import METHODS, check_drag_weights, load_drag_pipeline, path_errors, sample_drag, write_drag
+from pipelines.drags import (
+    DEFAULT_METHOD,
+    METHODS,
+    check_drag_weights,
+    load_drag_pipeline,
+    path_errors,
+    sample_drag,
+    write_drag,
+)
 from pipelines.pipeline_trajectory import INTERPOLATIONS
 from pipelines.sizes import fit_image
 from pipelines.steering import Steering
@@ -51,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     add("--tracks", required=True, help=".json (docs/trajectory.md), or .npy (N, F, 2) in pixels of the input image")
     layouts = "whether an .npy has the two corners of a box before its points (box)"
     add("--tracks_layout", choices=LAYOUTS, default="points", help=layouts)
-    add("--method", choices=METHODS, default="controlnet", help="how the tracks are followed")
+    add("--method", choices=METHODS, default=DEFAULT_METHOD, help="how the tracks are followed")
     group = result.add_argument_group("weights")
     add_base_argument(group)
     add = group.add_argument

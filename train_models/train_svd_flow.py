@@ -12,10 +12,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 import patch
-from models.joint_adapter import SAVE_DTYPES
 from pipelines.flow_adapter import FLOW_SAMPLING, FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
@@ -32,6 +29,7 @@ from utils.training.svd_arguments import add_flow_arguments, add_lora_arguments,
 from utils.training.validation import Measure, Show, sample_options
 from utils.weights.lora import add_lora, begin_lora, read_training, save_lora
 from utils.weights.model_kinds import check_lora, joint_names
+from utils.weights.rounding import add_save_dtype_argument, save_dtype
 
 READ_BY = dict.fromkeys(("sigma_mean", "sigma_std", "conditioning_dropout_prob", "motion_buckets"), (DENOISING,))
 
@@ -57,7 +55,7 @@ def main(argv=None) -> None:
         return flow_loss(unet, batch, svd.encoder, svd.edm, code, args)
 
     def save(unet, folder: Path) -> Path:
-        training, dtype = vars(args) | code.to_training(), getattr(torch, args.save_dtype)
+        training, dtype = vars(args) | code.to_training(), save_dtype(args, parameters)
         return save_lora(unet, folder, "default", args.pretrained_model_name_or_path, training, dtype)
 
     measure, show = (None, show_estimates(svd, code)) if one_step else validate_sampling(svd, code)
@@ -126,7 +124,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--objective", choices=(DENOISING, ONE_STEP), default=DENOISING, help=what)
     further = "LoRA of this script to train further, or joint adapter of train_flow_video.py, whose LoRAs of the flow's"
     add("--init_adapter", help=f"{further} rows begin it; larger ranks are cut to --rank (default: a new one)")
-    add("--save_dtype", choices=SAVE_DTYPES, default="float16", help="type of the saved weights")
+    add_save_dtype_argument(group)
     return parser
 
 

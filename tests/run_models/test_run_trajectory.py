@@ -209,7 +209,7 @@ def test_a_reach_is_refused_where_the_image_decides(run):
     run("--reach", 9, "--interpolation", "distance")
 
 
-@pytest.mark.parametrize("method", [[], ["--method=coarse"], ["--method=guided"]])
+@pytest.mark.parametrize("method", [[], ["--method=controlnet"], ["--method=guided"]])
 def test_the_weights_that_come_along_draw_without_further_flags(method, tmp_path):
     Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(tmp_path / "picture.png")
     (tmp_path / "tracks.json").write_text(json.dumps({"tracks": [[[20, 30], [40, 30]]]}))
