@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 NAME_BYTES = 255  # of file systems that do not say how long a name may be
+UMASK = os.umask(0o022)
+os.umask(UMASK)  # it cannot be read without being set
 LONGEST_SUFFIX = 16  # bytes; writers tell formats by suffixes, and none of these is longer
 
 
@@ -29,6 +31,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".tmp-{os.getpid()}-{_temporary_end(path)}")
     try:
         yield temporary
+        _share_weights(temporary)
         if path.is_dir():
             shutil.rmtree(path)
         temporary.replace(path)
@@ -36,6 +39,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
+
+
+def _share_weights(path: Path) -> None:
+    """Give weights, which safetensors lets their owner alone read, the permissions of other new files."""
+    for file in path.rglob("*.safetensors") if path.is_dir() else [path] if path.suffix == ".safetensors" else []:
+        file.chmod(0o666 & ~UMASK)
 
 
 def remove_leftovers(path: Path) -> None:

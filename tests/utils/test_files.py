@@ -3,7 +3,11 @@
 import os
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+import patch
+from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.files import check_name, check_not_read, is_file, remove_leftovers, replacing
 
 NAMES = ["x" * 251 + ".txt", "ü" * 125 + ".txt", "x" * 255, "x." + "y" * 250]
@@ -21,6 +25,18 @@ def test_the_suffix_stays_with_a_short_temporary_name(tmp_path):
     with replacing(tmp_path / ("x" * 251 + ".mp4")) as temporary:
         assert temporary.suffix == ".mp4"
         temporary.touch()
+
+
+def test_weights_may_be_read_as_other_new_files(tmp_path):
+    (tmp_path / "plain").touch()
+    for name in ("a.safetensors", "folder"):
+        with replacing(tmp_path / name) as temporary:
+            file = temporary / "unet/b.safetensors" if name == "folder" else temporary
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file({"w": torch.zeros(1)}, file)
+    patch.save(patch.add_joint(tiny_video_pipeline().unet, "c", rank=1), tmp_path, "c")
+    written = [tmp_path / "plain", *tmp_path.rglob("*.safetensors")]
+    assert len(written) == 4 and len({path.stat().st_mode for path in written}) == 1
 
 
 @pytest.mark.parametrize("name", ["a.txt", "x" * 251 + ".txt"], ids=["short", "long"])
