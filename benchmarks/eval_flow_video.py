@@ -36,8 +36,8 @@ def parser() -> argparse.ArgumentParser:
     video_bench.add_video_bench_arguments(result, 100, leave_out=("motion_bucket_id",))
     add_sampling_arguments(result, FlowSampling, leave_out=("flow_first", "flow_strength"))
     add("--adapter", help="file or folder of train_flow_video.py (default: none, and no tasks that need it)")
-    lora = "file or folder of train_svd_flow.py (default: none, and no task svd_flow, nor one_step, which needs one of"
-    add("--flow_lora", help=f"{lora} --objective one_step)")
+    lora = "file or folder of train_svd_flow.py, for the task svd_flow, or with --objective one_step for one_step"
+    add("--flow_lora", help=f"{lora} (default: none)")
     protocol.add_choice_argument(result, TASKS, default="all that the weights allow, but for sweep")
     add("--num_swept", type=positive_int, default=25, help="clips of the task sweep")
     add("--joint_guidance_scales", type=float, nargs="+", default=list(SCALES), help="scales of the task sweep")

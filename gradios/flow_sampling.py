@@ -15,7 +15,6 @@ from gradios.videos import as_flags, enlarged, size_of, video_flags, watch_steps
 from run_models import run_flow_video
 from utils.arguments import parse_args
 from utils.data.inputs import read_steps
-from utils.diffusion.sampling import FlowSampling, VideoSampling
 from utils.flow.results import color_video
 from utils.video import to_frames, write_video
 from utils.weights.lora import is_lora
@@ -90,7 +89,7 @@ class Asked:
     def flags(self, weights: Weights, files: dict[str, str]) -> list[str]:
         """Flags of `run_flow_video.py`."""
         values = {"mode": self.mode} | files | {"model_dir": weights.base}
-        values |= {} if weights.adapter == run_flow_video.ADAPTER else {"adapter": weights.adapter}
+        values |= {} if is_shipped(weights.adapter) else {"adapter": weights.adapter}
         values |= {"flow_strength": self.flow_strength} if self.mode == "coarse" else {}
         return as_flags(values) + video_flags(self.settings, self.unread(weights))
 
@@ -98,8 +97,17 @@ class Asked:
         """Settings that the script would refuse."""
         if self.mode != "video_to_flow":
             return ()
-        estimates = weights.adapter == run_flow_video.ADAPTER or is_lora(weights.adapter)
-        return ("max_guidance_scale", *(run_flow_video.SAMPLED if estimates else ()))
+        return ("max_guidance_scale", *(run_flow_video.OF_SAMPLING if estimates(self.mode, weights.adapter) else ()))
+
+
+def is_shipped(adapter: str) -> bool:
+    """Whether it is the adapter that the script takes by itself, and with which it has one for estimates as well."""
+    return Path(adapter).resolve() == Path(run_flow_video.ADAPTER).resolve()
+
+
+def estimates(mode: str, adapter: str) -> bool:
+    """Whether the flow of a video is estimated in one step."""
+    return mode == "video_to_flow" and (is_shipped(adapter) or is_lora(adapter))
 
 
 def check_flows(paths) -> tuple[str, ...]:
@@ -130,13 +138,9 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
     flow = read_steps(args.input_flow, args.num_frames and args.num_frames - 1) if args.input_flow else None
     with desk.slot.using(load, args.model_dir, args.adapter, desk.device, desk.dtype) as pipe:
         image, known = run_flow_video.fit_inputs(args, pipe, flow)
-        strength = None if flow is None else args.flow_strength if args.mode == "coarse" else 0.0
-        options = VideoSampling.from_args(args).options()
-        options |= FlowSampling.from_args(args, flow_strength=strength).options()
-        options |= {} if known else {"num_frames": args.num_frames}
-        generator = torch.Generator().manual_seed(args.seed)
+        options = run_flow_video.sampling_options(args, pipe, flow, known)
         steps = watch_steps(report, pipe)
-        out = pipe(image[None], **known, **options, generator=generator, on_step=steps, output_type="pt")
+        out = pipe(image[None], **known, **options, on_step=steps, output_type="pt")
     video, flow = out.frames[0] * 2 - 1, out.flows[0]
     files = run_flow_video.write_pair(folder, video, flow, image, args.fps) + write_players(
         folder, video, flow, args.fps
@@ -144,7 +148,8 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
     archive = pack(folder, run, files, "duet_flow_video", frames=len(video), **size_of(video))
     doubtful = doubts(weights.base, image, "The first frame")
     shown = [str(folder / name) for name in ("shown_video.mp4", "shown_flow.mp4", "flow.png")]
-    sentence = f"{len(video)} frames of {video.shape[-1]}×{video.shape[-2]} pixels with their flow, seed {args.seed},"
+    seed = "" if estimates(asked.mode, weights.adapter) else f" seed {args.seed},"
+    sentence = f"{len(video)} frames of {video.shape[-1]}×{video.shape[-2]} pixels with their flow,{seed}"
     return Made((*shown, archive), sentence, doubtful)
 
 

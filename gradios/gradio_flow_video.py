@@ -4,11 +4,13 @@ python gradios/gradio_flow_video.py
 python gradios/gradio_flow_video.py --model_dir … --adapter …
 """
 
+from functools import partial
+
 import gradio as gr
 
 from gradios.controls import PRIVATE, weights_box
 from gradios.examples import clip_video, first_frame
-from gradios.flow_sampling import FLOW_SUFFIXES, Asked, Weights, make
+from gradios.flow_sampling import FLOW_SUFFIXES, Asked, Weights, estimates, make
 from gradios.form import Form
 from gradios.script import PageScript
 from gradios.uploads import image_file, video_file
@@ -20,7 +22,7 @@ LEAD = (
     "From a first frame sample a video together with its optical flow, or give one of the two and get the other. "
     "Colours of flow are directions, as in the Middlebury benchmark."
 )
-SAMPLED = ("num_inference_steps", "max_guidance_scale", "motion_bucket_id")
+SAMPLED = ("num_inference_steps", "motion_bucket_id")  # and the seed, in a row of its own
 WAYS = {
     "joint": "Video and flow from a first frame",
     "video_to_flow": "Flow of a video",
@@ -35,10 +37,12 @@ def add_inputs(own: Weights) -> dict:
     with gr.Accordion("More settings", open=False):
         settings = add_video_settings()
         weights = {"base": add_base_box(own.base), "adapter": weights_box("Joint adapter of flow", own.adapter)}
-    shown = [given[name] for name in ("image", "flows", "video", "flow_strength")] + [
-        settings[name] for name in SAMPLED
-    ]
-    given["mode"].change(show_inputs, given["mode"], shown, queue=False, **PRIVATE)
+    shown = [given[name] for name in ("image", "flows", "video", "flow_strength")] + [settings["max_guidance_scale"]]
+    shown += [*(settings[name] for name in SAMPLED), settings["seed"].parent]
+    for changed in (given["mode"], weights["adapter"]):
+        changed.change(
+            partial(show_inputs, own.adapter), [given["mode"], weights["adapter"]], shown, queue=False, **PRIVATE
+        )
     return given | settings | weights
 
 
@@ -54,10 +58,17 @@ def add_given() -> dict:
     return {"mode": mode, "image": image, "flows": flows, "video": video, "flow_strength": strength}
 
 
-def show_inputs(mode: str) -> list:
-    """What is seen of the inputs and of the settings in a mode; what flow that is estimated does not read is hidden."""
+def show_inputs(own_adapter: str, mode: str, adapter: str) -> list:
+    """What is seen of the inputs, and of the settings; what is not read is hidden.
+
+    Args:
+        own_adapter: The page's.
+        adapter: A visitor's, or nothing.
+    """
     flow, video = mode in ("flow_to_video", "coarse"), mode == "video_to_flow"
-    return [gr.update(visible=seen) for seen in (not video, flow, video, mode == "coarse", *[not video] * len(SAMPLED))]
+    sampled = not estimates(mode, adapter or own_adapter)
+    seen = (not video, flow, video, mode == "coarse", not video, *[sampled] * (len(SAMPLED) + 1))
+    return [gr.update(visible=one) for one in seen]
 
 
 def add_results() -> list:

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 from utils.diffusion.one_step import ONE_STEP
+from utils.diffusion.sampling import VideoSampling
 from utils.flow.code import FlowCode
 from utils.weights.lora import read_training
 
 # Of flow by itself: no guidance, as it was trained, and the solver that does not underestimate motion.
+ESTIMATION = VideoSampling(num_inference_steps=1, max_guidance_scale=1.0, noise_aug_strength=0.05)  # in one step
 FLOW_SAMPLING = {"max_guidance_scale": 1.0, "solver_order": 2}
 
 
@@ -42,6 +44,19 @@ class FlowAdapter:
         motion bucket 0, so that an adapter trained with one bucket for all has none.
         """
         return 1.1 if self.motion_buckets else 1.0
+
+    def check_alone(self, **others) -> None:
+        """Raises ValueError where an estimate in one step would not read a value that is no default.
+
+        Args:
+            others: By name, the value and its default.
+        """
+        unread = [name for name, (value, default) in others.items() if repr(value) != repr(default)]
+        if unread:
+            raise ValueError(
+                f"This adapter estimates flow in one step and does not read {', '.join(unread)}: leave it out, or load "
+                "a joint adapter of train_flow_video.py."
+            )
 
     @classmethod
     def from_lora(cls, name: str, path) -> "FlowAdapter":

@@ -43,7 +43,11 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
 
     pipe = StableVideoDiffusionEDMPipeline.from_pretrained("weights/tiny_svd")
     frames = pipe(image, fps=8, motion_bucket_id=127).frames[0]     # PIL images
+
+    FLOAT32_VAE: That the autoencoder may have another type than the other parts (`utils.pretrained.load_pipeline`).
     """
+
+    FLOAT32_VAE = True
 
     @torch.no_grad()
     def __call__(self, image: Images, *known, output_type: str = "pil", return_dict: bool = True, **options):

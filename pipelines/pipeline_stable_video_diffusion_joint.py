@@ -15,11 +15,11 @@ import torch
 from diffusers.utils import BaseOutput
 
 import patch
-from pipelines.flow_adapter import FlowAdapter
+from pipelines.flow_adapter import ESTIMATION, FlowAdapter
 from pipelines.inputs import check_strengths, image_batch
 from pipelines.pipeline_stable_video_diffusion import Generators, Images, StableVideoDiffusionEDMPipeline
 from pipelines.rows import Joint, default_direction
-from pipelines.video_inputs import FLOW, VIDEO, VideoInputs
+from pipelines.video_inputs import FLOW, VIDEO, FlowVideoInputs, VideoInputs
 from pipelines.video_sides import VideoSide, start_video_side
 from utils.commands.settings import check
 from utils.diffusion.guidance import Guidance, guidance_over_frames
@@ -32,7 +32,6 @@ from utils.flow.code import FlowCode
 from utils.weights.lora import is_lora, load_lora
 
 STANDSTILL = 0  # motion bucket
-ESTIMATION = VideoSampling(num_inference_steps=1, max_guidance_scale=1.0)
 ROUNDING = 1 + 1e-6
 
 
@@ -47,16 +46,6 @@ class FlowVideoOutput(BaseOutput):
 
     frames: list | np.ndarray | torch.Tensor
     flows: torch.Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class FlowVideoInputs(VideoInputs):
-    """
-    Attributes:
-        known: What is known of video and flow, pixels (B, F, 3, H, W) and (B, F - 1, 2, H, W) or None.
-    """
-
-    known: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
 
 
 class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
@@ -74,10 +63,13 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
 
         A LoRA of `train_svd_flow.py --objective one_step` estimates the flow of given videos in place of sampling.
         """
+        if self.flow_adapter is not None and (self.flow_adapter.one_step or is_lora(path)):
+            raise ValueError(f"This pipeline has the adapter {self.flow_adapter.name}: load {path} into another one.")
         if is_lora(path):
-            self.flow_adapter = FlowAdapter.from_lora(name or ONE_STEP, path)
-            load_lora(self.unet, path, self.flow_adapter.name)
-            return self.flow_adapter.name
+            adapter = FlowAdapter.from_lora(name or ONE_STEP, path)
+            load_lora(self.unet, path, adapter.name)
+            self.flow_adapter = adapter
+            return adapter.name
         training = patch.read_config(path, name).get("training") or {}
         code = FlowCode.from_training(training)
         name = patch.load(self, path, name)["name"]
@@ -122,6 +114,14 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         adapter = self.check_adapter()
         of_flow, options = FlowSampling.take(options)
         if adapter.one_step:
+            adapter.check_alone(
+                sampling=(sampling, VideoSampling()),
+                sampling_of_flow=(of_flow, FlowSampling()),
+                direction=(direction, None),
+                weight=(weight, 1.0),
+                generator=(generator, None),
+                flow_latents=(flow_latents, None),
+            )
             return self.prepare_estimate(image, video, flow, video_strength, num_frames=num_frames, **options)
         check("weight", weight)
         check("direction", direction, str, choices=patch.DIRECTIONS, optional=True)
@@ -152,7 +152,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
     def prepare_estimate(self, image: Images, video, flow, video_strength: float | None, **options) -> FlowVideoInputs:
         """What the estimate of the flow of given videos starts from: the mean of the noise, 0, at the largest level.
 
-        The one step and its condition are those of the training, whatever was asked for.
+        The step and the numbers of its condition are those of the training.
         """
         if video is None or flow is not None or video_strength:
             raise ValueError(
@@ -161,7 +161,8 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
             )
         pixels = self.check_pixels(image)
         video, _, num_frames = self.check_known(pixels, video, None, options.pop("num_frames"))
-        inputs = super().prepare(pixels, ESTIMATION, num_frames=num_frames, **options)
+        unread = torch.Generator().manual_seed(0)  # leaves the random state as it is
+        inputs = super().prepare(pixels, ESTIMATION, num_frames=num_frames, generator=unread, **options)
         x_0, sigmas = self.encode_frames(video), inputs.video.sigmas
         given = VideoSide(None, x_0, sigmas, given=True)
         sides = given, VideoSide(self.flow_adapter.name, torch.zeros_like(x_0), sigmas)

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import torch
 
 from pipelines.pipeline_stable_video_diffusion import Images
-from pipelines.pipeline_stable_video_diffusion_joint import FlowVideoInputs, StableVideoDiffusionJointPipeline
+from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from pipelines.steering import FlowSteer, Steering
 from pipelines.track_inputs import check_tracks
+from pipelines.video_inputs import FlowVideoInputs
 from utils.commands.settings import check
 from utils.diffusion.sampling import VideoSampling
 from utils.tracks import Tracks, dense_flow, known_flow, point_discs

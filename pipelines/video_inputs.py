@@ -83,3 +83,13 @@ class VideoInputs:
         if self.on_step is not None:
             self.on_step(i + 1, self.num_steps, {self.sides[number].name: x_0 for number, x_0 in clean.items()})
         return clean
+
+
+@dataclass(frozen=True, eq=False)
+class FlowVideoInputs(VideoInputs):
+    """
+    Attributes:
+        known: What is known of video and flow, pixels (B, F, 3, H, W) and (B, F - 1, 2, H, W) or None.
+    """
+
+    known: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)

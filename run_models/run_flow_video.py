@@ -43,7 +43,7 @@ OF_THE_VIDEO = (
     "guidance_parallel", "negative_motion_bucket_id",
 )  # fmt: skip
 ADAPTER, ESTIMATOR = (shipped(f"flow_video{folder}") for folder in ("", "/one_step"))
-SAMPLED = (
+OF_SAMPLING = (
     "num_inference_steps", "seed", "motion_bucket_id", "noise_aug_strength", "flow_solver_order",
     "joint_guidance_scale",
 )  # fmt: skip
@@ -94,11 +94,7 @@ def main(argv=None) -> list[Path]:
     pipe = load(args.model_dir, args.adapter, args.device, args.dtype)
     image, known = fit_inputs(args, pipe, flow)
     warn_of_photograph(args.model_dir, image, args.input_image or args.input_video, "--model_dir")
-    strength = None if flow is None else args.flow_strength if args.mode == "coarse" else 0.0
-    options = VideoSampling.from_args(args).options() | FlowSampling.from_args(args, flow_strength=strength).options()
-    options |= {"generator": torch.Generator().manual_seed(args.seed), "decode_chunk_size": args.decode_chunk_size}
-    if not known:
-        options |= {"num_frames": args.num_frames}
+    options = sampling_options(args, pipe, flow, known)
     out = pipe(image[None], **known, **options, output_type="pt")
     video, flow = out.frames[0] * 2 - 1, out.flows[0]
     folder = Path(args.output_dir)
@@ -129,13 +125,16 @@ def check(args) -> None:
     if args.mode == "video_to_flow" and is_lora(args.adapter):
         check_estimation(args)
     else:
-        check_adapter(args.adapter, "UNetSpatioTemporalConditionModel", "train_flow_video.py", "--adapter")
+        trained_by = "train_flow_video.py"
+        if args.mode == "video_to_flow":
+            trained_by += ", or a LoRA of train_svd_flow.py --objective one_step,"
+        check_adapter(args.adapter, "UNetSpatioTemporalConditionModel", trained_by, "--adapter")
 
 
 def check_estimation(args) -> None:
     """Raises ValueError where a LoRA is no estimator, and for flags that it does not read."""
     FlowAdapter.from_lora("", args.adapter)
-    for name in SAMPLED:
+    for name in OF_SAMPLING:
         if (value := getattr(args, name)) != parser().get_default(name):
             raise ValueError(
                 f"--{name} {value} applies to flow that is sampled, and {args.adapter} estimates it in one step: "
@@ -163,6 +162,17 @@ def fit_inputs(args, pipe, flow: torch.Tensor | None) -> tuple[torch.Tensor, dic
         flow = fit_flow(pipe, flow, *size, args.input_flow)
         size, known = flow.shape[-2:], {"flow": flow[None]}
     return fit_image(pipe, read_image(args.input_image), *size, args.input_image), known
+
+
+def sampling_options(args, pipe, flow: torch.Tensor | None, known: dict) -> dict:
+    """Arguments of the pipeline's call besides what is given; an estimate reads no settings of a sampling."""
+    options = {"decode_chunk_size": args.decode_chunk_size}
+    if pipe.flow_adapter.one_step:
+        return options
+    strength = None if flow is None else args.flow_strength if args.mode == "coarse" else 0.0
+    options |= VideoSampling.from_args(args).options() | FlowSampling.from_args(args, flow_strength=strength).options()
+    options |= {} if known else {"num_frames": args.num_frames}
+    return options | {"generator": torch.Generator().manual_seed(args.seed)}
 
 
 def write_pair(folder: Path, video: torch.Tensor, flow: torch.Tensor, image: torch.Tensor, fps: float) -> list[Path]:

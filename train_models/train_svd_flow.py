@@ -9,11 +9,12 @@ Flow is encoded as images (`utils/flow/code.py`), whose latents are brought to m
 """
 
 import argparse
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import patch
-from pipelines.flow_adapter import FLOW_SAMPLING, FlowAdapter
+from pipelines.flow_adapter import ESTIMATION, FLOW_SAMPLING, FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from utils.arguments import check_choice, parse_args, run_script
@@ -31,7 +32,11 @@ from utils.weights.lora import add_lora, begin_lora, read_training, save_lora
 from utils.weights.model_kinds import check_lora, joint_names
 from utils.weights.rounding import add_save_dtype_argument, save_dtype
 
-READ_BY = dict.fromkeys(("sigma_mean", "sigma_std", "conditioning_dropout_prob", "motion_buckets"), (DENOISING,))
+SAMPLING_ALONE = (
+    "sigma_mean", "sigma_std", "conditioning_dropout_prob", "motion_buckets", "noise_aug_mean", "noise_aug_std",
+    "num_inference_steps",
+)  # fmt: skip
+READ_BY = dict.fromkeys(SAMPLING_ALONE, (DENOISING,))
 
 
 def main(argv=None) -> None:
@@ -39,6 +44,7 @@ def main(argv=None) -> None:
     check_choice(make_parser(), args, "objective", {}, READ_BY)
     if one_step := args.objective == ONE_STEP:
         args.fixed_motion_bucket, args.conditioning_dropout_prob = True, 0.0
+        args.noise_aug_mean, args.noise_aug_std = math.log(ESTIMATION.noise_aug_strength), 0.0
     code = begin_code(args)
     pipeline = StableVideoDiffusionJointPipeline if one_step else StableVideoDiffusionEDMPipeline
     svd = start_svd(args, [FlowImages(code)], pipeline)
@@ -73,12 +79,13 @@ def begin_code(args) -> FlowCode:
         return FlowCode(encoding)
     if args.lora_alpha is not None:
         raise ValueError(
-            f"--lora_alpha {args.lora_alpha:g} needs a new LoRA: --init_adapter keeps its scale; remove one."
+            f"--lora_alpha {args.lora_alpha:g} needs a new LoRA: --init_adapter has a scale of its own; remove one."
         )
     if joint_names(args.init_adapter):
         training = patch.read_config(args.init_adapter).get("training") or {}
     else:
-        check_lora(args.init_adapter, "train_svd_flow.py", "--init_adapter", flow=True)
+        trained_by = "train_svd_flow.py, or a joint adapter of train_flow_video.py,"
+        check_lora(args.init_adapter, trained_by, "--init_adapter", flow=True)
         training = read_training(args.init_adapter)
     code = FlowCode.from_training(training)
     if code.encoding != encoding:
@@ -94,7 +101,8 @@ def show_estimates(svd: SVDTraining, code: FlowCode) -> Show:
     svd.pipe.flow_adapter = FlowAdapter(ONE_STEP, code, one_step=True)
 
     def estimate(sample: dict):
-        out = svd.pipe(sample["image"][None], video=sample["pixel_values"][None], output_type="pt")
+        chunk = sample_options(sample, svd.args)["decode_chunk_size"]
+        out = svd.pipe(sample["image"][None], sample["pixel_values"][None], output_type="pt", decode_chunk_size=chunk)
         return None, out.flows[0]
 
     return show_flow(code, estimate)
@@ -122,8 +130,10 @@ def make_parser() -> argparse.ArgumentParser:
     add = group.add_argument
     what = f"{DENOISING} of the flow of a first frame, or estimation of a video's flow in one step (arXiv 2409.11355)"
     add("--objective", choices=(DENOISING, ONE_STEP), default=DENOISING, help=what)
-    further = "LoRA of this script to train further, or joint adapter of train_flow_video.py, whose LoRAs of the flow's"
-    add("--init_adapter", help=f"{further} rows begin it; larger ranks are cut to --rank (default: a new one)")
+    begun = (
+        "begin with this LoRA of flow, or with the flow's LoRAs of this joint adapter of train_flow_video.py; larger"
+    )
+    add("--init_adapter", help=f"{begun} ranks are cut to --rank (default: a new LoRA)")
     add_save_dtype_argument(group)
     return parser
 

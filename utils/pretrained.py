@@ -59,8 +59,8 @@ def load_pipeline(
 ) -> Pipeline:
     """A pipeline of a folder or hub name, on the CPU.
 
-    `pipe.to(choose_device())` is left to the caller, who may load adapters first. With bfloat16 the autoencoder is
-    float32: its pixels would be rounded to 8 bits of precision over and over, and videos would flicker.
+    `pipe.to(choose_device())` is left to the caller, who may load adapters first. With bfloat16 the
+    autoencoder of a class with FLOAT32_VAE is float32: videos flicker where each layer of a decoder rounds to 8 bits.
 
     Args:
         cls: A subclass of `StableDiffusionPipeline` or `StableVideoDiffusionPipeline`.
@@ -73,7 +73,7 @@ def load_pipeline(
     """
     with loading(name, cls, flag):
         dtype = DTYPES.get(dtype, dtype)
-        if dtype == torch.bfloat16:
+        if dtype == torch.bfloat16 and getattr(cls, "FLOAT32_VAE", False):
             dtype = {"default": dtype, "vae": torch.float32}
         return cls.from_pretrained(name, dtype=dtype, **options)
 

@@ -1,5 +1,6 @@
 """All pages on one server: one model at a time, each visitor alone, and nothing but the pages."""
 
+import os
 import shlex
 import threading
 import time
@@ -14,6 +15,7 @@ from PIL import Image
 from gradios import __main__ as all_pages
 from gradios.flow_sampling import Asked, Weights
 from gradios.frame import is_local, read_auth, warning
+from gradios.gradio_flow_video import show_inputs
 from gradios.running import Done, Reporter, StoppedError, Stops, follow
 from gradios.slot import Slot
 from run_models import run_flow_video, run_keyframe_edit, run_svd_trans
@@ -75,8 +77,16 @@ def test_flow_of_a_video_is_estimated_without_settings_of_sampling():
     settings = {"num_inference_steps": 9, "max_guidance_scale": 2, "motion_bucket_id": 3, "fps": 7, "seed": 1}
     asked = Asked("video_to_flow", None, (), "clip.mp4", 0.6, settings | {"num_frames": 0})
     assert asked.flags(Weights("base"), {}) == ["--mode=video_to_flow", "--model_dir=base", "--fps=7.0"]
+    assert asked.unread(Weights("base", os.path.relpath(run_flow_video.ADAPTER))) == asked.unread(Weights("base"))
     sampled = asked.flags(Weights("base", "adapter"), {})
     assert {"--adapter=adapter", "--num_inference_steps=9", "--seed=1"} < set(sampled)
+
+
+def test_what_is_not_read_is_hidden():
+    own = run_flow_video.ADAPTER
+    seen = [[part["visible"] for part in show_inputs(own, *asked)] for asked in (("joint", ""), ("video_to_flow", ""))]
+    assert seen == [[True, False, False, False, True, True, True, True], [False, False, True, *[False] * 5]]
+    assert [part["visible"] for part in show_inputs(own, "video_to_flow", "another")][-3:] == [True] * 3
 
 
 def test_frames_between_two_are_made_again_by_the_command(client, image_file, tmp_path, monkeypatch, video_models):

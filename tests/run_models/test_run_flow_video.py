@@ -206,6 +206,13 @@ def test_what_an_estimate_does_not_read_is_refused(video_folders, clip, tmp_path
         run_flow_video.main([str(flag) for flag in given])
 
 
+def test_each_mode_has_an_adapter_of_its_own():
+    modes, parse = ("joint", "video_to_flow"), run_flow_video.parser().parse_args
+    given = [run_flow_video.with_defaults(parse(["--mode", mode, "--output_dir", "out"])) for mode in modes]
+    chosen = [args.adapter for args in given]
+    assert chosen == [shipped("flow_video"), shipped("flow_video/one_step")]
+
+
 def test_an_estimator_samples_nothing(run, image, video_folders):
     with pytest.raises(ValueError, match="is a LoRA that .*; a joint adapter of train_flow_video.py is needed"):
         run("--input_image", image, "--adapter", video_folders / "one_step")

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipelines.flow_adapter import FlowAdapter
+from pipelines.flow_adapter import ESTIMATION, FlowAdapter
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from tests.small_trainings import SIZE, F, Seen, arguments
 from tests.tiny_video_pipeline import tiny_video_pipeline
@@ -24,6 +24,16 @@ B, CODE = 2, FlowCode(scale=LatentScale(0.1, 0.7))
 FLAGS = ["--objective", "one_step"]
 
 
+@pytest.fixture
+def train_estimator(train):
+    """train_estimator(output_dir, *flags, **values): two steps of a training of one step."""
+
+    def run(output_dir, *more, **values):
+        train(train_svd_flow, output_dir, *FLAGS, *more, num_inference_steps=None, **values)
+
+    return run
+
+
 def make_batch():
     video = torch.rand(B, F, 3, SIZE, SIZE) * 2 - 1
     flow = torch.randn(B, F - 1, 2, SIZE, SIZE) * 3
@@ -33,7 +43,8 @@ def make_batch():
 
 def as_sampled(pipe):
     """Arguments and encoder of a training whose conditions are those of the pipeline."""
-    noise = ["--noise_aug_mean", math.log(0.02), "--noise_aug_std", 0, "--conditioning_dropout_prob", 0]
+    noise = ["--noise_aug_mean", math.log(ESTIMATION.noise_aug_strength), "--noise_aug_std", 0]
+    noise += ["--conditioning_dropout_prob", 0]
     encoder = ConditionEncoder(pipe.vae, pipe.image_encoder, pipe.feature_extractor)
     return arguments(train_svd_flow, *FLAGS, *noise), encoder
 
@@ -69,11 +80,11 @@ def test_the_network_sees_no_noise_and_all_frames():
 
 
 @pytest.mark.parametrize("kind", ["flow_video", "svd_flow"])
-def test_a_run_begins_as_a_joint_adapter_or_a_lora_cut_to_its_rank(train, request, tmp_path, kind):
+def test_a_run_begins_as_a_joint_adapter_or_a_lora_cut_to_its_rank(train_estimator, request, tmp_path, kind):
     folder = request.getfixturevalue(kind)
-    begun = [*FLAGS, "--init_adapter", folder, "--learning_rate", 0]
-    train(train_svd_flow, tmp_path / "same", *begun)
-    train(train_svd_flow, tmp_path / "cut", *begun, "--rank", 1)
+    begun = ["--init_adapter", folder, "--learning_rate", 0]
+    train_estimator(tmp_path / "same", *begun)
+    train_estimator(tmp_path / "cut", *begun, "--rank", 1)
     file, prefix = ("flow.safetensors", "y_lora.") if kind == "flow_video" else (LORA_FILE, "unet.")
     files = folder / file, tmp_path / "same" / LORA_FILE, tmp_path / "cut" / LORA_FILE
     first, same, cut = map(load_file, files)
@@ -92,26 +103,51 @@ def test_a_run_begins_as_a_joint_adapter_or_a_lora_cut_to_its_rank(train, reques
     [
         ({"rank": 3}, "has rank 2: pass --rank 2 instead of 3"),
         ({"max_flow": 8}, "--max_flow 8 and --flow_power .* pass 16"),
-        ({"lora_alpha": 2}, "--init_adapter keeps its scale"),
+        ({"lora_alpha": 2}, "--init_adapter has a scale of its own"),
     ],
 )
-def test_what_contradicts_the_beginning_is_refused(train, flow_video, tmp_path, flags, message):
+def test_what_contradicts_the_beginning_is_refused(train_estimator, flow_video, tmp_path, flags, message):
     with pytest.raises(ValueError, match=message):
-        train(train_svd_flow, tmp_path / "out", *FLAGS, "--init_adapter", flow_video, **flags)
+        train_estimator(tmp_path / "out", "--init_adapter", flow_video, **flags)
 
 
-def test_flags_of_noise_levels_are_refused(train, tmp_path):
+def test_a_beginning_without_a_common_layer_is_refused(train_estimator, svd_flow, tmp_path):
+    with pytest.raises(ValueError, match="has LoRAs on other layers than those that are trained"):
+        train_estimator(tmp_path / "out", "--init_adapter", svd_flow, lora_targets="^conv_in$")
+
+
+def test_flags_of_noise_levels_are_refused(train_estimator, tmp_path):
     with pytest.raises(ValueError, match="--sigma_mean applies to --objective denoising"):
-        train(train_svd_flow, tmp_path / "out", *FLAGS, "--sigma_mean", 1)
+        train_estimator(tmp_path / "out", "--sigma_mean", 1)
 
 
-def test_estimates_of_held_out_clips_are_shown(train, tmp_path):
-    train(train_svd_flow, tmp_path / "out", *FLAGS, "--held_out_clips", 1, "--validation_steps", 2)
+def test_estimates_of_held_out_clips_are_shown(train_estimator, tmp_path):
+    train_estimator(tmp_path / "out", "--held_out_clips", 1, "--validation_steps", 2)
     assert Image.open(tmp_path / "out/validation/000002_samples.png").size == (F * SIZE, 3 * SIZE)
 
 
-def test_an_adapter_that_estimates_needs_a_video():
+def estimator():
     pipe = StableVideoDiffusionJointPipeline(**tiny_video_pipeline().components)
+    pipe.set_progress_bar_config(disable=True)
     pipe.flow_adapter = FlowAdapter("one_step", CODE, one_step=True)
+    return pipe
+
+
+def test_an_adapter_that_estimates_needs_a_video():
     with pytest.raises(ValueError, match="estimates the flow of a given video in one step: pass a video"):
-        pipe(torch.zeros(1, 3, 32, 32))
+        estimator()(torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("unread", [{"num_inference_steps": 9}, {"weight": 0.5}, {"flow_strength": 0.5}])
+def test_an_estimate_refuses_what_it_does_not_read_and_leaves_the_random_state(unread):
+    pipe, video = estimator(), torch.zeros(1, F, 3, 32, 32)
+    with pytest.raises(ValueError, match="estimates flow in one step and does not read"):
+        pipe(video[:, 0], video=video, **unread)
+    state = torch.get_rng_state()
+    pipe(video[:, 0], video=video)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_no_adapter_is_loaded_beside_one_that_estimates(flow_video):
+    with pytest.raises(ValueError, match="This pipeline has the adapter one_step: load .* into another one"):
+        estimator().load_flow_adapter(flow_video)

@@ -26,7 +26,12 @@ def add_device_argument(group) -> None:
 def add_machine_arguments(group) -> None:
     """--device and --dtype."""
     add_device_argument(group)
-    group.add_argument("--dtype", choices=DTYPES, default="float32", help="type of the networks' weights")
+    group.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="type of the networks' weights; with bfloat16 autoencoders of videos stay in float32",
+    )
 
 
 def add_size_arguments(group) -> None:

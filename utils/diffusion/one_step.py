@@ -19,6 +19,6 @@ def one_step_scheduler(scheduler) -> DDIMScheduler:
 
 
 def first_sigma(scheduler) -> float:
-    """Noise level of Euler's single step, which is the largest one."""
+    """Noise level at which a sampling of one step by Euler's method begins; sets the scheduler."""
     scheduler.set_timesteps(1)
     return float(scheduler.sigmas[0])

@@ -80,26 +80,29 @@ def add_lora(
 def begin_lora(unet: nn.Module, path: str | Path, adapter_name: str = "default") -> None:
     """Give an adapter of `add_lora` the values of another one, whose larger ranks are cut (`patch/cut.py`).
 
-    Layers that only one of them has are left as they are.
+    Layers that only one of them has are left as they are; how many begin so is printed.
 
     Args:
         path: File or folder of a LoRA, or of a joint adapter, whose LoRAs of the rows of y are taken.
 
     Raises:
-        ValueError: It was made for another network, or its rank is smaller.
+        ValueError: It was made for another network, its rank is smaller, or they have no layer in common.
     """
     rank, scale, tensors = _read_cut(path, unet.peft_config[adapter_name].r)
     own = unet.peft_config[adapter_name]
     if rank < own.r:
         raise ValueError(f"{path} has rank {rank}: pass --rank {rank} instead of {own.r}.")
+    part = f".{adapter_name}."
+    parameters = {name.replace(part, "."): value for name, value in unet.named_parameters() if part in name}
+    shared = [name for name in parameters if name in tensors]
+    if not shared:
+        raise ValueError(f"{path} has LoRAs on other layers than those that are trained: change --lora_targets.")
+    if wrong := [name for name in shared if tensors[name].shape != parameters[name].shape]:
+        raise ValueError(f"{path} was made for another network: {wrong[0]} is {tuple(tensors[wrong[0]].shape)} there.")
     with torch.no_grad():
-        for name, parameter in unet.named_parameters():
-            value = tensors.get(name.replace(f".{adapter_name}.", "."))
-            if value is None:
-                continue
-            if value.shape != parameter.shape:
-                raise ValueError(f"{path} was made for another network: {name} is {tuple(value.shape)} there.")
-            parameter.copy_(value.float() * (scale if ".lora_B." in name else 1))
+        for name in shared:
+            parameters[name].copy_(tensors[name].float() * (scale if ".lora_B." in name else 1))
+    print(f"{len(shared) // 2} of {len(parameters) // 2} LoRAs begin as in {path}.")
 
 
 def _read_cut(path: str | Path, rank: int) -> tuple[int, float, dict[str, torch.Tensor]]:
