@@ -127,7 +127,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
             decode_chunk_size=decode_chunk_size,
             steer=steer,
             on_step=on_step,
-            adjust=adjust_frames(temporal_smoothing, motion_scale),
+            adjust=adjust_frames(temporal_smoothing, motion_scale, sampling.still_threshold),
         )
 
     def encode_condition(self, pixels, num_frames: int, sampling: VideoSampling, noise, image_frames=None) -> Condition:

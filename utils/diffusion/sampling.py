@@ -58,6 +58,14 @@ class VideoSampling(Settings):
             high=1,
         ),
     )
+    still_threshold: float = field(
+        default=0.0,
+        metadata=about(
+            "distance of a video's latents from those of its first frame up to which a place stands still, and keeps "
+            "what the first frame has; 0: every place may change",
+            low=0,
+        ),
+    )
     fps: PerSample = field(
         default=7, metadata=about("frames per second, a condition of the model", above=0, per_sample=True)
     )
