@@ -7,7 +7,7 @@ from accelerate import cpu_offload
 from diffusers import EDMDPMSolverMultistepScheduler
 from PIL import Image
 
-from pipelines.adjustments import scale_motion, smooth_frames
+from pipelines.adjustments import hold_still, scale_motion, smooth_frames
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from tests.tiny_pipeline import quiet
 from utils.latents import FRAMES_BESIDE
@@ -217,6 +217,29 @@ def test_motion_is_scaled_at_high_noise_and_left_at_low():
         scale_motion(x_0, torch.tensor(1e3), 0.5) - x_0[:, :1], 0.5 * moved, rtol=1e-4, atol=1e-5
     )
     torch.testing.assert_close(scale_motion(x_0, torch.tensor(1e-3), 0.5), x_0, rtol=1e-4, atol=1e-5)
+
+
+def test_what_stands_still_is_held_and_what_moves_and_its_neighbours_are_not():
+    x_0 = 0.05 * torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    x_0[:, 2, 0, 1, 1] += 3.0  # moves, in one frame
+    held = hold_still(x_0, 0.25)
+    torch.testing.assert_close(held[..., :3, :3], x_0[..., :3, :3])
+    assert torch.equal(held[..., 3:, :], x_0[:, :1, :, 3:].expand(1, 4, 4, 5, 8))
+
+
+@pytest.mark.parametrize(("distance", "kept"), [(0.19, 0.0), (0.3, 0.5), (0.41, 1.0)])
+def test_changes_come_back_from_the_threshold_to_twice_of_it(distance, kept):
+    x_0 = torch.zeros(1, 3, 4, 2, 2)
+    x_0[:, 1:] = distance / 2  # in each of 4 channels
+    torch.testing.assert_close(hold_still(x_0, 0.2), kept * x_0)
+
+
+def test_a_threshold_holds_at_the_last_steps_alone(pipe):
+    options = {"generator": seeded(0), "output_type": "latent", **STEPS}
+    free = pipe(make_image(), **options).frames
+    everything = pipe(make_image(), **options | {"generator": seeded(0)}, still_threshold=1e9).frames
+    torch.testing.assert_close(everything, free[:, :1].expand_as(free))
+    assert (free[:, 1:] - free[:, :1]).abs().max() > 0.1
 
 
 def test_frames_move_away_from_the_first_the_more_the_larger_the_motion_scale(pipe):
