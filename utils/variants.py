@@ -85,7 +85,8 @@ _ALL = (
         docs="flow_video.md",
         pipeline="pipeline_stable_video_diffusion_joint.py",
         weights="flow_video",
-        headline="end-point error of a video to its flow 0.249 pixels (true clips, by the same estimator, 0.150); flow of a video to 0.33 of its motion (DIS 0.34)",
+        headline="end-point error of a video to its flow 0.249 pixels (true clips, by the same estimator, 0.150); "
+        "flow of a video to 0.33 of its motion (DIS 0.34)",
     ),
     Variant(
         "trajectory",
