@@ -145,8 +145,8 @@ def adapter_config(net: nn.Module, name: str | None) -> dict:
     }
 
 
-def read(folder: str | os.PathLike, name: str | None, weights: bool = True) -> tuple[dict, dict]:
-    """Configuration and tensors of a saved or published adapter."""
+def read(folder: str | os.PathLike, name: str | None = None, weights: bool = True) -> tuple[dict, dict]:
+    """Configuration and tensors of a saved or published adapter, without a model; no tensors without `weights`."""
     folder = local_folder(folder)
     published = is_published(folder)
     path = folder if published or folder.is_file() else find_file(folder, name)

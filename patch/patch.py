@@ -3,7 +3,7 @@
 from patch.adapters import Y_LAYERS, add_joint, joint_lora_targets, joint_parameters, self_lora_targets
 from patch.attention import noise_weight
 from patch.call import hack_lora_forward
-from patch.checkpoint import load, read_config, save
+from patch.checkpoint import load, read, read_config, save
 from patch.control import (
     clear_frames,
     clear_pairs,
@@ -15,6 +15,7 @@ from patch.control import (
     set_pairs,
     set_patch_lora_mask,
 )
+from patch.cut import cut_rank
 from patch.fuse import MERGED_FROM, fuse, unfuse
 from patch.inject import add_adapter
 from patch.memory import record
@@ -34,6 +35,7 @@ __all__ = [
     "apply_patch",
     "clear_frames",
     "clear_pairs",
+    "cut_rank",
     "disabled",
     "fuse",
     "get_joints",
@@ -46,6 +48,7 @@ __all__ = [
     "lora_name",
     "noise_weight",
     "own_layers",
+    "read",
     "read_config",
     "record",
     "remove_patch",

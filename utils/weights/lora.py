@@ -15,8 +15,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import patch
-from patch.checkpoint import read
-from patch.cut import cut_rank
 from utils.files import replacing
 from utils.weights.model_kinds import joint_names
 
@@ -110,10 +108,10 @@ def _read_cut(path: str | Path, rank: int) -> tuple[int, float, dict[str, torch.
     if is_lora(path):
         fields, tensors = _read(lora_file(path))
     else:
-        config, tensors = read(path, None)
+        config, tensors = patch.read(path)
         fields = config["lora"]["y"]
         tensors = {name.removeprefix(Y): value for name, value in tensors.items() if name.startswith(Y)}
-    config, tensors = cut_rank({"lora": {"y": fields}}, tensors, rank)
+    config, tensors = patch.cut_rank({"lora": {"y": fields}}, tensors, rank)
     return config["lora"]["y"]["r"], config["lora"]["y"]["lora_alpha"] / config["lora"]["y"]["r"], tensors
 
 
