@@ -51,7 +51,7 @@ def check(args: argparse.Namespace) -> None:
 def tasks(args: argparse.Namespace) -> dict[str, protocol.Task]:
     """A task for each value that is asked for; "plain" is the sampling without either option."""
     options = [(value, 1.0) for value in args.temporal_smoothing] + [(0.0, value) for value in args.motion_scale]
-    return {name_of(*pair): partial(measure, adjust=adjust_frames(*pair)) for pair in options}
+    return {name_of(*pair): partial(measure, adjust=adjust_frames(*pair, args.still_threshold)) for pair in options}
 
 
 def name_of(temporal_smoothing: float, motion_scale: float) -> str:

@@ -1,7 +1,7 @@
 """A page on which one drags points of an image and samples the video that follows them.
 
 python gradios/gradio_trajectory.py
-python gradios/gradio_trajectory.py --model_dir … --controlnet …
+python gradios/gradio_trajectory.py --model_dir … --adapter … --controlnet …
 """
 
 import json

@@ -18,7 +18,7 @@ from utils.video import write_video
 from utils.weights.model_kinds import check_adapter
 
 METHODS = (*JOINT_METHODS, "controlnet")
-DEFAULT_METHOD = "coarse"  # the most exact one on the embedded weights (docs/evaluation_flow_video.md)
+DEFAULT_METHOD = "coarse"  # has the smallest error on the embedded weights (docs/evaluation_flow_video.md)
 SHORTER_SIDE = 128  # pixels that smaller videos are enlarged to for their flow: DIS loses small things in small frames
 
 DragPipeline = StableVideoDiffusionTrajectoryPipeline | StableVideoDiffusionTrajectoryControlNetPipeline
@@ -65,7 +65,7 @@ def sample_drag(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A video (F, 3, H, W) in [-1, 1] from an image (3, H, W), following tracks, and its flow (F - 1, 2, H, W), pixels.
 
-    The flow is that which was sampled with the video, or with a ControlNet, which samples none, estimated from it.
+    The flow is that which the video follows, guessed or sampled; with a ControlNet it is estimated from the video.
 
     Args:
         options: Further arguments of the pipeline.

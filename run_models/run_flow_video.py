@@ -40,7 +40,7 @@ NEEDS = {  # one of each group
 }
 OF_THE_VIDEO = (
     "solver_order", "min_guidance_scale", "max_guidance_scale", "guidance_min_sigma", "guidance_max_sigma",
-    "guidance_parallel", "negative_motion_bucket_id",
+    "guidance_parallel", "negative_motion_bucket_id", "still_threshold",
 )  # fmt: skip
 ADAPTER, ESTIMATOR = (shipped(f"flow_video{folder}") for folder in ("", "/one_step"))
 OF_SAMPLING = (

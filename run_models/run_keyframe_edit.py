@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--depth_adapter", help=joint)
     add_base_argument(group)
     add_adapter_arguments(group)
-    group = add_video_sampling(result, leave_out=("fps",))
+    group = add_video_sampling(result, leave_out=("fps", "still_threshold"))
     group.add_argument("--fps", type=positive_float, help="frames per second (default: those of the video)")
     add_result_arguments(result)
     return result

@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     add_base_argument(group)
     group.add_argument("--lora", required=True, help="file or folder of train_svd_flow.py")
     group.add_argument("--input_image", required=True, help="first frame")
-    add_video_sampling(result, **FLOW_SAMPLING)
+    add_video_sampling(result, leave_out=("still_threshold",), **FLOW_SAMPLING)
     add_result_arguments(result)
     return result
 

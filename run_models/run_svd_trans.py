@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     group = result.add_argument_group("weights")
     add_base_argument(group)
     add_adapter_arguments(group)
-    group = add_video_sampling(result)
+    group = add_video_sampling(result, leave_out=("still_threshold",))
     group.add_argument("--repeats", type=int, default=0, help="how often steps at middle noise levels are repeated")
     add_memory_arguments(result.add_argument_group("memory"))
     add_result_arguments(result)

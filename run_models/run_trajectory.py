@@ -5,8 +5,8 @@ python run_models/run_trajectory.py --method controlnet --input_image photo.png 
 python run_models/run_trajectory.py --method guided --adapter outputs/flow_video --input_image a.png --tracks a.json …
 
 Writes video.mp4, tracks.png (wanted paths in green and those that optical flow finds in the video in red), flow_000.flo
-and on, one for each step, flow.png, flow.mp4 and run.json. The flow is what was sampled with the video, or estimated
-from it with a ControlNet.
+and on, one for each step, flow.png, flow.mp4 and run.json. The flow is that which the video follows, guessed or
+sampled, or with a ControlNet estimated from the video.
 """
 
 import argparse
@@ -125,6 +125,8 @@ def check(args) -> None:
     if args.flow_guidance_scale is not None and (given or args.flow_first is False):
         scale = f"--flow_guidance_scale {args.flow_guidance_scale:g}"
         raise ValueError(f"{scale} applies to flow that is sampled before its video: remove it or change that.")
+    if given and args.flow_first:
+        raise ValueError("--flow_first applies to flow that is sampled: remove it, or pass --flow_strength above 0.")
     if args.method == "coarse" and args.interpolation == "edge_aware" and args.reach is not None:
         raise ValueError(f"--reach {args.reach:g} applies to --interpolation distance: remove it or change that.")
 

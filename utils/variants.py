@@ -90,11 +90,11 @@ _ALL = (
     ),
     Variant(
         "trajectory",
-        "videos that follow dragged points, by a ControlNet or by that joint model",
+        "videos that follow dragged points, by that joint model or by a ControlNet",
         docs="trajectory.md",
         pipeline="pipeline_trajectory.py",
         weights="trajectory",
-        headline="1.7 pixels from the path on average (the joint model 1.4), in drags 12 to 32 pixels long",
+        headline="1.4 pixels from the path on average (the ControlNet 1.7), in drags 12 to 32 pixels long",
     ),
     Variant(
         "svd_controlnet",

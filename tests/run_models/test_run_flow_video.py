@@ -141,6 +141,7 @@ def test_results_do_not_replace_what_they_are_made_of(run, image):
         ("video_to_flow", ["--input_video", "v.mp4", "--flow_guidance_scale", 2], "--flow_guidance_scale applies to"),
         ("video_to_flow", ["--input_video", "v.mp4", "--max_guidance_scale", 2], "--max_guidance_scale applies to"),
         ("video_to_flow", ["--input_video", "v.mp4", "--solver_order", 2], "--solver_order applies to"),
+        ("video_to_flow", ["--input_video", "v.mp4", "--still_threshold", 1], "--still_threshold applies to"),
         (
             "video_to_flow",
             ["--input_video", "v.mp4", "--flow_strength", 0.1],
