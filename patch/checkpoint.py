@@ -25,8 +25,6 @@ from patch.post import build_post, post_key
 from patch.published import is_published, read_published
 from patch.state import ROLES, JointSpec, lora_name
 
-UMASK = os.umask(0o022)
-os.umask(UMASK)  # it cannot be read without being set
 FORMAT_VERSION = 1
 FIELDS = ("name", "post", "post_rank", "kv", "temporal", "model_class", "lora")
 LORA_FIELDS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias")
@@ -62,8 +60,10 @@ def save(
     config = adapter_config(net, name) | {"base_model": base_model, "training": training or {}}
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished.touch()
+    mode = unfinished.stat().st_mode  # that of any new file; safetensors lets the owner alone read its own
     save_file(tensors, unfinished, metadata={"format": "pt", "config": json.dumps(config)})
-    os.chmod(unfinished, 0o666 & ~UMASK)  # safetensors lets the owner alone read it
+    unfinished.chmod(mode)
     os.replace(unfinished, path)
     return path
 

@@ -7,8 +7,9 @@ from utils.diffusion.sampling import VideoSampling
 from utils.flow.code import FlowCode
 from utils.weights.lora import read_training
 
+# Of flow of a given video in one step: the numbers of the condition are those of the training.
+ESTIMATION = VideoSampling(num_inference_steps=1, max_guidance_scale=1.0, noise_aug_strength=0.05)
 # Of flow by itself: no guidance, as it was trained, and the solver that does not underestimate motion.
-ESTIMATION = VideoSampling(num_inference_steps=1, max_guidance_scale=1.0, noise_aug_strength=0.05)  # in one step
 FLOW_SAMPLING = {"max_guidance_scale": 1.0, "solver_order": 2}
 
 
@@ -45,7 +46,7 @@ class FlowAdapter:
         """
         return 1.1 if self.motion_buckets else 1.0
 
-    def check_alone(self, **others) -> None:
+    def check_unread(self, **others) -> None:
         """Raises ValueError where an estimate in one step would not read a value that is no default.
 
         Args:

@@ -63,9 +63,10 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
 
         A LoRA of `train_svd_flow.py --objective one_step` estimates the flow of given videos in place of sampling.
         """
-        if self.flow_adapter is not None and (self.flow_adapter.one_step or is_lora(path)):
+        estimates = is_lora(path)
+        if self.flow_adapter is not None and (self.flow_adapter.one_step or estimates):
             raise ValueError(f"This pipeline has the adapter {self.flow_adapter.name}: load {path} into another one.")
-        if is_lora(path):
+        if estimates:
             adapter = FlowAdapter.from_lora(name or ONE_STEP, path)
             load_lora(self.unet, path, adapter.name)
             self.flow_adapter = adapter
@@ -114,7 +115,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         adapter = self.check_adapter()
         of_flow, options = FlowSampling.take(options)
         if adapter.one_step:
-            adapter.check_alone(
+            adapter.check_unread(
                 sampling=(sampling, VideoSampling()),
                 sampling_of_flow=(of_flow, FlowSampling()),
                 direction=(direction, None),

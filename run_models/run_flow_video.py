@@ -134,8 +134,9 @@ def check(args) -> None:
 def check_estimation(args) -> None:
     """Raises ValueError where a LoRA is no estimator, and for flags that it does not read."""
     FlowAdapter.from_lora("", args.adapter)
+    defaults = parser()
     for name in OF_SAMPLING:
-        if (value := getattr(args, name)) != parser().get_default(name):
+        if (value := getattr(args, name)) != defaults.get_default(name):
             raise ValueError(
                 f"--{name} {value} applies to flow that is sampled, and {args.adapter} estimates it in one step: "
                 "remove it, or pass an --adapter of train_flow_video.py."

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 NAME_BYTES = 255  # of file systems that do not say how long a name may be
-UMASK = os.umask(0o022)
-os.umask(UMASK)  # it cannot be read without being set
 LONGEST_SUFFIX = 16  # bytes; writers tell formats by suffixes, and none of these is longer
 
 
@@ -43,8 +41,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def _share_weights(path: Path) -> None:
     """Give weights, which safetensors lets their owner alone read, the permissions of other new files."""
-    for file in path.rglob("*.safetensors") if path.is_dir() else [path] if path.suffix == ".safetensors" else []:
-        file.chmod(0o666 & ~UMASK)
+    files = [*path.rglob("*.safetensors")] if path.is_dir() else [path] if path.suffix == ".safetensors" else []
+    if files:
+        os.umask(umask := os.umask(0o077))  # it cannot be read without being set
+        for file in files:
+            file.chmod(0o666 & ~umask)
 
 
 def remove_leftovers(path: Path) -> None:

@@ -86,10 +86,10 @@ def begin_lora(unet: nn.Module, path: str | Path, adapter_name: str = "default")
     Raises:
         ValueError: It was made for another network, its rank is smaller, or they have no layer in common.
     """
-    rank, scale, tensors = _read_cut(path, unet.peft_config[adapter_name].r)
-    own = unet.peft_config[adapter_name]
-    if rank < own.r:
-        raise ValueError(f"{path} has rank {rank}: pass --rank {rank} instead of {own.r}.")
+    own = unet.peft_config[adapter_name].r
+    rank, scale, tensors = _read_cut(path, own)
+    if rank < own:
+        raise ValueError(f"{path} has rank {rank}: pass --rank {rank} instead of {own}.")
     part = f".{adapter_name}."
     parameters = {name.replace(part, "."): value for name, value in unet.named_parameters() if part in name}
     shared = [name for name in parameters if name in tensors]
@@ -112,7 +112,8 @@ def _read_cut(path: str | Path, rank: int) -> tuple[int, float, dict[str, torch.
         fields = config["lora"]["y"]
         tensors = {name.removeprefix(Y): value for name, value in tensors.items() if name.startswith(Y)}
     config, tensors = patch.cut_rank({"lora": {"y": fields}}, tensors, rank)
-    return config["lora"]["y"]["r"], config["lora"]["y"]["lora_alpha"] / config["lora"]["y"]["r"], tensors
+    fields = config["lora"]["y"]
+    return fields["r"], fields["lora_alpha"] / fields["r"], tensors
 
 
 def save_lora(
