@@ -132,7 +132,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
 
     def encode_condition(self, pixels, num_frames: int, sampling: VideoSampling, noise, image_frames=None) -> Condition:
         """The condition of pixels (B, 3, H, W) with that noise, or of image_frames (B, F, 3, H, W)."""
-        numbers = sampling.fps, sampling.motion_bucket_id, sampling.noise_aug_strength
+        numbers = sampling.fps, sampling.scaled_bucket, sampling.noise_aug_strength
         with self.upcast_vae():
             encoder = ConditionEncoder(self.vae, self.image_encoder, self.feature_extractor)
             return encoder(pixels, num_frames, *numbers, noise, image_frames)

@@ -133,7 +133,7 @@ class StableVideoDiffusionTransPipeline(StableVideoDiffusionEDMPipeline):
 
     def encode_ends(self, ends: torch.Tensor, num_frames: int, sampling: VideoSampling, noise, guess) -> Condition:
         """The condition of both frames (B, 2, 3, H, W), as the UNet takes it, or as `TwoWayDenoiser`."""
-        numbers = num_frames, sampling.fps, sampling.motion_bucket_id, sampling.noise_aug_strength
+        numbers = num_frames, sampling.fps, sampling.scaled_bucket, sampling.noise_aug_strength
         guess = self.check_guess(guess, ends, num_frames)
         with self.upcast_vae():
             encoder = ConditionEncoder(self.vae, self.image_encoder, self.feature_extractor)

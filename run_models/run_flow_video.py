@@ -44,8 +44,8 @@ OF_THE_VIDEO = (
 )  # fmt: skip
 ADAPTER, ESTIMATOR = (shipped(f"flow_video{folder}") for folder in ("", "/one_step"))
 OF_SAMPLING = (
-    "num_inference_steps", "seed", "motion_bucket_id", "noise_aug_strength", "flow_solver_order",
-    "joint_guidance_scale",
+    "num_inference_steps", "seed", "motion_bucket_id", "motion_bucket_scale", "noise_aug_strength",
+    "flow_solver_order", "joint_guidance_scale",
 )  # fmt: skip
 READ_BY = {
     "input_image": ("joint", "flow_to_video", "coarse"),

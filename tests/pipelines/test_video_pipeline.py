@@ -73,6 +73,14 @@ def test_guidance_leads_away_from_the_negative_bucket(pipe):
     assert buckets == [[60, 60]] * 2 + [[5, 60]] * 2 + [[60]] * 2
 
 
+def test_the_motion_bucket_is_scaled_and_the_negative_one_is_not(pipe):
+    buckets = []
+    pipe.unet.register_forward_pre_hook(lambda unet, args: buckets.append(args[3][:, 1].tolist()))
+    both, options = [make_image(0), make_image(1)], {"negative_motion_bucket_id": 5, "motion_bucket_scale": 1.5}
+    pipe(both, output_type="latent", **STEPS | options | {"motion_bucket_id": (60, 200)})
+    assert buckets == [[5, 5, 90, 255]] * 2
+
+
 def test_guidance_acts_in_its_interval_and_without_its_parallel_part(pipe):
     def sample(**options):
         return pipe(make_image(), generator=seeded(1)[0], output_type="latent", **STEPS, **options).frames

@@ -75,6 +75,14 @@ class VideoSampling(Settings):
             f"how much motion, 0 to {MAX_BUCKET}, a condition of the model", low=0, high=MAX_BUCKET, per_sample=True
         ),
     )
+    motion_bucket_scale: float = field(
+        default=1.0,
+        metadata=about(
+            "factor of --motion_bucket_id, for a model that moves less or more than its bucket says; at most "
+            f"{MAX_BUCKET} is passed on",
+            low=0,
+        ),
+    )
     negative_motion_bucket_id: float | None = field(
         default=None,
         metadata=about(
@@ -108,6 +116,13 @@ class VideoSampling(Settings):
     def guided(self) -> bool:
         """Whether there is classifier-free guidance."""
         return self.max_guidance_scale > 1
+
+    @property
+    def scaled_bucket(self) -> torch.Tensor:
+        """The motion bucket that the model is given, float32: a scalar, or (B,)."""
+        return (self.motion_bucket_scale * torch.tensor(self.motion_bucket_id, dtype=torch.float32)).clamp(
+            max=MAX_BUCKET
+        )
 
     def guidance(self, num_frames: int) -> Guidance:
         """The guidance of videos of F frames."""
