@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines.drags import load_drag_pipeline, sample_drag
+from pipelines.drags import DEFAULT_METHOD, load_drag_pipeline, sample_drag
 from pipelines.image_pairs import load_joint, side_by_side
 from run_models.run_flow_video import load
 from utils.arguments import REPOSITORY, make_parser, parse_args, positive_int, run_script
@@ -125,13 +125,13 @@ def follow_flow(steps: int) -> tuple[list[Image.Image], list[Image.Image]]:
 
 def follow_path(steps: int) -> list[Image.Image]:
     """A video of a dragged point with its path, and back."""
-    pipe = load_drag_pipeline(shipped("tiny_svd"), "controlnet", shipped("trajectory"))
+    pipe = load_drag_pipeline(shipped("tiny_svd"), DEFAULT_METHOD, shipped("flow_video"))
     num_frames = pipe.unet.config.num_frames
     moved = [torch.linspace(start, end, num_frames) for start, end in zip(*DRAG, strict=True)]
     points = torch.stack([torch.stack(moved, dim=-1), torch.tensor(HELD).expand(num_frames, 2)], dim=1)
     tracks, image = Tracks(points, 64, 64), first_frame(DRAG_SCENE)
     options = {"num_inference_steps": steps, "generator": torch.Generator().manual_seed(0)}
-    video, _ = sample_drag(pipe, image, tracks, "controlnet", **options)
+    video, _ = sample_drag(pipe, image, tracks, DEFAULT_METHOD, **options)
     frames = [draw_paths(np.asarray(enlarge(frame, 4 * PANEL)), scaled(points[:, :1])) for frame in images_of(video)]
     return [Image.fromarray(frame) for frame in frames + frames[::-1]]
 

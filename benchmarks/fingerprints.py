@@ -44,6 +44,8 @@ COMMANDS = {
     "--output_dir {out}",
     "run_trajectory": f"run_models/run_trajectory.py --input_image {IMAGE} --tracks {{data}}/tracks.json "
     "--num_inference_steps 5 --output_dir {out}",
+    "run_trajectory_controlnet": f"run_models/run_trajectory.py --method controlnet --input_image {IMAGE} "
+    "--tracks {data}/tracks.json --num_inference_steps 5 --output_dir {out}",
     "train_depth_image": f"train_models/train_depth_image.py --train_data_dir {SCENES} --resolution 64 --rank 4 "
     f"--output_dir {{out}} {THREE_STEPS}",
     "train_svd": f"train_models/train_svd.py {ON_CLIPS} --held_out_frames 8 --num_validation_samples 1 "

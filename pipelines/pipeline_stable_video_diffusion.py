@@ -118,7 +118,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
         x_t = self.draw_noise(condition, sampling.num_inference_steps, generator, latents)
         sigmas = self.scheduler.sigmas.to(pixels.device, torch.float32)  # the scheduler keeps them on the CPU
         return VideoInputs(
-            sides=(VideoSide(None, x_t, sigmas, solver=Solver(sampling.solver_order)),),
+            sides=(VideoSide(None, x_t, sigmas, solver=Solver(sampling.solver_order, sampling.eta, generator)),),
             conditions=(condition,),
             guidance=sampling.guidance(num_frames),
             denoiser=lambda i: Denoiser(self.unet),

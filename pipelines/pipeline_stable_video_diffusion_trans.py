@@ -120,7 +120,9 @@ class StableVideoDiffusionTransPipeline(StableVideoDiffusionEDMPipeline):
         video = inputs.video
         if repeats:
             sigmas = repeat_levels(video.sigmas, REPEATED_LEVELS, repeats)
-            video = replace(video, sigmas=sigmas, solver=ResamplingSolver(sampling.solver_order, generator=generator))
+            video = replace(
+                video, sigmas=sigmas, solver=ResamplingSolver(sampling.solver_order, sampling.eta, generator)
+            )
         known = self.encode_frames(ends)
 
         def hold_ends(x_0: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,7 @@ NEEDS = {  # one of each group
     "coarse": [("input_image",), ("input_flow",)],
 }
 OF_THE_VIDEO = (
-    "solver_order", "min_guidance_scale", "max_guidance_scale", "guidance_min_sigma", "guidance_max_sigma",
+    "solver_order", "eta", "min_guidance_scale", "max_guidance_scale", "guidance_min_sigma", "guidance_max_sigma",
     "guidance_parallel", "negative_motion_bucket_id", "still_threshold",
 )  # fmt: skip
 ADAPTER, ESTIMATOR = (shipped(f"flow_video{folder}") for folder in ("", "/one_step"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import EDMDPMSolverMultistepScheduler, EulerDiscreteScheduler
+from diffusers import EDMDPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
 from PIL import Image
 
 from utils.diffusion.edm import EDM, Denoiser
@@ -91,15 +91,15 @@ def test_steps_agree_with_the_euler_scheduler_of_diffusers():
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def sampled(scheduler, solver):
-    """The latents after all steps of both, with the same random predictions."""
+def sampled(scheduler, solver, **options):
+    """The latents after all steps of both, with the same random predictions; options: of the scheduler's step."""
     generator = torch.Generator().manual_seed(0)
     theirs = ours = torch.randn(1, 4, 4, 8, 8, generator=generator) * scheduler.sigmas[0]
     for index, t in enumerate(scheduler.timesteps):
         sigma, next_sigma = scheduler.sigmas[index : index + 2]
         v = torch.randn(theirs.shape, generator=generator)
         ours, solver = solver.step(ours, EDM().denoised(ours, v, sigma[None]), sigma[None], next_sigma)
-        theirs = scheduler.step(v, t, theirs).prev_sample
+        theirs = scheduler.step(v, t, theirs, **options).prev_sample
     return ours, theirs
 
 
@@ -118,9 +118,30 @@ def test_one_estimate_makes_the_steps_of_the_euler_scheduler():
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_a_solver_of_another_order_is_refused():
-    with pytest.raises(ValueError, match="solver_order=3"):
-        Solver(3)
+def test_all_noise_that_is_fresh_makes_the_steps_of_the_ancestral_scheduler():
+    scheduler = EulerAncestralDiscreteScheduler(prediction_type="v_prediction")
+    scheduler.set_timesteps(7)
+    one, other = (torch.Generator().manual_seed(1) for _ in range(2))
+    ours, theirs = sampled(scheduler, Solver(eta=1.0, generator=one), generator=other)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("eta", [0.25, 0.5])
+def test_fresh_noise_keeps_the_level_and_replaces_its_share_of_the_old(eta):
+    sigma, next_sigma = torch.tensor(10.0), torch.tensor(6.0)
+    noise = torch.randn(1, 8, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    solver = Solver(eta=eta, generator=torch.Generator().manual_seed(1))
+    x_t, _ = solver.step(10 * noise, torch.zeros_like(noise), sigma, next_sigma)
+    kept = (1 - eta**2 * (1 - 0.6**2)) ** 0.5
+    assert x_t.std() == pytest.approx(6, rel=0.01) and (x_t * noise).mean() == pytest.approx(6 * kept, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({"order": 3}, "solver_order=3"), ({"order": 2, "eta": 0.5}, "eta=0.5")]
+)
+def test_a_solver_that_there_is_not_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        Solver(**options)
 
 
 def test_a_given_side_enters_unchanged_under_the_smallest_level():

@@ -73,6 +73,15 @@ def test_guidance_leads_away_from_the_negative_bucket(pipe):
     assert buckets == [[60, 60]] * 2 + [[5, 60]] * 2 + [[60]] * 2
 
 
+def test_fresh_noise_of_a_video_does_not_depend_on_the_others_of_its_batch(pipe):
+    def sample(images, seeds, **options):
+        return pipe(images, generator=seeded(*seeds), output_type="latent", **STEPS, **options).frames
+
+    both = sample([make_image(0), make_image(1)], (0, 1), eta=1)
+    torch.testing.assert_close(both[1:], sample(make_image(1), [1], eta=1), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(both[1:], sample(make_image(1), [1]), atol=1e-2)
+
+
 def test_the_motion_bucket_is_scaled_and_the_negative_one_is_not(pipe):
     buckets = []
     pipe.unet.register_forward_pre_hook(lambda unet, args: buckets.append(args[3][:, 1].tolist()))

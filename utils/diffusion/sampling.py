@@ -29,13 +29,16 @@ class VideoSampling(Settings):
     """How Stable Video Diffusion samples.
 
     Raises:
-        ValueError: A value is out of its range or not finite, the interval of guidance is empty, or
-            negative_motion_bucket_id is given and there is no guidance.
+        ValueError: A value is out of its range or not finite, the interval of guidance is empty,
+            negative_motion_bucket_id is given and there is no guidance, or eta with a solver of order 2.
     """
 
     num_inference_steps: int = field(default=25, metadata=about("denoising steps", int, low=1))
     solver_order: int = field(
         default=1, metadata=about("order of the solver: 1 is Euler, 2 is DPM-Solver++", int, choices=(1, 2))
+    )
+    eta: float = field(
+        default=0.0, metadata=about("share of fresh noise in the steps of Euler, that of DDIM; 0: none", low=0, high=1)
     )
     min_guidance_scale: float = field(default=1.0, metadata=about("guidance scale of the first frame", low=0))
     max_guidance_scale: float = field(
@@ -101,6 +104,8 @@ class VideoSampling(Settings):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.solver_order == 2 and self.eta > 0:
+            raise ValueError(f"eta {self.eta:g} goes with steps of Euler: pass a solver_order of 1, or an eta of 0.")
         if self.guidance_max_sigma is not None and self.guidance_max_sigma < self.guidance_min_sigma:
             raise ValueError(
                 f"guidance_max_sigma {self.guidance_max_sigma:g} is below guidance_min_sigma "
