@@ -13,7 +13,6 @@ from gradios.videos import as_flags, enlarged, size_of, video_flags, watch_steps
 from pipelines.drags import METHODS, load_drag_pipeline, path_errors, sample_drag, write_drag
 from pipelines.sizes import fit_image
 from run_models import run_trajectory
-from utils.arguments import parse_args
 from utils.flow.results import color_video
 from utils.images import image_size, read_image
 from utils.tracks.drawing import growing_paths
@@ -109,10 +108,7 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
 
 def read_flags(asked: Asked, weights: Weights, folder: Path):
     """The arguments of the run script, checked by it."""
-    argv = [*asked.flags(weights, f"{folder}/"), f"--output_dir={folder / 'again'}"]
-    args = parse_args(run_trajectory.parser(), argv)
-    run_trajectory.check(args)
-    return args
+    return run_trajectory.read_args([*asked.flags(weights, f"{folder}/"), f"--output_dir={folder / 'again'}"])
 
 
 def write_players(folder: Path, video, flow, tracks, found, fps: float) -> list[Path]:

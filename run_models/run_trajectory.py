@@ -27,9 +27,9 @@ from pipelines.pipeline_trajectory import INTERPOLATIONS
 from pipelines.sizes import fit_image
 from pipelines.steering import Steering
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
-from utils.arguments import check_choice, finite_float, make_parser, parse_args, positive_float, run_script
+from utils.arguments import check_choice, finite_float, make_parser, positive_float, run_script
 from utils.commands.results import RECORD, Run, remove_last_run
-from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
+from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments, parse_sampling_args
 from utils.images import image_size, read_image
 from utils.messages.words import count
 from utils.pretrained import shipped
@@ -89,9 +89,8 @@ def _add_methods(group) -> None:
 
 def main(argv=None) -> list[Path]:
     """Runs the script and returns the files."""
-    args = parse_args(parser(), argv)
-    check(args)
-    weights, folder = args.controlnet if args.method == "controlnet" else args.adapter, Path(args.output_dir)
+    args = read_args(argv)
+    weights, folder = weights_of(args), Path(args.output_dir)
     check_drag_weights(args.method, weights)
     run = Run.start(argv, vars(args), [args.model_dir, weights])
     file = read_track_file(args.tracks, *image_size(args.input_image), args.tracks_layout)
@@ -113,6 +112,17 @@ def main(argv=None) -> list[Path]:
         points = count(number, f"{name} point")
         print(f"Found in the video by optical flow: {points}, {error:.2f} pixels from the wanted path on average.")
     return files
+
+
+def read_args(argv=None) -> argparse.Namespace:
+    """Arguments, checked, with the defaults of the adapter or ControlNet that the method takes."""
+    args = parse_sampling_args(parser(), argv, weights_of)
+    check(args)
+    return args
+
+
+def weights_of(args) -> str:
+    return args.controlnet if args.method == "controlnet" else args.adapter
 
 
 def check(args) -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from run_models.run_trajectory import main
+from run_models.run_trajectory import main, parser, weights_of
+from utils.diffusion.sampling import SAMPLING_FILE, parse_sampling_args
 from utils.flow.files import read_flo
 from utils.pretrained import shipped
 from utils.tracks.drawing import LEGEND_HEIGHT, OBTAINED, WANTED, draw_paths, track_sheet
@@ -51,6 +52,16 @@ def test_a_controlnet_draws_the_same_files_and_one_that_learned_nothing_leaves_t
     assert {path.name for path in files} >= {"video.mp4", "tracks.png", "flow_000.flo", "flow.png"}
     run("--conditioning_scale", 0, weights="controlnet", out="base")
     assert (tmp_path / "out/video.mp4").read_bytes() == (tmp_path / "base/video.mp4").read_bytes()
+
+
+def test_the_weights_of_a_method_have_defaults_of_their_own(video_folders):
+    folder, given = video_folders / "adapter", ["--input_image", "a.png", "--tracks", "a.json", "--output_dir", "out"]
+    (folder / SAMPLING_FILE).write_text('{"eta": 0.5}')
+    flags = [*given, "--adapter", str(folder), "--controlnet", str(video_folders / "controlnet")]
+    found = [parse_sampling_args(parser(), [*flags, *more], weights_of).eta for more in ([], ["--eta", "0.2"])]
+    (folder / SAMPLING_FILE).unlink()
+    controlnet = parse_sampling_args(parser(), [*flags, "--method", "controlnet"], weights_of)
+    assert found == [0.5, 0.2] and controlnet.eta == 0
 
 
 @pytest.mark.parametrize(("method", "weights"), [("coarse", "controlnet"), ("controlnet", "adapter")])

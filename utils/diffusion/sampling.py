@@ -7,8 +7,9 @@ pipe(image, **sampling.options(), generator=generator)
 import argparse
 import math
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -222,17 +223,20 @@ def keep_sampling(base: str | Path, folder: str | Path) -> None:
 def parse_sampling_args(
     parser: argparse.ArgumentParser,
     argv: list[str] | None = None,
-    model: str = "model_dir",
+    model: Callable[[argparse.Namespace], str] = attrgetter("model_dir"),
     read=VideoSampling.from_args,
 ) -> argparse.Namespace:
-    """`parse_args` with the defaults of the model that the argument `model` names.
+    """`parse_args` with the defaults of the model, but for those that do not go with what is typed.
 
     Args:
+        model: From arguments to the folder that may have defaults of its own.
         read: From arguments to a `VideoSampling`.
     """
     args = parse_args(parser, argv)
-    own = model_sampling(getattr(args, model))
-    if not read(args, negative_motion_bucket_id=None).guided:
+    own, typed = model_sampling(model(args)), read(args, negative_motion_bucket_id=None)
+    if not typed.guided:
         own.pop("negative_motion_bucket_id", None)
+    if typed.solver_order == 2:
+        own.pop("eta", None)
     parser.set_defaults(**{name: value for name, value in own.items() if hasattr(args, name)})
     return parse_args(parser, argv)
