@@ -20,6 +20,7 @@ from run_models.run_flow_video import load
 from utils.arguments import REPOSITORY, make_parser, parse_args, positive_int, run_script
 from utils.commands.results import write_png
 from utils.depth import color_disparity
+from utils.diffusion.sampling import model_sampling
 from utils.files import replacing
 from utils.flow.images import color_flow
 from utils.images import to_image, to_pixels
@@ -131,6 +132,7 @@ def follow_path(steps: int) -> list[Image.Image]:
     points = torch.stack([torch.stack(moved, dim=-1), torch.tensor(HELD).expand(num_frames, 2)], dim=1)
     tracks, image = Tracks(points, 64, 64), first_frame(DRAG_SCENE)
     options = {"num_inference_steps": steps, "generator": torch.Generator().manual_seed(0)}
+    options |= model_sampling(shipped("flow_video"))
     video, _ = sample_drag(pipe, image, tracks, DEFAULT_METHOD, **options)
     frames = [draw_paths(np.asarray(enlarge(frame, 4 * PANEL)), scaled(points[:, :1])) for frame in images_of(video)]
     return [Image.fromarray(frame) for frame in frames + frames[::-1]]

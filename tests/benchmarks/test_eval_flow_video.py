@@ -47,7 +47,7 @@ def command(svd_base, models, cache_dir, tmp_path):
 
 def test_all_tasks_give_a_table_a_json_and_images(command, read, capsys):
     tasks = [task for task in TASKS if task != "one_step"]  # of the same flag as svd_flow
-    folder = main(command("--tasks", *tasks, "--joint_guidance_scales", 0, 1))
+    folder = main(command("--tasks", *tasks, "--joint_guidance_scales", 0, 1, "--eta", 0.5))
     results = read(folder)
     assert set(results) == set(tasks)
     assert {"epe", "epe_share", "motion_ratio", "epe_true"} <= set(results["joint"])

@@ -136,6 +136,8 @@ def test_a_model_has_defaults_of_its_own_which_flags_replace(tmp_path):
     assert parse_for(tmp_path, "--model_dir", "some/model-on-the-hub") == VideoSampling()
     (tmp_path / SAMPLING_FILE).write_text(json.dumps({"eta": 0.5}))
     assert (parse_for(tmp_path).eta, parse_for(tmp_path, "--solver_order", "2").eta) == (0.5, 0)
+    (tmp_path / SAMPLING_FILE).write_text(json.dumps({"solver_order": 2}))
+    assert (parse_for(tmp_path).solver_order, parse_for(tmp_path, "--eta", "0.5").solver_order) == (2, 1)
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"speed": 1}', '{"solver_order": 3}'])

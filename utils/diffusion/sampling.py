@@ -39,7 +39,8 @@ class VideoSampling(Settings):
         default=1, metadata=about("order of the solver: 1 is Euler, 2 is DPM-Solver++", int, choices=(1, 2))
     )
     eta: float = field(
-        default=0.0, metadata=about("share of fresh noise in the steps of Euler, that of DDIM; 0: none", low=0, high=1)
+        default=0.0,
+        metadata=about("how much of the noise steps of Euler renew, as eta of DDIM; 0: none", low=0, high=1),
     )
     min_guidance_scale: float = field(default=1.0, metadata=about("guidance scale of the first frame", low=0))
     max_guidance_scale: float = field(
@@ -238,5 +239,7 @@ def parse_sampling_args(
         own.pop("negative_motion_bucket_id", None)
     if typed.solver_order == 2:
         own.pop("eta", None)
+    if typed.eta > 0:
+        own.pop("solver_order", None)
     parser.set_defaults(**{name: value for name, value in own.items() if hasattr(args, name)})
     return parse_args(parser, argv)

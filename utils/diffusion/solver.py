@@ -17,8 +17,9 @@ class Solver:
             2), which extrapolates through this estimate and the last one: with few steps a step of Euler falls short
             where the estimates still grow, and things move less than the network predicts. It costs no further
             evaluation.
-        eta: Share of fresh noise in each step, 0 to 1: that of DDIM (arXiv 2010.02502, equation 16). A step of Euler
-            then goes below the next level and noise brings it back up, which corrects errors of the steps before.
+        eta: How much of the noise each step renews, 0 to 1, as in DDIM (arXiv 2010.02502, equation 16); 1 is ancestral
+            sampling. A step of Euler then goes below the next level, and fresh noise brings it back up, so that what
+            earlier steps got wrong is estimated again.
         generator: Of the fresh noise: one, or one for each sample.
         last: Estimate and level of the step before; None at the first.
     """
