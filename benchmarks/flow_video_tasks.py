@@ -111,8 +111,8 @@ class FlowBench(VideoBench):
 
     def sample_flows(self, scenes: Sequence[int]) -> torch.Tensor:
         """Flows (B, F - 1, 2, H, W) of the LoRA, without guidance, as it was trained."""
-        sampling = {"solver_order": self.args.flow_solver_order, "eta": 0.0, "max_guidance_scale": 1.0}
-        sampling["still_threshold"] = 0.0
+        sampling = {"solver_order": self.args.flow_solver_order, "max_guidance_scale": 1.0}
+        sampling |= {"eta": 0.0, "still_threshold": 0.0}  # of videos alone
         options = self.options(scenes, negative_motion_bucket_id=None, **sampling)
         latents = self.flow_pipe(self.clips.videos(scenes)[:, 0], output_type="latent", **options).frames
         return self.flow_code.to_flow(self.flow_pipe.decode(self.flow_code.scale.denormalize(latents))).cpu()

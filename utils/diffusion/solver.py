@@ -42,7 +42,7 @@ class Solver:
         level = sigma.flatten()[0]
         if self.eta > 0:
             kept = (1 - self.eta**2 * (1 - (next_sigma / level) ** 2)).sqrt()
-            return self.renewed(x_t, x_0, sigma, next_sigma, kept), replace(self, last=(x_0, level))
+            return self.renewed(x_t, x_0, sigma, next_sigma, kept), self
         towards = x_0
         if self.order == 2 and self.last is not None and next_sigma > 0:
             last_x_0, last_level = self.last
