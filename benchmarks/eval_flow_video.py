@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import flow_video_tasks, protocol, video_bench
+from pipelines.flow_adapter import FlowAdapter
 from utils.arguments import make_parser, positive_int, run_script
 from utils.diffusion.one_step import DENOISING, ONE_STEP
 from utils.diffusion.sampling import FlowSampling, add_sampling_arguments
 from utils.flow import backward_flow
 from utils.metrics.statistics import Estimate, bootstrap_mean
-from utils.weights.lora import lora_file, read_training
-from utils.weights.model_kinds import check_lora
+from utils.weights.lora import is_lora, read_training
 
 LORA_TASKS = {ONE_STEP: "one_step", DENOISING: "svd_flow"}  # by the objective of --flow_lora
 NEED_ADAPTER = ("autoencoder", "joint", "flow_first", "flow_to_video", "video_to_flow", "sweep")
@@ -36,7 +36,10 @@ def parser() -> argparse.ArgumentParser:
     video_bench.add_video_bench_arguments(result, 100, leave_out=("motion_bucket_id",))
     add_sampling_arguments(result, FlowSampling, leave_out=("flow_first", "flow_strength"))
     add("--adapter", help="file or folder of train_flow_video.py (default: none, and no tasks that need it)")
-    lora = "file or folder of train_svd_flow.py, for the task svd_flow, or with --objective one_step for one_step"
+    lora = (
+        "file or folder of train_svd_flow.py, or of train_flow_video.py with --flow_alone_share above 0, for the task "
+        "svd_flow; or of train_svd_flow.py --objective one_step for one_step"
+    )
     add("--flow_lora", help=f"{lora} (default: none)")
     protocol.add_choice_argument(result, TASKS, default="all that the weights allow, but for sweep")
     add("--num_swept", type=positive_int, default=25, help="clips of the task sweep")
@@ -69,9 +72,14 @@ def check(args: argparse.Namespace) -> None:
     if args.adapter:
         video_bench.check_flow_adapter(args.adapter)
     if args.flow_lora:
-        protocol.check_file(lora_file(args.flow_lora), "--flow_lora", "name a file or folder of train_svd_flow.py")
-        check_lora(args.flow_lora, "train_svd_flow.py", "--flow_lora", flow=True)
+        check_flow_lora(args.flow_lora)
     check_tasks(args, chosen(args))
+
+
+def check_flow_lora(path: str) -> None:
+    """Raises one sentence for weights that neither sample flow by itself nor estimate it."""
+    if not (is_lora(path) and lora_task(path) == LORA_TASKS[ONE_STEP]):
+        FlowAdapter.alone(path, "--flow_lora")
 
 
 def check_tasks(args: argparse.Namespace, tasks: list[str]) -> None:
@@ -94,7 +102,7 @@ def files(args: argparse.Namespace) -> dict[str, list[Path]]:
         "model_hash": video_bench.base_files(args.model_dir),
         "adapter_hash": protocol.weight_files(args.adapter),
         "way_hash": [Path(backward_flow.__file__)],
-        "lora_hash": [lora_file(args.flow_lora)] if args.flow_lora else [],
+        "lora_hash": protocol.weight_files(args.flow_lora),
     }
 
 

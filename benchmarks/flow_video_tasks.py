@@ -24,16 +24,16 @@ from benchmarks.protocol import Chunk
 from benchmarks.svd_clips import AT_ONCE, PLANNED_FRAMES, TrueClips
 from benchmarks.svd_tasks import OTHER_SEEDS
 from benchmarks.video_bench import VideoBench, clip_sheet, eight_bits, reconstruct_clips
+from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from utils.files import replacing
-from utils.flow.code import FlowCode
 from utils.metrics.flow import edge_distance, warping_error
 from utils.scenes import sample_clip
 from utils.scenes.motion import Clip
 from utils.scenes.video import clip_flow
 from utils.training.flow_validation import SLOWEST, flow_row
-from utils.weights.lora import load_lora, read_training
+from utils.weights.lora import load_lora
 
 
 class TrueFlowClips(TrueClips):
@@ -92,9 +92,9 @@ class FlowBench(VideoBench):
         return pipe.to(self.args.device)
 
     @cached_property
-    def flow_code(self) -> FlowCode:
-        """How the LoRA's flow is encoded."""
-        return FlowCode.from_training(read_training(self.args.flow_lora))
+    def flow_alone(self) -> FlowAdapter:
+        """How the LoRA that samples flow was trained."""
+        return FlowAdapter.alone(self.args.flow_lora, "--flow_lora")
 
     def options(self, scenes: Sequence[int], **sampling) -> dict:
         """Keyword arguments of a pipeline for the first frames of clips."""
@@ -110,12 +110,12 @@ class FlowBench(VideoBench):
         return out.frames.float().cpu() * 2 - 1, out.flows.float().cpu()
 
     def sample_flows(self, scenes: Sequence[int]) -> torch.Tensor:
-        """Flows (B, F - 1, 2, H, W) of the LoRA, without guidance, as it was trained."""
-        sampling = {"solver_order": self.args.flow_solver_order, "max_guidance_scale": 1.0}
-        sampling |= {"eta": 0.0, "still_threshold": 0.0}  # of videos alone
-        options = self.options(scenes, negative_motion_bucket_id=None, **sampling)
+        """Flows (B, F - 1, 2, H, W) of the LoRA, with its own guidance."""
+        sampling = {"negative_motion_bucket_id": None, "eta": 0.0, "still_threshold": 0.0}  # of videos alone
+        sampling |= self.flow_alone.sampling_alone | {"solver_order": self.args.flow_solver_order}
+        options, code = self.options(scenes, **sampling), self.flow_alone.code
         latents = self.flow_pipe(self.clips.videos(scenes)[:, 0], output_type="latent", **options).frames
-        return self.flow_code.to_flow(self.flow_pipe.decode(self.flow_code.scale.denormalize(latents))).cpu()
+        return code.to_flow(self.flow_pipe.decode(code.scale.denormalize(latents))).cpu()
 
     def estimate(self, videos: torch.Tensor) -> torch.Tensor:
         """DIS's flow (B, F - 1, 2, H, W) of videos in eight bits."""

@@ -6,10 +6,12 @@ from utils.diffusion.one_step import ONE_STEP
 from utils.diffusion.sampling import VideoSampling
 from utils.flow.code import FlowCode
 from utils.weights.lora import read_training
+from utils.weights.model_kinds import check_adapter, check_lora, joint_names
 
 # Of flow of a given video in one step: the numbers of the condition are those of the training.
 ESTIMATION = VideoSampling(num_inference_steps=1, max_guidance_scale=1.0, noise_aug_strength=0.05)
-# Of flow by itself: no guidance, as it was trained, and the solver that does not underestimate motion.
+STANDSTILL = 0  # motion bucket that guidance of flow by itself leads away from
+# Of flow by itself: no guidance, as a LoRA was trained, and the solver that does not underestimate motion.
 FLOW_SAMPLING = {"max_guidance_scale": 1.0, "solver_order": 2}
 
 
@@ -24,8 +26,8 @@ class FlowAdapter:
         moved_image: Whether a video whose flow is given is conditioned on the first frame warped by that flow.
         seen_video: Whether a flow whose video is given is conditioned on all of its frames, not on the first one alone.
         motion_buckets: Whether it was trained with the motion bucket of each clip, not with one for all.
-        one_step: Whether it estimates the flow of a given video in one deterministic step, and samples nothing. It is a
-            plain LoRA then and has no joint attention.
+        lora: Whether it is a plain LoRA on the base and has no joint attention.
+        one_step: Whether it estimates the flow of a given video in one deterministic step, and samples nothing.
     """
 
     name: str
@@ -35,16 +37,26 @@ class FlowAdapter:
     moved_image: bool = False
     seen_video: bool = False
     motion_buckets: bool = True
+    lora: bool = False
     one_step: bool = False
 
     @property
     def flow_guidance_scale(self) -> float:
-        """The default guidance scale of flow that is sampled before its video.
+        """The default guidance scale of flow that is sampled without its video.
 
         With it such flow moves as far as true flow does, measured with `weights/flow_video`. Guidance leads away from
-        motion bucket 0, so that an adapter trained with one bucket for all has none.
+        motion bucket 0, so that an adapter trained with one bucket for all has none; a plain LoRA, with which it was
+        not measured, has none either.
         """
-        return 1.1 if self.motion_buckets else 1.0
+        return 1.1 if self.motion_buckets and not self.lora else 1.0
+
+    @property
+    def sampling_alone(self) -> dict:
+        """Values of `VideoSampling` with which it samples flow by itself, as flow that comes before its video."""
+        if (scale := self.flow_guidance_scale) <= 1:
+            return FLOW_SAMPLING
+        guidance = {"min_guidance_scale": scale, "max_guidance_scale": scale, "negative_motion_bucket_id": STANDSTILL}
+        return FLOW_SAMPLING | guidance
 
     def check_unread(self, **others) -> None:
         """Raises ValueError where an estimate in one step would not read a value that is no default.
@@ -72,7 +84,38 @@ class FlowAdapter:
                 f"{path} is a LoRA that was not trained with --objective one_step: pass one that was, or a joint "
                 "adapter of train_flow_video.py."
             )
-        return cls(name, FlowCode.from_training(training), one_step=True)
+        return cls(name, FlowCode.from_training(training), lora=True, one_step=True)
+
+    @classmethod
+    def alone(cls, path, flag: str) -> "FlowAdapter":
+        """Of weights that sample flow by itself, which `load_lora` loads.
+
+        Args:
+            path: Of a LoRA of `train_svd_flow.py`, or of a joint adapter that was trained on flow alone as well.
+            flag: What the user passed it by, such as "--lora".
+
+        Raises:
+            FileNotFoundError: There is no such file or folder.
+            ValueError: They do not sample flow by itself.
+        """
+        if not joint_names(path):
+            check_lora(path, "train_svd_flow.py, or a joint adapter of train_flow_video.py,", flag, flow=True)
+            training = read_training(path)
+            if training.get("objective") == ONE_STEP:
+                raise ValueError(
+                    f"{flag} {path} estimates the flow of a video: pass it to run_flow_video.py --mode video_to_flow "
+                    "as --adapter."
+                )
+            return cls("default", FlowCode.from_training(training), flow_alone=True, lora=True)
+        check_adapter(path, "UNetSpatioTemporalConditionModel", "train_flow_video.py", flag)
+        training = read_training(path)
+        adapter = cls.from_training("default", FlowCode.from_training(training), training)
+        if not adapter.flow_alone:
+            raise ValueError(
+                f"{flag} {path} has not learned flow alone: pass a joint adapter trained with --flow_alone_share above "
+                "0, or a LoRA of train_svd_flow.py."
+            )
+        return adapter
 
     @classmethod
     def from_training(cls, name: str, code: FlowCode, training: dict) -> "FlowAdapter":

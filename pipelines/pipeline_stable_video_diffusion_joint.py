@@ -15,7 +15,7 @@ import torch
 from diffusers.utils import BaseOutput
 
 import patch
-from pipelines.flow_adapter import ESTIMATION, FlowAdapter
+from pipelines.flow_adapter import ESTIMATION, STANDSTILL, FlowAdapter
 from pipelines.inputs import check_strengths, image_batch
 from pipelines.pipeline_stable_video_diffusion import Generators, Images, StableVideoDiffusionEDMPipeline
 from pipelines.rows import Joint, default_direction
@@ -31,7 +31,6 @@ from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
 from utils.weights.lora import is_lora, load_lora
 
-STANDSTILL = 0  # motion bucket
 ROUNDING = 1 + 1e-6
 
 

@@ -1,6 +1,6 @@
-"""Samples the optical flow that may follow an image, by Stable Video Diffusion with a LoRA of train_svd_flow.py.
+"""Samples the optical flow that may follow an image, by Stable Video Diffusion with a LoRA of flow.
 
-python run_models/run_svd_flow.py --lora outputs/svd_flow --input_image photo.png --output_dir outputs/flow
+python run_models/run_svd_flow.py --input_image photo.png --output_dir outputs/flow
 
 Writes flow_000.flo and on, one for each step, flow.png (the image and its flow in Middlebury's colours), flow.mp4 and
 run.json.
@@ -11,29 +11,28 @@ from pathlib import Path
 
 import torch
 
-from pipelines.flow_adapter import FLOW_SAMPLING
+from pipelines.flow_adapter import FLOW_SAMPLING, FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.sizes import fit_image
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
-from utils.arguments import make_parser, parse_args, run_script
+from utils.arguments import make_parser, run_script
 from utils.commands.results import RECORD, Run, remove_last_run
-from utils.diffusion.one_step import ONE_STEP
-from utils.diffusion.sampling import VideoSampling
+from utils.diffusion.sampling import VideoSampling, parse_sampling_args
 from utils.flow.code import FlowCode
 from utils.flow.results import write_flow_results
 from utils.images import read_image
 from utils.messages.words import count
-from utils.pretrained import choose_device, load_pipeline
+from utils.pretrained import choose_device, load_pipeline, shipped
 from utils.weights.embedded import warn_of_photograph
-from utils.weights.lora import load_lora, read_training
-from utils.weights.model_kinds import check_lora
+from utils.weights.lora import load_lora
 
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     group = result.add_argument_group("weights and image")
     add_base_argument(group)
-    group.add_argument("--lora", required=True, help="file or folder of train_svd_flow.py")
+    lora = "file or folder of train_svd_flow.py, or of train_flow_video.py with --flow_alone_share above 0"
+    group.add_argument("--lora", default=shipped("flow_video"), help=lora)
     group.add_argument("--input_image", required=True, help="first frame")
     add_video_sampling(result, leave_out=("still_threshold",), **FLOW_SAMPLING)
     add_result_arguments(result)
@@ -42,16 +41,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv=None) -> list[Path]:
     """Runs the script and returns the files."""
-    args = parse_args(parser(), argv)
+    args = parse_sampling_args(parser(), argv, own_sampling)
     check_video_run(args, [args.input_image])
-    check_lora(args.lora, "train_svd_flow.py", "--lora", flow=True)
-    training = read_training(args.lora)
-    if training.get("objective") == ONE_STEP:
-        raise ValueError(
-            f"--lora {args.lora} estimates the flow of a video: pass it to run_flow_video.py --mode video_to_flow as "
-            "--adapter."
-        )
-    code, run = FlowCode.from_training(training), Run.start(argv, vars(args), [args.model_dir, args.lora])
+    code, run = read_adapter(args).code, Run.start(argv, vars(args), [args.model_dir, args.lora])
     pipe = load_pipeline(StableVideoDiffusionEDMPipeline, args.model_dir, args.dtype, "--model_dir")
     load_lora(pipe.unet, args.lora)
     pipe.to(choose_device(args.device))
@@ -64,6 +56,14 @@ def main(argv=None) -> list[Path]:
     run.write(Path(args.output_dir) / RECORD, files, height=flow.shape[-2], width=flow.shape[-1])
     print(f"Written: {count(len(flow), 'flow')}, flow.png and flow.mp4 in {args.output_dir}")
     return files
+
+
+def read_adapter(args) -> FlowAdapter:
+    return FlowAdapter.alone(args.lora, "--lora")
+
+
+def own_sampling(args) -> dict:
+    return read_adapter(args).sampling_alone
 
 
 def sample_flow(

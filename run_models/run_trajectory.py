@@ -29,7 +29,13 @@ from pipelines.steering import Steering
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
 from utils.arguments import check_choice, finite_float, make_parser, positive_float, run_script
 from utils.commands.results import RECORD, Run, remove_last_run
-from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments, parse_sampling_args
+from utils.diffusion.sampling import (
+    FlowSampling,
+    VideoSampling,
+    add_sampling_arguments,
+    model_sampling,
+    parse_sampling_args,
+)
 from utils.images import image_size, read_image
 from utils.messages.words import count
 from utils.pretrained import shipped
@@ -116,9 +122,13 @@ def main(argv=None) -> list[Path]:
 
 def read_args(argv=None) -> argparse.Namespace:
     """Arguments, checked, with the defaults of the adapter or ControlNet that the method takes."""
-    args = parse_sampling_args(parser(), argv, weights_of)
+    args = parse_sampling_args(parser(), argv, own_sampling)
     check(args)
     return args
+
+
+def own_sampling(args) -> dict:
+    return model_sampling(weights_of(args))
 
 
 def weights_of(args) -> str:

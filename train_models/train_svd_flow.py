@@ -13,7 +13,6 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import patch
 from pipelines.flow_adapter import ESTIMATION, FLOW_SAMPLING, FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
@@ -81,13 +80,10 @@ def begin_code(args) -> FlowCode:
         raise ValueError(
             f"--lora_alpha {args.lora_alpha:g} needs a new LoRA: --init_adapter has a scale of its own; remove one."
         )
-    if joint_names(args.init_adapter):
-        training = patch.read_config(args.init_adapter).get("training") or {}
-    else:
+    if not joint_names(args.init_adapter):
         trained_by = "train_svd_flow.py, or a joint adapter of train_flow_video.py,"
         check_lora(args.init_adapter, trained_by, "--init_adapter", flow=True)
-        training = read_training(args.init_adapter)
-    code = FlowCode.from_training(training)
+    code = FlowCode.from_training(read_training(args.init_adapter))
     if code.encoding != encoding:
         raise ValueError(
             f"--max_flow {args.max_flow:g} and --flow_power {args.flow_power:g} are not those of {args.init_adapter}: "
@@ -98,7 +94,7 @@ def begin_code(args) -> FlowCode:
 
 def show_estimates(svd: SVDTraining, code: FlowCode) -> Show:
     """Flow of held-out clips, estimated as the pipeline does."""
-    svd.pipe.flow_adapter = FlowAdapter(ONE_STEP, code, one_step=True)
+    svd.pipe.flow_adapter = FlowAdapter(ONE_STEP, code, lora=True, one_step=True)
 
     def estimate(sample: dict):
         chunk = sample_options(sample, svd.args)["decode_chunk_size"]

@@ -92,6 +92,13 @@ def test_a_lora_decides_whether_flow_is_sampled_or_estimated(command, models, re
         main([*given, "--tasks", "svd_flow"])
 
 
+def test_a_joint_adapter_samples_flow_alone_as_well(command, models, read):
+    alone = ["--num_clips", 1, "--tasks", "svd_flow", "--flow_lora"]
+    assert read(main(command(*alone, models / "adapter")))["svd_flow"]["flow_motion"]["mean"] > 0
+    with pytest.raises(ValueError, match="--flow_lora .*older has not learned flow alone"):
+        main(command(*alone, models / "older"))
+
+
 def test_true_flow_is_that_of_the_renderer(tmp_path):
     clips = TrueFlowClips(str(tmp_path), SEED, 3, SIDE)
     clip = sample_clip(SEED + 1, 16)

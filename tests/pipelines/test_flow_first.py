@@ -5,8 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+import patch
 from pipelines.flow_adapter import FlowAdapter
+from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from tests.pipelines.joint_video import CODE, SIZE, B, F, make_pipe, random_flow, random_image, random_video, sample
+from tests.tiny_pipeline import quiet
+from tests.tiny_video_pipeline import tiny_video_pipeline
+from utils.weights.lora import load_lora
 
 
 @pytest.fixture
@@ -45,6 +50,20 @@ def test_a_flow_sampled_first_knows_nothing_of_the_video(leading):
     one, other = (sample(leading, latents=n, flow_latents=noise[0]) for n in noise)
     assert torch.equal(one.flows, other.flows)
     assert not torch.allclose(one.frames, other.frames, atol=1e-3)
+
+
+@pytest.mark.parametrize("training", [{}, {"fixed_motion_bucket": True}])
+def test_a_flow_sampled_first_is_that_of_a_plain_base_with_its_loras(pipe, tmp_path, training):
+    training = CODE.to_training() | {"one_way_share": 0.6, "flow_alone_share": 0.5} | training
+    patch.save(pipe.unet, tmp_path, "flow", training=training)
+    adapter = FlowAdapter.alone(tmp_path, "--lora")
+    pipe.flow_adapter = replace(adapter, name="flow")
+    noise = torch.randn(B, F, 4, SIZE // 4, SIZE // 4, generator=torch.Generator().manual_seed(5))
+    plain = quiet(StableVideoDiffusionEDMPipeline(**tiny_video_pipeline().components))
+    load_lora(plain.unet, tmp_path)
+    wanted = sample(pipe, flow_first=True, flow_latents=noise, output_type="latent").flows
+    found = sample(plain, latents=noise, output_type="latent", **adapter.sampling_alone).frames
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("scale", "slots"), [(None, 2), (1.0, 1)])

@@ -21,8 +21,8 @@ SIZE = 32
 def video_folders(tmp_path_factory):
     """model: a tiny base.
 
-    adapter: a joint adapter of flow for it. controlnet: one that reads tracks. lora, one_step: of flow, sampled
-    and estimated.
+    adapter, flow_first: joint adapters of flow for it, the second trained on flow alone as well. controlnet: one that
+    reads tracks. lora, one_step: of flow, sampled and estimated.
     """
     folder = tmp_path_factory.mktemp("video_models")
     pipe = tiny_video_pipeline()
@@ -31,6 +31,8 @@ def video_folders(tmp_path_factory):
     controlnet.save_pretrained(folder / "controlnet")
     patch.add_joint(pipe.unet, "flow", rank=2, post="aligned")
     patch.save(pipe.unet, folder / "adapter", "flow", training=FlowCode().to_training())
+    alone = {"one_way_share": 0.6, "flow_alone_share": 0.5}
+    patch.save(pipe.unet, folder / "flow_first", "flow", training=FlowCode().to_training() | alone)
     unet = tiny_video_pipeline().unet
     with torch.no_grad():
         for parameter in add_lora(unet, 2):

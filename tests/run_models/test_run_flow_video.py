@@ -236,17 +236,35 @@ def test_flow_alone_has_its_files_and_record(run_flow, capsys):
 
 
 @pytest.mark.parametrize(
+    ("lora", "flags", "scales"),
+    [
+        ("lora", [], (1.0, 1.0, None)),
+        ("flow_first", [], (1.1, 1.1, 0)),
+        ("flow_first", ["--max_guidance_scale", 1], (1.1, 1.0, None)),
+        ("flow_first", ["--max_guidance_scale", 1.5, "--negative_motion_bucket_id", "none"], (1.1, 1.5, None)),
+    ],
+)
+def test_a_joint_adapter_that_learned_flow_alone_brings_its_guidance(run_flow, lora, flags, scales):
+    arguments = json.loads((run_flow(*flags, lora=lora) / "run.json").read_text())["arguments"]
+    names = ("min_guidance_scale", "max_guidance_scale", "negative_motion_bucket_id")
+    assert tuple(arguments[name] for name in names) == scales
+
+
+@pytest.mark.parametrize(
     ("lora", "message"),
     [
         (
             "adapter",
-            "--lora .*adapter is a joint adapter .flow. for Stable Video Diffusion; a LoRA of train_svd_flow.py",
+            "--lora .*adapter has not learned flow alone: pass a joint adapter trained with --flow_alone_share above 0",
         ),
         ("model", "--lora .*model is a Stable Video Diffusion base"),
-        ("none", "--lora .*none does not exist; a LoRA of train_svd_flow.py is needed"),
+        (
+            "none",
+            "--lora .*none does not exist; a LoRA of train_svd_flow.py, or a joint adapter of",
+        ),
         ("one_step", "--lora .*one_step estimates the flow of a video: pass it to run_flow_video.py"),
     ],
 )
-def test_other_weights_than_a_lora_of_flow_are_refused(run_flow, lora, message):
+def test_weights_that_do_not_sample_flow_alone_are_refused(run_flow, lora, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         run_flow(lora=lora)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from run_models.run_trajectory import main, parser, weights_of
+from run_models.run_trajectory import main, own_sampling, parser
 from utils.diffusion.sampling import SAMPLING_FILE, parse_sampling_args
 from utils.flow.files import read_flo
 from utils.pretrained import shipped
@@ -58,9 +58,9 @@ def test_the_weights_of_a_method_have_defaults_of_their_own(video_folders):
     folder, given = video_folders / "adapter", ["--input_image", "a.png", "--tracks", "a.json", "--output_dir", "out"]
     (folder / SAMPLING_FILE).write_text('{"eta": 0.5}')
     flags = [*given, "--adapter", str(folder), "--controlnet", str(video_folders / "controlnet")]
-    found = [parse_sampling_args(parser(), [*flags, *more], weights_of).eta for more in ([], ["--eta", "0.2"])]
+    found = [parse_sampling_args(parser(), [*flags, *more], own_sampling).eta for more in ([], ["--eta", "0.2"])]
     (folder / SAMPLING_FILE).unlink()
-    controlnet = parse_sampling_args(parser(), [*flags, "--method", "controlnet"], weights_of)
+    controlnet = parse_sampling_args(parser(), [*flags, "--method", "controlnet"], own_sampling)
     assert found == [0.5, 0.2] and controlnet.eta == 0
 
 

@@ -9,7 +9,6 @@ import math
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from utils.formats.text import read_json
 from utils.motion_helper import MAX_BUCKET
 
 SAMPLING_FILE = "sampling.json"
+TIED = ("negative_motion_bucket_id", "solver_order", "eta")  # fields that go with some values of others alone
 
 PerSample = float | Sequence[float] | torch.Tensor  # one for all samples of a batch, or (B,)
 
@@ -224,22 +224,25 @@ def keep_sampling(base: str | Path, folder: str | Path) -> None:
 def parse_sampling_args(
     parser: argparse.ArgumentParser,
     argv: list[str] | None = None,
-    model: Callable[[argparse.Namespace], str] = attrgetter("model_dir"),
+    own: Callable[[argparse.Namespace], dict] = lambda args: model_sampling(args.model_dir),
     read=VideoSampling.from_args,
 ) -> argparse.Namespace:
-    """`parse_args` with the defaults of the model, but for those that do not go with what is typed.
+    """`parse_args` with defaults of the weights' own, but for those that do not go with what is typed.
 
     Args:
-        model: From arguments to the folder that may have defaults of its own.
+        own: From arguments to the defaults of the weights that they name, fields of `VideoSampling`.
         read: From arguments to a `VideoSampling`.
     """
     args = parse_args(parser, argv)
-    own, typed = model_sampling(model(args)), read(args, negative_motion_bucket_id=None)
+    defaults = {name: value for name, value in own(args).items() if hasattr(args, name)}
+    tied = {name: defaults.pop(name) for name in TIED if name in defaults}
+    parser.set_defaults(**defaults)
+    typed = read(parse_args(parser, argv), negative_motion_bucket_id=None)
     if not typed.guided:
-        own.pop("negative_motion_bucket_id", None)
+        tied.pop("negative_motion_bucket_id", None)
     if typed.solver_order == 2:
-        own.pop("eta", None)
+        tied.pop("eta", None)
     if typed.eta > 0:
-        own.pop("solver_order", None)
-    parser.set_defaults(**{name: value for name, value in own.items() if hasattr(args, name)})
+        tied.pop("solver_order", None)
+    parser.set_defaults(**tied)
     return parse_args(parser, argv)

@@ -105,12 +105,7 @@ def begin_lora(unet: nn.Module, path: str | Path, adapter_name: str = "default")
 
 def _read_cut(path: str | Path, rank: int) -> tuple[int, float, dict[str, torch.Tensor]]:
     """Rank, scale and tensors of an adapter, by PEFT's names, of at most a rank."""
-    if is_lora(path):
-        fields, tensors = _read(lora_file(path))
-    else:
-        config, tensors = patch.read(path)
-        fields = config["lora"]["y"]
-        tensors = {name.removeprefix(Y): value for name, value in tensors.items() if name.startswith(Y)}
+    fields, tensors = _read(path)
     config, tensors = patch.cut_rank({"lora": {"y": fields}}, tensors, rank)
     fields = config["lora"]["y"]
     return fields["r"], fields["lora_alpha"] / fields["r"], tensors
@@ -151,13 +146,13 @@ def load_lora(unet: nn.Module, path: str | Path, adapter_name: str = "default") 
 
     A file without the header has alpha equal to the rank, as diffusers reads it.
 
+    Args:
+        path: Of a LoRA, or of a joint adapter, whose LoRAs of the rows of y become those of all rows.
+
     Raises:
         FileNotFoundError: There is none.
         ValueError: It is no whole LoRA, was made for another network, or the name is taken.
     """
-    path = lora_file(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no LoRA {path}.")
     config, tensors = _read(path)
     layers = {name.rpartition(".lora_")[0] for name in tensors}
     _check_fit(unet, path, config, tensors)
@@ -169,15 +164,15 @@ def load_lora(unet: nn.Module, path: str | Path, adapter_name: str = "default") 
 
 
 def read_training(path: str | Path) -> dict:
-    """The `training` that `save_lora` was given; empty for a file that something else wrote.
+    """The `training` that `save_lora` or `patch.save` was given; empty for a file that something else wrote.
 
     Raises:
         FileNotFoundError: There is none.
         ValueError: It cannot be read.
     """
-    path = lora_file(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no LoRA {path}.")
+    if joint_names(path):
+        return patch.read_config(path).get("training") or {}
+    path = _found(path)
     try:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {}).get("config", "{}"))
@@ -197,8 +192,25 @@ def lora_file(path: str | Path) -> Path:
     return path if path.suffix == ".safetensors" else path / LORA_FILE
 
 
-def _read(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
-    """Fields of the configuration, and tensors named as PEFT names them."""
+def _found(path: str | Path) -> Path:
+    path = lora_file(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no LoRA {path}.")
+    return path
+
+
+def _read(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Fields of the configuration, and tensors named as PEFT names them; of a joint adapter those of the rows of y."""
+    if not joint_names(path):
+        return _read_lora(_found(path))
+    config, tensors = patch.read(path)
+    if "y" not in config["lora"]:
+        raise ValueError(f"{path} is a joint adapter without LoRAs on the rows of y: pass one that has them.")
+    fields = {name: value for name, value in config["lora"]["y"].items() if name in FIELDS}
+    return fields, {name.removeprefix(Y): value for name, value in tensors.items() if name.startswith(Y)}
+
+
+def _read_lora(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get(METADATA, "{}"))
