@@ -17,7 +17,7 @@ from models.trip import FORMS, TripFusion, noise_prior_ddpm, noise_to_v, v_to_no
 from models.trip_unet import drop_frame, given_frame, place_frame
 from utils.diffusion.edm import spread
 
-# Such UNets have no channels for an image, with or without which.
+# These UNets have no channels for an image, so that forms which differ in them alone are one.
 FORMS_OF_TEXT = tuple(name for name, form in FORMS.items() if form.place and form.channels)
 LEVELS = 8  # timesteps of errors on clips held out, evenly spread
 

@@ -221,7 +221,7 @@ def _activate(net: nn.Module, adapter: str) -> None:
 
 def _pair(values: tuple) -> Pair:
     if not 2 <= len(values) <= 6:
-        raise ValueError(f"{values} is no pair: give (x, y), (x, y, name), (x, y, name, weight) or a patch.Pair.")
+        raise ValueError(f"{values} is no pair: give (x, y), then name, weight and direction, or a patch.Pair.")
     return Pair(*values)
 
 

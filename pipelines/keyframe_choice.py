@@ -13,7 +13,10 @@ STILL = 0.01  # pixels that a frame counts as moved by at least, so that a still
 def check_interval(num_frames: int, interval: int, name: str = "The video") -> None:
     """Raises ValueError for a video without room for two keyframes, an interval apart."""
     if num_frames < 2:
-        raise ValueError(f"{name} has one frame: pass a video, or edit an image with run_svd.py --prompt.")
+        raise ValueError(
+            f"{name} has one frame: pass a video, or edit an image with"
+            " run_depth_image.py --mode coarse --image IMAGE --strength 0.6 --prompt TEXT."
+        )
     if num_frames <= interval:
         raise ValueError(
             f"{name} has {count(num_frames, 'frame')}, and a keyframe interval of {interval} needs {interval + 1}: "

@@ -20,6 +20,7 @@ from utils.formats.text import read_json
 from utils.motion_helper import MAX_BUCKET
 
 SAMPLING_FILE = "sampling.json"
+OWN_DEFAULTS = f"Weights may bring sampling defaults of their own (their {SAMPLING_FILE}), in place of those above."
 TIED = ("negative_motion_bucket_id", "solver_order", "eta")  # fields that go with some values of others alone
 
 PerSample = float | Sequence[float] | torch.Tensor  # one for all samples of a batch, or (B,)
@@ -40,7 +41,7 @@ class VideoSampling(Settings):
     )
     eta: float = field(
         default=0.0,
-        metadata=about("how much of the noise steps of Euler renew, as eta of DDIM; 0: none", low=0, high=1),
+        metadata=about("eta of DDIM: how much of the noise each step of Euler draws anew; 0: none", low=0, high=1),
     )
     min_guidance_scale: float = field(default=1.0, metadata=about("guidance scale of the first frame", low=0))
     max_guidance_scale: float = field(
@@ -92,8 +93,7 @@ class VideoSampling(Settings):
         default=None,
         metadata=about(
             f"motion bucket of the unconditional prediction, 0 to {MAX_BUCKET}; one below --motion_bucket_id makes "
-            "things "
-            "move more; flow that is sampled before its video does not read it",
+            "things move more; flow that is sampled before its video does not read it",
             unset="--motion_bucket_id",
             low=0,
             high=MAX_BUCKET,
@@ -233,6 +233,7 @@ def parse_sampling_args(
         own: From arguments to the defaults of the weights that they name, fields of `VideoSampling`.
         read: From arguments to a `VideoSampling`.
     """
+    parser.epilog = OWN_DEFAULTS
     args = parse_args(parser, argv)
     defaults = {name: value for name, value in own(args).items() if hasattr(args, name)}
     tied = {name: defaults.pop(name) for name in TIED if name in defaults}
