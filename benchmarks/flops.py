@@ -67,14 +67,14 @@ def print_parts(title: str, parts: Counter, base: int) -> None:
     print(f"{title}: {100 * parts.total() / base:.1f}% ({shares})")
 
 
-def base_flops(config, latent_size: int, text_tokens: int = TOKENS) -> Counter:
+def base_flops(config, latent_size: int) -> Counter:
     """Operations of the UNet for one row, by what they belong to."""
     first, time_width = config.block_out_channels[0], 4 * config.block_out_channels[0]
     ends = 9 * latent_size**2 * first * (config.in_channels + config.out_channels)
     parts = Counter({"convolutions": 2 * (ends + first * time_width + time_width**2)})
     for layer in layers(config, latent_size):
         if layer.kind == "transformer":
-            parts += transformer_flops(layer.width, layer.tokens, config.cross_attention_dim, text_tokens)
+            parts += transformer_flops(layer.width, layer.tokens, config.cross_attention_dim, TOKENS)
         else:
             parts["convolutions"] += convolution_flops(layer, time_width)
     return parts
@@ -129,7 +129,7 @@ def transformer_flops(C: int, N: int, D: int, T: int) -> Counter:
     )
 
 
-def joint_flops(config, latent_size: int, adapter: Adapter, form: str, text_tokens: int = TOKENS) -> Counter:
+def joint_flops(config, latent_size: int, adapter: Adapter, form: str) -> Counter:
     """What a form of `benchmarks.patch_forms` adds to the base, for all of its rows: two of x, and two of y or none."""
     sides, merges = (1, True) if form.startswith("cached") else (2, form.endswith("fused"))
     parts = Counter()
@@ -140,7 +140,7 @@ def joint_flops(config, latent_size: int, adapter: Adapter, form: str, text_toke
             parts["its LoRAs"] += 2 * sides * (3 if sides == 2 else 1) * thin(C, C, N, adapter.rank)
             parts["its output"] += 2 * sides * output_flops(C, N, adapter, merges)
             if sides == 2:
-                parts["y_lora"] += 2 * y_flops(C, N, config.cross_attention_dim, text_tokens, adapter.rank, merges)
+                parts["y_lora"] += 2 * y_flops(C, N, config.cross_attention_dim, TOKENS, adapter.rank, merges)
     return parts
 
 

@@ -16,6 +16,7 @@ SAME_SCENES = (
     "samples",
     "fixed",
 )  # tasks of the first frames of the true clips, in their order
+RESAMPLES = 500  # draws for the interval of a difference of distances
 
 
 def features(results: Results, task: str) -> torch.Tensor:
@@ -133,10 +134,10 @@ def change(results: Results, before: Results) -> dict[str, Estimate]:
     return {"fvd": difference_of_distances(truth, features(results, "samples"), features(before, "samples"))}
 
 
-def difference_of_distances(truth, after, before, resamples: int = 500) -> Estimate:
+def difference_of_distances(truth, after, before) -> Estimate:
     """Fréchet distance of truth and after less that of truth and before, all (N, D) and drawn together."""
 
     def difference(drawn) -> float:
         return distance_of_features(truth[drawn], after[drawn]) - distance_of_features(truth[drawn], before[drawn])
 
-    return bootstrap(difference, len(truth), resamples=resamples)
+    return bootstrap(difference, len(truth), resamples=RESAMPLES)

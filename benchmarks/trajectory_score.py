@@ -110,6 +110,7 @@ def mean_over_points(rows: list[dict], name: str) -> Estimate:
     return bootstrap_mean([sum(values) for values in some], [len(values) for values in some])
 
 
-def percentile_over_points(rows: list[dict], name: str, percent: float = 90) -> Estimate:
+def percentile_over_points(rows: list[dict], name: str) -> Estimate:
+    """90th percentile over all points of all scenes."""
     values = [row[name] for row in rows]
-    return bootstrap(lambda drawn: float(np.percentile(np.concatenate([values[i] for i in drawn]), percent)), len(rows))
+    return bootstrap(lambda drawn: float(np.percentile(np.concatenate([values[i] for i in drawn]), 90)), len(rows))

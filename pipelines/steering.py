@@ -67,7 +67,7 @@ class FlowSteer:
         flow: torch.Tensor,
         known: torch.Tensor,
         steering: Steering,
-        points: torch.Tensor | None = None,
+        points: torch.Tensor,
         decode_chunk_size: int | None = None,
     ):
         if not known.flatten(1).any(dim=1).all():
@@ -75,7 +75,7 @@ class FlowSteer:
         self.pipe, self.steering, self.code = pipe, steering, pipe.flow_adapter.code
         self.decode_chunk_size = decode_chunk_size
         self.wanted = self.code.to_images(flow)  # (B, F, 3, H, W)
-        weight = known.float() if points is None else equal_shares(known & points, known & ~points)
+        weight = equal_shares(known & points, known & ~points)
         self.weight = torch.cat([weight, weight[:, -1:]], dim=1)  # the last image repeats the one before
 
     def __call__(self, estimate: Estimate, sides: Sequence[VideoSide], i: int) -> Estimates:

@@ -128,7 +128,7 @@ def test_only_the_gradient_through_the_network_changes_the_estimate_of_the_video
 
     flow, known = (part[None] for part in known_flow(make_tracks()))
     for kind in ("gradient", "decoder_gradient"):
-        seen[kind] = FlowSteer(pipe, flow, known, Steering(guidance=kind))(estimate, sides, 0)
+        seen[kind] = FlowSteer(pipe, flow, known, Steering(guidance=kind), known)(estimate, sides, 0)
     free = estimate(sides)
     assert torch.equal(seen["decoder_gradient"][0], free[0])
     assert not torch.equal(seen["gradient"][0], free[0])
@@ -142,7 +142,7 @@ def test_a_gradient_step_is_what_differences_of_the_error_say(pipe, chunk, besid
     y = torch.randn(1, F, 4, SIZE // 4, SIZE // 4, generator=torch.Generator().manual_seed(1))
     direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(2))
     flow, known = (part[None] for part in known_flow(make_tracks()))
-    steer = FlowSteer(pipe, flow, known, Steering(), decode_chunk_size=chunk)
+    steer = FlowSteer(pipe, flow, known, Steering(), known, decode_chunk_size=chunk)
     expected = (
         steer.decoder_gradient(y + 1e-2 * direction)[0] - steer.decoder_gradient(y - 1e-2 * direction)[0]
     ) / 2e-2
@@ -150,7 +150,8 @@ def test_a_gradient_step_is_what_differences_of_the_error_say(pipe, chunk, besid
 
 
 def test_no_element_of_an_estimate_moves_further_than_its_deviation_at_once(pipe):
-    steer = FlowSteer(pipe, *(part[None] for part in known_flow(make_tracks())), Steering())
+    flow, known = (part[None] for part in known_flow(make_tracks()))
+    steer = FlowSteer(pipe, flow, known, Steering(), known)
     y, peak = torch.zeros(1, F, 4, 8, 8), torch.zeros(1, F, 4, 8, 8)
     peak[0, 0, 0, 0, 0], peak[0, 1] = 5.0, 0.5
     near, far = (steer.move({FLOW: y}, {FLOW: peak}, torch.tensor([length]))[FLOW] for length in (0.5, 1e4))
@@ -170,7 +171,7 @@ def test_replacement_sets_the_known_pixels_of_the_estimate_and_no_others(pipe, m
     known = torch.zeros(1, F - 1, 1, SIZE, SIZE, dtype=torch.bool)
     known[..., 8:16, 4:12] = True
     wanted = torch.tensor([3.0, -2.0]).view(1, 1, 2, 1, 1).expand(1, F - 1, 2, SIZE, SIZE)
-    steer = FlowSteer(pipe, wanted, known, Steering(guidance="replace"))
+    steer = FlowSteer(pipe, wanted, known, Steering(guidance="replace"), known)
     y = torch.randn(1, F, 4, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.3
     led = steer.set_known({0: y, FLOW: y})
     before, after = (CODE.to_flow(pipe.decode(CODE.scale.denormalize(x), None)) for x in (y, led[FLOW]))
@@ -190,9 +191,8 @@ def test_guidance_depends_on_the_tracks_and_on_nothing_that_is_sampled_anew(pipe
 
 def test_steps_after_the_guided_share_are_the_networks_own(pipe):
     calls = []
-    steer = FlowSteer(
-        pipe, *(part[None] for part in known_flow(make_tracks())), Steering(guidance="replace", guidance_steps=0.5)
-    )
+    flow, known = (part[None] for part in known_flow(make_tracks()))
+    steer = FlowSteer(pipe, flow, known, Steering(guidance="replace", guidance_steps=0.5), known)
     steer.set_known = lambda clean: calls.append(clean) or clean
     joint_pipeline(pipe)(random_images(), num_inference_steps=4, steer=steer, output_type="latent")
     assert len(calls) == 2

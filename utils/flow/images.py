@@ -71,12 +71,12 @@ def color_flow(flow: np.ndarray | torch.Tensor, max_flow: float | None = None) -
     return np.rint(255 * color * known[..., None]).astype(np.uint8)
 
 
-def draw_arrows(image: np.ndarray, flow: np.ndarray | torch.Tensor, step: int = 16, scale: float = 1.0) -> np.ndarray:
-    """A copy of the image, uint8 (H, W, 3), with arrows of the flow (2, H, W) times `scale` every `step` pixels."""
+def draw_arrows(image: np.ndarray, flow: np.ndarray | torch.Tensor, step: int = 16) -> np.ndarray:
+    """A copy of the image, uint8 (H, W, 3), with arrows of the flow (2, H, W) every `step` pixels."""
     canvas, vectors = np.ascontiguousarray(image).copy(), np.asarray(flow, np.float32)
     for y in range(step // 2, canvas.shape[0], step):
         for x in range(step // 2, canvas.shape[1], step):
-            vector = vectors[:, y, x] * scale
+            vector = vectors[:, y, x]
             if np.isfinite(vector).all():
                 end = (round(x + float(vector[0])), round(y + float(vector[1])))
                 cv2.arrowedLine(canvas, (x, y), end, (255, 230, 0), 1, cv2.LINE_AA, tipLength=0.3)

@@ -18,6 +18,7 @@ from utils.scenes import COLORS, SHAPES
 NOTHING = -100  # label of a column without an object, which cross_entropy leaves out
 SPREAD = 1.0  # standard deviation, in columns, of the target around the middle of an object
 REACH = 1  # columns on either side of a middle that learn its colour and shape
+RECONSTRUCTED_TOGETHER = 32  # scenes
 
 
 class Scenes:
@@ -91,9 +92,9 @@ def column_targets(objects: list[dict], columns: int, mirrored: bool) -> dict[st
     return {"middles": middles, "colors": colors, "shapes": shapes}
 
 
-def reconstruct_scenes(vae: nn.Module, scenes: Scenes, batch_size: int = 32) -> torch.Tensor:
+def reconstruct_scenes(vae: nn.Module, scenes: Scenes) -> torch.Tensor:
     """All images of the scenes through an autoencoder, uint8 (N, 3, H, W)."""
-    batches = scenes.images.split(batch_size)
+    batches = scenes.images.split(RECONSTRUCTED_TOGETHER)
     return torch.cat([to_bytes(reconstruct(vae, from_bytes(batch))) for batch in tqdm(batches, desc="reconstruct")])
 
 

@@ -75,8 +75,8 @@ def add_lora(
     return parameters
 
 
-def begin_lora(unet: nn.Module, path: str | Path, adapter_name: str = "default") -> None:
-    """Give an adapter of `add_lora` the values of another one, whose larger ranks are cut (`patch/cut.py`).
+def begin_lora(unet: nn.Module, path: str | Path) -> None:
+    """Give the adapter "default" of `add_lora` the values of another one, whose larger ranks are cut (`patch/cut.py`).
 
     Layers that only one of them has are left as they are; how many begin so is printed.
 
@@ -86,11 +86,11 @@ def begin_lora(unet: nn.Module, path: str | Path, adapter_name: str = "default")
     Raises:
         ValueError: It was made for another network, its rank is smaller, or they have no layer in common.
     """
-    own = unet.peft_config[adapter_name].r
+    own = unet.peft_config["default"].r
     rank, scale, tensors = _read_cut(path, own)
     if rank < own:
         raise ValueError(f"{path} has rank {rank}: pass --rank {rank} instead of {own}.")
-    part = f".{adapter_name}."
+    part = ".default."
     parameters = {name.replace(part, "."): value for name, value in unet.named_parameters() if part in name}
     shared = [name for name in parameters if name in tensors]
     if not shared:
