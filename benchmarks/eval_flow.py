@@ -20,6 +20,7 @@ from utils.arguments import make_parser, parse_args, positive_int, run_script
 from utils.files import replacing
 from utils.flow import color_flow, read_flo
 from utils.images import read_image, to_pixels
+from utils.latents import side_factor
 from utils.pretrained import loading
 from utils.video import to_frames
 
@@ -81,7 +82,7 @@ def check(args: argparse.Namespace) -> None:
 def load_vae(path: str, resolution: int) -> AutoencoderKL:
     with loading(path):
         vae = AutoencoderKL.from_pretrained(path).eval()
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    factor = side_factor(vae.config)
     if resolution % factor:
         raise ValueError(f"--resolution {resolution}: the autoencoder {path} takes multiples of {factor}.")
     return vae

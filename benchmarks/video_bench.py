@@ -22,6 +22,7 @@ from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPip
 from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
 from utils.flow import flow_estimator
 from utils.flow.code import FlowCode
+from utils.latents import side_multiple
 from utils.motion_helper import MotionBuckets, buckets_file, motion_scores
 from utils.pretrained import load_pipeline, shipped
 from utils.scenes import check_unseen
@@ -135,8 +136,7 @@ def check_base(args: argparse.Namespace) -> None:
     """Raises one sentence for a base that is not there, of another kind, or that does not divide --resolution."""
     check_file(args.model_dir, "model", "name another, or choose --tasks without one")
     check_pipeline(args.model_dir, StableVideoDiffusionEDMPipeline, "--model_dir")
-    config = read_config(args.model_dir, "unet"), read_config(args.model_dir, "vae")
-    multiple = 2 ** sum(len(part["block_out_channels"]) - 1 for part in config)
+    multiple = side_multiple(read_config(args.model_dir, "unet"), read_config(args.model_dir, "vae"))
     if args.resolution % multiple:
         raise ValueError(f"--resolution {args.resolution} is not a multiple of {multiple}, as {args.model_dir} needs.")
 

@@ -9,11 +9,13 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from tqdm.auto import tqdm
 
 from pipelines.keyframe_choice import check_interval
+from pipelines.sizes import scale_size
 from utils.data.clip_frames import ClipFrames
 from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord
 from utils.files import is_file, is_folder
 from utils.formats.folders import IMAGE_SUFFIXES
 from utils.images import cover, read_image, to_pixels
+from utils.latents import side_factor, side_multiple
 from utils.messages.words import count
 from utils.pretrained import loading
 from utils.video import to_pixels as video_pixels
@@ -42,10 +44,9 @@ class Layout:
             # Reading a configuration needs no class of its own.
             unet = UNet2DConditionModel.load_config(base, subfolder="unet")
             vae = AutoencoderKL.load_config(base, subfolder="vae")
-        factor = 2 ** (len(vae["block_out_channels"]) - 1)
         size = unet["sample_size"]
         side = size if isinstance(size, int) else min(size)
-        return cls(factor * 2 ** (len(unet["block_out_channels"]) - 1), side * factor, unet.get("num_frames"))
+        return cls(side_multiple(unet, vae), side * side_factor(vae), unet.get("num_frames"))
 
 
 def choose_size(
@@ -60,10 +61,7 @@ def choose_size(
     for name, side in (("height", height), ("width", width)):
         if side and side % multiple:
             raise ValueError(f"{name} {side} is not a multiple of {multiple}, as both bases need: choose another.")
-    H, W = size
-    scale = height / H if height else width / W if width else image.side / min(size)
-    rounded = [max(1, round(side * scale / multiple)) * multiple for side in size]
-    return height or rounded[0], width or rounded[1]
+    return scale_size(size, height, width, multiple, lambda size: image.side / min(size))
 
 
 def open_clip(path: str, interval: int) -> ClipFrames:

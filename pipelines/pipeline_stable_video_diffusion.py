@@ -32,7 +32,7 @@ from utils.diffusion.guidance import UNCONDITIONAL
 from utils.diffusion.sampling import VideoSampling
 from utils.diffusion.solver import Solver
 from utils.diffusion.svd_condition import Condition, ConditionEncoder
-from utils.latents import encode_mode, frames_to_decode
+from utils.latents import encode_mode, frames_to_decode, side_multiple
 
 Images = Image.Image | Sequence[Image.Image] | np.ndarray | torch.Tensor
 Generators = torch.Generator | list[torch.Generator] | None
@@ -75,8 +75,8 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
 
     @property
     def size_multiple(self) -> int:
-        """What divides the sides of an image: the factor of the VAE times that of the UNet."""
-        return self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        """What divides the sides of an image."""
+        return side_multiple(self.unet.config, self.vae.config)
 
     @torch.no_grad()
     def prepare(

@@ -1,5 +1,8 @@
 """Sizes of images and videos, and what users pass brought to them."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
@@ -7,6 +10,7 @@ from tqdm.auto import tqdm
 
 from utils.flow.warp import resize_flow
 from utils.images import cover, to_pixels
+from utils.latents import side_multiple
 
 
 def fit_image(
@@ -73,12 +77,24 @@ def target_size(pipe, height: int | None, width: int | None, size: tuple[int, in
     image its own shorter side.
     """
     check_size(pipe, height, width)
+    return scale_size(size, height, width, network_multiple(pipe), partial(own_scale, pipe))
+
+
+def scale_size(
+    size: tuple[int, int],
+    height: int | None,
+    width: int | None,
+    multiple: int,
+    own_scale: Callable[[tuple[int, int]], float],
+) -> tuple[int, int]:
+    """Height and width of the results from what has this (height, width), where `multiple` divides them.
+
+    Args:
+        height, width: As asked for; a missing one keeps the shape.
+        own_scale: What brings a (height, width) to the model's own size, where neither is asked for.
+    """
     H, W = size
-    if height or width:
-        scale = height / H if height else width / W
-    else:
-        scale = own_scale(pipe, size)
-    multiple = network_multiple(pipe)
+    scale = height / H if height else width / W if width else own_scale(size)
     rounded = [max(1, round(side * scale / multiple)) * multiple for side in size]
     return height or rounded[0], width or rounded[1]
 
@@ -98,8 +114,8 @@ def own_size(pipe) -> int:
 
 
 def network_multiple(pipe) -> int:
-    """What divides the sides of all results: the factor of the VAE times that of the UNet."""
-    return pipe.vae_scale_factor * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
+    """What divides the sides of all results of a pipeline."""
+    return side_multiple(pipe.unet.config, pipe.vae.config)
 
 
 def check_size(pipe, height: int | None, width: int | None) -> None:

@@ -1,5 +1,6 @@
 """Latents of an autoencoder: their scale, how many images are encoded at once, and images there and back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +49,16 @@ class LatentScale:
 
     def _spread(self, values: float | tuple[float, ...], like: torch.Tensor) -> torch.Tensor:
         return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+
+
+def side_factor(config: Mapping) -> int:
+    """By what the levels of a UNet or an autoencoder divide a side of what they read, from its configuration."""
+    return 2 ** (len(config["block_out_channels"]) - 1)
+
+
+def side_multiple(unet_config: Mapping, vae_config: Mapping) -> int:
+    """What divides the sides of a base's images: the factor of the autoencoder times that of the UNet."""
+    return side_factor(vae_config) * side_factor(unet_config)
 
 
 def frames_to_decode(vae: nn.Module, start: int, end: int, num_frames: int) -> tuple[torch.Tensor, slice]:

@@ -17,7 +17,7 @@ def video_pipe(tiny_svd):
 
 
 def test_a_video_has_the_models_number_of_pixels_and_an_image_its_shorter_side(video_pipe):
-    image_pipe = SimpleNamespace(vae_scale_factor=4, unet=video_pipe.unet)
+    image_pipe = SimpleNamespace(vae_scale_factor=4, unet=video_pipe.unet, vae=video_pipe.vae)
     assert target_size(video_pipe, None, None, (50, 200)) == (32, 128)
     assert target_size(image_pipe, None, None, (50, 200)) == (64, 256)
     for pipe in (video_pipe, image_pipe):

@@ -3,6 +3,7 @@
 import argparse
 
 from utils.arguments import positive_float, positive_int
+from utils.latents import side_factor
 from utils.pretrained import loading, shipped
 
 SCHEDULERS = ["linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"]
@@ -46,7 +47,7 @@ def base_size(args: argparse.Namespace, pipeline: type) -> tuple[int, int | None
     with loading(name, pipeline, "--pretrained_model_name_or_path"):
         unet = UNet2DConditionModel.load_config(name, subfolder="unet", revision=revision)
         vae = AutoencoderKL.load_config(name, subfolder="vae", revision=revision)
-    return unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1), unet.get("num_frames")
+    return unet["sample_size"] * side_factor(vae), unet.get("num_frames")
 
 
 def check_not_negative(args: argparse.Namespace, *names: str) -> None:

@@ -19,7 +19,7 @@ from utils.data.pairs import PairDataset, own_pair
 from utils.data.records import read_records
 from utils.diffusion.pairs import with_trigger
 from utils.diffusion.prompts import TextEncoder
-from utils.latents import LatentScale
+from utils.latents import LatentScale, side_factor
 from utils.pretrained import loading
 from utils.processes import process_state
 from utils.training.seeding import SeededDataset
@@ -65,7 +65,7 @@ class SDBase:
 
     def check_resolution(self, resolution: int) -> None:
         """Raises ValueError for a side that the autoencoder does not divide."""
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        factor = side_factor(self.vae.config)
         if resolution % factor:
             raise ValueError(
                 f"--resolution {resolution} does not divide by the base's {factor}: choose a multiple of it."

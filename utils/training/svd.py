@@ -45,6 +45,7 @@ from utils.data.video_records import read_video_records
 from utils.data.videos import VideoDataset, has_flow
 from utils.diffusion.edm import EDM
 from utils.diffusion.svd_condition import ConditionEncoder
+from utils.latents import side_multiple
 from utils.messages.words import count
 from utils.motion_helper import MotionBuckets
 from utils.pretrained import load_pipeline
@@ -228,7 +229,7 @@ def load_base(args: argparse.Namespace, pipeline: type = StableVideoDiffusionPip
     """
     name, options = args.pretrained_model_name_or_path, {"revision": args.revision, "variant": args.variant}
     pipe = load_pipeline(pipeline, name, flag="--pretrained_model_name_or_path", **options)
-    multiple = pipe.vae_scale_factor * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
+    multiple = side_multiple(pipe.unet.config, pipe.vae.config)
     if args.height % multiple or args.width % multiple:
         raise ValueError(f"--height {args.height} and --width {args.width} have to be multiples of {multiple}.")
     return pipe
