@@ -19,7 +19,6 @@ from utils.weights.model_kinds import check_adapter
 
 METHODS = (*JOINT_METHODS, "controlnet")
 DEFAULT_METHOD = "coarse"  # has the smallest error on the embedded weights (docs/evaluation_flow_video.md)
-SHORTER_SIDE = 128  # pixels that smaller videos are enlarged to for their flow: DIS loses small things in small frames
 
 DragPipeline = StableVideoDiffusionTrajectoryPipeline | StableVideoDiffusionTrajectoryControlNetPipeline
 
@@ -72,7 +71,7 @@ def sample_drag(
     """
     if method == "controlnet":
         video = pipe(image[None], tracks, output_type="pt", **options).frames[0] * 2 - 1
-        return video, estimate_flow(video, inference_size=enlarged_size(video, SHORTER_SIDE))
+        return video, estimate_flow(video, inference_size=enlarged_size(video))
     out = pipe(image[None], tracks, method, output_type="pt", **options)
     return out.frames[0] * 2 - 1, out.flows[0]
 

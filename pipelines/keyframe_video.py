@@ -19,8 +19,6 @@ from utils.commands.settings import Settings, about
 from utils.flow.estimate import both_flows_estimator, enlarged_size
 from utils.flow.follow import follow_ends
 
-SHORTER_SIDE = 128  # pixels that smaller frames are enlarged to for their flow: DIS loses small things in small frames
-
 
 @dataclass(frozen=True)
 class FillSettings(Settings):
@@ -168,4 +166,4 @@ def gap_masks(edit: Edit, source: torch.Tensor, start: int, end: int, flows) -> 
 
 def estimate_flows(video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Flow of a video (F, 3, H, W) from each frame to the next, and back, by DIS."""
-    return both_flows_estimator("dis", inference_size=enlarged_size(video, SHORTER_SIDE))(video)
+    return both_flows_estimator("dis", inference_size=enlarged_size(video))(video)

@@ -20,7 +20,7 @@ from pipelines.edit_folder import EditFolder
 from pipelines.edit_inputs import Layout, choose_size, first_size, open_clip, read_fitted, read_masks
 from pipelines.edit_models import EditModels
 from pipelines.keyframe_choice import choose_keyframes
-from pipelines.keyframe_video import SHORTER_SIDE, Edit, FillSettings, edit_keyframes, fill_gaps
+from pipelines.keyframe_video import Edit, FillSettings, edit_keyframes, fill_gaps
 from pipelines.pipeline_keyframe_edit import AUTO, EditSettings, check_prompts
 from pipelines.trans_adapter import add_adapter_arguments
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling
@@ -113,8 +113,7 @@ def read_inputs(args, clip: ClipFrames, folder: EditFolder, fill: FillSettings) 
     masks = args.mask if args.mask in (None, AUTO) else read_masks(args.mask, clip, size)
     video = read_fitted(clip, size)
     warn_of_photograph(args.image_model, video[0], args.input_video, "--image_model")
-    larger = enlarged_size(video, SHORTER_SIDE)
-    flow = estimate_flow(video, inference_size=larger) if fill.keyframes == "motion" else None
+    flow = estimate_flow(video, inference_size=enlarged_size(video)) if fill.keyframes == "motion" else None
     numbers = choose_keyframes(len(video), fill.keyframe_interval, fill.keyframes, flow)
     return Edit(video, numbers, masks, folder, args.seed), args.num_frames or layouts[1].num_frames
 

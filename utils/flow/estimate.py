@@ -23,6 +23,7 @@ DIS_PRESETS = {
     "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
 }
 DIS_SHORTER, DIS_LONGER = 8, 12  # pixels that OpenCV asks of the two sides
+SHORTER_SIDE = 128  # pixels that smaller frames are enlarged to for their flow: DIS loses small things in small frames
 
 
 def estimate_flow(video: torch.Tensor, backend: str = "dis", **options) -> torch.Tensor:
@@ -68,7 +69,7 @@ def flow_estimator(backend: str = "dis", inference_size: tuple[int, int] | None 
     return estimate
 
 
-def enlarged_size(video: torch.Tensor, shorter_side: int) -> tuple[int, int]:
+def enlarged_size(video: torch.Tensor, shorter_side: int = SHORTER_SIDE) -> tuple[int, int]:
     """Height and width at which DIS finds small things: those of a video (..., H, W), or larger ones.
 
     Args:
