@@ -130,3 +130,9 @@ def check_num_frames(num_frames: int | None) -> None:
     """Raises ValueError for a number of frames that makes no video."""
     if num_frames == 1:
         raise ValueError("num_frames 1 is no video: pass 2 or more.")
+
+
+def check_gap_frames(num_frames: int | None) -> None:
+    """Raises ValueError for a number of frames, both keyframes among them, that has none between the two."""
+    if num_frames is not None and num_frames < 3:
+        raise ValueError(f"--num_frames {num_frames} leaves no frame between two keyframes: pass 3 or more.")

@@ -22,6 +22,7 @@ from pipelines.edit_models import EditModels
 from pipelines.keyframe_choice import choose_keyframes
 from pipelines.keyframe_video import Edit, FillSettings, edit_keyframes, fill_gaps
 from pipelines.pipeline_keyframe_edit import AUTO, EditSettings, check_prompts
+from pipelines.sizes import check_gap_frames
 from pipelines.trans_adapter import add_adapter_arguments
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling
 from utils.arguments import make_parser, parse_args, positive_float, run_script
@@ -99,8 +100,7 @@ def check(args, settings: EditSettings) -> ClipFrames:
     """One sentence about what would fail after a long time; the opened video."""
     VideoSampling.from_args(args, fps=args.fps or 1.0)
     check_prompts(args.prompt, args.source_prompt, args.mask == AUTO, settings)
-    if args.num_frames is not None and args.num_frames < 3:
-        raise ValueError(f"--num_frames {args.num_frames} leaves no frame between two keyframes: pass 3 or more.")
+    check_gap_frames(args.num_frames)
     clip = open_clip(args.input_video, args.keyframe_interval)
     check_fps(args.fps or clip.fps, "video.mp4")
     return clip

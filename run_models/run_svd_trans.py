@@ -18,6 +18,7 @@ from pipelines.keyframe_images import check_shapes, fit_keyframes, list_keyframe
 from pipelines.keyframes import fill_keyframes, place_keyframes
 from pipelines.memory import add_memory_arguments, check_offload, place, save_memory
 from pipelines.pipeline_stable_video_diffusion_trans import StableVideoDiffusionTransPipeline
+from pipelines.sizes import check_gap_frames
 from pipelines.trans_adapter import add_adapter_arguments, choose_adapter
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
 from utils.arguments import make_parser, parse_args, positive_int, run_script
@@ -82,8 +83,7 @@ def check(args, paths: list[str], adapter: str | None) -> None:
     check_shapes(paths, cropped=bool(args.height and args.width))
     if adapter:
         check_masked_unet(adapter)
-    if args.num_frames is not None and args.num_frames < 3:
-        raise ValueError(f"--num_frames {args.num_frames} leaves no frame between two keyframes: pass 3 or more.")
+    check_gap_frames(args.num_frames)
     if args.total_frames is not None:
         place_keyframes(len(paths), args.total_frames + args.loop)
     if args.repeats < 0:
