@@ -28,7 +28,7 @@ from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import svd_parser
 from utils.training.svd_losses import draw_condition, encode_clips
 from utils.training.text_video import drop_captions, take_text_base, text_sample_options
-from utils.training.validation import HeldOut, beside_truth, sample_options
+from utils.training.validation import HeldOut, beside_truth, mean_error, sample_options
 
 
 def main(argv=None) -> None:
@@ -126,17 +126,14 @@ def trip_errors(model, clip: HeldOut) -> dict[str, torch.Tensor]:
     """Mean error of v of a video from its first frame."""
     x_0 = clip.encode(clip.sample["pixel_values"])[None]
     condition = TripCondition.of(clip.condition(), x_0[:, :1])
-    denoiser = TripDenoiser(model, clip.svd.edm)
-    errors = [denoiser.loss(x_0, noise, sigma[None], condition) for sigma, noise in clip.levels(x_0)]
-    return {"loss": torch.cat(errors).mean()}
+    return mean_error(TripDenoiser(model, clip.svd.edm), x_0, condition, clip.levels(x_0))
 
 
 def text_errors(denoiser: TextDenoiser, text: TextEncoder, clip: HeldOut) -> dict[str, torch.Tensor]:
     """Mean error of ε of a video from its first frame and its caption."""
     z_0 = clip.encode(clip.sample["pixel_values"])[None]
     condition = TextCondition(text.encode([clip.sample["caption"]]), z_0[:, :1])
-    errors = [denoiser.loss(z_0, noise, t[None], condition) for t, noise in denoiser.levels(z_0, clip.generator)]
-    return {"loss": torch.cat(errors).mean()}
+    return mean_error(denoiser, z_0, condition, denoiser.levels(z_0, clip.generator))
 
 
 def show_video(svd: SVDTraining, options: Callable, sample: dict, path: Path) -> list[torch.Tensor]:

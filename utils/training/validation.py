@@ -5,7 +5,7 @@ There is one `Validation`. What a variant measures and what it shows are two fun
 is measured.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -121,8 +121,17 @@ class Validation:
 def video_errors(network: nn.Module, clip: HeldOut) -> dict[str, torch.Tensor]:
     """Mean error of v of a video from its first frame."""
     x_0, condition = clip.encode(clip.sample["pixel_values"])[None], clip.condition()
-    denoiser = Denoiser(network, clip.svd.edm)
-    errors = [denoiser.loss(x_0, noise, sigma[None], condition) for sigma, noise in clip.levels(x_0)]
+    return mean_error(Denoiser(network, clip.svd.edm), x_0, condition, clip.levels(x_0))
+
+
+def mean_error(denoiser, clean: torch.Tensor, condition, levels: Iterable) -> dict[str, torch.Tensor]:
+    """Mean of a denoiser's `loss` of one video.
+
+    Args:
+        clean: Its latents (1, F, C, h, w).
+        levels: Noise levels or timesteps (), and noise like the latents for each.
+    """
+    errors = [denoiser.loss(clean, noise, level[None], condition) for level, noise in levels]
     return {"loss": torch.cat(errors).mean()}
 
 
