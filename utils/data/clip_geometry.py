@@ -1,10 +1,10 @@
 """Resize, crop and flip of a clip, and of the flow and the tracks that belong to it: their vectors change too."""
 
-import random
 from dataclasses import dataclass
 
 import torch
 
+from utils.data.geometry import draw_crop
 from utils.flow import flip_flow, resize_flow
 from utils.images import resize_pixels
 
@@ -28,8 +28,7 @@ class ClipGeometry:
     @classmethod
     def draw(cls, height: int, width: int, center_crop: bool, random_flip: bool) -> "ClipGeometry":
         """Draw a position unless `center_crop`, and a flip if `random_flip`, from `random`."""
-        left, top = (0.5, 0.5) if center_crop else (random.random(), random.random())
-        return cls(height, width, left, top, random_flip and random.random() < 0.5)
+        return cls(height, width, *draw_crop(center_crop, random_flip))
 
     def apply(self, frames: torch.Tensor, nearest: bool = False) -> torch.Tensor:
         """Pixels (F, C, H, W) in [-1, 1] to (F, C, height, width); unchanged at that size.

@@ -7,6 +7,12 @@ import torch
 from torch.nn import functional
 
 
+def draw_crop(center_crop: bool, random_flip: bool) -> tuple[float, float, bool]:
+    """Left, top and flip: a random position unless `center_crop`, and a random flip if `random_flip`."""
+    left, top = (0.5, 0.5) if center_crop else (random.random(), random.random())
+    return left, top, random_flip and random.random() < 0.5
+
+
 @dataclass(frozen=True)
 class Geometry:
     """A square cropped from an image whose shorter side is resized to that of the square.
@@ -25,8 +31,7 @@ class Geometry:
     @classmethod
     def draw(cls, resolution: int, center_crop: bool, random_flip: bool) -> "Geometry":
         """Draw a position unless `center_crop`, and a flip if `random_flip`, from `random`."""
-        left, top = (0.5, 0.5) if center_crop else (random.random(), random.random())
-        return cls(resolution, left, top, random_flip and random.random() < 0.5)
+        return cls(resolution, *draw_crop(center_crop, random_flip))
 
     def apply(self, image: torch.Tensor) -> torch.Tensor:
         """Crop (C, H, W) to (C, resolution, resolution), bilinear with antialiasing; unchanged at that size."""
