@@ -254,8 +254,7 @@ class StableVideoDiffusionJointPipeline(StableVideoDiffusionEDMPipeline):
         """
         if not (side.given and (self.flow_adapter.seen_video or self.flow_adapter.one_step)):
             return inputs.condition
-        frames = side.latents / self.vae.config.scaling_factor
-        return inputs.condition.with_frames(frames, torch.ones(len(frames), dtype=torch.bool))
+        return inputs.condition.with_frames(side.latents, self.vae.config.scaling_factor)
 
     def prepare_sides(
         self,

@@ -197,7 +197,7 @@ def test_frames_are_conditioning_images_where_there_is_an_image():
     latents, frames = torch.rand(2, 4, F, 4, 8, 8)
     dropped, where = torch.tensor([False, False, True, True]), torch.tensor([False, True, False, True])
     condition = Condition(torch.rand(4, 1, 16), latents, torch.rand(4, 3)).drop(dropped)
-    found = condition.with_frames(frames, where).image_latents
+    found = condition.with_frames(frames, 1.0, where).image_latents
     assert torch.equal(found[:2], torch.stack([latents[0], frames[1]]))
     assert not found[2:].any()
 

@@ -43,17 +43,20 @@ class Condition:
         )
         return replace(self, image_embeddings=embeddings, image_latents=latents, time_ids=ids)
 
-    def with_frames(self, frames: torch.Tensor, where: torch.Tensor) -> "Condition":
-        """The condition with an image of its own for each frame, without noise, in the samples where `where` is true.
+    def with_frames(self, x_0: torch.Tensor, scaling_factor: float, where: torch.Tensor | None = None) -> "Condition":
+        """The condition with all frames of a video as the conditioning images, without noise.
 
         Samples without an image (`drop`) stay without.
 
         Args:
-            frames: Their latents (B, F, C, h, w), not scaled.
-            where: bool (B,).
+            x_0: Clean latents (B, F, C, h, w) of the video, which are scaled.
+            scaling_factor: Of the autoencoder; Stable Video Diffusion scales what is denoised, but not what conditions.
+            where: bool (B,), the samples whose condition changes; by default all.
         """
-        where = where.to(frames.device) & self.image_latents.flatten(1).any(dim=1)
-        latents = torch.where(where[:, None, None, None, None], frames.to(self.image_latents.dtype), self.image_latents)
+        known = self.image_latents.flatten(1).any(dim=1)
+        where = known if where is None else where.to(known.device) & known
+        frames = (x_0 / scaling_factor).to(self.image_latents.dtype)
+        latents = torch.where(where[:, None, None, None, None], frames, self.image_latents)
         return replace(self, image_latents=latents)
 
     def repeat(self, times: int) -> "Condition":

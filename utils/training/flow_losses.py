@@ -34,7 +34,7 @@ def flow_loss(
     B, F = y_0.shape[:2]
     condition = draw_condition(batch, F, encoder, args)
     if seen is not None and seen.any():
-        condition = condition.with_frames(encode_clips(batch, encoder.vae) / encoder.vae.config.scaling_factor, seen)
+        condition = condition.with_frames(encode_clips(batch, encoder.vae), encoder.vae.config.scaling_factor, seen)
     sigma = edm.draw_sigmas(B).to(y_0.device)
     return Denoiser(unet, edm).loss(y_0, torch.randn_like(y_0), sigma, condition).mean()
 
@@ -50,8 +50,8 @@ def one_step_loss(
     """
     y_0 = code.scale.normalize(encode_flow(batch, encoder.vae))
     B, F = y_0.shape[:2]
-    frames = encode_clips(batch, encoder.vae) / encoder.vae.config.scaling_factor
-    condition = draw_condition(batch, F, encoder, args).with_frames(frames, torch.ones(B, dtype=torch.bool))
+    x_0 = encode_clips(batch, encoder.vae)
+    condition = draw_condition(batch, F, encoder, args).with_frames(x_0, encoder.vae.config.scaling_factor)
     levels, mean = torch.full((B,), sigma, device=y_0.device), torch.zeros_like(y_0)
     v = Denoiser(unet, edm).predict(mean, levels, condition).float()
     return (edm.denoised(mean, v, levels) - y_0).square().mean()
@@ -97,7 +97,7 @@ def draw_side_conditions(
         video, flow = draw_conditions(batch, F, encoder, args, [images, None])
     else:
         video = flow = draw_condition(batch, F, encoder, args)
-    return Condition.join([video, flow.with_frames(x_0 / encoder.vae.config.scaling_factor, seen)])
+    return Condition.join([video, flow.with_frames(x_0, encoder.vae.config.scaling_factor, seen)])
 
 
 @torch.no_grad()

@@ -61,11 +61,11 @@ def _conditions(
     if moved:
         images.append(move_along(clip.sample["image"], code.to_flow(clip.sample["flow_pixel_values"]))[None])
     plain, *warped = clip.conditions(*images)
-    frames = clean[:1] / clip.svd.pipe.vae.config.scaling_factor  # of the video, where there is one
+    scaling_factor = clip.svd.pipe.vae.config.scaling_factor
 
     def of_mode(mode: str, sides: int) -> Condition:
         video = warped[0] if mode in moved else plain
-        flow = plain.with_frames(frames, torch.tensor([True])) if mode in seen else plain
+        flow = plain.with_frames(clean[:1], scaling_factor) if mode in seen else plain
         return Condition.join([video, flow][-sides:])
 
     return {mode: of_mode(mode, len(denoised)) for mode, denoised in modes.items()}
