@@ -76,9 +76,7 @@ class Bench(VideoBench):
     @cached_property
     def pipe(self) -> StableVideoDiffusionControlNetPipeline:
         """The base with --controlnet."""
-        pipe = self.load(StableVideoDiffusionControlNetPipeline)
-        pipe.load_controlnet(self.args.controlnet)
-        return pipe.to(self.args.device)
+        return self.load_controlled(StableVideoDiffusionControlNetPipeline)
 
     def truth(self, index: int) -> Truth:
         args = self.args

@@ -23,7 +23,6 @@ from utils.arguments import make_parser, positive_int, run_script
 from utils.depth import color_disparity, metres_to_disparity, normalize_disparity
 from utils.messages.words import count
 from utils.metrics.depth import depth_errors
-from utils.metrics.statistics import bootstrap_mean
 from utils.pretrained import shipped
 from utils.scenes import check_unseen, render_clip, sample_clip
 from utils.video import to_pixels
@@ -105,10 +104,6 @@ def files(args: argparse.Namespace) -> dict[str, list[Path]]:
     }
 
 
-def summarize(results: protocol.Results, args: argparse.Namespace) -> protocol.Estimates:
-    return {task: {name: bootstrap_mean(results.values(task, name)) for name in FIGURES} for task in results.rows}
-
-
 def table(estimates: protocol.Estimates, counts: dict[str, int]) -> list[str]:
     return [*protocol.wide_table(estimates, "way"), "", f"{count(min(counts.values()), 'clip')} each."]
 
@@ -117,7 +112,9 @@ def tasks(args: argparse.Namespace) -> dict[str, protocol.Task]:
     return {way: partial(measure, way=way) for way in TASKS}
 
 
-EVALUATION = protocol.Evaluation("eval_depth_video", parser, tasks, DepthBench, check, files, summarize, table=table)
+EVALUATION = protocol.Evaluation(
+    "eval_depth_video", parser, tasks, DepthBench, check, files, protocol.means_of(FIGURES), table=table
+)
 main = partial(protocol.run, EVALUATION)
 
 if __name__ == "__main__":

@@ -78,12 +78,8 @@ def files(args: argparse.Namespace) -> dict[str, list[Path]]:
     }
 
 
-def summarize(results: Results, args: argparse.Namespace) -> Estimates:
-    """Means over the clips, and the distance from the true ones."""
-    return {method: figures_of(results, method) for method in results.rows}
-
-
 def figures_of(results: Results, method: str) -> dict[str, Estimate]:
+    """Means over the clips, and the distance from the true ones."""
     values = {name: results.values(method, name).astype(float) for name in FIGURES}
     return known_means(values) | fvd_to_truth(results, method)
 
@@ -104,7 +100,7 @@ def plot(folder: Path, results: Results, estimates: Estimates) -> None:
 
 EVALUATION = protocol.Evaluation(
     "eval_keyframe_edit", parser, lambda args: protocol.each_method(METHODS, measure), Bench,
-    check, files, summarize, table=protocol.method_table, plot=plot,
+    check, files, protocol.each_task(figures_of), table=protocol.method_table, plot=plot,
 )  # fmt: skip
 main = partial(protocol.run, EVALUATION)
 

@@ -25,7 +25,6 @@ from utils.diffusion.sampling import VideoSampling, parse_sampling_args
 from utils.flow import estimate_flow
 from utils.images import to_image
 from utils.messages.words import count
-from utils.metrics.statistics import bootstrap_mean
 from utils.scenes import render_clip, sample_clip
 from utils.video import to_pixels
 
@@ -81,10 +80,6 @@ def figures(video: torch.Tensor) -> dict[str, float]:
     }
 
 
-def summarize(results: protocol.Results, args: argparse.Namespace) -> protocol.Estimates:
-    return {task: {name: bootstrap_mean(results.values(task, name)) for name in MEASURES} for task in results.rows}
-
-
 def table(estimates: protocol.Estimates, counts: dict[str, int]) -> list[str]:
     return [*protocol.wide_table(estimates, "option"), "", f"{count(min(counts.values()), 'video')} each."]
 
@@ -94,7 +89,7 @@ def files(args: argparse.Namespace) -> dict[str, list[Path]]:
 
 
 EVALUATION = protocol.Evaluation(
-    "eval_svd_options", parser, tasks, VideoBench, check, files, summarize,
+    "eval_svd_options", parser, tasks, VideoBench, check, files, protocol.means_of(MEASURES),
     no_settings=tuple(VALUES), table=table, parse=parse_sampling_args,
 )  # fmt: skip
 main = partial(protocol.run, EVALUATION)

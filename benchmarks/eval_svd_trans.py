@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import protocol, rife, video_bench
-from benchmarks.protocol import Estimates, Results
+from benchmarks.protocol import Results
 from benchmarks.svd_report import features
 from benchmarks.trans_tasks import METHODS, Bench, measure
 from models.unet_spatio_temporal_condition import check_masked_unet
@@ -85,12 +85,8 @@ def files(args: argparse.Namespace) -> dict[str, list[Path]]:
     }
 
 
-def summarize(results: Results, args: argparse.Namespace) -> Estimates:
-    """Means over the clips in which something moves, the largest error of the ends, and the distance from truth."""
-    return {method: figures_of(results, method) for method in results.rows}
-
-
 def figures_of(results: Results, method: str) -> dict[str, Estimate]:
+    """Means over the clips in which something moves, the largest error of the ends, and the distance from truth."""
     moves = results.values(method, "moves")
     found = {"ends_error": largest(results.values(method, "ends_error"))}
     for name in FIGURES:
@@ -109,7 +105,7 @@ def largest(values: np.ndarray) -> Estimate:
 
 EVALUATION = protocol.Evaluation(
     "eval_svd_trans", parser, lambda args: protocol.each_method(METHODS, measure), Bench, check,
-    files, summarize, decides=DECIDES, shared=SHARED, table=protocol.method_table,
+    files, protocol.each_task(figures_of), decides=DECIDES, shared=SHARED, table=protocol.method_table,
 )  # fmt: skip
 main = partial(protocol.run, EVALUATION)
 

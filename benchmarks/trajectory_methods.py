@@ -46,9 +46,7 @@ class DragBench(VideoBench):
     @cached_property
     def controlnet_pipe(self) -> StableVideoDiffusionTrajectoryControlNetPipeline:
         """The base with the ControlNet."""
-        pipe = self.load(StableVideoDiffusionTrajectoryControlNetPipeline)
-        pipe.load_controlnet(self.args.controlnet)
-        return pipe.to(self.args.device)
+        return self.load_controlled(StableVideoDiffusionTrajectoryControlNetPipeline)
 
     def options(self, indices: range, scenes: Sequence[DragScene]) -> dict:
         """Keyword arguments of a pipeline."""

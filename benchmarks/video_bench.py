@@ -43,6 +43,12 @@ class VideoBench(JudgedBench):
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
+    def load_controlled(self, kind: type):
+        """A pipeline of a class with --controlnet, on the device."""
+        pipe = self.load(kind)
+        pipe.load_controlnet(self.args.controlnet)
+        return pipe.to(self.args.device)
+
     @cached_property
     def clips(self) -> TrueClips:
         """True clips that no training has seen."""

@@ -41,7 +41,17 @@ from benchmarks.protocol.arguments import (
     judge_files,
     weight_files,
 )
-from benchmarks.protocol.evaluation import Evaluation, Results, Task, each_method, read_results, run, write_sheets
+from benchmarks.protocol.evaluation import (
+    Evaluation,
+    Results,
+    Task,
+    each_method,
+    each_task,
+    means_of,
+    read_results,
+    run,
+    write_sheets,
+)
 from benchmarks.protocol.folder import SHOWN, Chunk, check_empty, write_text
 from benchmarks.protocol.record import describe_machine, make_run, write_results
 from benchmarks.protocol.report import Estimates, long_table, method_table, transposed, wide_table
@@ -66,9 +76,11 @@ __all__ = [
     "check_part",
     "describe_machine",
     "each_method",
+    "each_task",
     "judge_files",
     "long_table",
     "make_run",
+    "means_of",
     "method_table",
     "read_results",
     "run",

@@ -14,6 +14,7 @@ from benchmarks.protocol.folder import Chunk, check_empty, digest, open_folder, 
 from benchmarks.protocol.record import make_run, note_run, read_runs, write_results
 from benchmarks.protocol.report import Estimates, long_table, stack_sheets
 from utils.arguments import parse_args
+from utils.metrics.statistics import Estimate, bootstrap_mean
 from utils.pretrained import choose_device
 
 Arguments = argparse.Namespace
@@ -42,6 +43,16 @@ class Results:
     def values(self, task: str, name: str) -> np.ndarray:
         """One figure of each row of a task."""
         return np.array([row[name] for row in self.rows[task]])
+
+
+def each_task(figures: Callable[[Results, str], dict[str, Estimate]]) -> Callable[[Results, Arguments], Estimates]:
+    """`summarize` of an evaluation that has the same figures of each task, `figures(results, task)`."""
+    return lambda results, args: {task: figures(results, task) for task in results.rows}
+
+
+def means_of(names: Iterable[str]) -> Callable[[Results, Arguments], Estimates]:
+    """`summarize` of an evaluation whose figures are means over the samples of each task."""
+    return each_task(lambda results, task: {name: bootstrap_mean(results.values(task, name)) for name in names})
 
 
 def write_sheets(folder: Path, results: Results, estimates: Estimates) -> None:
