@@ -12,7 +12,7 @@ from utils.weights.model_kinds import check_adapter, check_lora, joint_names
 ESTIMATION = VideoSampling(num_inference_steps=1, max_guidance_scale=1.0, noise_aug_strength=0.05)
 STANDSTILL = 0  # motion bucket that guidance of flow by itself leads away from
 # Of flow by itself: no guidance, as a LoRA was trained, and the solver that does not underestimate motion.
-FLOW_SAMPLING = {"max_guidance_scale": 1.0, "solver_order": 2}
+FLOW_ALONE = {"max_guidance_scale": 1.0, "solver_order": 2}
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class FlowAdapter:
     def sampling_alone(self) -> dict:
         """Values of `VideoSampling` with which it samples flow by itself, as flow that comes before its video."""
         if (scale := self.flow_guidance_scale) <= 1:
-            return FLOW_SAMPLING
+            return FLOW_ALONE
         guidance = {"min_guidance_scale": scale, "max_guidance_scale": scale, "negative_motion_bucket_id": STANDSTILL}
-        return FLOW_SAMPLING | guidance
+        return FLOW_ALONE | guidance
 
     def check_unread(self, **others) -> None:
         """Raises ValueError where an estimate in one step would not read a value that is no default.

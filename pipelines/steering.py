@@ -13,7 +13,7 @@ import torch
 
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from pipelines.sides import Estimates
-from pipelines.video_inputs import FLOW, Estimate
+from pipelines.video_inputs import FLOW, StepEstimate
 from pipelines.video_sides import VideoSide
 from utils.commands.settings import Settings, about
 
@@ -78,7 +78,7 @@ class FlowSteer:
         weight = equal_shares(known & points, known & ~points)
         self.weight = torch.cat([weight, weight[:, -1:]], dim=1)  # the last image repeats the one before
 
-    def __call__(self, estimate: Estimate, sides: Sequence[VideoSide], i: int) -> Estimates:
+    def __call__(self, estimate: StepEstimate, sides: Sequence[VideoSide], i: int) -> Estimates:
         if i >= max(1, round(self.steering.guidance_steps * (len(sides[FLOW].sigmas) - 1))):
             return estimate(sides)
         return self.set_known(estimate(sides)) if self.steering.guidance == "replace" else self.descend(estimate, sides)
@@ -95,7 +95,7 @@ class FlowSteer:
         change = self.pipe.encode_frames(changed) - self.pipe.encode_frames(images)
         return clean | {FLOW: scale.normalize(latents + self.steering.guidance_strength * change)}
 
-    def descend(self, estimate: Estimate, sides: Sequence[VideoSide]) -> Estimates:
+    def descend(self, estimate: StepEstimate, sides: Sequence[VideoSide]) -> Estimates:
         """Estimates after some steps against the gradient."""
         through_network = self.steering.guidance == "gradient"
         sampled = [number for number, side in enumerate(sides) if not side.given]

@@ -14,9 +14,9 @@ from utils.diffusion.guidance import UNCONDITIONAL, Guidance
 from utils.diffusion.svd_condition import Condition
 
 VIDEO, FLOW = 0, 1  # numbers of the sides
-Estimate = Callable[[Sequence[VideoSide]], Estimates]  # clean latents of the sides that are sampled
+StepEstimate = Callable[[Sequence[VideoSide]], Estimates]  # clean latents of the sides that are sampled
 OnStep = Callable[[int, int, Mapping[str | None, torch.Tensor]], None]
-Steer = Callable[[Estimate, Sequence[VideoSide], int], Estimates]
+Steer = Callable[[StepEstimate, Sequence[VideoSide], int], Estimates]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class VideoInputs:
         conditions = [self.conditions[side] for side, _ in rows.slots]
         return conditions[0].join(conditions).drop(free, self.negative_motion_bucket_id)
 
-    def changed(self, estimate: Estimate, sides: Sequence[VideoSide], i: int) -> Estimates:
+    def changed(self, estimate: StepEstimate, sides: Sequence[VideoSide], i: int) -> Estimates:
         """What the steps of iteration i are made with: the estimates, steered and adjusted."""
         clean = estimate(sides) if self.steer is None else self.steer(estimate, sides, i)
         if self.adjust is not None and VIDEO in clean:

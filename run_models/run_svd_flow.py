@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines.flow_adapter import FLOW_SAMPLING, FlowAdapter
+from pipelines.flow_adapter import FLOW_ALONE, FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.sizes import fit_image
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     lora = "file or folder of train_svd_flow.py, or of train_flow_video.py with --flow_alone_share above 0"
     group.add_argument("--lora", default=shipped("flow_video"), help=lora)
     group.add_argument("--input_image", required=True, help="first frame")
-    add_video_sampling(result, leave_out=("still_threshold",), **FLOW_SAMPLING)
+    add_video_sampling(result, leave_out=("still_threshold",), **FLOW_ALONE)
     add_result_arguments(result)
     return result
 

@@ -13,7 +13,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.flow_adapter import ESTIMATION, FLOW_SAMPLING, FlowAdapter
+from pipelines.flow_adapter import ESTIMATION, FLOW_ALONE, FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from utils.arguments import check_choice, parse_args, run_script
@@ -111,7 +111,7 @@ def validate_sampling(svd: SVDTraining, code: FlowCode) -> tuple[Measure, Show]:
         return Denoiser(unet, svd.edm).loss(clean, noise, sigma, condition)
 
     def sample_flow(sample: dict):
-        options = sample_options(sample, svd.args) | FLOW_SAMPLING | {"output_type": "latent"}
+        options = sample_options(sample, svd.args) | FLOW_ALONE | {"output_type": "latent"}
         latents = code.scale.denormalize(svd.pipe(sample["image"][None], **options).frames)
         return None, code.to_flow(svd.pipe.decode(latents, options["decode_chunk_size"]))[0]
 

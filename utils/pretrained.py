@@ -10,7 +10,7 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 
 from utils.arguments import REPOSITORY
-from utils.commands.argument_groups import DTYPES as DTYPE_NAMES
+from utils.commands.argument_groups import DTYPE_NAMES
 from utils.processes import process_state
 from utils.weights.model_kinds import check_network, check_pipeline, describe
 

@@ -2,7 +2,7 @@
 
 from utils.arguments import positive_int
 
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPE_NAMES = ("float32", "float16", "bfloat16")
 
 
 def add_output_arguments(group) -> None:
@@ -28,7 +28,7 @@ def add_machine_arguments(group) -> None:
     add_device_argument(group)
     group.add_argument(
         "--dtype",
-        choices=DTYPES,
+        choices=DTYPE_NAMES,
         default="float32",
         help="type of the networks' weights; with bfloat16 autoencoders of videos stay in float32",
     )
