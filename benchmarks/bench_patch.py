@@ -33,8 +33,8 @@ from utils.commands.argument_groups import add_device_argument
 from utils.pretrained import DTYPES, choose_device
 
 PARTS = ("inference", "conditions", "sampling", "training")
-OF_ALL_PARTS = ("device", "dtype", "latent_size", "compile")
-OF_PART = {
+COMMON_SETTINGS = ("device", "dtype", "latent_size", "compile")  # flags that decide the figures of all parts
+PART_SETTINGS = {  # and of one
     "conditions": ("conditions", "repeats"),
     "sampling": ("num_inference_steps",),
     "training": ("training_repeats",),
@@ -109,7 +109,7 @@ def read_output(path: Path, overwrite: bool) -> dict:
 def settings(model: str, part: str, args) -> dict:
     """What the figures of a part depend on."""
     machine = {key: describe_machine(args.device)[key] for key in ("processor", "threads", "torch")}
-    asked = {key: getattr(args, key) for key in (*OF_ALL_PARTS, *OF_PART.get(part, ("repeats",)))}
+    asked = {key: getattr(args, key) for key in (*COMMON_SETTINGS, *PART_SETTINGS.get(part, ("repeats",)))}
     return machine | asked | {"rank": args.rank or default_rank(model)}
 
 

@@ -30,16 +30,16 @@ from utils.metrics.statistics import Estimate, bootstrap_mean
 
 JUDGES = ("video", "attributes")
 SHARED = ("num_frames", "resolution", "first_seed", "judges_hash")  # equal for all methods of a folder
-OF_BASE = ("num_clips", "dtype", "model_hash")
-OF_SAMPLING = (*OF_BASE, "seed", *VideoSampling.names())
+BASE_SETTINGS = ("num_clips", "dtype", "model_hash")
+SAMPLING_SETTINGS = (*BASE_SETTINGS, "seed", *VideoSampling.names())
 DECIDES = {  # what the rows of a method depend on
     "truth": ("num_clips",),
-    "autoencoder": OF_BASE,
+    "autoencoder": BASE_SETTINGS,
     "cross_fade": ("num_clips",),
     "flow": ("num_clips", "flow_hash"),
     "rife": ("num_clips", "rife_hash"),
-    "training_free": (*OF_SAMPLING, "repeats"),
-    "trained": (*OF_SAMPLING, "adapter_hash"),
+    "training_free": (*SAMPLING_SETTINGS, "repeats"),
+    "trained": (*SAMPLING_SETTINGS, "adapter_hash"),
 }
 FIGURES = ("psnr", "perceptual", "position_error", "lost", "shape_kept")
 

@@ -27,20 +27,23 @@ from utils.tracks import guess, heuristic_flow
 from utils.weights.model_kinds import check_network
 
 SCENES = ("num_scenes", "first_seed", "num_frames", "resolution", "judge_hash")  # equal for all methods of a folder
-OF_BASE = ("fps", "seed", "dtype", "model_hash")
-OF_SAMPLING = (*OF_BASE, *(name for name in VideoSampling.names() if name not in ("fps", "motion_bucket_id")))
+BASE_SETTINGS = ("fps", "seed", "dtype", "model_hash")
+SAMPLING_SETTINGS = (
+    *BASE_SETTINGS,
+    *(name for name in VideoSampling.names() if name not in ("fps", "motion_bucket_id")),
+)
 FLOW_FLAGS = tuple(name for name in FlowSampling.names() if name != "flow_strength")
-OF_FLOW = (*OF_SAMPLING, "adapter_hash", "way_hash", "reach", *FLOW_FLAGS)
+FLOW_SETTINGS = (*SAMPLING_SETTINGS, "adapter_hash", "way_hash", "reach", *FLOW_FLAGS)
 DECIDES = {  # what a method's videos depend on
     "truth": (),
-    "autoencoder": OF_BASE,
+    "autoencoder": BASE_SETTINGS,
     "still": (),
-    "none": OF_SAMPLING,
+    "none": SAMPLING_SETTINGS,
     "warp": ("reach",),
     "moved": ("guess_hash",),
-    "coarse": (*OF_FLOW, "flow_strength", "interpolation", "guess_hash"),
-    "guided": (*OF_FLOW, *Steering.names()),
-    "controlnet": (*OF_SAMPLING, "controlnet_hash", "conditioning_scale", "guess_hash"),
+    "coarse": (*FLOW_SETTINGS, "flow_strength", "interpolation", "guess_hash"),
+    "guided": (*FLOW_SETTINGS, *Steering.names()),
+    "controlnet": (*SAMPLING_SETTINGS, "controlnet_hash", "conditioning_scale", "guess_hash"),
 }
 READ_BY = {  # flags that few methods read
     flag: [method for method, names in DECIDES.items() if flag in names]
@@ -98,7 +101,7 @@ def check(args: argparse.Namespace) -> None:
         video_bench.check_flow_adapter(args.adapter)
     if args.controlnet:
         check_network(args.controlnet, ControlNetSVD, "--controlnet")
-    if any(set(OF_BASE) <= set(DECIDES[method]) for method in args.methods):
+    if any(set(BASE_SETTINGS) <= set(DECIDES[method]) for method in args.methods):
         video_bench.check_base(args)
     if set(args.methods) & {"none", "coarse", "guided", "controlnet"}:
         video_bench.check_buckets(args)

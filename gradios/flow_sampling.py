@@ -97,7 +97,8 @@ class Asked:
         """Settings that the script would refuse."""
         if self.mode != "video_to_flow":
             return ()
-        return ("max_guidance_scale", *(run_flow_video.OF_SAMPLING if estimates(self.mode, weights.adapter) else ()))
+        more = run_flow_video.UNREAD_BY_ESTIMATES if estimates(self.mode, weights.adapter) else ()
+        return ("max_guidance_scale", *more)
 
 
 def is_shipped(adapter: str) -> bool:

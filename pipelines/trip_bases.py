@@ -8,7 +8,7 @@ from pipelines.pipeline_trip_text import TextToVideoTripPipeline
 from utils.pretrained import load_pipeline
 from utils.weights.model_kinds import index_of
 
-NOT_OF_TEXT = "applies to Stable Video Diffusion: leave it out with a text to video base"
+SVD_ONLY = "applies to Stable Video Diffusion: leave it out with a text to video base"
 TripPipeline = StableVideoDiffusionTripPipeline | TextToVideoTripPipeline
 
 

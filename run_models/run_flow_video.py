@@ -38,12 +38,12 @@ NEEDS = {  # one of each group
     "video_to_flow": [("input_video",)],
     "coarse": [("input_image",), ("input_flow",)],
 }
-OF_THE_VIDEO = (
+VIDEO_FLAGS = (  # that only the sampling of a video reads
     "solver_order", "eta", "min_guidance_scale", "max_guidance_scale", "guidance_min_sigma", "guidance_max_sigma",
     "guidance_parallel", "negative_motion_bucket_id", "still_threshold",
 )  # fmt: skip
 ADAPTER, ESTIMATOR = (shipped(f"flow_video{folder}") for folder in ("", "/one_step"))
-OF_SAMPLING = (
+UNREAD_BY_ESTIMATES = (  # flags that flow estimated in one step does not read
     "num_inference_steps", "seed", "motion_bucket_id", "motion_bucket_scale", "noise_aug_strength",
     "flow_solver_order", "joint_guidance_scale",
 )  # fmt: skip
@@ -54,7 +54,7 @@ READ_BY = {
     "flow_first": ("joint", "coarse"),
     "flow_guidance_scale": ("joint", "coarse"),
     "flow_strength": ("coarse",),
-} | dict.fromkeys(OF_THE_VIDEO, ("joint", "flow_to_video", "coarse"))
+} | dict.fromkeys(VIDEO_FLAGS, ("joint", "flow_to_video", "coarse"))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -135,7 +135,7 @@ def check_estimation(args) -> None:
     """Raises ValueError where a LoRA is no estimator, and for flags that it does not read."""
     FlowAdapter.from_lora("", args.adapter)
     defaults = parser()
-    for name in OF_SAMPLING:
+    for name in UNREAD_BY_ESTIMATES:
         if (value := getattr(args, name)) != defaults.get_default(name):
             raise ValueError(
                 f"--{name} {value} applies to flow that is sampled, and {args.adapter} estimates it in one step: "

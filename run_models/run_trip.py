@@ -19,7 +19,7 @@ import torch
 from pipelines.first_frames import make_first_frames, pair_up
 from pipelines.pipeline_trip_text import TextToVideoTripPipeline
 from pipelines.sizes import check_num_frames, fit_image
-from pipelines.trip_bases import NOT_OF_TEXT, TripPipeline, load_trip, trip_pipeline
+from pipelines.trip_bases import SVD_ONLY, TripPipeline, load_trip, trip_pipeline
 from pipelines.video_commands import add_result_arguments, add_video_sampling
 from utils.arguments import finite_float, make_parser, positive_int, refuse_flags, run_script
 from utils.commands.results import RECORD, Run, check_output_dir, remove_last_run, write_png
@@ -34,7 +34,7 @@ from utils.weights.embedded import warn_of_photograph
 
 SCALES = ("min_guidance_scale", "max_guidance_scale")  # in whose place there is one
 GUIDANCE_SCALE = 2.0
-OF_TEXT = ("num_inference_steps", "solver_order")  # what a text to video base takes of `VideoSampling`
+TEXT_SAMPLING = ("num_inference_steps", "solver_order")  # what a text to video base takes of `VideoSampling`
 
 
 def parser() -> argparse.ArgumentParser:
@@ -111,7 +111,7 @@ def check_text(args) -> None:
     """Raises ValueError for what a text to video base lacks, and for what it does not read."""
     if not args.prompt:
         raise ValueError(f"--model_dir {args.model_dir} is conditioned on text: pass --prompt.")
-    refuse_flags(args, parser(), sorted({*VideoSampling.names()} - {*OF_TEXT, *SCALES, "fps"}), NOT_OF_TEXT)
+    refuse_flags(args, parser(), sorted({*VideoSampling.names()} - {*TEXT_SAMPLING, *SCALES, "fps"}), SVD_ONLY)
 
 
 def read_sampling(args, **given) -> VideoSampling:
@@ -125,7 +125,7 @@ def call_options(args, pipe: TripPipeline, prompts: list[str]) -> dict:
     if not isinstance(pipe, TextToVideoTripPipeline):
         return read_sampling(args).options()
     scale = {} if args.guidance_scale is None else {"guidance_scale": args.guidance_scale}
-    return {"prompt": prompts, **{name: getattr(args, name) for name in OF_TEXT}, **scale}
+    return {"prompt": prompts, **{name: getattr(args, name) for name in TEXT_SAMPLING}, **scale}
 
 
 def sample_videos(args, pipe: TripPipeline, pixels: list[torch.Tensor], prompts: Sequence[str]) -> list[Path]:

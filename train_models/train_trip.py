@@ -18,7 +18,7 @@ from models.trip import FORMS
 from models.trip_text import TextCondition, TextDenoiser, TripTextUNet, check_text_form
 from models.trip_unet import TripCondition, TripDenoiser, TripUNet
 from pipelines.pipeline_trip_text import NUM_FRAMES, TextToVideoTripPipeline
-from pipelines.trip_bases import NOT_OF_TEXT, start_fusion, trip_pipeline
+from pipelines.trip_bases import SVD_ONLY, start_fusion, trip_pipeline
 from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.data.extras import Captions
 from utils.diffusion.edm import EDM
@@ -38,7 +38,7 @@ def main(argv=None) -> None:
     check(args)
     if text := pipeline is TextToVideoTripPipeline:
         check_text_form(args.form)
-        take_text_base(args, parser, NUM_FRAMES, NOT_OF_TEXT)
+        take_text_base(args, parser, NUM_FRAMES, SVD_ONLY)
     svd = start_svd(args, [Captions()] if text else [], pipeline)
     start_fusion(svd.pipe, args.form, args.fusion_width, args.fusion_heads)
     (train_on_text if text else train_on_images)(svd)

@@ -17,7 +17,7 @@ from tests.two_processes import train_in_two
 from train_models.train_trip import main, make_parser, text_loss
 from utils.data.clip_latents import CachedClips
 from utils.diffusion.prompts import TextEncoder
-from utils.training.text_video import OF_IMAGES, drop_captions
+from utils.training.text_video import SVD_FLAGS, drop_captions
 
 F, SIZE = 4, 32
 
@@ -159,7 +159,7 @@ OTHERS = {
 
 
 def test_flags_of_stable_video_diffusion_are_refused(given, tmp_path):
-    assert set(OTHERS) == set(OF_IMAGES)
+    assert set(OTHERS) == set(SVD_FLAGS)
     for name, value in OTHERS.items():
         with pytest.raises(ValueError, match=f"--{name} applies to Stable Video Diffusion: leave it out"):
             main(given(f"--{name}") if value is True else given(**{name: value}))

@@ -10,7 +10,7 @@ import torch
 from utils.arguments import refuse_flags
 from utils.latents import ENCODED_TOGETHER
 
-OF_IMAGES = ("sigma_mean", "sigma_std", "noise_aug_mean", "noise_aug_std", "motion_buckets", "fixed_motion_bucket")
+SVD_FLAGS = ("sigma_mean", "sigma_std", "noise_aug_mean", "noise_aug_std", "motion_buckets", "fixed_motion_bucket")
 
 
 def take_text_base(args: argparse.Namespace, parser: argparse.ArgumentParser, num_frames: int, reason: str) -> None:
@@ -19,7 +19,7 @@ def take_text_base(args: argparse.Namespace, parser: argparse.ArgumentParser, nu
     Raises:
         ValueError: A flag is given that only Stable Video Diffusion reads, or gradient checkpointing is not off.
     """
-    refuse_flags(args, parser, OF_IMAGES, reason)
+    refuse_flags(args, parser, SVD_FLAGS, reason)
     if args.gradient_checkpointing:
         raise ValueError("Text to video UNets have no gradient checkpointing: pass --no-gradient_checkpointing.")
     args.num_frames = args.num_frames or num_frames
