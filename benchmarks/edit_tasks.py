@@ -28,10 +28,10 @@ from benchmarks.color_finder import LOST, find_masks
 from benchmarks.protocol import Chunk
 from benchmarks.svd_clips import PLANNED_FRAMES
 from benchmarks.video_bench import VideoBench, clip_sheet, eight_bits
+from pipelines.edit_fill import StableVideoDiffusionLedTransPipeline
 from pipelines.edit_folder import EditFolder
-from pipelines.keyframe_choice import choose_keyframes
-from pipelines.keyframe_fill import StableVideoDiffusionLedTransPipeline
-from pipelines.keyframe_video import Edit, FillSettings, edit_keyframes, fill_gaps
+from pipelines.edit_keyframes import choose_keyframes
+from pipelines.edit_video import Edit, FillSettings, edit_keyframes, fill_gaps
 from pipelines.pipeline_keyframe_edit import AUTO, EditSettings, StableDiffusionKeyframeEditPipeline
 from pipelines.trans_adapter import choose_adapter
 from utils.metrics.trajectory import WIDTH

@@ -21,9 +21,9 @@ from benchmarks.edit_tasks import METHODS, Bench, adapter_of, measure
 from benchmarks.protocol import Estimates, Results
 from benchmarks.svd_report import fvd_to_truth, known_means
 from models.unet_spatio_temporal_condition import check_masked_unet
+from pipelines.edit_keyframes import check_interval
+from pipelines.edit_video import FillSettings
 from pipelines.image_pairs import check_samples
-from pipelines.keyframe_choice import check_interval
-from pipelines.keyframe_video import FillSettings
 from pipelines.pipeline_keyframe_edit import EditSettings
 from pipelines.trans_adapter import add_adapter_arguments
 from utils.arguments import make_parser, run_script

@@ -9,8 +9,8 @@ from gradios.running import Reporter
 from gradios.script import SVD_BASE, weight
 from gradios.uploads import check_image, check_whole
 from gradios.videos import as_flags, enlarged, size_of, video_flags, watch_steps
-from pipelines.keyframe_images import fit_keyframes, list_keyframes
 from pipelines.trans_adapter import choose_adapter
+from pipelines.trans_images import fit_keyframes, list_keyframes
 from run_models import run_svd_trans
 from utils.arguments import parse_args
 from utils.commands.results import write_png

@@ -13,7 +13,7 @@ from gradios.uploads import check_choice, check_number, check_text, check_video,
 from gradios.videos import as_flags, enlarged, size_of, video_flags, watch_steps
 from pipelines.edit_folder import EditFolder
 from pipelines.edit_models import EditModels
-from pipelines.keyframe_video import FillSettings, edit_keyframes, fill_gaps
+from pipelines.edit_video import FillSettings, edit_keyframes, fill_gaps
 from pipelines.pipeline_keyframe_edit import AUTO, STRUCTURES, EditSettings
 from run_models import run_keyframe_edit
 from utils.arguments import parse_args

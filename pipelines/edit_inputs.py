@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from tqdm.auto import tqdm
 
-from pipelines.keyframe_choice import check_interval
+from pipelines.edit_keyframes import check_interval
 from pipelines.sizes import scale_size
 from utils.data.clip_frames import ClipFrames
 from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord

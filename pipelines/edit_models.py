@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from diffusers import StableDiffusionPipeline, StableVideoDiffusionPipeline
 
 from models.unet_spatio_temporal_condition import check_masked_unet
+from pipelines.edit_fill import StableVideoDiffusionLedTransPipeline
 from pipelines.image_pairs import check_samples
-from pipelines.keyframe_fill import StableVideoDiffusionLedTransPipeline
 from pipelines.pipeline_keyframe_edit import EditSettings, StableDiffusionKeyframeEditPipeline
 from pipelines.trans_adapter import choose_adapter
 from utils.pretrained import check_kind, choose_device, load_pipeline, shipped

@@ -18,9 +18,9 @@ import torch
 
 from pipelines.edit_folder import EditFolder
 from pipelines.edit_inputs import Layout, choose_size, first_size, open_clip, read_fitted, read_masks
+from pipelines.edit_keyframes import choose_keyframes
 from pipelines.edit_models import EditModels
-from pipelines.keyframe_choice import choose_keyframes
-from pipelines.keyframe_video import Edit, FillSettings, edit_keyframes, fill_gaps
+from pipelines.edit_video import Edit, FillSettings, edit_keyframes, fill_gaps
 from pipelines.pipeline_keyframe_edit import AUTO, EditSettings, check_prompts
 from pipelines.sizes import check_gap_frames
 from pipelines.trans_adapter import add_adapter_arguments

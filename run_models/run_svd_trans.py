@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 
 from models.unet_spatio_temporal_condition import check_masked_unet
-from pipelines.keyframe_images import check_shapes, fit_keyframes, list_keyframes
-from pipelines.keyframes import fill_keyframes, place_keyframes
 from pipelines.memory import add_memory_arguments, check_offload, place, save_memory
 from pipelines.pipeline_stable_video_diffusion_trans import StableVideoDiffusionTransPipeline
 from pipelines.sizes import check_gap_frames
 from pipelines.trans_adapter import add_adapter_arguments, choose_adapter
+from pipelines.trans_images import check_shapes, fit_keyframes, list_keyframes
+from pipelines.trans_keyframes import fill_keyframes, place_keyframes
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
 from utils.arguments import make_parser, parse_args, positive_int, run_script
 from utils.commands.results import RECORD, Run, remove_last_run, write_png

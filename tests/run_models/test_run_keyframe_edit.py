@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from models.unet_spatio_temporal_condition import UNetSpatioTemporalMaskedConditionModel
+from pipelines.edit_fill import StableVideoDiffusionLedTransPipeline, blend_seams, fill_between
 from pipelines.edit_inputs import Layout, choose_size
+from pipelines.edit_keyframes import choose_keyframes
 from pipelines.edit_models import EditModels
-from pipelines.keyframe_choice import choose_keyframes
-from pipelines.keyframe_fill import StableVideoDiffusionLedTransPipeline, blend_seams, fill_between
-from pipelines.keyframe_video import group_keyframes
+from pipelines.edit_video import group_keyframes
 from pipelines.pipeline_keyframe_edit import EditSettings
 from run_models import run_keyframe_edit
 from run_models.run_keyframe_edit import main

@@ -2,8 +2,8 @@
 
 import pytest
 
+from pipelines.edit_fill import StableVideoDiffusionLedTransPipeline
 from pipelines.edit_models import EditModels
-from pipelines.keyframe_fill import StableVideoDiffusionLedTransPipeline
 from pipelines.pipeline_keyframe_edit import StableDiffusionKeyframeEditPipeline
 from run_models.run_keyframe_edit import main
 from tests.flags import flags

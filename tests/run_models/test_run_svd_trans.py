@@ -8,9 +8,9 @@ from PIL import Image
 
 from benchmarks.svd_clips import TrueClips
 from models.unet_spatio_temporal_condition import UNetSpatioTemporalMaskedConditionModel
-from pipelines.keyframe_images import list_keyframes
-from pipelines.keyframes import fill_keyframes, place_keyframes
 from pipelines.trans_adapter import choose_adapter
+from pipelines.trans_images import list_keyframes
+from pipelines.trans_keyframes import fill_keyframes, place_keyframes
 from run_models.run_svd_trans import main
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.metrics.images import psnr

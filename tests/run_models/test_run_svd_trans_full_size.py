@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 
 from models.unet_spatio_temporal_condition import UNetSpatioTemporalMaskedConditionModel
-from pipelines.keyframe_images import fit_keyframes
 from pipelines.pipeline_stable_video_diffusion_trans import StableVideoDiffusionTransPipeline
+from pipelines.trans_images import fit_keyframes
 from run_models.run_svd_trans import sample_between
 from tests.full_size import full_size_pipeline, report
 from utils.video import read_video

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch.nn import functional
 
-from pipelines.keyframes import place_keyframes
 from pipelines.pipeline_stable_video_diffusion_trans import StableVideoDiffusionTransPipeline, TransInputs
+from pipelines.trans_keyframes import place_keyframes
 from pipelines.video_sides import start_video_side
 from utils.commands.settings import check
 from utils.diffusion.sampling import VideoSampling

@@ -10,10 +10,10 @@ from itertools import pairwise
 
 import torch
 
+from pipelines.edit_fill import StableVideoDiffusionLedTransPipeline, blend_seams, fill_between
 from pipelines.edit_folder import EditFolder
+from pipelines.edit_keyframes import WAYS
 from pipelines.edit_masks import soften
-from pipelines.keyframe_choice import WAYS
-from pipelines.keyframe_fill import StableVideoDiffusionLedTransPipeline, blend_seams, fill_between
 from pipelines.pipeline_keyframe_edit import EditSettings, StableDiffusionKeyframeEditPipeline
 from utils.commands.settings import Settings, about
 from utils.flow.estimate import both_flows_estimator, enlarged_size
