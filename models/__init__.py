@@ -1,4 +1,4 @@
-"""Networks that a patch cannot express, and the sizes of the tiny models."""
+"""Networks that a patch cannot express, the sizes of the tiny models, and the networks as ONNX."""
 
 from pathlib import Path
 from runpy import run_path

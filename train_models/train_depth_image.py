@@ -11,8 +11,6 @@ import torch
 from diffusers import UNet2DConditionModel
 
 import patch
-from models.joint_adapter import add_adapter_arguments, pair_up, read_beginning, save_adapter, start_adapter
-from models.joint_one_step import one_step_loss
 from pipelines.pair_validation import show_estimates, show_samples
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from utils import arguments
@@ -24,6 +22,8 @@ from utils.diffusion.one_step import DENOISING, ONE_STEP
 from utils.diffusion.pairs import GIVEN_TIMESTEP, check_share_arguments, draw_direction, relate_levels, with_trigger
 from utils.latents import LatentScale
 from utils.training.arguments import add_base_arguments, base_size, check_not_negative
+from utils.training.joint_adapter import add_adapter_arguments, pair_up, read_beginning, save_adapter, start_adapter
+from utils.training.joint_one_step import one_step_loss
 from utils.training.loop import add_training_arguments, check_output_dir, fit
 from utils.training.sd import SDBase, draw_prompts, measure_latent_scale, read_validation_pairs
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 import patch
-from models.joint_adapter import add_adapter_arguments, pair_up, read_beginning, save_adapter, start_adapter
 from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from utils.arguments import parse_args, run_script
@@ -24,6 +23,7 @@ from utils.flow.code import FlowCode
 from utils.flow.images import FlowEncoding
 from utils.training.flow_losses import draw_side_conditions, encode_sides, flow_loss, measure_flow_scale
 from utils.training.flow_validation import flow_errors, show_flow
+from utils.training.joint_adapter import add_adapter_arguments, pair_up, read_beginning, save_adapter, start_adapter
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import add_flow_arguments, svd_parser
 from utils.training.validation import Measure, Show, sample_options

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.joint_one_step import estimate_clean
 from pipelines.one_step import estimate_condition
 from tests.pipelines.joint_images import make_image, sample
 from utils.diffusion.one_step import one_step_scheduler
 from utils.diffusion.prompts import TextEncoder
 from utils.images import to_pixels
+from utils.training.joint_one_step import estimate_clean
 from utils.training.sd import SDBase
 
 

@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 
 import patch
 import train_models.train_depth_image as script
-from models.joint_one_step import one_step_loss, target_pixels
 from tests.flags import flags as command_line
 from tests.small_trainings import IMAGE
 from tests.tiny_pipeline import tiny_models
 from utils.latents import LatentScale
+from utils.training.joint_one_step import one_step_loss, target_pixels
 from utils.training.sd import SDBase
 
 B, SIZE = 6, IMAGE["resolution"]

@@ -2,11 +2,11 @@
 
 import torch
 
-from models.joint_adapter import pair_up
 from utils.data.cache import encode_pair
 from utils.diffusion.one_step import one_step_scheduler
 from utils.diffusion.pairs import GIVEN_TIMESTEP
 from utils.latents import LatentScale
+from utils.training.joint_adapter import pair_up
 from utils.training.sd import SDBase
 
 
