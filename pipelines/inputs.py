@@ -170,18 +170,3 @@ def _stack(images: list[torch.Tensor], what: str) -> torch.Tensor:
     if len(shapes) != 1:
         raise ValueError(f"{what}: images of one call have one size, not {', '.join(map(str, shapes)) or 'none'}.")
     return torch.cat(images)
-
-
-def check_strengths(video, flow, video_strength: float | None, flow_strength: float | None) -> tuple[float, float]:
-    """Shares of the steps that video and flow take.
-
-    Raises:
-        ValueError: One is no share, or is of a side of which nothing is known, or nothing is left to sample.
-    """
-    strengths = (
-        check_strength(video_strength, video, None, "The video"),
-        check_strength(flow_strength, flow, None, "The flow"),
-    )
-    if not any(strengths):
-        raise ValueError("Video and flow are both given and nothing is left to sample: raise a strength above 0.")
-    return strengths

@@ -16,11 +16,11 @@ from diffusers.utils import BaseOutput
 
 import patch
 from pipelines.flow_adapter import ESTIMATION, STANDSTILL, FlowAdapter
-from pipelines.inputs import check_strengths, image_batch
+from pipelines.inputs import image_batch
 from pipelines.pipeline_stable_video_diffusion import Generators, Images, StableVideoDiffusionEDMPipeline
 from pipelines.rows import Joint, default_direction
 from pipelines.video_inputs import FLOW, VIDEO, FlowVideoInputs, VideoInputs
-from pipelines.video_sides import VideoSide, start_video_side
+from pipelines.video_sides import VideoSide, check_strengths, start_video_side
 from utils.commands.settings import check
 from utils.diffusion.guidance import Guidance, guidance_over_frames
 from utils.diffusion.one_step import ONE_STEP

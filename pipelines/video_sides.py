@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from pipelines.inputs import check_strength
 from pipelines.sides import Side
 from utils.diffusion.edm import EDM
 from utils.diffusion.solver import Solver
@@ -69,3 +70,18 @@ def start_video_side(
     steps = len(sigmas) - 1
     start = steps - max(1, round(strength * steps))
     return VideoSide(name, clean + noise * (sigmas[start] / sigmas[0]), sigmas, start, solver=solver)
+
+
+def check_strengths(video, flow, video_strength: float | None, flow_strength: float | None) -> tuple[float, float]:
+    """Shares of the steps that video and flow take.
+
+    Raises:
+        ValueError: One is no share, or is of a side of which nothing is known, or nothing is left to sample.
+    """
+    strengths = (
+        check_strength(video_strength, video, None, "The video"),
+        check_strength(flow_strength, flow, None, "The flow"),
+    )
+    if not any(strengths):
+        raise ValueError("Video and flow are both given and nothing is left to sample: raise a strength above 0.")
+    return strengths
