@@ -22,11 +22,11 @@ def show_samples(base: SDBase, scale: LatentScale, shown: list, args) -> dict[st
         out = pipe(generator=torch.Generator().manual_seed(args.seed), **inputs, **sizes)
         return [out.images, out.conditions[args.adapter_name]]
 
-    images = {"pairs": side_by_side(sample(prompt=args.validation_prompts))} if args.validation_prompts else {}
+    images = {"pairs": pair_sheet(sample(prompt=args.validation_prompts))} if args.validation_prompts else {}
     if shown:
         known, captions = known_pairs(shown), [s["caption"] for s in shown]
         estimated = sample(prompt=captions, image=known[0])[1]
-        images["samples"] = side_by_side([*known, estimated, *sample(prompt=captions)])
+        images["samples"] = pair_sheet([*known, estimated, *sample(prompt=captions)])
     return images
 
 
@@ -34,7 +34,7 @@ def show_estimates(base: SDBase, scale: LatentScale, shown: list, args) -> dict[
     """samples: image and condition, and the condition estimated in one step."""
     known = known_pairs(shown)
     out = estimate_condition(joint_pipeline(base, scale, args), known[0], args.adapter_name)
-    return {"samples": side_by_side([*known, out.conditions[args.adapter_name]])}
+    return {"samples": pair_sheet([*known, out.conditions[args.adapter_name]])}
 
 
 def joint_pipeline(base: SDBase, scale: LatentScale, args) -> StableDiffusionJointPipeline:
@@ -50,6 +50,7 @@ def known_pairs(shown: list) -> list[list[Image.Image]]:
     return [[to_image(s[key]) for s in shown] for key in ("pixel_values", "conditioning_pixel_values")]
 
 
-def side_by_side(columns: list[list[Image.Image]]) -> Image.Image:
+def pair_sheet(columns: list[list[Image.Image]]) -> Image.Image:
+    """A sheet with a row for each sample; columns: of each kind of image, one for each sample."""
     images = [np.asarray(image) for row in zip(*columns, strict=True) for image in row]
     return contact_sheet(np.stack(images), columns=len(columns))
