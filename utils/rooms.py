@@ -13,6 +13,11 @@ ROOMS = ("patch", "unimatch", "utils", "models")
 
 
 def enter() -> None:
+    """Check that imports find this project, and make its libraries quiet before the first import of diffusers.
+
+    Raises:
+        ImportError: A package of another project hides one of this project.
+    """
     check_rooms(Path(__file__).resolve().parents[1])
     import_module("utils")  # it drops notices of libraries, before diffusers comes
 
