@@ -23,7 +23,8 @@ LOST = 0.2  # share of an object's area in the first frame; below it the object 
 
 @dataclass(frozen=True)
 class Found:
-    """
+    """Where K objects are in the frames of a video, and how large.
+
     Attributes:
         places: float32 (F, K, 2), centroids in pixels, x then y; nan where there is nothing.
         areas: float32 (F, K), pixels.

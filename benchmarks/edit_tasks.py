@@ -45,7 +45,8 @@ MARGIN = 2  # pixels around the object that count neither inside nor outside
 
 @dataclass(frozen=True, eq=False)
 class TrueEdit:
-    """
+    """An edit with its exact result, and where it changes the source.
+
     Attributes:
         edit: What is asked.
         source, target: (F, 3, H, W) in [-1, 1].

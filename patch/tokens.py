@@ -14,7 +14,8 @@ import torch.nn.functional as F
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """
+    """Which tokens of K frames are merged into tokens of the middle frame.
+
     Attributes:
         kept: (M - N,) indices among the tokens of the other frames, all frames one after the other.
         merged: (m,) the other indices there.

@@ -24,7 +24,8 @@ PARTS = ("keyframes", "segments")
 
 @dataclass(frozen=True)
 class EditFolder:
-    """
+    """The files of one edit, read and written.
+
     Attributes:
         root: Existing or not.
     """

@@ -16,7 +16,8 @@ from utils.weights.model_kinds import check_adapter
 
 @dataclass(frozen=True)
 class EditModels:
-    """
+    """Names of the weights of one edit, which are checked and can be loaded.
+
     Attributes:
         image_model: Folder or hub name of a Stable Diffusion base.
         model_dir: Of a Stable Video Diffusion base.

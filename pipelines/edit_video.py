@@ -48,7 +48,8 @@ class FillSettings(Settings):
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """
+    """A video to edit, what of it is edited, and where the results go.
+
     Attributes:
         video: The source (F, 3, H, W) in [-1, 1].
         keyframes: Numbers of its keyframes.

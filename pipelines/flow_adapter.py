@@ -17,7 +17,8 @@ FLOW_ALONE = {"max_guidance_scale": 1.0, "solver_order": 2}
 
 @dataclass(frozen=True)
 class FlowAdapter:
-    """
+    """What the training of an adapter of video and flow says about how to sample with it.
+
     Attributes:
         name: Of the adapter in the network.
         code: How its flow is encoded.

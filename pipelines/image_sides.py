@@ -14,7 +14,8 @@ from utils.latents import LatentScale
 
 @dataclass(frozen=True, eq=False)
 class ImageSide(Side):
-    """
+    """An image, or a condition of it, at one step of sampling.
+
     Attributes:
         name: Adapter of the condition; None for the image.
         scale: Between the latents of the VAE and those that the network sees.

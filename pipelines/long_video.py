@@ -24,7 +24,8 @@ RELEASE_SIGMA = 1.0  # latents have a deviation near 1: their outlines are settl
 
 @dataclass(frozen=True)
 class LongVideo:
-    """
+    """Videos of several segments.
+
     Attributes:
         pixels: (B, N, 3, H, W) in [-1, 1], float32, on the CPU.
         starts: First new frame of each segment; the first one's is 0.

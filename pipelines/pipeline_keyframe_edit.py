@@ -80,7 +80,8 @@ class EditSettings(Settings):
 
 @dataclass
 class KeyframeOutput(BaseOutput):
-    """
+    """The edited keyframes of a video.
+
     Attributes:
         images: K PIL images, or with output_type "np" an array (K, H, W, 3) in [0, 1], with "pt" a tensor.
         mask: (K, 1, H, W), 1 where they were edited, or None.

@@ -32,7 +32,8 @@ from utils.latents import LatentScale
 
 @dataclass
 class JointOutput(BaseOutput):
-    """
+    """Images and their conditions, one of each for each sample.
+
     Attributes:
         images: B PIL images; with output_type "np" an array (B, H, W, 3) in [0, 1], with "pt" a tensor (B, 3, H, W)
             in [0, 1], with "latent" the VAE's latents (B, C, h, w), which a later call takes as `image`.

@@ -36,7 +36,8 @@ ROUNDING = 1 + 1e-6
 
 @dataclass
 class FlowVideoOutput(BaseOutput):
-    """
+    """Videos and their flow.
+
     Attributes:
         frames: As of `StableVideoDiffusionEDMPipeline`.
         flows: float32 (B, F - 1, 2, H, W), pixels, x then y, from each frame to the next. With output_type "latent"

@@ -181,7 +181,8 @@ class StableVideoDiffusionTransPipeline(StableVideoDiffusionEDMPipeline):
 
 @dataclass(frozen=True, eq=False)
 class TransInputs(VideoInputs):
-    """
+    """`VideoInputs` of videos between a first and a last frame.
+
     Attributes:
         ends: First and last frames (B, 2, 3, H, W) in [-1, 1].
     """

@@ -35,7 +35,8 @@ NUM_FRAMES = 16  # of the paper, and of the released bases
 
 @dataclass(frozen=True, eq=False)
 class TextVideoInputs:
-    """
+    """What the denoising of B videos of text to video starts from.
+
     Attributes:
         side: The video before its first step.
         condition: Of the B videos.

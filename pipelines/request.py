@@ -34,7 +34,8 @@ class Known:
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """
+    """One checked call: prompts, what is known of each side, size and noise.
+
     Attributes:
         known: Of each side by the name of its adapter, that of the image first, under None.
         weights: Of the adapters, by name.

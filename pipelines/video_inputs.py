@@ -21,7 +21,8 @@ Steer = Callable[[StepEstimate, Sequence[VideoSide], int], Estimates]
 
 @dataclass(frozen=True, eq=False)
 class VideoInputs:
-    """
+    """What the denoising of B videos starts from, and how their steps are made.
+
     Attributes:
         sides: The video, and what is sampled with it, before their first steps.
         conditions: Of each side, for B samples.
@@ -87,7 +88,8 @@ class VideoInputs:
 
 @dataclass(frozen=True, eq=False)
 class FlowVideoInputs(VideoInputs):
-    """
+    """`VideoInputs` of videos that are sampled together with their flow.
+
     Attributes:
         known: What is known of video and flow, pixels (B, F, 3, H, W) and (B, F - 1, 2, H, W) or None.
     """

@@ -12,7 +12,8 @@ from utils.diffusion.solver import Solver
 
 @dataclass(frozen=True, eq=False)
 class VideoSide(Side):
-    """
+    """A video, or its flow, at one step of sampling.
+
     Attributes:
         name: Adapter of the flow; None for the video.
         latents: float32 (B, F, C, h, w), noisy.

@@ -19,7 +19,8 @@ NEAREST = ("segmentation",)  # resized without mixing colours
 
 
 class ControlFrames:
-    """
+    """Control frames of a folder of images or of a video, read when they are asked for.
+
     Args:
         path: A folder or a video.
         depth: Whether they hold depth: 16 bits, floats or gray; otherwise they are images of any colours.

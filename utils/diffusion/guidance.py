@@ -20,7 +20,8 @@ EVERYWHERE = (0.0, math.inf)  # noise levels
 
 @dataclass(frozen=True, eq=False)
 class Guidance:
-    """
+    """How several predictions of a sample become one.
+
     Attributes:
         scale: s, a number or a tensor that broadcasts to predictions; None for no unconditional prediction.
         joint_scale: s_j; 0 for no prediction of a separate model.

@@ -14,7 +14,8 @@ STREAM = 2  # of the seed, so that the choice does not change the clip
 
 @dataclass(frozen=True)
 class ColorEdit:
-    """
+    """A clip before and after one of its objects changes its colour.
+
     Attributes:
         source, target: The same clip before and after.
         index: Number of the object that changes.
