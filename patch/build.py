@@ -43,6 +43,15 @@ class Group:
 
 
 def build_state(settings: Settings, joints: dict, managed: frozenset, device: torch.device) -> CallState:
+    """What the next forward reads, on its device.
+
+    Args:
+        joints: `JointSpec` of each joint adapter by name.
+        managed: LoRAs that act only where a mask is.
+
+    Returns:
+        With an `error`, which the forward raises, where pairs, masks and frames are for different batch sizes.
+    """
     lengths = {f"the mask of '{name}'": len(mask.rows) for name, mask in settings.masks.items()}
     if settings.pairs:
         lengths = {"the pairs": settings.samples, **lengths}
@@ -118,6 +127,8 @@ def rows_at(places: list[int], total: int, device: torch.device, weight: torch.T
 
 
 def build_links(settings: Settings, joints: dict[str | None, JointSpec], kept: list[int], device) -> Links:
+    """The joint attention of the next call, whose samples are `kept`."""
+
     def reads(group: Group, links: list[Link]) -> Reads | None:
         return build_reads(group, links, settings, joints[group.name].kv, kept, device) if links else None
 
@@ -139,6 +150,12 @@ def lay_out(settings: Settings) -> Iterator[Group]:
 
 
 def build_reads(group: Group, links: list[Link], settings: Settings, kv: str, kept: list[int], device) -> Reads:
+    """The reads of one role of a group, as places among the samples `kept` of the next call.
+
+    Args:
+        links: Those of x or those of y, at least one.
+        kv: As of `JointSpec`.
+    """
     place = {sample: i for i, sample in enumerate(kept)}
     adapters = joint_rows(group.name, links, settings.masks, kv, device)
     readers = sources = None

@@ -118,6 +118,7 @@ def own_layers(model) -> list[str]:
 
 
 def find_loras(net: nn.Module) -> LoraPlaces:
+    """The LoRAs of a network, by a search of all modules; `LoraPlaces.stand` says whether they are still there."""
     modules = list(net.modules())
     attentions = [module for module in modules if isinstance(module, Attention)]
     blocks = [module for module in modules if isinstance(module, BasicTransformerBlock | TemporalBasicTransformerBlock)]

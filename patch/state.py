@@ -258,6 +258,11 @@ class Settings:
 
 
 def rows_per_sample(x: torch.Tensor, samples: int) -> int:
+    """How many rows of a layer's input (rows, ...) each sample of the batch has, such as its frames.
+
+    Raises:
+        ValueError: The rows do not divide by the number of samples.
+    """
     repeats = x.shape[0] // samples
     if repeats * samples != x.shape[0]:
         raise ValueError(

@@ -58,6 +58,7 @@ def image_batch(
 
 
 def is_latent(images: torch.Tensor, latent_channels: int | None) -> bool:
+    """Whether images (n, C, H, W) are latents by their number of channels, which says nothing if that is 1 or 3."""
     return images.shape[1] == latent_channels and latent_channels not in (1, 3)
 
 

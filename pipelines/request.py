@@ -87,6 +87,17 @@ def make_request(
 
 
 def read_side(pipe, name: str | None, images, strength, mask, noise, latent_size) -> Known:
+    """What a call says of one side, not yet spread over the batch.
+
+    Args:
+        images: As of `pipelines.inputs.image_batch`, or None.
+        mask: As of `pipelines.inputs.mask_batch`, or None.
+        noise: Unchecked; see `check_noise`.
+        latent_size: (h, w) of the size that the call asks for, or None.
+
+    Raises:
+        ValueError: Images, mask or strength are none, or do not fit one another.
+    """
     what, channels = label(name), pipe.vae.config.latent_channels
     mask = None if mask is None else mask_batch(mask, f"{what} mask")
     strength = check_strength(strength, images, mask, what)
@@ -147,6 +158,7 @@ def default_size(pipe) -> tuple[int, int]:
 
 
 def check_noise(pipe, sides: dict[str | None, Known], batch: int, height: int, width: int) -> None:
+    """Raises ValueError for noise that is not finite or not (batch, C, h, w) of a result of that size in pixels."""
     factor = pipe.vae_scale_factor
     due = (batch, pipe.unet.config.in_channels, height // factor, width // factor)
     for name, side in sides.items():

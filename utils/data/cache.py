@@ -132,6 +132,7 @@ def _latents(batch: dict, vae: nn.Module, pixels: str, latents: str) -> torch.Te
 
 
 def draw_posterior(posterior: np.ndarray) -> torch.Tensor:
+    """A sample (C, h, w), float32 and not scaled, of a posterior (2, C, h, w): mean and standard deviation."""
     mean, std = torch.from_numpy(posterior.astype(np.float32))
     return mean + std * torch.randn_like(mean)
 
@@ -183,6 +184,7 @@ def _write_texts(texts: list[str], text_encoder: nn.Module, encode, folder: Path
 
 
 def cache_key(*parts) -> str:
+    """16 hexadecimal digits that name a cache; parts: JSON values that decide its content."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

@@ -99,8 +99,10 @@ def reconstruct_scenes(vae: nn.Module, scenes: Scenes) -> torch.Tensor:
 
 
 def to_bytes(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 of pixels in [-1, 1], of any shape; values outside of that range are not clipped."""
     return pixels.add(1).mul(127.5).round().to(torch.uint8)
 
 
 def from_bytes(values: torch.Tensor) -> torch.Tensor:
+    """Pixels in [-1, 1], float32, of uint8 values of any shape."""
     return values.float().div(127.5).sub(1)
