@@ -65,8 +65,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--input_flow",
         help="flow, for the modes flow_to_video and coarse: a folder of .flo or .npy files, one for each step, a "
-        "single one, or "
-        "an annotation of utils.data.annotate_flow (default: none)",
+        "single one, or an annotation of utils.data.annotate_flow (default: none)",
     )
     add(
         "--input_video",

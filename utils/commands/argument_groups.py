@@ -18,8 +18,7 @@ def add_device_argument(group) -> None:
     group.add_argument(
         "--device",
         help="device to compute on, such as cpu (default: the accelerator, or the CPU where there is none; with "
-        "several "
-        "processes the one that Accelerate gives to each)",
+        "several processes the one that Accelerate gives to each)",
     )
 
 

@@ -15,12 +15,13 @@ def write_card(folder: Path) -> None:
     lines = ["# Judges", "", "They look at images and clips of the procedural world, for `benchmarks/`.", ""]
     for name in JUDGES:
         if (path := folder / f"{name}.safetensors").is_file():
-            lines += card_of(name, path)
+            lines += card_of(path)
     with replacing(folder / "README.md") as temporary:
         temporary.write_text("\n".join(lines))
 
 
-def card_of(name: str, path: Path) -> list[str]:
+def card_of(path: Path) -> list[str]:
+    """Lines on one judge."""
     parameters = sum(weight.numel() for weight in load_judge(path).parameters())
     with safe_open(path, "pt") as file:
         training = json.loads(file.metadata()["training"])
@@ -35,8 +36,7 @@ def card_of(name: str, path: Path) -> list[str]:
         f"{parameters:,} parameters. {recipe['max_train_steps']} steps of {recipe['train_batch_size']} {things} from "
         f"{recipe['scenes']} {drawn}, seed {recipe['seed']}, learning rate {recipe['learning_rate']}; "
         f"{versions[things]}, by `train_scripts/train_judges.sh`. On {recipe['num_validation_samples']} {drawn} "
-        "that it "
-        "was not trained on:"
+        "that it was not trained on:"
     )
     head = [f"| {things} | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
     rows = [f"| {kind} | " + " | ".join(f"{values[n]:.4f}" for n in names) + " |" for kind, values in metrics.items()]
