@@ -44,7 +44,7 @@ class StableVideoDiffusionEDMPipeline(StableVideoDiffusionPipeline):
     pipe = StableVideoDiffusionEDMPipeline.from_pretrained("weights/tiny_svd")
     frames = pipe(image, fps=8, motion_bucket_id=127).frames[0]     # PIL images
 
-    FLOAT32_VAE: That the autoencoder may have another type than the other parts (`utils.pretrained.load_pipeline`).
+    FLOAT32_VAE: the autoencoder stays in float32 where the rest is bfloat16 (`utils.pretrained.load_pipeline`).
     """
 
     FLOAT32_VAE = True

@@ -31,7 +31,7 @@ from utils.flow.backward_flow import move_along
 from utils.flow.code import FlowCode
 from utils.weights.lora import is_lora, load_lora
 
-ROUNDING = 1 + 1e-6
+ROUNDING = 1 + 1e-6  # for a flow of max_flow, which float32 may have rounded up
 
 
 @dataclass

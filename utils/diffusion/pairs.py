@@ -33,8 +33,8 @@ def relate_levels(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Noise levels (B,) of both sides, independent but for some equal pairs; `given` where a side is given.
 
-    With one direction the side that is read is given, and so has nothing to learn; independent draws almost never meet
-    that.
+    With one direction the side that is read is given, as in sampling, and has no loss; independent draws would almost
+    never produce that case.
 
     Args:
         shares: Of equal levels, of pairs whose x is given, and of pairs whose y is given.
