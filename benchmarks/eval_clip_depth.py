@@ -21,7 +21,7 @@ from PIL import Image
 
 from benchmarks import protocol
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
-from utils.arguments import make_parser, parse_args, positive_int, run_script
+from utils.arguments import make_parser, parse_args, positive_int, run_script, seed
 from utils.data.geometry import Geometry
 from utils.data.records import METADATA
 from utils.depth import color_disparity, normalize_disparity, read_disparity
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     add("--resolution", type=positive_int, default=64, help="side of an image in pixels")
     add("--num_samples", type=positive_int, default=4, help="samples of a frame, whose mean counts")
     add("--num_inference_steps", type=positive_int, default=30, help="denoising steps")
-    add("--seed", type=int, default=0, help="noise seed")
+    add("--seed", type=seed, default=0, help="noise seed")
     return result
 
 

@@ -16,6 +16,7 @@ from run_models import run_flow_video
 from utils.arguments import parse_args
 from utils.data.inputs import read_steps
 from utils.flow.results import color_video
+from utils.formats.folders import natural_key
 from utils.video import to_frames, write_video
 from utils.weights.lora import is_lora
 
@@ -112,12 +113,14 @@ def estimates(mode: str, adapter: str) -> bool:
 
 
 def check_flows(paths) -> tuple[str, ...]:
-    """Files of flow in the order of their names; raises ValueError for others, or too many."""
-    paths = sorted(map(str, paths), key=lambda path: Path(path).name)
+    """Files of flow in the natural order of their names; raises ValueError for others, several kinds, or too many."""
+    paths = sorted(map(str, paths), key=lambda path: natural_key(Path(path).name))
     if len(paths) > MAX_FLOWS:
         raise ValueError(f"There are {len(paths)} files of flow: send at most {MAX_FLOWS}.")
     if wrong := [path for path in paths if Path(path).suffix.lower() not in FLOW_SUFFIXES]:
         raise ValueError(f"{Path(wrong[0]).name} is no file of flow: send .flo or .npy files, one for each step.")
+    if len(kinds := sorted({Path(path).suffix.lower() for path in paths})) > 1:
+        raise ValueError(f"The files of flow are of the kinds {' and '.join(kinds)}: send those of one kind.")
     return tuple(paths)
 
 

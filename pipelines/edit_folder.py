@@ -1,11 +1,12 @@
 """The folder of a video edit: what is finished of it, so that a run that was stopped goes on.
 
-settings.json                     what decides the result
+settings.json                     what decides the result: arguments, and hashes of the inputs and the weights
 keyframes/000008_before.png       the keyframe as it was, _after.png as it became, _mask.png where it was edited
 segments/000000-000008/           the frames between two keyframes, 000001.png and on
 """
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from utils.files import replacing
 from utils.images import read_image, to_image, to_pixels
 
 SETTINGS = "settings.json"
+CONTENT = "content"  # setting with the hashes of the inputs
 PARTS = ("keyframes", "segments")
+WRITTEN = re.compile(r"keyframes/\d{6,}_(before|after|mask)\.png|segments/\d{6,}-\d{6,}")
 
 
 @dataclass(frozen=True)
@@ -37,19 +40,26 @@ class EditFolder:
         changed = self._changed(settings)
         if changed and not overwrite:
             name, before = changed
+            held = f"with {name} {before!r}, not {settings.get(name)!r}"
+            held = "of what the video or mask held before" if name == CONTENT else held
             raise FileExistsError(
-                f"--output_dir {self.root} holds an edit with {name} {before!r}, not {settings.get(name)!r}: choose "
-                "another folder, or pass --overwrite to begin anew."
+                f"--output_dir {self.root} holds an edit {held}: choose another folder, or pass --overwrite to begin "
+                "anew."
             )
-        begun = (self.root / SETTINGS).is_file()
+        begun = self._settings() is not None
         check_output_dir(self.root, overwrite or begun, inputs)
+        for part in PARTS:
+            if (self.root / part).exists() and not begun:
+                raise FileExistsError(
+                    f"--output_dir {self.root} has {part}, which no edit has written: choose another folder."
+                )
 
     def open(self, settings: Mapping) -> None:
         """Begin, or go on where the settings are the same."""
-        if (self.root / SETTINGS).is_file() and not self._changed(settings):
+        if self._settings() is not None and not self._changed(settings):
             return
-        for part in PARTS:
-            shutil.rmtree(self.root / part, ignore_errors=True)
+        for path in self._parts():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         with replacing(self.root / SETTINGS) as temporary:
             temporary.write_text(json.dumps(_plain(settings), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -93,16 +103,33 @@ class EditFolder:
 
     def _changed(self, settings: Mapping) -> tuple[str, object] | None:
         """Name and former value of a setting that is another one now."""
+        before, now = self._settings(), _plain(settings)
+        if before is None:
+            return None
+        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        return (names[0], before.get(names[0])) if names else None
+
+    def _settings(self) -> dict | None:
+        """The settings of the edit in the folder; None without one.
+
+        Raises:
+            FileExistsError: They are not those of an edit.
+        """
         path = self.root / SETTINGS
         if not path.is_file():
             return None
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise FileExistsError(f"{path} cannot be read: remove it, or choose another --output_dir.") from error
-        now = _plain(settings)
-        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        return (names[0], before.get(names[0])) if names else None
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or "input_video" not in found:
+            raise FileExistsError(f"{path} is not of an edit: choose another --output_dir.")
+        return found
+
+    def _parts(self) -> list[Path]:
+        """Keyframes and segments in the folder; other files beside them are not an edit's."""
+        found = [path for part in PARTS for path in (self.root / part).glob("*")]
+        return [path for path in found if WRITTEN.fullmatch(f"{path.parent.name}/{path.name}")]
 
     def _keyframe(self, number: int, what: str) -> Path:
         return self.root / "keyframes" / f"{number:06}_{what}.png"

@@ -1,6 +1,6 @@
 """Flags of commands on images with their conditions: modes, what each of them reads, and the sampling."""
 
-from utils.arguments import finite_float, positive_int, share
+from utils.arguments import finite_float, positive_int, seed, share
 from utils.commands.argument_groups import add_size_arguments
 from utils.depth import KINDS
 from utils.diffusion.one_step import ONE_STEP
@@ -57,7 +57,7 @@ def add_pair_sampling(group) -> None:
     add("--guidance_scale", type=finite_float, default=5.0, help="guidance scale of the prompt")
     add("--condition_guidance_scale", type=finite_float, default=0.0, help="guidance scale of the joint attention")
     add("--scheduler", help="class in diffusers, such as UniPCMultistepScheduler (default: the model's own)")
-    add("--seed", type=int, default=0, help="noise seed")
+    add("--seed", type=seed, default=0, help="noise seed")
     add_size_arguments(group)
 
 

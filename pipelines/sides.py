@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
+LARGEST_LATENT = 1000.0  # clean latents have a deviation of about 1
+
 
 class Side(ABC):
     """One side at one step of sampling. Sides are frozen dataclasses; `step` returns the next one.
@@ -57,6 +59,9 @@ def denoise(
 ) -> list[Side]:
     """The sides after all iterations; every pipeline samples by this loop.
 
+    Raises:
+        FloatingPointError: The latents have left the range of images.
+
     Args:
         estimate: From sides and iteration to what the steps are made with; a side that it leaves out does not step.
         after_step: From sides and iteration to the sides of the next one.
@@ -66,6 +71,12 @@ def denoise(
         estimates = estimate(sides, i)
         sides = [side.step(estimates[k], i) if k in estimates else side for k, side in enumerate(sides)]
         sides = sides if after_step is None else after_step(sides, i)
+    for side in sides:
+        if not (side.latents.abs() <= LARGEST_LATENT).all():
+            raise FloatingPointError(
+                "The samples are no images: their latents are not finite, or above "
+                f"{LARGEST_LATENT:g}. Bring guidance scales and other factors nearer to their defaults."
+            )
     return list(sides)
 
 

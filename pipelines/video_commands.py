@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from pipelines.sizes import check_num_frames
-from utils.arguments import positive_int
+from utils.arguments import positive_int, seed
 from utils.commands.argument_groups import add_machine_arguments, add_output_arguments, add_size_arguments
 from utils.commands.results import check_output_dir
 from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
@@ -33,7 +33,7 @@ def add_video_sampling(
     group = parser.add_argument_group("sampling")
     add_sampling_arguments(group, leave_out=leave_out, **defaults)
     add = group.add_argument
-    add("--seed", type=int, default=0, help="noise seed")
+    add("--seed", type=seed, default=0, help="noise seed")
     add("--num_frames", type=positive_int, help="frames of the video (default: the model's own number)")
     add_size_arguments(group)
     memory = "frames to decode at once, fewer take less memory (default: all)"

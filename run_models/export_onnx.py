@@ -16,7 +16,7 @@ from pathlib import Path
 from models.onnx_networks import PARTS, RANDOM_SIZES, folder_networks, random_networks
 from models.onnx_parts import Part, check_packages, draw_examples, gather_weights, largest_error, write_onnx
 from utils.arguments import make_parser, parse_args, positive_float, run_script
-from utils.commands.results import RECORD, Run, check_output_dir
+from utils.commands.results import RECORD, Run, check_output_dir, foreign_files
 from utils.files import replacing
 
 OPSETS = range(14, 21)
@@ -69,9 +69,11 @@ def check_arguments(args, networks: dict[str, Callable]) -> None:
         raise ValueError(f"--part {unknown[0]}: this model has none to export; take {', '.join(networks)}.")
     check_packages("onnx", *(["onnxruntime"] if args.check else []))
     check_output_dir(args.output_dir, True, [args.model_dir])
-    existing = [Path(args.output_dir) / name for name in args.part if (Path(args.output_dir) / name).exists()]
-    if existing and not args.overwrite:
-        raise FileExistsError(f"{existing[0]} exists: choose another --output_dir or pass --overwrite.")
+    for folder in (Path(args.output_dir) / name for name in args.part):
+        if folder.exists() and not args.overwrite:
+            raise FileExistsError(f"{folder} exists: choose another --output_dir or pass --overwrite.")
+        if foreign := foreign_files(folder):
+            raise FileExistsError(f"{foreign[0]} is of no export and would be lost: choose another --output_dir.")
 
 
 def export(args, networks: dict[str, Callable[[], Part]], name: str, run: Run) -> float | None:
@@ -85,7 +87,7 @@ def export(args, networks: dict[str, Callable[[], Part]], name: str, run: Run) -
         if error is not None and not error <= args.tolerance:
             wrong = f"{name} differs by {error:.1e} from PyTorch, more than --tolerance {args.tolerance:g}"
             raise ValueError(f"{wrong}: raise it to accept that.")
-        run.write(folder / RECORD, [path], part=name, largest_error=error)
+        run.write(folder / RECORD, sorted(folder.iterdir()), part=name, largest_error=error)
         return error
 
 

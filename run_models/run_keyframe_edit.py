@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines.edit_folder import EditFolder
+from pipelines.edit_folder import CONTENT, EditFolder
 from pipelines.edit_inputs import Layout, choose_size, first_size, open_clip, read_fitted, read_masks
 from pipelines.edit_keyframes import choose_keyframes
 from pipelines.edit_models import EditModels
@@ -26,7 +26,7 @@ from pipelines.sizes import check_gap_frames
 from pipelines.trans_adapter import add_adapter_arguments
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling
 from utils.arguments import make_parser, parse_args, positive_float, run_script
-from utils.commands.results import RECORD, Run, remove_last_run, write_png
+from utils.commands.results import RECORD, Run, hash_content, remove_last_run, write_png
 from utils.commands.settings import add_settings
 from utils.data.clip_frames import ClipFrames
 from utils.diffusion.sampling import VideoSampling
@@ -77,8 +77,10 @@ def main(argv=None) -> list[Path]:
     clip, folder = check(args, edit_settings), EditFolder(Path(args.output_dir))
     models = EditModels.from_args(args, edit_settings)
     run = Run.start(argv, vars(args) | {"adapter": models.adapter}, models.names)
-    settings = {name: value for name, value in vars(args).items() if name not in NO_SETTINGS} | {"weights": run.weights}
-    folder.check(settings, args.overwrite, [args.input_video, None if args.mask == AUTO else args.mask])
+    inputs = [args.input_video] + ([] if args.mask in (None, AUTO) else [args.mask])
+    settings = {name: value for name, value in vars(args).items() if name not in NO_SETTINGS}
+    settings |= {CONTENT: [hash_content(path) for path in inputs], "weights": run.weights}
+    folder.check(settings, args.overwrite, inputs)
     edit, most = read_inputs(args, clip, folder, fill)
     folder.open(settings)
     prompts = args.prompt, args.source_prompt, args.negative_prompt

@@ -1,7 +1,6 @@
 """Command lines, which may also be read from a YAML file, and types of their values."""
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,8 @@ from pathlib import Path
 from utils.commands.config_file import config_arguments
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+LARGEST_FLOAT = 3.4e38  # of float32, in which the networks compute
+LARGEST_SEED = 2**63 - 1
 
 
 def parse_args(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
@@ -18,19 +19,25 @@ def parse_args(parser: argparse.ArgumentParser, argv: list[str] | None = None) -
     ones, so `1e-4`, which YAML reads as a string, becomes a float, and choices are checked. A switch takes true or
     false.
 
+    Flags are written in full.
+
     Raises:
-        ValueError: The file holds an unknown key, or a value that is not a scalar or a list.
-        FileNotFoundError: There is no such file.
+        ValueError: The file holds an unknown key, or a value that its flag does not take, or there are two files.
+        OSError: It cannot be read.
     """
+    parser.allow_abbrev = False
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--config")
-    config, rest = finder.parse_known_args(argv)
+    finder.add_argument("--config", action="append")
+    found, rest = finder.parse_known_args(argv)
+    if found.config and len(found.config) > 1:
+        raise ValueError(f"--config is given for {' and '.join(found.config)}: pass one file.")
+    config = found.config[0] if found.config else None
     if not any("--config" in action.option_strings for action in parser._actions):
         parser.add_argument("--config", help="YAML file with values for these flags; the command line wins")
     name_defaults(parser)
-    if config.config is None:
+    if config is None:
         return parser.parse_args(rest)
-    return parser.parse_args(["--config", config.config, *config_arguments(parser, config.config), *rest])
+    return parser.parse_args(["--config", config, *config_arguments(parser, config), *rest])
 
 
 def make_parser(doc: str) -> argparse.ArgumentParser:
@@ -120,7 +127,7 @@ def positive_int(text: str) -> int:
 def positive_float(text: str) -> float:
     """An argparse type for rates and durations."""
     value = float(text)
-    if not 0 < value < math.inf:
+    if not 0 < value <= LARGEST_FLOAT:
         raise argparse.ArgumentTypeError(f"{text} is not positive")
     return value
 
@@ -128,7 +135,7 @@ def positive_float(text: str) -> float:
 def weight(text: str) -> float:
     """An argparse type for weights of parts of a loss, of which 0 leaves one out."""
     value = float(text)
-    if not 0 <= value < math.inf:
+    if not 0 <= value <= LARGEST_FLOAT:
         raise argparse.ArgumentTypeError(f"{text} is not 0 or a positive number")
     return value
 
@@ -136,8 +143,16 @@ def weight(text: str) -> float:
 def finite_float(text: str) -> float:
     """An argparse type for numbers of either sign, neither nan nor infinite."""
     value = float(text)
-    if not math.isfinite(value):
+    if not abs(value) <= LARGEST_FLOAT:
         raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
+
+
+def seed(text: str) -> int:
+    """An argparse type for seeds; those of several samples are counted up from it."""
+    value = int(text)
+    if not 0 <= value <= LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to {LARGEST_SEED}")
     return value
 
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -18,10 +19,12 @@ LONGEST_SUFFIX = 16  # bytes; writers tell formats by suffixes, and none of thes
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well; works for files and for folders.
 
-    It has the same suffix. Parent folders are made. What the block leaves is removed when it fails.
+    It has the same suffix. Parent folders are made. What the block leaves is removed when it fails. A folder is
+    replaced with all that is in it, and by a folder alone.
 
     Raises:
         ValueError: The name is longer than the folder takes.
+        FileExistsError: `path` is a folder, and the block made a file.
     """
     path = Path(path)
     check_name(path)
@@ -30,6 +33,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         _share_weights(temporary)
+        if path.is_dir() and not temporary.is_dir():
+            raise FileExistsError(f"{path} is a folder and was to become a file: move it, or choose another output.")
         if path.is_dir():
             shutil.rmtree(path)
         temporary.replace(path)
@@ -73,6 +78,32 @@ def check_name(path: str | Path) -> None:
                 f"{shown} has {length} bytes, and a name in {folder} {most} at most: "
                 "shorten the name that it comes from."
             )
+
+
+def check_writable(path: str | Path, flag: str) -> None:
+    """Raise an OSError or ValueError with one sentence where a file or folder cannot be made, or written into.
+
+    A file is made and removed again in the folder, or in the first of its parents that exists.
+
+    Args:
+        flag: What the user passed it by, such as "--output_dir".
+    """
+    path = Path(path)
+    check_name(path)
+    for place in (path, *path.absolute().parents):
+        if place.is_symlink() and not place.exists():
+            raise FileExistsError(f"{flag} {path}: {place} is a link that leads nowhere; remove it or choose another.")
+    folder = next(place for place in (path, *path.absolute().parents) if place.is_dir() or place.exists())
+    if folder.is_file() and folder != path:
+        raise FileExistsError(f"{flag} {path}: {folder} is a file; choose another folder.")
+    folder = folder.parent if folder.is_file() else folder
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"{flag} {path}: nothing can be written in {folder} ({error.strerror}); choose another."
+        ) from error
 
 
 def check_not_read(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

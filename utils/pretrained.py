@@ -93,8 +93,8 @@ def choose_device(device: str | None = None) -> torch.device:
 def check_device(device: str) -> None:
     """Raise a ValueError unless tensors can be made on the device of `--device`."""
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).tolist()  # some devices make tensors that cannot be read
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {device} is not available here: take cpu, say.") from error
 
 

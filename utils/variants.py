@@ -86,8 +86,8 @@ _ALL = (
         docs="flow_video.md",
         pipeline="pipeline_stable_video_diffusion_joint.py",
         weights="flow_video",
-        headline="video to a given flow: end-point error 0.249 pixels (true clips 0.150); flow to a given video: 0.33 of "
-        "the mean motion (DIS 0.34)",
+        headline="video to a given flow: end-point error 0.249 pixels (true clips 0.150); flow to a given video: 0.33 "
+        "of the mean motion (DIS 0.34)",
     ),
     Variant(
         "trajectory",

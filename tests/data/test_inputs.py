@@ -46,6 +46,13 @@ def test_a_clip_that_is_missing_or_too_short_is_refused_with_what_to_do(tmp_path
         read_clip(folder, at_most=8)
 
 
+def test_a_folder_has_flow_of_one_kind(tmp_path):
+    write_flo(tmp_path / "a.flo", steps()[1])
+    np.save(tmp_path / "b.npy", steps()[2])
+    with pytest.raises(ValueError, match="has flow as .flo and as .npy: leave the files of one kind there"):
+        read_steps(tmp_path)
+
+
 def test_single_files_folders_of_them_and_annotations_are_one_flow(tmp_path):
     flow = steps()
     (tmp_path / "flo").mkdir()

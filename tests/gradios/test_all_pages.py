@@ -13,7 +13,7 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 from gradios import __main__ as all_pages
-from gradios.flow_sampling import Asked, Weights
+from gradios.flow_sampling import Asked, Weights, check_flows
 from gradios.frame import is_local, read_auth, warning
 from gradios.gradio_flow_video import show_inputs
 from gradios.running import Done, Reporter, StoppedError, Stops, follow
@@ -62,6 +62,12 @@ def test_flow_that_is_sent_reaches_the_video(client, image_file, tmp_path):
     sent = {"image": handle_file(image_file), "flows": [handle_file(str(tmp_path / "a.flo"))], "mode": "flow_to_video"}
     unpack(client.predict(**ask("flow_video", **sent))[3], tmp_path / "run")
     assert np.array_equal(read_flo(tmp_path / "run/flow_000.flo"), flow)
+
+
+def test_files_of_flow_come_in_natural_order_and_are_of_one_kind():
+    assert check_flows(["flow_1.flo", "flow_10.flo", "flow_2.FLO"]) == ("flow_1.flo", "flow_2.FLO", "flow_10.flo")
+    with pytest.raises(ValueError, match="of the kinds .flo and .npy: send those of one kind"):
+        check_flows(["a.flo", "b.npy"])
 
 
 def test_the_flow_of_a_video_that_is_sent_is_made_again_by_the_command(client, tmp_path, monkeypatch, video_models):

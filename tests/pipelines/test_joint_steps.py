@@ -36,6 +36,11 @@ def test_inpainting_with_a_given_image_samples_the_masked_depth_from_it(pipe):
     assert difference[inner_mask() == 0].max() == 0
 
 
+def test_samples_that_leave_the_range_of_images_are_refused(pipe):
+    with pytest.raises(FloatingPointError, match="Bring guidance scales and other factors nearer to their defaults"):
+        sample(pipe, prompt="a", guidance_scale=1e30)
+
+
 def test_a_mask_all_white_keeps_nothing(pipe):
     out = sample(pipe, image=make_image(), mask_image=torch.ones(32, 32))
     torch.testing.assert_close(out.images, sample(pipe).images, atol=1e-6, rtol=0)

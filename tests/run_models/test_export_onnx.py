@@ -155,6 +155,10 @@ def test_what_exists_is_not_overwritten(folders, tmp_path):
     (tmp_path / "unet").mkdir()
     with pytest.raises(FileExistsError, match="pass --overwrite"):
         main(["--model_dir", str(folders.model), "--output_dir", str(tmp_path)])
+    (tmp_path / "unet/diffusion_pytorch_model.safetensors").touch()
+    with pytest.raises(FileExistsError, match="model.safetensors is of no export and would be lost"):
+        main(["--model_dir", str(folders.model), "--output_dir", str(tmp_path), "--overwrite"])
+    assert (tmp_path / "unet/diffusion_pytorch_model.safetensors").exists()
 
 
 def test_a_folder_that_is_no_such_model_is_refused(tmp_path):

@@ -104,6 +104,35 @@ def test_a_folder_with_something_else_is_refused(flags, tmp_path):
         main(flags())
 
 
+def test_an_edit_of_a_video_that_has_changed_since_does_not_go_on(flags, frames_dir, tmp_path):
+    main(flags())
+    Image.new("RGB", (SIDE, SIDE)).save(frames_dir / "000.png")
+    with pytest.raises(FileExistsError, match="holds an edit of what the video or mask held before"):
+        main(flags())
+
+
+@pytest.mark.parametrize("part", ["keyframes", "segments"])
+def test_what_no_edit_has_written_stays(flags, tmp_path, part):
+    mine = tmp_path / "out" / part / "mine.png"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    with pytest.raises(FileExistsError, match=f"has {part}, which no edit has written"):
+        main(flags(overwrite=True))
+    (tmp_path / "out" / "settings.json").write_text("[]")
+    with pytest.raises(FileExistsError, match="settings.json is not of an edit"):
+        main(flags(overwrite=True))
+    assert mine.exists()
+
+
+def test_another_edit_takes_the_place_of_the_last_one_and_of_nothing_else(flags, tmp_path):
+    main(flags())
+    mine = tmp_path / "out/keyframes/mine.png"
+    mine.touch()
+    main(flags(prompt="a green ball", keyframe_interval=6, overwrite=True))
+    assert mine.exists()
+    assert sorted(path.name for path in mine.parent.glob("*_after.png")) == ["000000_after.png", "000006_after.png"]
+
+
 @pytest.mark.parametrize("kind", ["image", "folder"])
 def test_outside_of_a_mask_every_frame_is_the_source(flags, frames_dir, tmp_path, kind):
     mask = np.zeros((SIDE, SIDE), np.uint8)

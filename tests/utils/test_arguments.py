@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from utils.arguments import parse_args, run_script
+from utils.arguments import finite_float, parse_args, positive_float, run_script, seed, weight
 from utils.training.loop import add_training_arguments
 
 
@@ -22,6 +22,32 @@ def test_a_file_gives_values_of_every_kind(tmp_path):
     assert (args.flip, args.seed) == (False, -3)
 
 
+def test_values_are_read_as_they_are_written(tmp_path):
+    args = parse(tmp_path, "output_dir: 2026-01-01\nseed: 010\n")
+    assert (args.output_dir, args.seed) == ("2026-01-01", 10)
+
+
+def test_one_file_is_given_by_its_whole_flag(tmp_path, capsys):
+    with pytest.raises(ValueError, match="--config is given for .*config.yaml and b.yaml: pass one file"):
+        parse(tmp_path, "seed: 1", "--config", "b.yaml")
+    with pytest.raises(SystemExit):
+        parse(tmp_path, "seed: 1", "--conf", "b.yaml")
+    assert "--conf" in capsys.readouterr().err
+    (tmp_path / "config.yaml").unlink()
+    (tmp_path / "config.yaml").mkdir()
+    with pytest.raises(FileNotFoundError, match="--config .*config.yaml is no file: name a YAML file"):
+        parse_args(argparse.ArgumentParser(), ["--config", str(tmp_path / "config.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(seed, "-1"), (seed, str(2**63)), (finite_float, "1e39"), (weight, "1e39"), (positive_float, "1e39")],
+)
+def test_numbers_that_nothing_can_use_are_refused(kind, text):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{text} is not"):
+        kind(text)
+
+
 def test_the_command_line_wins_over_the_file(tmp_path):
     args = parse(tmp_path, "output_dir: out\nlearning_rate: 1e-4\n", "--learning_rate", "2e-3")
     assert (args.output_dir, args.learning_rate) == ("out", 2e-3)
@@ -31,6 +57,13 @@ def test_the_command_line_wins_over_the_file(tmp_path):
     ("text", "sentence"),
     [
         ("learning_rat: 1", "unknown key 'learning_rat'; did you mean 'learning_rate'"),
+        ("output_dir: no", "output_dir is False, which is no value of it: put text in quotes"),
+        ("sizes: [1, yes]", "sizes is True, which is no value of it: put text in quotes"),
+        ("sizes: [[1]]", "which is no value of it: write one value, or a list of values"),
+        ("seed: [1, 2]", "seed takes one value, not the list"),
+        ("sizes: []", "sizes takes a value or more, not the list"),
+        ("seed: 1\nseed: 2", "config.yaml is not YAML: seed is there twice"),
+        ("config: other.yaml", "config names another file"),
         ("use_ema: 1", "use_ema is a switch and takes true or false, not 1"),
         ("seed: {a: 1}", "seed must be one value or a list"),
         ("- seed", "expected a mapping"),

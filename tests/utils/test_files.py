@@ -27,6 +27,17 @@ def test_the_suffix_stays_with_a_short_temporary_name(tmp_path):
         temporary.touch()
 
 
+def test_a_folder_does_not_become_a_file(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    (tmp_path / "a.png/mine").touch()
+    with (
+        pytest.raises(FileExistsError, match="a.png is a folder and was to become a file"),
+        replacing(tmp_path / "a.png") as temporary,
+    ):
+        temporary.touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["a.png", "mine"]
+
+
 def test_weights_may_be_read_as_other_new_files(tmp_path):
     (tmp_path / "plain").touch()
     for name in ("a.safetensors", "folder"):

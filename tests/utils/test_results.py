@@ -10,6 +10,8 @@ from utils.commands.results import (
     Run,
     check_output_dir,
     check_output_file,
+    foreign_files,
+    hash_content,
     hash_weights,
     last_files,
     remove_last_run,
@@ -79,6 +81,49 @@ def test_folders_with_content_and_files_are_refused(tmp_path):
     for folder in (tmp_path / "a.png", tmp_path / "a.png/out"):
         with pytest.raises(FileExistsError, match="a.png is a file; choose another folder"):
             check_output_dir(folder, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "check", [lambda path: check_output_dir(path, True), lambda path: check_output_file(path, True, "--to")]
+)
+def test_places_where_nothing_can_be_written_are_refused(tmp_path, check):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for path in (tmp_path / "link", tmp_path / "link/out"):
+        with pytest.raises(FileExistsError, match="link is a link that leads nowhere"):
+            check(path)
+    with pytest.raises(OSError, match="nothing can be written in /proc "):
+        check("/proc/results")
+    with pytest.raises(ValueError, match="has 300 bytes"):
+        check(tmp_path / ("a" * 300))
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def test_a_record_is_of_the_files_beside_it_alone(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("note.txt", "ours.png"):
+        (tmp_path / name).touch()
+    record = json.dumps({"files": ["../mine/note.txt", "sub", "/etc/hosts", "ours.png"]})
+    (tmp_path / "run.json").write_text(record)
+    remove_last_run(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["note.txt", "run.json", "sub"]
+
+
+def test_files_that_no_record_names_are_foreign(tmp_path):
+    assert foreign_files(tmp_path / "none") == []
+    (tmp_path / "ours.png").touch()
+    Run.start([], {}, []).write(tmp_path / "run.json", [tmp_path / "ours.png"])
+    assert foreign_files(tmp_path) == []
+    (tmp_path / "mine.txt").touch()
+    assert foreign_files(tmp_path) == [tmp_path / "mine.txt"]
+    assert foreign_files(tmp_path / "mine.txt") == [tmp_path / "mine.txt"]
+
+
+def test_content_is_that_of_a_file_or_of_all_files_of_a_folder(tmp_path):
+    (tmp_path / "a").write_text("1")
+    file, folder = hash_content(tmp_path / "a"), hash_content(tmp_path)
+    (tmp_path / "a").write_text("2")
+    assert hash_content(tmp_path / "a") != file and hash_content(tmp_path) != folder
+    assert hash_content(tmp_path / "none") is None
 
 
 def test_what_is_read_may_not_lie_where_results_go(tmp_path):

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from utils.files import replacing
+from utils.files import check_writable, is_file, is_folder, replacing
 from utils.formats.folders import has_content
 from utils.weights.model_kinds import index_of
 
@@ -40,14 +40,15 @@ def check_output_dir(
         inputs: Files and folders that are read; None is passed over.
 
     Raises:
-        FileExistsError: It cannot be made, or has content and may not be overwritten.
+        FileExistsError: It has content and may not be overwritten.
+        OSError: It cannot be made, or written into.
         ValueError: Something that is read lies in it and might be replaced, or the record in it cannot be read.
     """
     folder = Path(folder)
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise FileExistsError(f"{flag} {folder}: {existing} is a file; choose another folder.")
-    if existing == folder and has_content(folder) and not overwrite:
+    check_writable(folder, flag)
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{flag} {folder} is a file; choose another folder.")
+    if folder.exists() and has_content(folder) and not overwrite:
         raise FileExistsError(f"{flag} {folder} is not empty: choose another folder or pass --overwrite.")
     for path in inputs:
         if path is not None and Path(path).resolve().is_relative_to(folder.resolve()):
@@ -58,11 +59,9 @@ def check_output_dir(
 
 
 def check_output_file(path: str | Path, overwrite: bool, flag: str) -> None:
-    """Raises FileExistsError where the file cannot be made, or exists and may not be overwritten."""
+    """Raises OSError where the file cannot be made, and FileExistsError where it exists and may not be overwritten."""
     path = Path(path)
-    folder = next(one for one in path.absolute().parents if one.exists())
-    if not folder.is_dir():
-        raise FileExistsError(f"{flag} {path}: {folder} is a file; choose another.")
+    check_writable(path, flag)
     if path.is_dir():
         raise FileExistsError(f"{flag} {path} exists and is a folder: choose another.")
     if path.exists() and not overwrite:
@@ -80,12 +79,14 @@ def remove_last_run(folder: str | Path, kept: Iterable[str | Path] = ()) -> None
     """Remove the files that the record in the folder names, but for `kept`; what else lies there stays."""
     names = {Path(path).name for path in kept}
     for name in last_files(folder):
-        if name not in names:
+        if name not in names and not (Path(folder) / name).is_dir():
             (Path(folder) / name).unlink(missing_ok=True)
 
 
 def last_files(folder: str | Path) -> list[str]:
     """Names of the files of the run whose record is in the folder; none where there is no record.
+
+    What a record names elsewhere, in folders below or beside, is left out.
 
     Raises:
         ValueError: The record cannot be read.
@@ -94,9 +95,21 @@ def last_files(folder: str | Path) -> list[str]:
     if not record.is_file():
         return []
     try:
-        return [Path(name).name for name in json.loads(record.read_text(encoding="utf-8"))["files"]]
+        return [name for name in json.loads(record.read_text(encoding="utf-8"))["files"] if Path(name).name == name]
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{record} is no record of a run: remove it, or choose another --output_dir.") from error
+
+
+def foreign_files(folder: str | Path) -> list[Path]:
+    """What lies in a folder besides the record of a run and the files that it names; the path itself if it is a file.
+
+    Raises:
+        ValueError: The record cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        return [folder] if folder.exists() else []
+    return sorted(path for path in folder.iterdir() if path.name not in (RECORD, *last_files(folder)))
 
 
 @dataclass(frozen=True)
@@ -185,6 +198,15 @@ def hash_weights(name: str | Path) -> dict[str, str]:
     return {str(file.relative_to(root)): _sha256(file) for file in _preferred(files) if not _in_checkpoint(file, root)}
 
 
+def hash_content(path: str | Path) -> str | None:
+    """sha256 of a file, or of the names and contents of the files in a folder; None where there is neither."""
+    path = Path(path)
+    if not is_folder(path):
+        return _digest(path) if is_file(path) else None
+    files = [f"{file.name} {_digest(file)}" for file in sorted(path.iterdir()) if file.is_file()]
+    return hashlib.sha256("\n".join(files).encode()).hexdigest()
+
+
 def _in_checkpoint(file: Path, root: Path) -> bool:
     return any(part.startswith("checkpoint-") for part in file.relative_to(root).parts)
 
@@ -210,7 +232,9 @@ def _local(name: str | Path) -> Path | None:
 def _sha256(path: Path) -> str:
     """Files of the hub's cache are named by it."""
     blob = path.resolve()
-    if HASH.fullmatch(blob.name):
-        return blob.name
+    return blob.name if HASH.fullmatch(blob.name) else _digest(path)
+
+
+def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,6 +19,8 @@ from typing import Self
 import numpy as np
 import torch
 
+from utils.arguments import LARGEST_FLOAT
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -43,13 +45,13 @@ class Rule:
     per_sample: bool = False
 
     def allows(self, value) -> bool:
-        """Whether one value is allowed; NaN and infinity never are."""
+        """Whether one value is allowed; NaN and numbers that float32 cannot hold never are."""
         if self.choices:
             return value in self.choices
         if self.kind is bool:
             return isinstance(value, bool)
         number = numbers.Integral if self.kind is int else numbers.Real
-        if not isinstance(value, number) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, number) or isinstance(value, bool) or not abs(value) <= LARGEST_FLOAT:
             return False
         return self.low <= value <= self.high and (self.above is None or value > self.above)
 

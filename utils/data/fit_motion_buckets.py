@@ -14,6 +14,7 @@ from utils.arguments import parse_args, positive_float, positive_int, run_script
 from utils.data.clip_frames import ClipFrames
 from utils.data.video_arguments import clips_parser
 from utils.data.video_records import VideoRecord, read_video_records, unique_clips
+from utils.files import check_writable
 from utils.flow import flow_estimator
 from utils.flow.estimate import FlowEstimator
 from utils.flow.options import add_backend_arguments, backend_options
@@ -66,6 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
 def check(args: argparse.Namespace) -> None:
     """Raise a ValueError for flags that would fail after all clips were read."""
     check_percentiles(args.percentiles)
+    check_writable(buckets_file(args.output_path), "--output_path")
     if args.max_frames < 2:
         raise ValueError(f"--max_frames {args.max_frames}: motion needs 2 frames.")
 

@@ -94,8 +94,11 @@ def _stride(path: Path) -> int:
 def _read_folder(folder: Path) -> np.ndarray:
     if (folder / MANIFEST).is_file():
         return _read_file(_only_clip(folder))
-    for suffix in (".flo", ".npy", ".png"):
-        if paths := list_files(folder, {suffix}):
+    arrays = {suffix: list_files(folder, {suffix}) for suffix in (".flo", ".npy")}
+    if all(arrays.values()):
+        raise ValueError(f"{folder} has flow as .flo and as .npy: leave the files of one kind there.")
+    for paths in (*arrays.values(), list_files(folder, {".png"})):
+        if paths:
             return _read_files(paths)
     raise FileNotFoundError(f"There is no .flo, .npy or .png file with flow in {folder}.")
 

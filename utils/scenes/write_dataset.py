@@ -63,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv=None) -> None:
     args = parse_args(parser(), argv)
+    if args.seed < 0:
+        raise ValueError(f"--seed {args.seed}: seeds count from 0.")
     write_dataset(args.output_dir, range(args.seed, args.seed + args.num_samples), args.resolution, args.num_workers)
 
 
