@@ -27,9 +27,9 @@ from pipelines.pipeline_stable_video_diffusion_controlnet import (
 )
 from pipelines.sizes import fit_image
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
-from utils.arguments import finite_float, make_parser, parse_args, run_script, share
+from utils.arguments import finite_float, make_parser, run_script, share
 from utils.commands.results import RECORD, Run, remove_last_run, write_png
-from utils.diffusion.sampling import VideoSampling
+from utils.diffusion.sampling import VideoSampling, common_sampling, parse_sampling_args
 from utils.images import image_size, read_image
 from utils.messages.words import count
 from utils.pretrained import choose_device, load_pipeline, shipped
@@ -70,9 +70,8 @@ def _add_controls(group) -> None:
 
 def main(argv=None) -> list[Path]:
     """Runs the script and returns the files."""
-    args = parse_args(parser(), argv)
-    given = [ControlInput.parse(text) for text in args.control]
-    controlnets = args.controlnet or [shipped(f"svd_controlnet/{one.kind}") for one in given]
+    args = parse_sampling_args(parser(), argv, own_sampling)
+    given, controlnets = read_inputs(args), controlnets_of(args)
     sources = check(args, given, controlnets)
     run = Run.start(argv, vars(args), [args.model_dir, *controlnets])
     pipe = load(args.model_dir, given, controlnets, args.device, args.dtype)
@@ -94,6 +93,18 @@ def main(argv=None) -> list[Path]:
     run.write(folder / RECORD, files, frames=len(video), height=video.shape[-2], width=video.shape[-1], controls=said)
     print(f"Written: video.mp4 of {count(len(video), 'frame')} and frames.png in {folder}")
     return files
+
+
+def read_inputs(args) -> list[ControlInput]:
+    return [ControlInput.parse(text) for text in args.control]
+
+
+def controlnets_of(args) -> list[str]:
+    return args.controlnet or [shipped(f"svd_controlnet/{one.kind}") for one in read_inputs(args)]
+
+
+def own_sampling(args) -> dict:
+    return common_sampling(controlnets_of(args))
 
 
 def check(args, given: Sequence[ControlInput], controlnets: Sequence[str]) -> list[ControlSource]:

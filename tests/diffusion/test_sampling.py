@@ -14,6 +14,7 @@ from utils.diffusion.sampling import (
     ImageSampling,
     VideoSampling,
     add_sampling_arguments,
+    common_sampling,
     model_sampling,
     parse_sampling_args,
 )
@@ -138,6 +139,16 @@ def test_a_model_has_defaults_of_its_own_which_flags_replace(tmp_path):
     assert (parse_for(tmp_path).eta, parse_for(tmp_path, "--solver_order", "2").eta) == (0.5, 0)
     (tmp_path / SAMPLING_FILE).write_text(json.dumps({"solver_order": 2}))
     assert (parse_for(tmp_path).solver_order, parse_for(tmp_path, "--eta", "0.5").solver_order) == (2, 1)
+
+
+def test_several_weights_have_the_defaults_in_which_they_agree(tmp_path):
+    for name, own in (("a", {"eta": 0.5, "fps": 9}), ("b", {"eta": 0.5, "fps": 8}), ("c", None)):
+        (tmp_path / name).mkdir()
+        if own:
+            (tmp_path / name / SAMPLING_FILE).write_text(json.dumps(own))
+    assert common_sampling([tmp_path / "a"]) == {"eta": 0.5, "fps": 9}
+    assert common_sampling([tmp_path / "a", tmp_path / "b"]) == {"eta": 0.5}
+    assert common_sampling([tmp_path / "a", tmp_path / "c"]) == common_sampling([tmp_path / "c"]) == {}
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"speed": 1}', '{"solver_order": 3}'])

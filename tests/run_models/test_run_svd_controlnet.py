@@ -12,6 +12,7 @@ from models.svd_controlnet import ControlNetSVD
 from run_models.run_svd_controlnet import main
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.depth import write_depth
+from utils.diffusion.sampling import SAMPLING_FILE
 from utils.edges import canny_edges
 from utils.flow.files import write_flo
 from utils.pretrained import shipped
@@ -90,6 +91,15 @@ def test_a_control_becomes_a_video_a_sheet_and_a_record(run, frames, tmp_path, c
     assert record["controls"] == {"segmentation": f"the images of {labels}, as segmentation"}
     assert record["frames"] == F and any("segmentation" in name for name in record["weights"])
     assert "the first 4 of 6 frames" in capsys.readouterr().out
+
+
+def test_a_controlnet_may_have_defaults_of_its_own(run, nets, frames, tmp_path):
+    labels = write_images(tmp_path / "labels", frames)
+    own = nets / "segmentation" / SAMPLING_FILE
+    own.write_text('{"eta": 0.5}')
+    run(segmentation=labels)
+    own.unlink()
+    assert json.loads((tmp_path / "out/run.json").read_text())["arguments"]["eta"] == 0.5
 
 
 def test_what_is_read_and_what_is_computed_is_said(run, clip, frames, tmp_path, capsys):

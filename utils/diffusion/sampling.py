@@ -7,7 +7,7 @@ pipe(image, **sampling.options(), generator=generator)
 import argparse
 import math
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -213,6 +213,12 @@ def model_sampling(folder: str | Path) -> dict:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a JSON object of fields of VideoSampling: {error}") from error
     return values
+
+
+def common_sampling(folders: Iterable[str | Path]) -> dict:
+    """Values in which the `sampling.json` of all folders agree; one without the file has none."""
+    first, *others = map(model_sampling, folders)
+    return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
 
 def keep_sampling(base: str | Path, folder: str | Path) -> None:
