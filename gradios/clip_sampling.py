@@ -14,8 +14,9 @@ from gradios.results import doubts, keep_input, pack, start_run
 from gradios.running import Reporter
 from gradios.uploads import MAX_SEED, check_text, check_video, check_whole
 from gradios.videos import as_flags, enlarged, size_of
-from pipelines.clip_depth import estimate_file, static_change
+from pipelines.clip_depth import estimate_clip, read_clip, static_change
 from pipelines.image_pairs import name_adapters
+from pipelines.sizes import fit_video
 from run_models import run_depth_image
 from utils.arguments import parse_args
 from utils.depth import color_disparity
@@ -64,14 +65,16 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
     run_depth_image.check_arguments(args)
     command = asked.flags(weights.base, weights.depth, kept)
     run = start_run(SCRIPT, command, vars(args), [weights.base, weights.depth])
+    clip = read_clip(args.video)
     with desk.slot.using(load, weights.base, weights.adapters, desk.device, desk.dtype) as pipe:
-        options = run_depth_image.video_options(args) | watch(report, len(index_frames(args.video)))
-        video, depth, files = estimate_file(pipe, args.video, folder, **options)
+        options = run_depth_image.video_options(args) | watch(report, len(clip.pixels))
+        video = fit_video(pipe, clip.pixels, args.height, args.width, args.video)
+        depth, files = estimate_clip(pipe, video, clip.fps, folder, **options)
     return show(video, depth, files, run, folder, asked, doubts(weights.base, video[0], "The video"))
 
 
 def watch(report: Reporter, frames: int) -> dict:
-    """Arguments of `estimate_file` that report its steps."""
+    """Arguments of `estimate_clip` that report its steps."""
     done, parts = count(1), ceil(frames / BATCH)
 
     def on_step(pipe, step: int, t, tensors: dict) -> dict:

@@ -115,14 +115,18 @@ class Asked:
             kept: Files of what is given.
             adapters: Paths of those that take part.
         """
-        argv = ["--mode", self.mode, "--prompt", self.prompt, "--negative_prompt", self.negative_prompt]
+        argv = ["--mode", self.mode, "--prompt", self.prompt]
+        negative = self.negative_prompt if self.guidance_scale > 1 else ""
+        argv += ["--negative_prompt", negative] if negative else []
         argv += ["--image", kept[None]] if None in kept else []
         conditions = [f"{name}={path}" for name, path in kept.items() if name]
         argv += ["--condition", *conditions] if conditions else []
         if self.mode == "coarse":
-            argv += ["--strength", self.image_strength, "--condition_strength", self.condition_strength]
+            argv += ["--strength", self.image_strength] if None in kept else []
+            argv += ["--condition_strength", self.condition_strength] if conditions else []
         argv += ["--num_images_per_prompt", self.pairs, "--num_inference_steps", self.num_inference_steps]
-        argv += ["--guidance_scale", self.guidance_scale, "--condition_guidance_scale", self.condition_guidance_scale]
+        argv += ["--guidance_scale", self.guidance_scale] if self.prompt or negative else []
+        argv += ["--condition_guidance_scale", self.condition_guidance_scale]
         argv += ["--seed", self.seed, "--pretrained_model_name_or_path", base]
         return list(map(str, [*argv, "--adapter", *(f"{name}={path}" for name, path in adapters.items())]))
 

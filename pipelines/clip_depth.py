@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
-from pipelines.sizes import fit_video
+from utils.data.clip_frames import open_frames
 from utils.depth import color_disparity, write_disparity
-from utils.video import read_video, to_frames, write_video
+from utils.video import Video, to_frames, to_pixels, write_video
 
 STATIC_CHANGE = 0.04  # of pixels in [-1, 1] from frame to frame: less counts as standing still
 FEWEST_STATIC = 1 / 16  # share of the pixels; where fewer stand still, a frame is aligned by all of them
@@ -81,23 +81,26 @@ def static_change(depth: np.ndarray, video: torch.Tensor) -> float | None:
     return float(np.abs(np.diff(depth, axis=0))[still].mean()) / 2 if still.any() else None
 
 
-def estimate_file(
-    pipe: StableDiffusionJointPipeline,
-    path: str | Path,
-    folder: str | Path,
-    height: int | None = None,
-    width: int | None = None,
-    **options,
-) -> tuple[torch.Tensor, np.ndarray, list[Path]]:
-    """Frames of a video file at the size of the results, their depth, and its files (`write_clip_depth`).
+def read_clip(path: str | Path) -> Video:
+    """All frames of a video file, or of a folder of numbered frames.
+
+    Raises:
+        FileNotFoundError, ValueError: There is neither, or it cannot be read.
+    """
+    clip = open_frames(path, "--video")
+    return Video(to_pixels(np.stack(list(clip.read(range(len(clip)))))), clip.fps)
+
+
+def estimate_clip(
+    pipe: StableDiffusionJointPipeline, frames: torch.Tensor, fps: float, folder: str | Path, **options
+) -> tuple[np.ndarray, list[Path]]:
+    """Depth of frames (F, 3, H, W) of a size that the model takes, and its files (`write_clip_depth`).
 
     Args:
         options: Further arguments of `sample_clip_depth`.
     """
-    video = read_video(path)
-    frames = fit_video(pipe, video.pixels, height, width, str(path))
     depth = sample_clip_depth(pipe, frames, **options)
-    return frames, depth, write_clip_depth(folder, frames, depth, video.fps)
+    return depth, write_clip_depth(folder, frames, depth, fps)
 
 
 def write_clip_depth(folder: str | Path, video: torch.Tensor, depth: np.ndarray, fps: float) -> list[Path]:

@@ -1,7 +1,7 @@
 """Controls that users pass to a command: what they are read as, and how they are brought to the video's size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class ControlSource:
     Attributes:
         num_frames, size: Of what is there; size is height, width.
         said: What it is read as, and what is computed.
-        values: Its frames, or its flow (F - 1, 2, H, W).
+        values: Its frames, or its flow (F - 1, 2, H, W); `load` reads the frames.
         ready: Whether the frames are the control itself, and not what it is computed from.
     """
 
@@ -99,13 +99,20 @@ class ControlSource:
                 f"--control {self.kind}={self.path} is {w}x{h} and {image} {W}x{H}: crop one to the shape of the other."
             )
 
+    def load(self, num_frames: int) -> "ControlSource":
+        """With its first frames in memory: what cannot be decoded is refused before networks are loaded."""
+        if isinstance(self.values, torch.Tensor):
+            return self
+        return replace(self, values=self.values.read(range(num_frames)))
+
     def read(self, pipe, num_frames: int, size: tuple[int, int]) -> torch.Tensor:
         """The control (F, 3, H, W) in [-1, 1] of the first frames, at the size of the video."""
+        values = self.load(num_frames).values
         if self.kind == "flow":
-            flow = self.values if self.ready else flow_estimator("dis")(self.values.read(range(num_frames)))
+            flow = values if self.ready else flow_estimator("dis")(values)
             return control_images("flow", fit_flow(pipe, flow[: num_frames - 1], *size, self.path))
         nearest = self.kind in NEAREST
-        images = torch.stack([cover(one, size, nearest) for one in self.values.read(range(num_frames))])
+        images = torch.stack([cover(one, size, nearest) for one in values])
         return images if self.ready else control_images(self.kind, images)
 
 

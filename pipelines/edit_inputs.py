@@ -1,52 +1,21 @@
 """What a video edit reads: the video, its masks, and the sizes and lengths that its two bases take; all in one size."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from tqdm.auto import tqdm
 
 from pipelines.edit_keyframes import check_interval
-from pipelines.sizes import scale_size
-from utils.data.clip_frames import ClipFrames
-from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord
+from pipelines.layouts import Layout, check_ratio, check_sides, scale_size
+from utils.data.clip_frames import ClipFrames, open_frames
 from utils.files import is_file, is_folder
 from utils.formats.folders import IMAGE_SUFFIXES
 from utils.images import cover, read_image, to_pixels
-from utils.latents import side_factor, side_multiple
 from utils.messages.words import count
-from utils.pretrained import loading
 from utils.video import to_pixels as video_pixels
 
 WHITE = 0.0  # above it a pixel in [-1, 1] of a mask is white
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a base is made for, read from its configurations.
-
-    Attributes:
-        multiple: Of the sides of its images.
-        side: Shorter side in pixels that it was trained with.
-        num_frames: Frames that it samples at once; None for images.
-    """
-
-    multiple: int
-    side: int
-    num_frames: int | None
-
-    @classmethod
-    def read(cls, base: str, flag: str) -> "Layout":
-        """Of a folder or hub name."""
-        with loading(base, None, flag):
-            # Reading a configuration needs no class of its own.
-            unet = UNet2DConditionModel.load_config(base, subfolder="unet")
-            vae = AutoencoderKL.load_config(base, subfolder="vae")
-        size = unet["sample_size"]
-        side = size if isinstance(size, int) else min(size)
-        return cls(side_multiple(unet, vae), side * side_factor(vae), unet.get("num_frames"))
 
 
 def choose_size(
@@ -55,13 +24,12 @@ def choose_size(
     """Height and width that both bases take: those asked for, else the shape of the video at the image base's size.
 
     Raises:
-        ValueError: A side that was asked for is none that both divide.
+        ValueError: A side that was asked for is none that both divide, or the video is too long a shape.
     """
     multiple = math.lcm(image.multiple, video.multiple)
-    for name, side in (("height", height), ("width", width)):
-        if side and side % multiple:
-            raise ValueError(f"{name} {side} is not a multiple of {multiple}, as both bases need: choose another.")
-    return scale_size(size, height, width, multiple, lambda size: image.side / min(size))
+    check_sides(height, width, multiple)
+    check_ratio(size, height, width)
+    return scale_size(size, height, width, multiple, image.own_scale)
 
 
 def open_clip(path: str, interval: int) -> ClipFrames:
@@ -71,9 +39,7 @@ def open_clip(path: str, interval: int) -> ClipFrames:
         FileNotFoundError: There is neither.
         ValueError: There are too few for the interval.
     """
-    if not is_folder(path) and not is_file(path):
-        raise FileNotFoundError(f"--input_video {path} is neither a video nor a folder of frames.")
-    clip = ClipFrames(VideoRecord(Path(path).name, Path(path), fps=FRAME_FOLDER_FPS))
+    clip = open_frames(path, "--input_video")
     check_interval(len(clip), interval, path)
     return clip
 
@@ -106,7 +72,7 @@ def read_masks(path: str, clip: ClipFrames, size: tuple[int, int]) -> torch.Tens
     if Path(path).suffix.lower() in IMAGE_SUFFIXES:
         images = [to_pixels(read_image(path))]
     elif is_folder(path) or is_file(path):
-        masks = ClipFrames(VideoRecord(Path(path).name, Path(path), fps=FRAME_FOLDER_FPS))
+        masks = open_frames(path, "--mask")
         if len(masks) != len(clip):
             raise ValueError(f"--mask {path} has {count(len(masks), 'frame')} and the video {len(clip)}: pass as many.")
         images = [video_pixels(frame[None])[0] for frame in masks.read(range(len(masks)))]

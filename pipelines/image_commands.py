@@ -1,9 +1,14 @@
-"""Flags of commands on images with their conditions: modes, what each of them reads, and the sampling."""
+"""Flags of commands on images with their conditions: modes, what each of them reads, the sampling, and checks."""
 
-from utils.arguments import finite_float, positive_int, seed, share
+import torch
+
+from pipelines.image_sides import check_scheduler
+from pipelines.layouts import check_steps, read_scheduler
+from utils.arguments import filled, finite_float, named_path, positive_int, seed, share
 from utils.commands.argument_groups import add_size_arguments
 from utils.depth import KINDS
 from utils.diffusion.one_step import ONE_STEP
+from utils.pretrained import find_scheduler
 
 SAMPLED = ("joint", "image_to_depth", "depth_to_image", "coarse")
 MODES = (*SAMPLED, ONE_STEP)
@@ -27,6 +32,17 @@ READ_BY = {
     SAMPLED,
 )
 
+NEEDED = (  # flags, whether what they need is there, and what that is
+    (("condition_strength", "depth_kind"), lambda args: args.depth or args.condition, "--depth or --condition"),
+    (("strength",), lambda args: args.image or args.condition_strength is None, "--image"),
+    (("guidance_scale",), lambda args: _has_text(args), "--prompt"),
+    (("negative_prompt",), lambda args: args.guidance_scale > 1, "--guidance_scale above 1"),
+)
+
+
+def _has_text(args) -> bool:
+    return bool(args.prompt or args.negative_prompt or (args.mode == "joint" and args.prompt is None))
+
 
 def add_pair_inputs(group) -> None:
     """Add --mode and the flags of the inputs."""
@@ -37,10 +53,12 @@ def add_pair_inputs(group) -> None:
         default="joint",
         help="what is sampled or estimated, and from what",
     )
-    add("--image", help="image, for the modes image_to_depth, one_step and coarse (default: none)")
-    add("--video", help="video whose depth is sampled frame by frame, in place of --image (default: none)")
-    add("--depth", help="depth image, the same as --condition depth=FILE (default: none)")
-    add("--condition", nargs="+", default=[], metavar="NAME=FILE", help="an image for each adapter (default: none)")
+    add("--image", type=filled, help="image, for the modes image_to_depth, one_step and coarse (default: none)")
+    video = "a video file, or a folder of numbered frames, whose depth is sampled frame by frame, in place of --image"
+    add("--video", type=filled, help=f"{video} (default: none)")
+    add("--depth", type=filled, help="depth image, the same as --condition depth=FILE (default: none)")
+    given = "an image for each adapter (default: none)"
+    add("--condition", nargs="+", type=named_path, default=[], metavar="NAME=FILE", help=given)
     kinds = "meaning of depth values: disparity, largest where nearest, or metres, as 16-bit millimetres or floats"
     add("--depth_kind", choices=KINDS, help=f"{kinds} (default: what the file says, else disparity)")
     add("--strength", type=share, default=0.7, help="noise level at which --mode coarse starts, 0 to 1")
@@ -62,6 +80,40 @@ def add_pair_sampling(group) -> None:
 
 
 def condition_files(args) -> dict[str, str]:
-    """The file of each condition, by the name of its adapter."""
-    files = dict(item.partition("=")[::2] for item in args.condition)
-    return files | ({"depth": args.depth} if args.depth else {})
+    """The file of each condition, by the name of its adapter.
+
+    Raises:
+        ValueError: There are two for one name.
+    """
+    files = {"depth": args.depth} if args.depth else {}
+    for name, path in (item.partition("=")[::2] for item in args.condition):
+        if name in files:
+            raise ValueError(f"{files[name]} and {path} are both passed as the condition {name}: pass one of them.")
+        files[name] = path
+    return files
+
+
+def check_sampler(base: str, flag: str, scheduler: str | None, steps: int) -> None:
+    """Raises ValueError for a scheduler that cannot sample a base, and for too many steps, from its configuration.
+
+    Args:
+        flag: What the user passed the base by.
+        scheduler: Class in diffusers; None for the base's own.
+    """
+    check_steps(base, flag, num_inference_steps=steps)
+    if scheduler is None:
+        return
+    kind = find_scheduler(scheduler)
+    try:
+        _try_step(kind.from_config(read_scheduler(base, flag)))
+    except (TypeError, ValueError, LookupError, AttributeError, NotImplementedError) as error:
+        raise ValueError(
+            f"--scheduler {scheduler} cannot sample {base}: pass DDIMScheduler or UniPCMultistepScheduler, say."
+        ) from error
+
+
+def _try_step(scheduler) -> None:
+    check_scheduler(scheduler)
+    scheduler.set_timesteps(2)
+    x_t, t = torch.zeros(1, 4, 8, 8), scheduler.timesteps[0]
+    scheduler.step(scheduler.scale_model_input(x_t, t), t, x_t)

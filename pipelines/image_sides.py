@@ -126,7 +126,7 @@ def late_pndm_timesteps(scheduler: PNDMScheduler, kept: int) -> torch.Tensor:
 
 def check_scheduler(scheduler) -> None:
     """Raises ValueError for a scheduler that noises differently from Stable Diffusion's."""
-    if not (hasattr(scheduler, "add_noise") and hasattr(scheduler, "init_noise_sigma")):
+    if not all(hasattr(scheduler, name) for name in ("add_noise", "init_noise_sigma", "alphas_cumprod")):
         raise ValueError(f"{type(scheduler).__name__} cannot sample Stable Diffusion: choose DDIMScheduler, say.")
 
 

@@ -1,16 +1,12 @@
 """Sizes of images and videos, and what users pass brought to them."""
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
-from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 from tqdm.auto import tqdm
 
+from pipelines.layouts import Layout
 from utils.flow.warp import resize_flow
 from utils.images import cover, to_pixels
-from utils.latents import side_multiple
 
 
 def fit_image(
@@ -71,59 +67,23 @@ def settle_size(pipe, pixels: torch.Tensor, height: int | None, width: int | Non
 
 
 def target_size(pipe, height: int | None, width: int | None, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the results from what has this (height, width).
-
-    A missing side keeps the shape of what is given. Without both a video has the model's own number of pixels, and an
-    image its own shorter side.
-    """
-    check_size(pipe, height, width)
-    return scale_size(size, height, width, network_multiple(pipe), partial(own_scale, pipe))
-
-
-def scale_size(
-    size: tuple[int, int],
-    height: int | None,
-    width: int | None,
-    multiple: int,
-    own_scale: Callable[[tuple[int, int]], float],
-) -> tuple[int, int]:
-    """Height and width of the results from what has this (height, width), where `multiple` divides them.
-
-    Args:
-        height, width: As asked for; a missing one keeps the shape.
-        own_scale: What brings a (height, width) to the model's own size, where neither is asked for.
-    """
-    H, W = size
-    scale = height / H if height else width / W if width else own_scale(size)
-    rounded = [max(1, round(side * scale / multiple)) * multiple for side in size]
-    return height or rounded[0], width or rounded[1]
+    """Height and width of the results of a pipeline from what has this (height, width): `Layout.target_size`."""
+    return Layout.of(pipe).target_size(height, width, size)
 
 
 def own_scale(pipe, size: tuple[int, int]) -> float:
     """What brings this (height, width) to the model's own size."""
-    own_side = own_size(pipe) * pipe.vae_scale_factor
-    if isinstance(pipe, StableVideoDiffusionPipeline):
-        return own_side / (size[0] * size[1]) ** 0.5
-    return own_side / min(size)
-
-
-def own_size(pipe) -> int:
-    """Shorter side of the latents that the model was trained with."""
-    size = pipe.unet.config.sample_size
-    return size if isinstance(size, int) else min(size)
+    return Layout.of(pipe).own_scale(size)
 
 
 def network_multiple(pipe) -> int:
     """What divides the sides of all results of a pipeline."""
-    return side_multiple(pipe.unet.config, pipe.vae.config)
+    return Layout.of(pipe).multiple
 
 
 def check_size(pipe, height: int | None, width: int | None) -> None:
-    """Raises ValueError for a side that the model does not divide; the UNet of images pads, and only its VAE has to."""
-    multiple = network_multiple(pipe) if isinstance(pipe, StableVideoDiffusionPipeline) else pipe.vae_scale_factor
-    for name, side in (("height", height), ("width", width)):
-        if side and side % multiple:
-            raise ValueError(f"{name} {side} is not a multiple of {multiple}: choose another.")
+    """Raises ValueError for a side that the model does not divide."""
+    Layout.of(pipe).check_sides(height, width)
 
 
 def check_num_frames(num_frames: int | None) -> None:

@@ -1,5 +1,6 @@
 """Which adapter of `train_models/train_svd_trans.py` commands and pages take, if any."""
 
+from utils.arguments import filled
 from utils.pretrained import shipped
 from utils.weights.embedded import is_embedded
 
@@ -7,7 +8,7 @@ from utils.weights.embedded import is_embedded
 def add_adapter_arguments(group) -> None:
     """Adds --adapter and --training_free."""
     default = "default: weights/svd_trans for weights/tiny_svd, or none"
-    group.add_argument("--adapter", help=f"folder of train_svd_trans.py ({default})")
+    group.add_argument("--adapter", type=filled, help=f"folder of train_svd_trans.py ({default})")
     group.add_argument(
         "--training_free", action="store_true", help="sample with the video base alone, as without --adapter"
     )

@@ -4,8 +4,11 @@ import argparse
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from diffusers import StableVideoDiffusionPipeline
+
+from pipelines.layouts import Layout
 from pipelines.sizes import check_num_frames
-from utils.arguments import positive_int, seed
+from utils.arguments import filled, positive_int, seed
 from utils.commands.argument_groups import add_machine_arguments, add_output_arguments, add_size_arguments
 from utils.commands.results import check_output_dir
 from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
@@ -16,7 +19,7 @@ from utils.pretrained import choose_device, shipped
 
 def add_base_argument(group) -> None:
     help_text = "folder or hub name of a Stable Video Diffusion base"
-    group.add_argument("--model_dir", default=shipped("tiny_svd"), help=help_text)
+    group.add_argument("--model_dir", type=filled, default=shipped("tiny_svd"), help=help_text)
 
 
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,3 +57,19 @@ def check_video_run(args: argparse.Namespace, inputs: Iterable[str | Path | None
     if image := getattr(args, "input_image", None):
         image_size(image)
     choose_device(args.device)
+
+
+def check_video_base(
+    args: argparse.Namespace, images: Iterable[str | Path] = (), needed: type = StableVideoDiffusionPipeline
+) -> Layout:
+    """What the base of --model_dir is made for; raises one sentence where it does not fit.
+
+    Args:
+        images: Files whose shape the results keep.
+        needed: The class of pipelines that the base has to fit.
+    """
+    layout = Layout.read(args.model_dir, "--model_dir", needed)
+    layout.check_sides(args.height, args.width)
+    for path in images:
+        layout.target_size(args.height, args.width, image_size(path)[::-1])
+    return layout

@@ -12,12 +12,23 @@ of a video depth.mp4 in colours, side_by_side.mp4, and depth_000_16bit.png and o
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
 
-from pipelines.clip_depth import estimate_file
-from pipelines.image_commands import NEEDS, READ_BY, add_pair_inputs, add_pair_sampling, condition_files
+from pipelines.clip_depth import estimate_clip, read_clip
+from pipelines.image_commands import (
+    NEEDED,
+    NEEDS,
+    READ_BY,
+    add_pair_inputs,
+    add_pair_sampling,
+    check_sampler,
+    condition_files,
+)
 from pipelines.image_pairs import (
     check_objective,
     fit_inputs,
@@ -27,14 +38,17 @@ from pipelines.image_pairs import (
     sample_pairs,
     write_pairs,
 )
+from pipelines.layouts import Layout
 from pipelines.one_step import estimate_condition
-from utils.arguments import check_choice, make_parser, parse_args, run_script
+from pipelines.sizes import fit_video
+from utils.arguments import check_choice, check_needs, filled, make_parser, maybe_named_path, parse_args, run_script
 from utils.commands.argument_groups import add_machine_arguments, add_output_arguments
 from utils.commands.results import RECORD, Run, check_output_dir, remove_last_run
 from utils.diffusion.one_step import ONE_STEP
 from utils.images import read_image, to_pixels
 from utils.messages.words import count
 from utils.pretrained import choose_device, find_scheduler, shipped
+from utils.video import Video
 from utils.weights.embedded import warn_of_photograph
 
 BASE = "pretrained_model_name_or_path"
@@ -48,10 +62,12 @@ def parser() -> argparse.ArgumentParser:
     add_pair_sampling(result.add_argument_group("sampling"))
     group = result.add_argument_group("weights, machine and results")
     add = group.add_argument
-    add(f"--{BASE}", default=shipped("tiny_sd"), help="folder or hub name of a Stable Diffusion base")
+    base = "folder or hub name of a Stable Diffusion base"
+    add(f"--{BASE}", type=filled, default=shipped("tiny_sd"), help=base)
     add(
         "--adapter",
         nargs="+",
+        type=maybe_named_path,
         metavar="[NAME=]PATH",
         help="joint adapters of train_depth_image.py, files, folders or hub names; a name replaces the one in the file "
         "(default: weights/depth_image/depth.safetensors, for --mode one_step weights/depth_image/one_step)",
@@ -68,14 +84,16 @@ def main(argv=None) -> Path:
     check_arguments(args)
     args = with_defaults(args)
     adapters, files = name_adapters(args.adapter), condition_files(args)
-    check_objective(adapters, args.mode)
+    check_adapters(args, adapters)
     conditions = read_conditions(files, adapters, args.depth_kind)
     base, folder = getattr(args, BASE), Path(args.output_dir)
-    run = Run.start(argv, vars(args), [base, *adapters.values()])
     image = read_image(args.image) if args.image else None
+    clip = read_clip(args.video) if args.video else None
+    check_base(args, image, [*conditions.values()] if clip is None else [clip.pixels])
+    run = Run.start(argv, vars(args), [base, *adapters.values()])
     pipe = load_joint(base, adapters, args.trigger_word, args.scheduler, args.device, args.dtype, f"--{BASE}")
-    if args.video:
-        return finish(folder, run, *estimate_video(pipe, args))
+    if clip is not None:
+        return finish(folder, run, *estimate_video(pipe, args, clip))
     image, conditions = fit_inputs(pipe, image, conditions, args.height, args.width, {None: args.image, **files})
     if image is not None:
         warn_of_photograph(base, to_pixels(image), args.image, f"--{BASE}")
@@ -88,10 +106,11 @@ def main(argv=None) -> Path:
     return finish(folder, run, write_pairs(folder, out), out.images[0].size, made)
 
 
-def estimate_video(pipe, args) -> tuple[list[Path], tuple[int, int], str]:
-    """Writes the depth of a video and returns its files, their width and height, and what was made."""
-    frames, _, files = estimate_file(pipe, args.video, args.output_dir, **video_options(args))
+def estimate_video(pipe, args, clip: Video) -> tuple[list[Path], tuple[int, int], str]:
+    """Writes the depth of a clip and returns its files, their width and height, and what was made."""
+    frames = fit_video(pipe, clip.pixels, args.height, args.width, args.video)
     warn_of_photograph(getattr(args, BASE), frames[0], args.video, f"--{BASE}")
+    _, files = estimate_clip(pipe, frames, clip.fps, args.output_dir, **video_options(args))
     return files, tuple(frames.shape[:-3:-1]), f"{count(len(frames), 'frame')} of depth"
 
 
@@ -118,16 +137,38 @@ def with_defaults(args) -> argparse.Namespace:
 def check_arguments(args) -> None:
     """One sentence about what would fail after a long time."""
     check_choice(parser(), args, "mode", NEEDS, READ_BY)
+    check_needs(parser(), args, NEEDED)
     if args.image and args.video:
         raise ValueError(f"--image {args.image} and --video {args.video}: depth is sampled of one of them, remove one.")
     if args.video and (args.num_images_per_prompt or 1) > 1:
         raise ValueError(f"--num_images_per_prompt {args.num_images_per_prompt} does not apply to --video; remove it.")
-    if wrong := [item for item in args.condition if "=" not in item]:
-        raise ValueError(f"--condition {wrong[0]} is not of the form NAME=FILE: pass depth=depth.png, say.")
     if args.scheduler:
         find_scheduler(args.scheduler)
     choose_device(args.device)
     check_output_dir(args.output_dir, args.overwrite, [args.image, args.video, *condition_files(args).values()])
+
+
+def check_adapters(args, adapters: dict[str, str]) -> None:
+    """Raises ValueError for adapters that the mode, or a video, does not take."""
+    check_objective(adapters, args.mode)
+    if args.video and [*adapters] != ["depth"]:
+        held = " and ".join(adapters)
+        raise ValueError(f"--video samples depth alone, and --adapter has {held}: pass one called depth (depth=PATH).")
+
+
+def check_base(args, image: Image.Image | None, others: Sequence) -> None:
+    """One sentence about what the base cannot do, from its configurations.
+
+    Args:
+        others: Conditions or frames (…, H, W); the size of the first one counts where there is no image.
+    """
+    base, flag = getattr(args, BASE), f"--{BASE}"
+    layout = Layout.read(base, flag, StableDiffusionPipeline)
+    layout.check_sides(args.height, args.width)
+    if image is not None or others:
+        size = others[0].shape[-2:] if image is None else image.size[::-1]
+        layout.target_size(args.height, args.width, size)
+    check_sampler(base, flag, args.scheduler, args.num_inference_steps)
 
 
 def options(args) -> dict:
@@ -138,10 +179,9 @@ def options(args) -> dict:
 
 
 def video_options(args) -> dict:
-    """Arguments of `estimate_file`."""
-    sampling = options(args)
-    del sampling["generator"], sampling["num_images_per_prompt"]
-    return sampling | {"seed": args.seed}
+    """Arguments of `estimate_clip`."""
+    unread = ("generator", "num_images_per_prompt", "height", "width")
+    return {name: value for name, value in options(args).items() if name not in unread} | {"seed": args.seed}
 
 
 if __name__ == "__main__":

@@ -18,11 +18,17 @@ import torch
 from pipelines.flow_adapter import FlowAdapter
 from pipelines.pipeline_stable_video_diffusion_joint import StableVideoDiffusionJointPipeline
 from pipelines.sizes import fit_flow, fit_image, fit_video
-from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
-from utils.arguments import check_choice, make_parser, parse_args, run_script
+from pipelines.video_commands import (
+    add_base_argument,
+    add_result_arguments,
+    add_video_sampling,
+    check_video_base,
+    check_video_run,
+)
+from utils.arguments import check_choice, filled, make_parser, parse_args, run_script
 from utils.commands.results import RECORD, Run, remove_last_run
 from utils.data.inputs import read_clip, read_steps
-from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments
+from utils.diffusion.sampling import FlowSampling, VideoSampling, add_sampling_arguments, check_guidance
 from utils.flow.results import color_video, write_flow_results
 from utils.images import read_image
 from utils.messages.words import count
@@ -52,6 +58,7 @@ READ_BY = {
     "input_flow": ("flow_to_video", "coarse"),
     "input_video": ("video_to_flow",),
     "flow_first": ("joint", "coarse"),
+    "flow_solver_order": ("joint", "video_to_flow", "coarse"),
     "flow_guidance_scale": ("joint", "coarse"),
     "flow_strength": ("coarse",),
 } | dict.fromkeys(VIDEO_FLAGS, ("joint", "flow_to_video", "coarse"))
@@ -61,14 +68,16 @@ def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add = result.add_argument_group("inputs").add_argument
     add("--mode", choices=NEEDS, default="joint", help="what is sampled, and from what")
-    add("--input_image", help="first frame, in all modes but video_to_flow (default: none)")
+    add("--input_image", type=filled, help="first frame, in all modes but video_to_flow (default: none)")
     add(
         "--input_flow",
+        type=filled,
         help="flow, for the modes flow_to_video and coarse: a folder of .flo or .npy files, one for each step, a "
         "single one, or an annotation of utils.data.annotate_flow (default: none)",
     )
     add(
         "--input_video",
+        type=filled,
         help="video, for the mode video_to_flow: a file, or a folder of numbered frames; its first frames are taken "
         "(default: none)",
     )
@@ -76,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     add_base_argument(group)
     group.add_argument(
         "--adapter",
+        type=filled,
         help="file or folder of train_flow_video.py, or, for --mode video_to_flow, of train_svd_flow.py --objective "
         "one_step (default: weights/flow_video, for --mode video_to_flow weights/flow_video/one_step)",
     )
@@ -115,6 +125,7 @@ def check(args) -> None:
     """One sentence about what would fail after a long time."""
     check_choice(parser(), args, "mode", NEEDS, READ_BY)
     check_video_run(args, [args.input_image, args.input_flow, args.input_video])
+    check_guidance(parser(), args, VideoSampling.from_args(args))
     FlowSampling.from_args(args)
     if args.flow_guidance_scale is not None and args.flow_first is False:
         scale = f"--flow_guidance_scale {args.flow_guidance_scale:g}"
@@ -128,6 +139,10 @@ def check(args) -> None:
         if args.mode == "video_to_flow":
             trained_by += ", or a LoRA of train_svd_flow.py --objective one_step,"
         check_adapter(args.adapter, "UNetSpatioTemporalConditionModel", trained_by, "--adapter")
+    layout = check_video_base(args, [] if args.input_flow or args.input_video else [args.input_image])
+    if args.input_video:  # decoded once more when it is fitted to the model: here damage costs no time
+        clip = read_clip(args.input_video, args.num_frames, at_most=layout.num_frames)
+        layout.target_size(args.height, args.width, clip.shape[-2:])
 
 
 def check_estimation(args) -> None:

@@ -17,19 +17,20 @@ from pathlib import Path
 import torch
 
 from pipelines.edit_folder import CONTENT, EditFolder
-from pipelines.edit_inputs import Layout, choose_size, first_size, open_clip, read_fitted, read_masks
+from pipelines.edit_inputs import choose_size, first_size, open_clip, read_fitted, read_masks
 from pipelines.edit_keyframes import choose_keyframes
 from pipelines.edit_models import EditModels
 from pipelines.edit_video import Edit, FillSettings, edit_keyframes, fill_gaps
+from pipelines.layouts import Layout, check_steps
 from pipelines.pipeline_keyframe_edit import AUTO, EditSettings, check_prompts
 from pipelines.sizes import check_gap_frames
 from pipelines.trans_adapter import add_adapter_arguments
 from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling
-from utils.arguments import make_parser, parse_args, positive_float, run_script
+from utils.arguments import check_needs, filled, make_parser, parse_args, positive_float, run_script
 from utils.commands.results import RECORD, Run, hash_content, remove_last_run, write_png
 from utils.commands.settings import add_settings
 from utils.data.clip_frames import ClipFrames
-from utils.diffusion.sampling import VideoSampling
+from utils.diffusion.sampling import VideoSampling, check_guidance
 from utils.flow.estimate import enlarged_size, estimate_flow
 from utils.formats.frame_rates import check_fps
 from utils.messages.words import count
@@ -38,18 +39,24 @@ from utils.video import contact_sheet, write_video
 from utils.weights.embedded import warn_of_photograph
 
 NO_SETTINGS = ("output_dir", "overwrite", "device", "config", "decode_chunk_size")  # that do not change the result
+NEEDED = (  # flags, whether what they need is there, and what that is
+    (("mask_threshold",), lambda args: args.mask == AUTO, f"--mask {AUTO}"),
+    (("token_merging",), lambda args: args.cross_frame, "--cross_frame"),
+    (("negative_prompt",), lambda args: args.edit_guidance_scale > 1, "--edit_guidance_scale above 1"),
+)
 COLUMNS = 8  # of frames.png
 
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add = result.add_argument_group("inputs").add_argument
-    add("--input_video", required=True, help="a video file, or a folder of numbered frames")
+    add("--input_video", type=filled, required=True, help="a video file, or a folder of numbered frames")
     add("--prompt", required=True, help="what the result shows")
     add("--source_prompt", default="", help="what the video shows; for --mask auto and inversion (default: empty)")
     add("--negative_prompt", help="prompt of the unconditional prediction (default: empty)")
     add(
         "--mask",
+        type=filled,
         help="limits the edit to what is white: an image for all frames, or a video or folder with one for each, of "
         "the size of the video; or auto: to where the two prompts differ (default: none)",
     )
@@ -57,11 +64,10 @@ def parser() -> argparse.ArgumentParser:
     add_settings(group, FillSettings)
     add_settings(group, EditSettings)
     group = result.add_argument_group("weights")
-    group.add_argument(
-        "--image_model", default=shipped("tiny_sd"), help="folder or hub name of a Stable Diffusion base"
-    )
+    base = "folder or hub name of a Stable Diffusion base"
+    group.add_argument("--image_model", type=filled, default=shipped("tiny_sd"), help=base)
     joint = "joint adapter of train_depth_image.py for --structure depth (default: the one for weights/tiny_sd)"
-    group.add_argument("--depth_adapter", help=joint)
+    group.add_argument("--depth_adapter", type=filled, help=joint)
     add_base_argument(group)
     add_adapter_arguments(group)
     group = add_video_sampling(result, leave_out=("fps", "still_threshold"))
@@ -100,7 +106,8 @@ def main(argv=None) -> list[Path]:
 
 def check(args, settings: EditSettings) -> ClipFrames:
     """One sentence about what would fail after a long time; the opened video."""
-    VideoSampling.from_args(args, fps=args.fps or 1.0)
+    check_guidance(parser(), args, VideoSampling.from_args(args, fps=args.fps or 1.0))
+    check_needs(parser(), args, NEEDED)
     check_prompts(args.prompt, args.source_prompt, args.mask == AUTO, settings)
     check_gap_frames(args.num_frames)
     clip = open_clip(args.input_video, args.keyframe_interval)
@@ -111,6 +118,7 @@ def check(args, settings: EditSettings) -> ClipFrames:
 def read_inputs(args, clip: ClipFrames, folder: EditFolder, fill: FillSettings) -> tuple[Edit, int]:
     """The video, its keyframes and masks, in a size for both bases, and how many frames the video base samples."""
     layouts = Layout.read(args.image_model, "--image_model"), Layout.read(args.model_dir, "--model_dir")
+    check_steps(args.image_model, "--image_model", edit_steps=args.edit_steps)
     size = choose_size(first_size(clip), *layouts, args.height, args.width)
     masks = args.mask if args.mask in (None, AUTO) else read_masks(args.mask, clip, size)
     video = read_fitted(clip, size)

@@ -19,9 +19,9 @@ from pipelines.adjustments import adjust_frames
 from pipelines.long_video import WAYS, count_overlap, sample_long_video, segment_starts
 from pipelines.memory import add_memory_arguments, check_offload, place, save_memory
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
-from pipelines.sizes import check_num_frames, check_size, fit_image
-from pipelines.video_commands import add_base_argument, add_video_sampling
-from utils.arguments import finite_float, make_parser, positive_int, run_script, share
+from pipelines.sizes import check_num_frames, fit_image
+from pipelines.video_commands import add_base_argument, add_video_sampling, check_video_base
+from utils.arguments import filled, finite_float, make_parser, positive_int, run_script, share
 from utils.commands.argument_groups import add_machine_arguments
 from utils.commands.results import Run
 from utils.commands.video_jobs import Job, check_jobs, list_jobs
@@ -48,9 +48,11 @@ def parser() -> argparse.ArgumentParser:
 def _add_files(group) -> None:
     add_base_argument(group)
     add = group.add_argument
-    add("--lora", nargs="+", default=[], metavar="PATH", help="LoRAs of train_svd.py, all active (default: none)")
-    add("--input_image", nargs="+", required=True, metavar="PATH", help="images, and folders of images")
-    add("--output_video", required=True, help="an .mp4 or .gif, or a folder that gets an .mp4 for each image")
+    paths = {"type": filled, "nargs": "+", "metavar": "PATH"}
+    add("--lora", default=[], help="LoRAs of train_svd.py, all active (default: none)", **paths)
+    add("--input_image", required=True, help="images, and folders of images", **paths)
+    output = "an .mp4 or .gif, or a folder that gets an .mp4 for each image"
+    add("--output_video", type=filled, required=True, help=output)
     add("--overwrite", action="store_true", help="replace videos that exist")
 
 
@@ -73,7 +75,6 @@ def main(argv=None) -> list[Path]:
     pipe = load_pipeline(StableVideoDiffusionEDMPipeline, args.model_dir, args.dtype, "--model_dir")
     for index, path in enumerate(args.lora):
         load_lora(pipe.unet, path, f"lora_{index}")
-    check_frames(args, pipe)
     save_memory(pipe, args.forward_chunking, args.vae_slicing, args.vae_tiling)
     place(pipe, args.offload, device)
     pipe.set_progress_bar_config(disable=not state.is_main_process, leave=False)
@@ -100,15 +101,12 @@ def check_arguments(args, jobs: list[Job]) -> torch.device:
         check_lora(path, "train_svd.py", "--lora", flow=False)
     device = choose_device(args.device)
     check_offload(args.offload, device)
-    return device
-
-
-def check_frames(args, pipe) -> None:
+    layout = check_video_base(args, [job.image for job in jobs])
     if args.total_frames:
-        num_frames = args.num_frames or pipe.unet.config.num_frames
+        num_frames = args.num_frames or layout.num_frames
         overlap = count_overlap(args.long_video, args.overlap_frames, num_frames)
         segment_starts(args.total_frames, num_frames, overlap)
-    check_size(pipe, args.height, args.width)
+    return device
 
 
 def run_job(args, pipe, job: Job, run: Run) -> None:

@@ -26,8 +26,14 @@ from pipelines.pipeline_stable_video_diffusion_controlnet import (
     one_each,
 )
 from pipelines.sizes import fit_image
-from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
-from utils.arguments import finite_float, make_parser, run_script, share
+from pipelines.video_commands import (
+    add_base_argument,
+    add_result_arguments,
+    add_video_sampling,
+    check_video_base,
+    check_video_run,
+)
+from utils.arguments import check_needs, filled, finite_float, make_parser, run_script, share
 from utils.commands.results import RECORD, Run, remove_last_run, write_png
 from utils.diffusion.sampling import VideoSampling, common_sampling, parse_sampling_args
 from utils.images import image_size, read_image
@@ -38,17 +44,21 @@ from utils.weights.embedded import warn_of_photograph
 from utils.weights.model_kinds import check_network
 
 SETTINGS = ("controlnet_conditioning_scale", "control_guidance_start", "control_guidance_end")
+NEEDED = (  # flags, whether what they need is there, and what that is
+    (("guide_control",), lambda args: VideoSampling.from_args(args).guided, "--max_guidance_scale above 1"),
+)
 
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     group = result.add_argument_group("inputs")
-    group.add_argument("--input_image", required=True, help="first frame")
+    group.add_argument("--input_image", type=filled, required=True, help="first frame")
     _add_controls(group)
     group = result.add_argument_group("weights")
     add_base_argument(group)
     own = "default: weights/svd_controlnet/NAME of each control"
-    group.add_argument("--controlnet", nargs="+", help=f"folders of train_svd_controlnet.py, one a control ({own})")
+    nets = f"folders of train_svd_controlnet.py, one for each --control ({own})"
+    group.add_argument("--controlnet", type=filled, nargs="+", help=nets)
     add_video_sampling(result)
     add_result_arguments(result)
     return result
@@ -72,13 +82,11 @@ def main(argv=None) -> list[Path]:
     """Runs the script and returns the files."""
     args = parse_sampling_args(parser(), argv, own_sampling)
     given, controlnets = read_inputs(args), controlnets_of(args)
-    sources = check(args, given, controlnets)
+    sources, num_frames = check(args, given, controlnets)
     run = Run.start(argv, vars(args), [args.model_dir, *controlnets])
     pipe = load(args.model_dir, given, controlnets, args.device, args.dtype)
     image = fit_image(pipe, read_image(args.input_image), args.height, args.width, args.input_image)
     warn_of_photograph(args.model_dir, image, args.input_image, "--model_dir")
-    num_frames = args.num_frames or pipe.unet.config.num_frames
-    check_sources(sources, num_frames, args.input_image)
     for source in sources:
         print(f"{source.kind}: {source.said}; the first {num_frames} of {count(source.num_frames, 'frame')}.")
     controls = read_controls(pipe, sources, num_frames, image.shape[-2:])
@@ -107,9 +115,10 @@ def own_sampling(args) -> dict:
     return common_sampling(controlnets_of(args))
 
 
-def check(args, given: Sequence[ControlInput], controlnets: Sequence[str]) -> list[ControlSource]:
-    """One sentence about what would fail after a long time; returns the controls."""
+def check(args, given: Sequence[ControlInput], controlnets: Sequence[str]) -> tuple[list[ControlSource], int]:
+    """One sentence about what would fail after a long time; returns the controls, read, and the number of frames."""
     check_video_run(args, [args.input_image, *(one.path for one in given)])
+    check_needs(parser(), args, NEEDED)
     if len(controlnets) != len(given):
         raise ValueError(f"{count(len(given), 'control')} and {count(len(controlnets), 'ControlNet')}: pass one each.")
     settings = [one_each(getattr(args, name), len(given), f"--{name}") for name in SETTINGS]
@@ -123,14 +132,12 @@ def check(args, given: Sequence[ControlInput], controlnets: Sequence[str]) -> li
         check_network(name, ControlNetSVD, "--controlnet")
         if Path(name, "config.json").is_file():
             check_controlnet(json.loads(Path(name, "config.json").read_text()), one.kind, name)
+    layout = check_video_base(args, [args.input_image])
+    num_frames = args.num_frames or layout.num_frames
     sources = [one.open() for one in given]
-    check_sources(sources, args.num_frames or 2, args.input_image)
-    return sources
-
-
-def check_sources(sources: Sequence[ControlSource], num_frames: int, image: str) -> None:
     for source in sources:
-        source.check(num_frames, image_size(image)[::-1], f"--input_image {image}")
+        source.check(num_frames, image_size(args.input_image)[::-1], f"--input_image {args.input_image}")
+    return [source.load(num_frames) for source in sources], num_frames
 
 
 def load(

@@ -14,8 +14,14 @@ import torch
 from pipelines.flow_adapter import FLOW_ALONE, FlowAdapter
 from pipelines.pipeline_stable_video_diffusion import StableVideoDiffusionEDMPipeline
 from pipelines.sizes import fit_image
-from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
-from utils.arguments import make_parser, run_script
+from pipelines.video_commands import (
+    add_base_argument,
+    add_result_arguments,
+    add_video_sampling,
+    check_video_base,
+    check_video_run,
+)
+from utils.arguments import filled, make_parser, run_script
 from utils.commands.results import RECORD, Run, remove_last_run
 from utils.diffusion.sampling import VideoSampling, parse_sampling_args
 from utils.flow.code import FlowCode
@@ -32,8 +38,8 @@ def parser() -> argparse.ArgumentParser:
     group = result.add_argument_group("weights and image")
     add_base_argument(group)
     lora = "file or folder of train_svd_flow.py, or of train_flow_video.py with --flow_alone_share above 0"
-    group.add_argument("--lora", default=shipped("flow_video"), help=lora)
-    group.add_argument("--input_image", required=True, help="first frame")
+    group.add_argument("--lora", type=filled, default=shipped("flow_video"), help=lora)
+    group.add_argument("--input_image", type=filled, required=True, help="first frame")
     add_video_sampling(result, leave_out=("still_threshold",), **FLOW_ALONE)
     add_result_arguments(result)
     return result
@@ -43,6 +49,7 @@ def main(argv=None) -> list[Path]:
     """Runs the script and returns the files."""
     args = parse_sampling_args(parser(), argv, own_sampling)
     check_video_run(args, [args.input_image])
+    check_video_base(args, [args.input_image])
     code, run = read_adapter(args).code, Run.start(argv, vars(args), [args.model_dir, args.lora])
     pipe = load_pipeline(StableVideoDiffusionEDMPipeline, args.model_dir, args.dtype, "--model_dir")
     load_lora(pipe.unet, args.lora)

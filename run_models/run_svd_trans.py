@@ -20,10 +20,16 @@ from pipelines.sizes import check_gap_frames
 from pipelines.trans_adapter import add_adapter_arguments, choose_adapter
 from pipelines.trans_images import check_shapes, fit_keyframes, list_keyframes
 from pipelines.trans_keyframes import fill_keyframes, place_keyframes
-from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
-from utils.arguments import make_parser, parse_args, positive_int, run_script
+from pipelines.video_commands import (
+    add_base_argument,
+    add_result_arguments,
+    add_video_sampling,
+    check_video_base,
+    check_video_run,
+)
+from utils.arguments import filled, make_parser, parse_args, positive_int, run_script
 from utils.commands.results import RECORD, Run, remove_last_run, write_png
-from utils.diffusion.sampling import VideoSampling
+from utils.diffusion.sampling import VideoSampling, check_guidance
 from utils.messages.words import count
 from utils.pretrained import choose_device, load_pipeline
 from utils.video import contact_sheet, write_video
@@ -33,11 +39,10 @@ from utils.weights.embedded import warn_of_photograph
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add = result.add_argument_group("inputs").add_argument
-    add("--first", help="first frame (default: the first of --keyframes)")
-    add("--last", help="last frame (default: the last of --keyframes)")
-    add(
-        "--keyframes", nargs="+", metavar="PATH", help="images that the video passes through (default: --first, --last)"
-    )
+    add("--first", type=filled, help="first frame (default: the first of --keyframes)")
+    add("--last", type=filled, help="last frame (default: the last of --keyframes)")
+    passed = "images that the video passes through (default: --first, --last)"
+    add("--keyframes", type=filled, nargs="+", metavar="PATH", help=passed)
     add("--loop", action="store_true", help="return to the first keyframe, so that the video can be repeated")
     add(
         "--total_frames",
@@ -79,6 +84,7 @@ def main(argv=None) -> list[Path]:
 def check(args, paths: list[str], adapter: str | None) -> None:
     """One sentence about what would fail after a long time."""
     check_video_run(args, paths)
+    check_guidance(parser(), args, VideoSampling.from_args(args))
     check_offload(args.offload, choose_device(args.device))
     check_shapes(paths, cropped=bool(args.height and args.width))
     if adapter:
@@ -88,6 +94,7 @@ def check(args, paths: list[str], adapter: str | None) -> None:
         place_keyframes(len(paths), args.total_frames + args.loop)
     if args.repeats < 0:
         raise ValueError(f"--repeats {args.repeats} is negative: pass 0 or more.")
+    check_video_base(args, paths[:1])
 
 
 def load(base: str, adapter: str | None, dtype: str = "float32") -> StableVideoDiffusionTransPipeline:

@@ -15,20 +15,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from diffusers import StableDiffusionPipeline
 
 from pipelines.first_frames import make_first_frames, pair_up
+from pipelines.layouts import check_steps
 from pipelines.pipeline_trip_text import TextToVideoTripPipeline
 from pipelines.sizes import check_num_frames, fit_image
 from pipelines.trip_bases import SVD_ONLY, TripPipeline, load_trip, trip_pipeline
-from pipelines.video_commands import add_result_arguments, add_video_sampling
-from utils.arguments import finite_float, make_parser, positive_int, refuse_flags, run_script
+from pipelines.video_commands import add_result_arguments, add_video_sampling, check_video_base
+from utils.arguments import check_needs, filled, finite_float, make_parser, positive_int, refuse_flags, run_script
 from utils.commands.results import RECORD, Run, check_output_dir, remove_last_run, write_png
 from utils.commands.video_jobs import batches, list_images
 from utils.diffusion.sampling import VideoSampling, model_sampling, parse_sampling_args
 from utils.formats.frame_rates import check_fps
 from utils.images import image_size, read_image, to_image
 from utils.messages.words import count
-from utils.pretrained import choose_device, shipped
+from utils.pretrained import check_kind, choose_device, shipped
 from utils.video import write_video
 from utils.weights.embedded import warn_of_photograph
 
@@ -44,19 +46,22 @@ def parser() -> argparse.ArgumentParser:
     help_text = "guidance scale of all frames; 1 or less: none (default: the model's own or 2; 9 with text to video)"
     group.add_argument("--guidance_scale", type=finite_float, help=help_text)
     group.add_argument("--batch_size", type=positive_int, default=1, help="videos at once; none depends on the others")
-    result.add_argument_group("weights").add_argument("--model_dir", required=True, help="folder of train_trip.py")
+    group = result.add_argument_group("weights")
+    group.add_argument("--model_dir", type=filled, required=True, help="folder of train_trip.py")
     add_result_arguments(result)
     return result
 
 
 def _add_first_frame(group) -> None:
     add = group.add_argument
-    add("--first_frame", nargs="+", default=[], metavar="PATH", help="images, and folders of images (default: none)")
+    images = "images, and folders of images (default: none)"
+    add("--first_frame", type=filled, nargs="+", default=[], metavar="PATH", help=images)
     help_text = (
         "one for all images, or one for each: makes or edits the first frame, or is read by a text to video base"
     )
     add("--prompt", nargs="+", default=[], metavar="TEXT", help=f"{help_text} (default: none)")
-    add("--image_model", default=shipped("tiny_sd"), help="folder or hub name of a Stable Diffusion base, for --prompt")
+    base = "folder or hub name of a Stable Diffusion base, which makes or edits the first frame"
+    add("--image_model", type=filled, default=shipped("tiny_sd"), help=base)
     help_text = "share of the noise with which a first frame is edited (default: 0.6; with text to video: no editing)"
     add("--edit_strength", type=float, help=help_text)
     add("--image_steps", type=positive_int, default=30, help="denoising steps of the first frame")
@@ -67,10 +72,15 @@ def main(argv=None) -> list[Path]:
     """Runs the script and returns the files."""
     args = parse_sampling_args(parser(), argv, read=read_sampling)
     paths = [image for path in args.first_frame for image in list_images(Path(path), "--first_frame")]
-    text = trip_pipeline(args.model_dir) is TextToVideoTripPipeline
+    kind = trip_pipeline(args.model_dir)
+    text = kind is TextToVideoTripPipeline
     check(args, paths)
     if text:
         check_text(args)
+    check_first_frames(args, text)
+    check_video_base(args, paths, kind)
+    if text:
+        check_steps(args.model_dir, "--model_dir", num_inference_steps=args.num_inference_steps)
     run = Run.start(argv, vars(args), [args.model_dir, args.image_model if args.prompt else None])
     pipe = load_trip(args.model_dir, args.dtype).to(choose_device(args.device))
     frames = make_first_frames(
@@ -105,6 +115,21 @@ def check(args, paths: list[Path]) -> None:
     for path in paths:
         image_size(path)
     choose_device(args.device)
+
+
+def check_first_frames(args, text: bool) -> None:
+    """Raises ValueError for flags of a first frame that is neither made nor edited."""
+    edited = args.first_frame and args.prompt
+    made = args.prompt and not (text and edited and args.edit_strength is None)
+    needed = "--prompt, and with --first_frame --edit_strength" if text else "--prompt"
+    needs = [
+        (("edit_strength",), lambda args: edited, "--first_frame and --prompt"),
+        (("image_model", "image_steps", "image_guidance_scale"), lambda args: made, needed),
+    ]
+    check_needs(parser(), args, needs)
+    if made:
+        check_kind(args.image_model, StableDiffusionPipeline, "--image_model")
+        check_steps(args.image_model, "--image_model", image_steps=args.image_steps)
 
 
 def check_text(args) -> None:

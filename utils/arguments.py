@@ -112,8 +112,53 @@ def check_choice(
             raise ValueError(f"--{name} applies to --{switch} {shown}; remove it or change --{switch} {choice}.")
 
 
+def check_needs(
+    parser: argparse.ArgumentParser,
+    args: argparse.Namespace,
+    needs: Sequence[tuple[Collection[str], Callable[[argparse.Namespace], object], str]],
+) -> None:
+    """Raises ValueError for a flag that nothing reads, since what it needs is missing.
+
+    Args:
+        parser: The parser of the arguments, for their defaults.
+        needs: Flags, whether the arguments have what they need, and what that is, in words. A parser may lack some.
+    """
+    for names, met, needed in needs:
+        passed = [name for name in names if getattr(args, name, None) != parser.get_default(name)]
+        if passed and not met(args):
+            raise ValueError(f"{_typed(passed[0], getattr(args, passed[0]))} needs {needed}: pass that, or remove it.")
+
+
+def _typed(name: str, value) -> str:
+    """A flag with its value, as a user types it."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    shown = f"{value:g}" if isinstance(value, float) else _shown(value).replace("%%", "%")
+    return f"--{name} {shown}"
+
+
 def _listed(words: list[str], last: str) -> str:
     return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def filled(text: str) -> str:
+    """An argparse type for names of files and folders, which are not empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is empty: pass the name of a file or folder")
+    return text
+
+
+def named_path(text: str) -> str:
+    """An argparse type for NAME=FILE, neither of which is empty."""
+    name, _, path = text.partition("=")
+    if not (name.strip() and path.strip()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FILE: pass depth=depth.png, say")
+    return text
+
+
+def maybe_named_path(text: str) -> str:
+    """An argparse type for PATH or NAME=PATH; a file whose own name holds an equals sign is one."""
+    return named_path(text) if "=" in text and not Path(text).exists() else filled(text)
 
 
 def positive_int(text: str) -> int:

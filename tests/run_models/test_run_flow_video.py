@@ -134,6 +134,11 @@ def test_results_do_not_replace_what_they_are_made_of(run, image):
         ("joint", [], "--mode joint needs --input_image"),
         ("coarse", ["--input_flow", "f", "--flow_strength", 0], "needs --input_image"),
         (
+            "flow_to_video",
+            ["--input_image", "a.png", "--input_flow", "f", "--flow_solver_order", 1],
+            "--flow_solver_order applies to --mode joint, video_to_flow and coarse",
+        ),
+        (
             "video_to_flow",
             ["--input_video", "v.mp4", "--flow_first"],
             "--flow_first applies to --mode joint and coarse;",

@@ -10,10 +10,11 @@ from PIL import Image
 
 from models.unet_spatio_temporal_condition import UNetSpatioTemporalMaskedConditionModel
 from pipelines.edit_fill import StableVideoDiffusionLedTransPipeline, blend_seams, fill_between
-from pipelines.edit_inputs import Layout, choose_size
+from pipelines.edit_inputs import choose_size
 from pipelines.edit_keyframes import choose_keyframes
 from pipelines.edit_models import EditModels
 from pipelines.edit_video import group_keyframes
+from pipelines.layouts import Layout
 from pipelines.pipeline_keyframe_edit import EditSettings
 from run_models import run_keyframe_edit
 from run_models.run_keyframe_edit import main
@@ -220,6 +221,8 @@ BAD = {
     "another image base": (lambda p: {"image_model": shipped("tiny_svd")}, "a Stable Diffusion base is needed"),
     "another video base": (lambda p: {"model_dir": shipped("tiny_sd")}, "a Stable Video Diffusion base is needed"),
     "adapter of another kind": (lambda p: {"adapter": shipped("tiny_sd/vae")}, "train_svd_trans.py"),
+    "threshold without auto": (lambda p: {"mask_threshold": 0.5}, "--mask_threshold 0.5 needs --mask auto"),
+    "merging alone": (lambda p: {"token_merging": 0.5, "no-cross_frame": True}, "0.5 needs --cross_frame"),
     "gaps without frames": (lambda p: {"num_frames": 2}, "between two keyframes"),
 }  # fmt: skip
 

@@ -169,6 +169,15 @@ def test_what_exists_is_kept_without_overwrite(run):
             "pass a max_guidance_scale above 1",
         ),
         (
+            {"options": ["--guidance_parallel", 0.5, "--max_guidance_scale", 1]},
+            "--guidance_parallel 0.5 needs --max_guidance_scale above 1: pass that, or remove it",
+        ),
+        (
+            {"options": ["--guidance_max_sigma", 9, "--max_guidance_scale", 0]},
+            "--guidance_max_sigma 9 needs --max_guidance_scale above 1",
+        ),
+        ({"options": ["--min_guidance_scale", 2, "--max_guidance_scale", 1]}, "--min_guidance_scale 2 needs --max_gui"),
+        (
             {"options": ["--noise_aug_strength", -1]},
             "noise_aug_strength -1 is not allowed: pass a finite number of 0 or more",
         ),

@@ -184,6 +184,8 @@ def test_a_real_clip_leads_the_video(run, shared_media, tmp_path, capsys):
         (["--controlnet", shipped("trajectory")], "reads an unnamed control of 8 channels, not edge"),
         (["--input_image", "none.png"], "none.png"),
         (["--motion_bucket_id", 300], "motion_bucket_id 300"),
+        (["--guide_control", "--max_guidance_scale", 1], "--guide_control needs --max_guidance_scale above 1"),
+        (["--guidance_min_sigma", 1, "--max_guidance_scale", 1], "--guidance_min_sigma 1 needs --max_guidance_scale"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_sentence_before_anything_is_written(run, clip, tmp_path, flags, message):

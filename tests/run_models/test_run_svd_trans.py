@@ -73,6 +73,10 @@ def test_a_loop_ends_before_its_first_frame(video_folders, image, tmp_path):
         (["--first", "IMAGE", "--last", "IMAGE", "--repeats", "-1"], "--repeats"),
         (["--first", "IMAGE", "--last", "IMAGE", "--adapter", "x", "--training_free"], "leave one of them out"),
         (["--first", "IMAGE", "--last", "IMAGE", "--offload", "model"], "is for an accelerator"),
+        (
+            ["--first", "IMAGE", "--last", "IMAGE", "--max_guidance_scale", "1", "--guidance_parallel", "0"],
+            "--guidance_parallel 0 needs --max_guidance_scale above 1",
+        ),
         (["--first", "IMAGE", "--last", "WIDE"], "wide.png has 64x32 pixels and .* another shape: crop one of them"),
         (["--first", "IMAGE", "--last", "IMAGE", "--adapter", "tiny_svd"], "a video UNet that reads known frames is"),
     ],

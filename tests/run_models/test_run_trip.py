@@ -43,9 +43,11 @@ def images(tmp_path):
 
 @pytest.fixture
 def run(model_dir, folders, tmp_path):
-    def call(*more, out="out", **values):
-        fixed = {"model_dir": model_dir, "image_model": folders.model, "output_dir": tmp_path / out}
-        fixed |= {"num_inference_steps": 1, "image_steps": 2, "num_frames": 3, "device": "cpu", "height": 32}
+    def call(*more, out="out", kept=False, **values):
+        fixed = {"model_dir": model_dir, "output_dir": tmp_path / out, "device": "cpu"}
+        fixed |= {"num_inference_steps": 1, "num_frames": 3, "height": 32}
+        if "prompt" in values and not kept:
+            fixed |= {"image_model": folders.model, "image_steps": 2}
         return main(flags(*more, **fixed | values))
 
     return call
@@ -116,6 +118,15 @@ def test_one_image_takes_several_prompts_and_one_prompt_several_images():
         ({"prompt": ["a"], "guidance_scale": -1}, "guidance_scale"),
         ({"prompt": ["a"], "guidance_scale": 1, "negative_motion_bucket_id": 5}, "needs guidance"),
         ({"first_frame": ["missing.png"]}, "missing.png"),
+        ({"prompt": ["a"], "edit_strength": 0.5}, "--edit_strength 0.5 needs --first_frame and --prompt"),
+        ({"first_frame": ["{images}"], "edit_strength": 0.5}, "--edit_strength 0.5 needs --first_frame and --prompt"),
+        ({"first_frame": ["{images}"], "image_steps": 5}, "--image_steps 5 needs --prompt: pass that, or remove it"),
+        ({"first_frame": ["{images}"], "image_guidance_scale": 2}, "--image_guidance_scale 2 needs --prompt"),
+        ({"first_frame": ["{images}"], "image_model": "x"}, "--image_model x needs --prompt"),
+        (
+            {"first_frame": ["{images}"], "guidance_scale": 1, "guidance_parallel": 0},
+            "--guidance_parallel 0 needs --guidance_scale above 1",
+        ),
         ({"first_frame": [Path(__file__).parent]}, "no image in --first_frame "),
         ({"prompt": ["a"], "model_dir": "nowhere"}, "nowhere"),
         ({"prompt": ["a"], "image_model": "nowhere"}, "nowhere"),
@@ -173,7 +184,7 @@ def test_a_text_to_video_base_reads_the_prompt_and_keeps_the_image(run, images, 
     files, videos = [], []
     for prompt in ("a cube", "zzzz"):
         values = {"first_frame": [images / "a.png"], "prompt": [prompt], "guidance_scale": 30}
-        files.append(run(model_dir=text_dir, out=prompt, **values))
+        files.append(run(model_dir=text_dir, out=prompt, kept=True, **values))
         videos.append(read_video(files[-1][0]).pixels.int())
     for found in files:
         assert np.array_equal(np.asarray(Image.open(found[1])), np.asarray(Image.open(images / "a.png")))
@@ -182,11 +193,12 @@ def test_a_text_to_video_base_reads_the_prompt_and_keeps_the_image(run, images, 
 
 
 def test_a_text_to_video_base_takes_batches_text_alone_and_edited_images(run, images, text_dir):
-    alone = run(model_dir=text_dir, first_frame=[images], prompt=["a", "b", "c"], out="alone")
-    together = run(model_dir=text_dir, first_frame=[images], prompt=["a", "b", "c"], batch_size=2, out="together")
+    given = {"model_dir": text_dir, "first_frame": [images], "prompt": ["a", "b", "c"], "kept": True}
+    alone, together = run(**given, out="alone"), run(**given, batch_size=2, out="together")
     for a, b in zip(alone[::2], together[::2], strict=True):
         assert (read_video(a).pixels.int() - read_video(b).pixels.int()).abs().float().mean() < 1
-    assert len(run(model_dir=text_dir, first_frame=[images / "a.png"], prompt=["a", "b"], out="two")) == 4
+    given |= {"first_frame": [images / "a.png"], "prompt": ["a", "b"]}
+    assert len(run(**given, out="two")) == 4
     assert len(run(model_dir=text_dir, prompt=["a cube"], guidance_scale=3, solver_order=2, out="text")) == 2
     edited = run(model_dir=text_dir, first_frame=[images / "a.png"], prompt=["a"], edit_strength=0.9, out="edited")
     assert not np.array_equal(np.asarray(Image.open(edited[1])), np.asarray(Image.open(images / "a.png")))
@@ -199,9 +211,13 @@ def test_a_text_to_video_base_takes_batches_text_alone_and_edited_images(run, im
         ({"motion_bucket_id": 3}, "--motion_bucket_id applies to Stable Video Diffusion: leave it out"),
         ({"guidance_parallel": 0.5}, "--guidance_parallel applies to Stable Video Diffusion: leave it out"),
         ({"guidance_scale": -1}, "guidance_scale"),
+        (
+            {"first_frame": ["{images}"], "prompt": ["a"], "image_steps": 2},
+            "--image_steps 2 needs --prompt, and with --first_frame --edit_strength",
+        ),
     ],
 )
 def test_what_a_text_to_video_base_does_not_read_is_refused(run, images, text_dir, values, message):
-    values = {"first_frame": [images]} if "first_frame" in values else {"prompt": ["a"], **values}
+    values = values | {"first_frame": [images]} if "first_frame" in values else {"prompt": ["a"], **values}
     with pytest.raises(ValueError, match=message):
-        run(model_dir=text_dir, **values)
+        run(model_dir=text_dir, kept=True, **values)

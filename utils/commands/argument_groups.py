@@ -1,6 +1,6 @@
 """Groups of arguments that several commands share, each with its help and default in one place."""
 
-from utils.arguments import positive_int
+from utils.arguments import filled, positive_int
 
 DTYPE_NAMES = ("float32", "float16", "bfloat16")
 
@@ -8,7 +8,10 @@ DTYPE_NAMES = ("float32", "float16", "bfloat16")
 def add_output_arguments(group) -> None:
     """--output_dir and --overwrite."""
     group.add_argument(
-        "--output_dir", required=True, help="folder of the results and of run.json, which says how they were made"
+        "--output_dir",
+        type=filled,
+        required=True,
+        help="folder of the results and of run.json, which says how they were made",
     )
     group.add_argument("--overwrite", action="store_true", help="accept an output_dir with content")
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from utils.data.files import Member
 from utils.data.rows import check_rate
-from utils.data.video_records import VideoRecord
-from utils.files import is_folder
+from utils.data.video_records import FRAME_FOLDER_FPS, VideoRecord
+from utils.files import is_file, is_folder
 from utils.formats.folders import IMAGE_SUFFIXES, list_files
 from utils.images import read_image
 from utils.video import FrameIndex, decode, index_frames
@@ -64,6 +64,21 @@ class ClipFrames:
 
     def _read_files(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
         return (np.array(read_image(self.files[number])) for number in numbers)
+
+
+def open_frames(path: str | Path, flag: str = "") -> ClipFrames:
+    """The frames of a video file or of a folder of numbered frames; none are read yet.
+
+    Args:
+        flag: What the user passed it by.
+
+    Raises:
+        FileNotFoundError: There is neither.
+        ValueError: It cannot be read.
+    """
+    if not is_folder(path) and not is_file(path):
+        raise FileNotFoundError(f"{flag} {path} is neither a video nor a folder of frames.".lstrip())
+    return ClipFrames(VideoRecord(Path(path).name, Path(path), fps=FRAME_FOLDER_FPS))
 
 
 def list_frames(folder: Path) -> list[Path]:

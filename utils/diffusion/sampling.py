@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from utils.arguments import parse_args
+from utils.arguments import check_needs, parse_args
 from utils.commands.settings import Settings, about, add_settings
 from utils.diffusion.guidance import Guidance, guidance_over_frames
 from utils.formats.text import read_json
@@ -22,6 +22,8 @@ from utils.motion_helper import MAX_BUCKET
 SAMPLING_FILE = "sampling.json"
 OWN_DEFAULTS = f"Weights may bring sampling defaults of their own (their {SAMPLING_FILE}), in place of those above."
 TIED = ("negative_motion_bucket_id", "solver_order", "eta")  # fields that go with some values of others alone
+
+GUIDANCE = ("min_guidance_scale", "guidance_min_sigma", "guidance_max_sigma", "guidance_parallel")
 
 PerSample = float | Sequence[float] | torch.Tensor  # one for all samples of a batch, or (B,)
 
@@ -252,4 +254,12 @@ def parse_sampling_args(
     if typed.eta > 0:
         tied.pop("solver_order", None)
     parser.set_defaults(**tied)
-    return parse_args(parser, argv)
+    args = parse_args(parser, argv)
+    check_guidance(parser, args, typed)
+    return args
+
+
+def check_guidance(parser: argparse.ArgumentParser, args: argparse.Namespace, sampling: VideoSampling) -> None:
+    """Raises ValueError for a flag of the guidance where there is none."""
+    scale = "max_guidance_scale" if hasattr(args, "max_guidance_scale") else "guidance_scale"
+    check_needs(parser, args, [(GUIDANCE, lambda args: sampling.guided, f"--{scale} above 1")])
