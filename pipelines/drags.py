@@ -9,12 +9,15 @@ from pipelines.pipeline_trajectory import METHODS as JOINT_METHODS
 from pipelines.pipeline_trajectory import StableVideoDiffusionTrajectoryPipeline
 from pipelines.pipeline_trajectory_controlnet import StableVideoDiffusionTrajectoryControlNetPipeline
 from utils.commands.results import write_png
+from utils.flow.code import FlowCode
 from utils.flow.estimate import enlarged_size, estimate_flow
 from utils.flow.results import write_flow_results
 from utils.pretrained import check_kind, choose_device, load_pipeline
 from utils.tracks import Tracks
 from utils.tracks.drawing import track_sheet
+from utils.tracks.tracks import outside
 from utils.video import write_video
+from utils.weights.lora import read_training
 from utils.weights.model_kinds import check_adapter
 
 METHODS = (*JOINT_METHODS, "controlnet")
@@ -29,6 +32,19 @@ def check_drag_weights(method: str, weights: str | Path) -> None:
         check_kind(weights, ControlNetSVD, "--controlnet")
     else:
         check_adapter(weights, "UNetSpatioTemporalConditionModel", "train_flow_video.py", "--adapter")
+
+
+def check_drag_speed(method: str, weights: str | Path, tracks: Tracks) -> None:
+    """Raises ValueError for tracks that are faster than the flow of a joint adapter on this machine can be."""
+    if method == "controlnet" or not Path(weights).exists():
+        return
+    code, shown = (
+        FlowCode.from_training(read_training(weights)),
+        ~outside(tracks.points[:-1], tracks.width, tracks.height),
+    )
+    for flow in (tracks.vectors[shown], tracks.camera):
+        if flow is not None:
+            code.check_speed(flow)
 
 
 def load_drag_pipeline(

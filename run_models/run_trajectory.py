@@ -17,6 +17,7 @@ import torch
 from pipelines.drags import (
     DEFAULT_METHOD,
     METHODS,
+    check_drag_speed,
     check_drag_weights,
     load_drag_pipeline,
     path_errors,
@@ -26,8 +27,14 @@ from pipelines.drags import (
 from pipelines.pipeline_trajectory import INTERPOLATIONS
 from pipelines.sizes import fit_image
 from pipelines.steering import Steering
-from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling, check_video_run
-from utils.arguments import check_choice, finite_float, make_parser, positive_float, run_script
+from pipelines.video_commands import (
+    add_base_argument,
+    add_result_arguments,
+    add_video_sampling,
+    check_video_base,
+    check_video_run,
+)
+from utils.arguments import check_choice, check_needs, filled, finite_float, make_parser, positive_float, run_script
 from utils.commands.results import RECORD, Run, remove_last_run
 from utils.diffusion.sampling import (
     FlowSampling,
@@ -56,13 +63,18 @@ READ_BY = {  # flags that not every method reads
     "gradient_checkpointing": ("guided",),
     "conditioning_scale": ("controlnet",),
 }
+NEEDED = (  # flags, whether what they need is there, and what that is
+    (("tracks_layout",), lambda args: Path(args.tracks).suffix.lower() == ".npy", "--tracks of an .npy"),
+    (("flow_solver_order",), lambda args: args.method != "coarse" or args.flow_strength > 0, "--flow_strength above 0"),
+)
 
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add = result.add_argument_group("inputs").add_argument
-    add("--input_image", required=True, help="first frame")
-    add("--tracks", required=True, help=".json (docs/trajectory.md), or .npy (N, F, 2) in pixels of the input image")
+    add("--input_image", type=filled, required=True, help="first frame")
+    text = ".json (docs/trajectory.md), or .npy (N, F, 2) in pixels of the input image"
+    add("--tracks", type=filled, required=True, help=text)
     layouts = "whether an .npy has the two corners of a box before its points (box)"
     add("--tracks_layout", choices=LAYOUTS, default="points", help=layouts)
     add("--method", choices=METHODS, default=DEFAULT_METHOD, help="how the tracks are followed")
@@ -70,8 +82,9 @@ def parser() -> argparse.ArgumentParser:
     add_base_argument(group)
     add = group.add_argument
     adapter = "joint adapter of train_flow_video.py, for --method coarse and guided"
-    add("--adapter", default=shipped("flow_video"), help=adapter)
-    add("--controlnet", default=shipped("trajectory"), help="folder of train_trajectory.py, for --method controlnet")
+    add("--adapter", type=filled, default=shipped("flow_video"), help=adapter)
+    net = "folder of train_trajectory.py, for --method controlnet"
+    add("--controlnet", type=filled, default=shipped("trajectory"), help=net)
     _add_methods(result.add_argument_group("method"))
     add_video_sampling(result)
     add_result_arguments(result)
@@ -97,7 +110,6 @@ def main(argv=None) -> list[Path]:
     """Runs the script and returns the files."""
     args = read_args(argv)
     weights, folder = weights_of(args), Path(args.output_dir)
-    check_drag_weights(args.method, weights)
     run = Run.start(argv, vars(args), [args.model_dir, weights])
     file = read_track_file(args.tracks, *image_size(args.input_image), args.tracks_layout)
     pipe = load_drag_pipeline(
@@ -138,6 +150,7 @@ def weights_of(args) -> str:
 def check(args) -> None:
     """One sentence about what would fail after a long time."""
     check_choice(parser(), args, "method", {}, READ_BY)
+    check_needs(parser(), args, NEEDED)
     check_video_run(args, [args.input_image, args.tracks])
     FlowSampling.from_args(args)
     Steering.from_args(args)
@@ -149,6 +162,17 @@ def check(args) -> None:
         raise ValueError("--flow_first applies to flow that is sampled: remove it, or pass --flow_strength above 0.")
     if args.method == "coarse" and args.interpolation == "edge_aware" and args.reach is not None:
         raise ValueError(f"--reach {args.reach:g} applies to --interpolation distance: remove it or change that.")
+    check_motion(args)
+
+
+def check_motion(args) -> None:
+    """Raises one sentence for weights of another kind, and for tracks that they or the image do not allow."""
+    weights, size = weights_of(args), image_size(args.input_image)
+    check_drag_weights(args.method, weights)
+    layout = check_video_base(args, [args.input_image])
+    file = read_track_file(args.tracks, *size, args.tracks_layout)
+    H, W = layout.target_size(args.height, args.width, size[::-1])
+    check_drag_speed(args.method, weights, file.on_video(args.num_frames or layout.num_frames, W, H))
 
 
 def options(args) -> dict:

@@ -141,6 +141,8 @@ def test_wanted_and_obtained_ways_are_drawn_in_their_colours_up_to_the_frame():
             ["--method", "coarse", "--flow_guidance_scale", 1.5],
             "--flow_guidance_scale 1.5 applies to flow that is sampled before its video",
         ),
+        (["--flow_solver_order", 1], "--flow_solver_order 1 needs --flow_strength above 0"),
+        (["--tracks_layout", "box"], "--tracks_layout box needs --tracks of an .npy"),
         (["--negative_motion_bucket_id", 256], "negative_motion_bucket_id 256 is not allowed"),
         (["--fps", "100000"], "fps 100000 is no rate"),
         (["--model_dir", shipped("tiny_sd")], "--model_dir .* is a Stable Diffusion base"),

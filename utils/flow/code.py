@@ -7,6 +7,8 @@ import torch
 from utils.flow.images import FlowEncoding
 from utils.latents import LatentScale
 
+ROUNDING = 1 + 1e-6  # for a flow of max_flow, which float32 may have rounded up
+
 
 @dataclass(frozen=True)
 class FlowCode:
@@ -40,6 +42,15 @@ class FlowCode:
 
     def to_training(self) -> dict:
         return {"flow_code": {"picture": asdict(self.encoding), "scale": asdict(self.scale)}}
+
+    def check_speed(self, flow: torch.Tensor) -> None:
+        """Raises ValueError for flow, components of vectors in pixels, that is faster than flow images can hold."""
+        fastest, largest = float(flow.abs().max()) if flow.numel() else 0.0, self.encoding.max_flow
+        if fastest > largest * ROUNDING:
+            raise ValueError(
+                f"The motion reaches {fastest:.4g} pixels from one frame to the next and the adapter's flow holds "
+                f"{largest:g}: take more frames, shorter tracks, a slower camera or smaller images."
+            )
 
     def to_images(self, flow: torch.Tensor) -> torch.Tensor:
         """Flow images (…, F, 3, H, W) in [-1, 1] of flow (…, F - 1, 2, H, W) in pixels."""

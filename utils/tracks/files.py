@@ -31,6 +31,7 @@ from utils.tracks.tracks import Tracks, check_inside
 KEYS = ("width", "height", "tracks", "static_points", "static_regions", "camera")
 LAYOUTS = ("points", "box")
 MAX_SIDE = 1e6  # pixels; also refuses inf and nan
+FAR_SIDES = 10  # times the longer side of the image: no point lies farther from its corner
 ROUNDING = 1e-3  # pixels by which an edge may miss that of a pixel
 
 
@@ -108,12 +109,14 @@ def read_track_file(path: str | Path, width: int, height: int, layout: str = "po
     if not is_file(path):
         raise FileNotFoundError(f"There is no file of tracks {path}.")
     if path.suffix.lower() == ".json":
-        file = _from_json(path, width, height)
+        file, counted = _from_json(path, width, height)
     elif path.suffix.lower() == ".npy":
-        file = TrackFile(_from_array(path, layout), torch.zeros(0, 2), torch.zeros(0, 4), None, (width, height))
+        counted = _from_array(path, layout)
+        file = TrackFile(counted, torch.zeros(0, 2), torch.zeros(0, 4), None, (width, height))
     else:
         raise ValueError(f"{path} is neither .json nor .npy.")
     _check(path, file)
+    _warn_of_shares(path, counted)
     return file
 
 
@@ -129,7 +132,8 @@ def cover_map(size: tuple[int, int], video_size: tuple[int, int]) -> tuple[torch
     return torch.tensor(scale), torch.tensor(corner, dtype=torch.float32)
 
 
-def _from_json(path: Path, width: int, height: int) -> TrackFile:
+def _from_json(path: Path, width: int, height: int) -> tuple[TrackFile, Sequence[torch.Tensor]]:
+    """The motion, and its points (K, 2) as the file counts them: the first of each tensor is in frame 0."""
     content = read_json(path)
     if not isinstance(content, dict) or (unknown := set(content) - set(KEYS)):
         what = f"has the unknown key {min(unknown)!r}" if isinstance(content, dict) else "is no mapping"
@@ -142,13 +146,13 @@ def _from_json(path: Path, width: int, height: int) -> TrackFile:
     points, regions = (
         _numbers(path, key, content.get(key, []), count) for key, count in (("static_points", 2), ("static_regions", 4))
     )
-    _warn_of_shares(path, tracks, [points, *regions.view(-1, 2, 2)])
+    counted = [*tracks, *points[:, None], *regions.view(-1, 2, 2)]
     camera = _read_camera(path, content.get("camera"))
     if camera and camera[0] in PANS:
         camera = (camera[0], camera[1] * float(scale[0] if PANS[camera[0]][0] else scale[1]))
     tracks, points = tuple((track + 0.5) * scale - 0.5 for track in tracks), (points + 0.5) * scale - 0.5
     edges = (regions + torch.tensor([0, 0, 1, 1])) * scale.repeat(2)
-    return TrackFile(tracks, points, edges, camera, (width, height))
+    return TrackFile(tracks, points, edges, camera, (width, height)), counted
 
 
 def _scale(path: Path, content: dict, width: int, height: int) -> list[float]:
@@ -203,18 +207,16 @@ def _from_array(path: Path, layout: str) -> tuple[torch.Tensor, ...]:
             f"{path}: the third point of each track is the middle of the first two, as in files of boxes; "
             "pass --tracks_layout box."
         )
-    tracks = tuple(torch.from_numpy(array.astype(np.float32)))
-    _warn_of_shares(path, tracks, [])
-    return tracks
+    with np.errstate(over="ignore"):  # becomes inf, which is refused
+        return tuple(torch.from_numpy(array.astype(np.float32)))
 
 
-def _warn_of_shares(path: Path, tracks: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> None:
-    """Print a line to stderr where all points (K, 2) lie within one pixel, as coordinates from 0 to 1 do."""
-    points = torch.cat([torch.zeros(0, 2), *tracks, *others])
-    if len(points) == 0:
+def _warn_of_shares(path: Path, counted: Sequence[torch.Tensor]) -> None:
+    """Print a line to stderr where points (K, 2) begin within 0 to 1 and stay near it, as shares of an image do."""
+    if not counted:
         return
-    low, high = points.amin(dim=0), points.amax(dim=0)
-    if (low.min() >= -1 and high.max() <= 2) or (tracks and (high - low).max() <= 1):
+    points, starts = torch.cat([*counted]), torch.cat([points[:1] for points in counted])
+    if points.min() >= -1 and points.max() <= 2 and starts.min() >= 0 and starts.max() <= 1:
         notice(f"All points of {path} lie within one pixel: they count pixels of the image, x then y, not 0 to 1.")
 
 
@@ -235,6 +237,14 @@ def _check(path: Path, file: TrackFile) -> None:
     given = [*file.tracks, file.static_points, file.static_regions]
     if not all(values.isfinite().all() for values in given):
         raise ValueError(f"{path} has a number that is not finite.")
+    most = FAR_SIDES * max(file.size)
+    for x, y in torch.cat([values.reshape(-1, 2) for values in given]).tolist():
+        if max(abs(x), abs(y)) > most:
+            width, height = file.size
+            raise ValueError(
+                f"{path} has the point ({x:g}, {y:g}), far outside of the {width}x{height} pixels of the image: pass "
+                f"points up to {most:g} pixels away."
+            )
     starts = torch.cat([*(track[:1] for track in file.tracks), file.static_points])
     try:
         check_inside(starts, *file.size)
@@ -243,8 +253,8 @@ def _check(path: Path, file: TrackFile) -> None:
     for left, top, right, lower in file.static_regions.tolist():
         inside = right > 0 and lower > 0 and left < file.size[0] and top < file.size[1]
         if not (inside and left < right and top < lower):
-            region = [left, top, right - 1, lower - 1]
-            raise ValueError(f"{path}: the static region {region} is no x0, y0, x1, y1 inside of the image.")
+            region = ", ".join(f"{edge:g}" for edge in (left, top, right - 1, lower - 1))
+            raise ValueError(f"{path}: the static region [{region}] is no x0, y0, x1, y1 inside of the image.")
 
 
 def _check_not_cut(points: torch.Tensor, width: int, height: int) -> None:
