@@ -38,10 +38,8 @@ def check_drag_speed(method: str, weights: str | Path, tracks: Tracks) -> None:
     """Raises ValueError for tracks that are faster than the flow of a joint adapter on this machine can be."""
     if method == "controlnet" or not Path(weights).exists():
         return
-    code, shown = (
-        FlowCode.from_training(read_training(weights)),
-        ~outside(tracks.points[:-1], tracks.width, tracks.height),
-    )
+    code = FlowCode.from_training(read_training(weights))
+    shown = ~outside(tracks.points[:-1], tracks.width, tracks.height)
     for flow in (tracks.vectors[shown], tracks.camera):
         if flow is not None:
             code.check_speed(flow)

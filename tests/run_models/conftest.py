@@ -9,6 +9,7 @@ from PIL import Image
 
 import patch
 from models.svd_controlnet import ControlNetSVD
+from run_models import run_depth_image
 from tests.tiny_video_pipeline import tiny_video_pipeline
 from utils.flow.code import FlowCode
 from utils.tracks.control_map import CONTROL_CHANNELS
@@ -66,3 +67,16 @@ def cut_out(tmp_path):
     values[:30, :, 3] = 0
     Image.fromarray(values).save(tmp_path / "image.png")
     return tmp_path / "image.png"
+
+
+@pytest.fixture
+def run(folders, tmp_path):
+    """Runs run_depth_image on the tiny model and returns its record."""
+
+    def call(*arguments, output_dir=tmp_path / "out", adapters=("depth",)):
+        files = [str(folders.adapters / f"{name}.safetensors") for name in adapters]
+        fixed = ["--pretrained_model_name_or_path", str(folders.model), "--adapter", *files]
+        fixed += ["--output_dir", str(output_dir), "--num_inference_steps", "2"]
+        return json.loads((run_depth_image.main([*fixed, *map(str, arguments)]) / "run.json").read_text())
+
+    return call

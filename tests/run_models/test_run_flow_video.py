@@ -152,10 +152,17 @@ def test_results_do_not_replace_what_they_are_made_of(run, image):
             ["--input_video", "v.mp4", "--flow_strength", 0.1],
             "--flow_strength applies to --mode coarse",
         ),
+        ("video_to_flow", ["--input_video", "{still}"], "still has 1 frame, not 2: pass a longer video.$"),
+        ("video_to_flow", ["--input_video", "{empty}"], "empty has no frame"),
         ("video_to_flow", ["--input_video", "none.mp4"], "There is no video and no folder of frames none.mp4"),
     ],
 )
-def test_flags_that_do_not_go_with_the_mode_are_refused(run, mode, flags, message, tmp_path):
+def test_flags_that_do_not_go_with_the_mode_are_refused(run, mode, flags, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_flow_video, "load", lambda *values: pytest.fail("loaded"))
+    for name in ("still", "empty"):
+        (tmp_path / name).mkdir()
+    Image.new("RGB", (SIZE, SIZE)).save(tmp_path / "still/0.png")
+    flags = [str(flag).format(still=tmp_path / "still", empty=tmp_path / "empty") for flag in flags]
     with pytest.raises((ValueError, OSError), match=message):
         run(*flags, mode=mode)
     assert not (tmp_path / "out").exists()

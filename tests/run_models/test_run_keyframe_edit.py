@@ -221,6 +221,7 @@ BAD = {
     "another image base": (lambda p: {"image_model": shipped("tiny_svd")}, "a Stable Diffusion base is needed"),
     "another video base": (lambda p: {"model_dir": shipped("tiny_sd")}, "a Stable Video Diffusion base is needed"),
     "adapter of another kind": (lambda p: {"adapter": shipped("tiny_sd/vae")}, "train_svd_trans.py"),
+    "too many steps": (lambda p: {"edit_steps": 1001}, "--edit_steps 1001 is more than the 1000 noise levels"),
     "threshold without auto": (lambda p: {"mask_threshold": 0.5}, "--mask_threshold 0.5 needs --mask auto"),
     "merging alone": (lambda p: {"token_merging": 0.5, "no-cross_frame": True}, "0.5 needs --cross_frame"),
     "gaps without frames": (lambda p: {"num_frames": 2}, "between two keyframes"),

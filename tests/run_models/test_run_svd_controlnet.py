@@ -195,7 +195,7 @@ def test_what_cannot_work_is_refused_in_one_sentence_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_controls_that_do_not_fit_are_refused(run, nets, clip, frames, image, tmp_path):
+def test_controls_that_do_not_fit_are_refused(run, nets, clip, frames, image, tmp_path, monkeypatch):
     wide = write_images(tmp_path / "wide", frames[:, :16])
     with pytest.raises(ValueError, match=re.escape(f"edge={wide} is 32x16 and --input_image {image} 32x32: crop one")):
         run(edge=wide)
@@ -205,6 +205,12 @@ def test_controls_that_do_not_fit_are_refused(run, nets, clip, frames, image, tm
         run(edge=clip, controlnets=[nets / "depth"])
     with pytest.raises(FileNotFoundError, match="There are no weights for folder: pass --controlnet"):
         main(["--input_image", str(image), "--control", f"folder={wide}", "--output_dir", str(tmp_path / "out")])
+    damaged = write_images(tmp_path / "damaged", frames)
+    (damaged / "2.png").write_bytes(b"no image")
+    monkeypatch.setattr("run_models.run_svd_controlnet.load", lambda *values: pytest.fail("loaded"))
+    for kind in ("segmentation", "flow", "edge"):
+        with pytest.raises(ValueError, match="2.png cannot be read as an image"):
+            run(**{kind: damaged})
     coloured = write_images(tmp_path / "coloured", frames)
     with pytest.raises(ValueError, match="is coloured; a depth image has one channel"):
         run(depth=coloured)

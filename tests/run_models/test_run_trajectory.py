@@ -153,7 +153,7 @@ def test_wanted_and_obtained_ways_are_drawn_in_their_colours_up_to_the_frame():
         (["--tracks", "none.json"], "no file of tracks none.json"),
         (["--input_image", "none.png"], "none.png"),
         (["--motion_bucket_id", 300], "motion_bucket_id 300"),
-        (["--height", 33], "height 33 is not a multiple"),
+        (["--height", 33], "--height 33 is not a multiple of 8, as the model needs: pass 32, say"),
         (["--device", "nothing"], "device nothing"),
     ],
 )
@@ -235,3 +235,24 @@ def test_the_weights_that_come_along_draw_without_further_flags(method, tmp_path
         [f"--{name}={value}" for name, value in flags.items()] + [*method, "--num_inference_steps=1", "--device=cpu"]
     )
     assert (tmp_path / "out/video.mp4") in files
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        (
+            [1e30, 8],
+            r"has the point \(1e\+30, 8\), far outside of the 32x32 pixels of the image: pass points up to 320",
+        ),
+        ([400, 8], r"has the point \(400, 8\), far outside"),
+        (
+            [200, 8],
+            "The motion reaches 64 pixels from one frame to the next and the adapter's flow holds 16: take more",
+        ),
+    ],
+)
+def test_tracks_that_no_video_can_follow_are_refused_before_the_base_is_loaded(run, tracks, monkeypatch, end, message):
+    monkeypatch.setattr("run_models.run_trajectory.load_drag_pipeline", lambda *values: pytest.fail("loaded"))
+    tracks.write_text(json.dumps({"tracks": [[[8, 8], end]]}))
+    with pytest.raises(ValueError, match=message):
+        run()

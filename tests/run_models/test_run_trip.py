@@ -130,6 +130,8 @@ def test_one_image_takes_several_prompts_and_one_prompt_several_images():
         ({"first_frame": [Path(__file__).parent]}, "no image in --first_frame "),
         ({"prompt": ["a"], "model_dir": "nowhere"}, "nowhere"),
         ({"prompt": ["a"], "image_model": "nowhere"}, "nowhere"),
+        ({"prompt": ["a"], "image_steps": 1001}, "--image_steps 1001 is more than the 1000 noise levels of"),
+        ({"prompt": ["a"], "height": 33}, "--height 33 is not a multiple of 8"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_sentence(run, images, values, message, tmp_path):
@@ -211,6 +213,7 @@ def test_a_text_to_video_base_takes_batches_text_alone_and_edited_images(run, im
         ({"motion_bucket_id": 3}, "--motion_bucket_id applies to Stable Video Diffusion: leave it out"),
         ({"guidance_parallel": 0.5}, "--guidance_parallel applies to Stable Video Diffusion: leave it out"),
         ({"guidance_scale": -1}, "guidance_scale"),
+        ({"num_inference_steps": 1001}, "--num_inference_steps 1001 is more than the 1000 noise levels of"),
         (
             {"first_frame": ["{images}"], "prompt": ["a"], "image_steps": 2},
             "--image_steps 2 needs --prompt, and with --first_frame --edit_strength",

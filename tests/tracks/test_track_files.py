@@ -204,8 +204,15 @@ def test_arrays_that_count_from_0_to_1_are_warned_of(tmp_path, capsys):
         {"static_points": [[16, 12]]},
         {"camera": {"preset": "pan_left", "speed": 1}},
         {"tracks": [[[0.5, 0.5], [0.9, 0.5]]], "static_points": [[20, 20]]},
+        {"tracks": [[[20, 20], [20, 20]]]},
     ],
 )
 def test_points_in_pixels_are_not_warned_of(tmp_path, capsys, content):
     read_track_file(write(tmp_path, **content), W, H)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_refused_is_not_warned_of(tmp_path, capsys):
+    with pytest.raises(ValueError, match="track 0 has 1 point and needs 2 or more"):
+        read_track_file(write(tmp_path, tracks=[[[0.5, 0.5]]]), W, H)
     assert capsys.readouterr().err == ""

@@ -36,7 +36,8 @@ def read_clip(path: str | Path, num_frames: int | None = None, at_most: int | No
     due = num_frames or min(len(clip), at_most or len(clip))
     if len(clip) < max(due, 2):
         raise ValueError(
-            f"{path} has {count(len(clip), 'frame')}, not {max(due, 2)}: pass a longer video or a smaller --num_frames."
+            f"{path} has {count(len(clip), 'frame')}, not {max(due, 2)}: pass a longer video"
+            + (" or a smaller --num_frames." if len(clip) > 1 else ".")
         )
     return to_pixels(np.stack(list(clip.read(range(due)))))
 
