@@ -48,7 +48,7 @@ class Asked:
 
     def flags(self, base: str, adapter: str, video: str) -> list[str]:
         """Flags of `run_depth_image.py`."""
-        values = {"mode": "image_to_depth", "video": video, "prompt": self.prompt.strip()}
+        values = {"mode": "image_to_depth", "video": video, "prompt": check_text("The prompt", self.prompt)}
         values |= {"num_inference_steps": int(self.num_inference_steps), "seed": int(self.seed)}
         values |= {"pretrained_model_name_or_path": base, "adapter": f"{DEPTH}={adapter}"}
         return as_flags(values)

@@ -43,6 +43,8 @@ def read_pad(text: str | None, preset: str = "", speed: float = 0.0) -> dict:
     Raises:
         ValueError: It is no such text, or holds more than a page takes.
     """
+    if not isinstance(text, str | None):
+        raise ValueError("The tracks are no text of JSON: see docs/trajectory.md for the file of tracks.")
     if len(text or "") > MAX_TEXT:
         raise ValueError(f"The tracks are a text of {len(text)} characters: send at most {MAX_TEXT}.")
     try:
@@ -52,10 +54,12 @@ def read_pad(text: str | None, preset: str = "", speed: float = 0.0) -> dict:
     if not isinstance(content, dict):
         raise ValueError("The tracks are no JSON object: see docs/trajectory.md for the file of tracks.")
     content = {key: value for key, value in content.items() if key in KEYS}
+    if other := [key for key in EMPTY if not isinstance(content.get(key, []), list)]:
+        raise ValueError(f"The {other[0]} are no list: see docs/trajectory.md for the file of tracks.")
     check_count("tracks", content.get("tracks"), MAX_TRACKS)
     check_count("static_points", content.get("static_points"), MAX_POINTS)
     check_count("static_regions", content.get("static_regions"), MAX_REGIONS)
-    for track in content.get("tracks") or []:
+    for track in content.get("tracks", []):
         check_count("points of a track", track, MAX_POINTS)
     if preset:
         content["camera"] = {"preset": preset, "speed": speed}

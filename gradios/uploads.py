@@ -84,7 +84,9 @@ def check_image(name: str, path: str | None, deep: bool = False) -> str | None:
 
 
 def check_text(name: str, text: str | None) -> str:
-    """A text without surrounding spaces; raises ValueError for a long one."""
+    """A text without surrounding spaces; raises ValueError for a long one, and for what is no text."""
+    if not isinstance(text, str | None):
+        raise ValueError(f"{name} is no text: send a string.")
     text = (text or "").strip()
     if len(text) > MAX_TEXT:
         raise ValueError(f"{name} has {len(text)} characters: shorten it to {MAX_TEXT}.")

@@ -63,7 +63,10 @@ MANY = json.dumps({"tracks": [[[8, 8], [9, 9]]] * 1000})
         ({"tracks": "{}"}, "asks for nothing"),
         ({"image": None}, "There is no first frame"),
         ({"method": "magic"}, "not in the list of choices|method 'magic' is not allowed"),
-        ({"tracks": '{"tracks": [[[1, 1], [1e30, 9]]]}', "method": "coarse"}, "The motion reaches"),
+        ({"tracks": '{"tracks": [[[1, 1], [1e30, 9]]]}', "method": "coarse"}, "far outside"),
+        ({"tracks": '{"tracks": 5}'}, "The tracks are no list: see docs/trajectory.md"),
+        ({"tracks": '{"static_points": {"x": 1}}'}, "The static_points are no list"),
+        ({"tracks": {"tracks": []}}, "The tracks are no text of JSON"),
     ],
 )
 def test_what_cannot_be_sampled_is_one_sentence_without_a_path(sample, values, sentence, tmp_path):
