@@ -118,8 +118,9 @@ def test_bad_videos_raise_or_are_counted(run, panda):
 
 
 def test_flags_that_do_not_fit_and_equal_names_are_refused(run, panda):
-    with pytest.raises(ValueError, match="--height 8 and --width None go together"):
-        run("--height", "8")
+    for given, missing in (("height", "width"), ("width", "height")):
+        with pytest.raises(ValueError, match=f"--{given} 8 has no --{missing} beside it: pass both or neither"):
+            run(f"--{given}", "8")
     with pytest.raises(ValueError, match="--resolution 8 keeps the shape"):
         run("--height", "8", "--width", "8", "--resolution", "8")
     with pytest.raises(ValueError, match="--min_frames 6 is more than --max_frames 5"):

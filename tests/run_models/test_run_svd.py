@@ -156,6 +156,7 @@ def test_what_exists_is_kept_without_overwrite(run):
         ({"image": ("a.png", "b.png")}, "one file for 2 images: name a folder"),
         ({"image": ("a.png", "a.png"), "video": "folder"}, "videos of one name"),
         ({"video": "out.avi"}, "neither a folder nor an .mp4 or .gif"),
+        ({"video": "out.PNG"}, "neither a folder nor an .mp4 or .gif"),
         (
             {"options": ["--motion_bucket_id", 300]},
             "motion_bucket_id 300 is not allowed: pass a finite number from 0 to 255",

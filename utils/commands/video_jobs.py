@@ -43,7 +43,7 @@ def list_jobs(inputs: list[Path], target: Path, seed: int) -> list[Job]:
         if len(images) != 1:
             raise ValueError(f"--output_video {target} is one file for {count(len(images), 'image')}: name a folder.")
         return [Job(images[0], target, seed)]
-    if target.suffix.lower() in VIDEO_SUFFIXES:
+    if target.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
         raise ValueError(f"--output_video {target} is neither a folder nor an {' or '.join(WRITERS)}.")
     jobs = [Job(image, target / f"{image.stem}.mp4", seed + k) for k, image in enumerate(images)]
     counts = Counter(job.video for job in jobs)

@@ -84,7 +84,8 @@ def make_parser() -> argparse.ArgumentParser:
 def check_sizes(args: argparse.Namespace) -> None:
     """Raise a ValueError where the flags for size and length do not fit together."""
     if (args.height is None) != (args.width is None):
-        raise ValueError(f"--height {args.height} and --width {args.width} go together; give both or neither.")
+        given, missing = ("height", "width") if args.height else ("width", "height")
+        raise ValueError(f"--{given} {getattr(args, given)} has no --{missing} beside it: pass both or neither.")
     if args.max_frames and args.max_frames < args.min_frames:
         raise ValueError(
             f"--min_frames {args.min_frames} is more than --max_frames {args.max_frames}: all videos would be bad."
