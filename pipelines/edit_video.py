@@ -24,7 +24,9 @@ from utils.flow.follow import follow_ends
 class FillSettings(Settings):
     """How keyframes are chosen, and the frames between them filled in."""
 
-    keyframe_interval: int = field(default=7, metadata=about("frames from one keyframe to the next", int, low=1))
+    keyframe_interval: int = field(
+        default=7, metadata=about("frames from one keyframe to the next, 1 or more", int, low=1)
+    )
     keyframes: str = field(
         default="interval",
         metadata=about(
@@ -33,17 +35,17 @@ class FillSettings(Settings):
     )  # fmt: skip
     together: int = field(
         default=8,
-        metadata=about("keyframes that are edited at once; later groups see the first keyframe again", int, low=2),
+        metadata=about("keyframes that are edited at once, 2 or more; all groups have the first one", int, low=2),
     )
     lead_strength: float = field(
         default=0.5,
         metadata=about(
-            "share of the steps in which a gap is sampled, from the keyframes carried along the flow of the source on; "
-            "1: without that lead",
+            "share of the denoising steps, above 0, up to 1, that the frames between keyframes take; they start from "
+            "the keyframes warped along the flow of the source, and at 1 from noise",
             above=0, high=1,
         ),
     )  # fmt: skip
-    blend_seams: bool = field(default=True, metadata=about("colours between keyframes brought to theirs", bool))
+    blend_seams: bool = field(default=True, metadata=about("bring the colours between keyframes to theirs", bool))
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,12 +57,12 @@ def add_pair_inputs(group) -> None:
     video = "a video file, or a folder of numbered frames, whose depth is sampled frame by frame, in place of --image"
     add("--video", type=filled, help=f"{video} (default: none)")
     add("--depth", type=filled, help="depth image, the same as --condition depth=FILE (default: none)")
-    given = "an image for each adapter (default: none)"
+    given = "the file of a condition, by the name of its adapter (default: none)"
     add("--condition", nargs="+", type=named_path, default=[], metavar="NAME=FILE", help=given)
     kinds = "meaning of depth values: disparity, largest where nearest, or metres, as 16-bit millimetres or floats"
     add("--depth_kind", choices=KINDS, help=f"{kinds} (default: what the file says, else disparity)")
     add("--strength", type=share, default=0.7, help="noise level at which --mode coarse starts, 0 to 1")
-    add("--condition_strength", type=share, help="noise level of depth and conditions alone (default: --strength)")
+    add("--condition_strength", type=share, help="noise level of depth and conditions, 0 to 1 (default: --strength)")
 
 
 def add_pair_sampling(group) -> None:
@@ -72,8 +72,13 @@ def add_pair_sampling(group) -> None:
     add("--negative_prompt", help="prompt of the unconditional prediction (default: empty)")
     add("--num_images_per_prompt", type=positive_int, help="pairs to sample (default: 4 in the mode joint, else 1)")
     add("--num_inference_steps", type=positive_int, default=30, help="denoising steps")
-    add("--guidance_scale", type=finite_float, default=5.0, help="guidance scale of the prompt")
-    add("--condition_guidance_scale", type=finite_float, default=0.0, help="guidance scale of the joint attention")
+    add("--guidance_scale", type=finite_float, default=5.0, help="guidance scale of the prompt; 1 or less: no guidance")
+    add(
+        "--condition_guidance_scale",
+        type=finite_float,
+        default=0.0,
+        help="guidance scale of the joint attention; 0: none",
+    )
     add("--scheduler", help="class in diffusers, such as UniPCMultistepScheduler (default: the model's own)")
     add("--seed", type=seed, default=0, help="noise seed")
     add_size_arguments(group)

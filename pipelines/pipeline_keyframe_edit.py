@@ -46,25 +46,30 @@ class EditSettings(Settings):
     strength: float | None = field(
         default=None,
         metadata=about(
-            "share of the noise at which the keyframes start",
+            "share of the noise at which the keyframes start, above 0, up to 1",
             unset="0.8 with depth+inversion, 0.6 with strength, else 1",
             above=0, high=1,
         ),
     )  # fmt: skip
     edit_steps: int = field(default=30, metadata=about("denoising steps of the keyframes", int, low=1))
-    edit_guidance_scale: float = field(default=5.0, metadata=about("guidance scale of the prompt"))
+    edit_guidance_scale: float = field(
+        default=5.0, metadata=about("guidance scale of the prompt in the keyframes; 1 or less: no guidance")
+    )
     cross_frame: bool = field(default=True, metadata=about("attention across keyframes", bool))
     token_merging: float = field(
         default=0.0,
         metadata=about(
-            "share of the tokens of other keyframes that attention merges into those of the middle one, for memory",
+            "share, 0 to 1, of the tokens of other keyframes that attention merges into those of the middle one, for "
+            "memory",
             low=0, high=1,
         ),
     )  # fmt: skip
     mask_threshold: float = field(
         default=0.35,
         metadata=about(
-            "share of the largest difference between the prompts above which --mask auto edits", above=0, high=1
+            "share, above 0, up to 1, of the largest difference between the prompts above which --mask auto edits",
+            above=0,
+            high=1,
         ),
     )
 

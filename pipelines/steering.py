@@ -39,10 +39,14 @@ class Steering(Settings):
         default="gradient", metadata=about("how the flow is guided to the tracks", str, choices=GUIDANCES)
     )
     guidance_strength: float = field(
-        default=1.0, metadata=about("share of the guidance's change that is taken", above=0)
+        default=1.0, metadata=about("share of the guidance's change that is taken, above 0", above=0)
     )
-    guidance_steps: float = field(default=0.8, metadata=about("share of the steps that are guided", above=0, high=1))
-    guidance_iterations: int = field(default=3, metadata=about("gradient steps at each step", int, low=1))
+    guidance_steps: float = field(
+        default=0.8, metadata=about("share of the denoising steps, above 0, up to 1, that are guided", above=0, high=1)
+    )
+    guidance_iterations: int = field(
+        default=3, metadata=about("gradient steps in each denoising step that is guided, 1 or more", int, low=1)
+    )
 
 
 class FlowSteer:

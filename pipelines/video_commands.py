@@ -16,6 +16,9 @@ from utils.formats.frame_rates import check_fps
 from utils.images import image_size
 from utils.pretrained import choose_device, shipped
 
+FRAMES = "frames of the video, 2 or more"
+GAP_FRAMES = "frames that are sampled at once between two keyframes, these among them, 3 or more"
+
 
 def add_base_argument(group) -> None:
     help_text = "folder or hub name of a Stable Video Diffusion base"
@@ -30,14 +33,17 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_video_sampling(
-    parser: argparse.ArgumentParser, leave_out: Collection[str] = (), **defaults
+    parser: argparse.ArgumentParser, leave_out: Collection[str] = (), frames: str = FRAMES, **defaults
 ) -> argparse._ArgumentGroup:
-    """Fields of `VideoSampling` but for `leave_out`, seed, frames and size; `defaults` replace those of the fields."""
+    """Fields of `VideoSampling` but for `leave_out`, seed, frames and size; `defaults` replace those of the fields.
+
+    frames: What --num_frames counts.
+    """
     group = parser.add_argument_group("sampling")
     add_sampling_arguments(group, leave_out=leave_out, **defaults)
     add = group.add_argument
     add("--seed", type=seed, default=0, help="noise seed")
-    add("--num_frames", type=positive_int, help="frames of the video (default: the model's own number)")
+    add("--num_frames", type=positive_int, help=f"{frames} (default: the model's own number)")
     add_size_arguments(group)
     memory = "frames to decode at once, fewer take less memory (default: all)"
     add("--decode_chunk_size", type=positive_int, help=memory)

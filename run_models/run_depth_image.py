@@ -70,7 +70,8 @@ def parser() -> argparse.ArgumentParser:
         type=maybe_named_path,
         metavar="[NAME=]PATH",
         help="joint adapters of train_depth_image.py, files, folders or hub names; a name replaces the one in the file "
-        "(default: weights/depth_image/depth.safetensors, for --mode one_step weights/depth_image/one_step)",
+        "(default: weights/depth_image/depth.safetensors, for --mode one_step "
+        "weights/depth_image/one_step/depth.safetensors)",
     )
     add("--trigger_word", help="words that begin the condition's prompt (default: those in the adapter's file)")
     add_machine_arguments(group)

@@ -25,7 +25,7 @@ from pipelines.layouts import Layout, check_steps
 from pipelines.pipeline_keyframe_edit import AUTO, EditSettings, check_prompts
 from pipelines.sizes import check_gap_frames
 from pipelines.trans_adapter import add_adapter_arguments
-from pipelines.video_commands import add_base_argument, add_result_arguments, add_video_sampling
+from pipelines.video_commands import GAP_FRAMES, add_base_argument, add_result_arguments, add_video_sampling
 from utils.arguments import check_needs, filled, make_parser, parse_args, positive_float, run_script
 from utils.commands.results import RECORD, Run, hash_content, remove_last_run, write_png
 from utils.commands.settings import add_settings
@@ -52,7 +52,8 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument_group("inputs").add_argument
     add("--input_video", type=filled, required=True, help="a video file, or a folder of numbered frames")
     add("--prompt", required=True, help="what the result shows")
-    add("--source_prompt", default="", help="what the video shows; for --mask auto and inversion (default: empty)")
+    source = "what the video shows; --mask auto and each --structure but strength read it (default: empty)"
+    add("--source_prompt", default="", help=source)
     add("--negative_prompt", help="prompt of the unconditional prediction (default: empty)")
     add(
         "--mask",
@@ -66,12 +67,15 @@ def parser() -> argparse.ArgumentParser:
     group = result.add_argument_group("weights")
     base = "folder or hub name of a Stable Diffusion base"
     group.add_argument("--image_model", type=filled, default=shipped("tiny_sd"), help=base)
-    joint = "joint adapter of train_depth_image.py for --structure depth (default: the one for weights/tiny_sd)"
+    joint = "joint adapter of train_depth_image.py for --structure depth and depth+inversion (default: "
+    joint += "weights/depth_image/depth.safetensors for weights/tiny_sd)"
     group.add_argument("--depth_adapter", type=filled, help=joint)
     add_base_argument(group)
     add_adapter_arguments(group)
-    group = add_video_sampling(result, leave_out=("fps", "still_threshold"))
-    group.add_argument("--fps", type=positive_float, help="frames per second (default: those of the video)")
+    group = add_video_sampling(result, leave_out=("fps", "still_threshold"), frames=GAP_FRAMES)
+    group.add_argument(
+        "--fps", type=positive_float, help="frames per second of the result (default: those of the video)"
+    )
     add_result_arguments(result)
     return result
 

@@ -37,7 +37,7 @@ from utils.weights.model_kinds import check_lora
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     _add_files(result.add_argument_group("files"))
-    add_video_sampling(result)
+    add_video_sampling(result, frames="frames of the video, or of each segment of a long one, 2 or more")
     _add_frames(result.add_argument_group("frames"))
     group = result.add_argument_group("memory and machine")
     add_memory_arguments(group)

@@ -69,11 +69,12 @@ def _add_controls(group) -> None:
     names = "depth, segmentation, edge, flow, or folder for other images; repeat it for several controls"
     add("--control", action="append", required=True, metavar="NAME=PATH", help=names)
     each = "one for all controls, or one each"
-    add(f"--{SETTINGS[0]}", type=finite_float, nargs="+", default=[1.0], help=f"factor of the residuals; {each}")
-    add(f"--{SETTINGS[1]}", type=share, nargs="+", default=[0.0], help=f"share of the steps before it acts; {each}")
-    add(
-        f"--{SETTINGS[2]}", type=share, nargs="+", default=[1.0], help=f"share of the steps after which it ends; {each}"
-    )
+    for name, kind, default, text in (
+        (SETTINGS[0], finite_float, 1.0, "factor of what a ControlNet adds"),
+        (SETTINGS[1], share, 0.0, "share of the denoising steps, 0 to 1, before a control acts"),
+        (SETTINGS[2], share, 1.0, "share of the denoising steps, 0 to 1, after which a control ends"),
+    ):
+        add(f"--{name}", type=kind, nargs="+", default=[default], help=f"{text}; {each}")
     text = "leave the control out of the unconditional prediction, so that guidance strengthens it"
     add("--guide_control", action="store_true", help=text)
 

@@ -21,6 +21,7 @@ from pipelines.trans_adapter import add_adapter_arguments, choose_adapter
 from pipelines.trans_images import check_shapes, fit_keyframes, list_keyframes
 from pipelines.trans_keyframes import fill_keyframes, place_keyframes
 from pipelines.video_commands import (
+    GAP_FRAMES,
     add_base_argument,
     add_result_arguments,
     add_video_sampling,
@@ -47,13 +48,13 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--total_frames",
         type=positive_int,
-        help="frames of the video; long gaps are halved (default: --num_frames a gap)",
+        help="frames of the video; a gap of more than --num_frames is halved (default: --num_frames a gap)",
     )
     group = result.add_argument_group("weights")
     add_base_argument(group)
     add_adapter_arguments(group)
-    group = add_video_sampling(result, leave_out=("still_threshold",))
-    group.add_argument("--repeats", type=int, default=0, help="how often steps at middle noise levels are repeated")
+    group = add_video_sampling(result, leave_out=("still_threshold",), frames=GAP_FRAMES)
+    group.add_argument("--repeats", type=int, default=0, help="times that each step at middle noise levels is repeated")
     add_memory_arguments(result.add_argument_group("memory"))
     add_result_arguments(result)
     return result

@@ -171,6 +171,8 @@ def check_motion(args) -> None:
     check_drag_weights(args.method, weights)
     layout = check_video_base(args, [args.input_image])
     file = read_track_file(args.tracks, *size, args.tracks_layout)
+    if args.method == "guided" and args.reach is not None and file.camera is None:
+        raise ValueError(f"--reach {args.reach:g} applies to a camera, and {args.tracks} has none: remove it.")
     H, W = layout.target_size(args.height, args.width, size[::-1])
     check_drag_speed(args.method, weights, file.on_video(args.num_frames or layout.num_frames, W, H))
 

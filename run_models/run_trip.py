@@ -45,7 +45,9 @@ def parser() -> argparse.ArgumentParser:
     group = add_video_sampling(result, leave_out=SCALES)
     help_text = "guidance scale of all frames; 1 or less: none (default: the model's own or 2; 9 with text to video)"
     group.add_argument("--guidance_scale", type=finite_float, help=help_text)
-    group.add_argument("--batch_size", type=positive_int, default=1, help="videos at once; none depends on the others")
+    group.add_argument(
+        "--batch_size", type=positive_int, default=1, help="videos that are sampled at once; none depends on the others"
+    )
     group = result.add_argument_group("weights")
     group.add_argument("--model_dir", type=filled, required=True, help="folder of train_trip.py")
     add_result_arguments(result)
@@ -62,10 +64,18 @@ def _add_first_frame(group) -> None:
     add("--prompt", nargs="+", default=[], metavar="TEXT", help=f"{help_text} (default: none)")
     base = "folder or hub name of a Stable Diffusion base, which makes or edits the first frame"
     add("--image_model", type=filled, default=shipped("tiny_sd"), help=base)
-    help_text = "share of the noise with which a first frame is edited (default: 0.6; with text to video: no editing)"
+    help_text = (
+        "share of the noise, above 0, up to 1, with which --prompt edits a first frame (default: 0.6; with text to "
+        "video: no editing)"
+    )
     add("--edit_strength", type=float, help=help_text)
     add("--image_steps", type=positive_int, default=30, help="denoising steps of the first frame")
-    add("--image_guidance_scale", type=finite_float, default=5.0, help="guidance scale of the prompt")
+    add(
+        "--image_guidance_scale",
+        type=finite_float,
+        default=5.0,
+        help="guidance scale of the prompt in the first frame; 1 or less: none",
+    )
 
 
 def main(argv=None) -> list[Path]:

@@ -141,6 +141,7 @@ def test_wanted_and_obtained_ways_are_drawn_in_their_colours_up_to_the_frame():
             ["--method", "coarse", "--flow_guidance_scale", 1.5],
             "--flow_guidance_scale 1.5 applies to flow that is sampled before its video",
         ),
+        (["--method", "guided", "--reach", 3], "--reach 3 applies to a camera, and .*tracks.json has none: remove it"),
         (["--flow_solver_order", 1], "--flow_solver_order 1 needs --flow_strength above 0"),
         (["--tracks_layout", "box"], "--tracks_layout box needs --tracks of an .npy"),
         (["--negative_motion_bucket_id", 256], "negative_motion_bucket_id 256 is not allowed"),

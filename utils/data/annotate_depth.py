@@ -46,7 +46,7 @@ METRIC_MODELS = {"zoedepth", "depth_pro", "glpn", "prompt_depth_anything"}
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = make_parser().parse_args(argv)
+    args = arguments.parse_args(make_parser(), argv)
     folder = Path(args.train_data_dir)
     if not is_folder(folder):
         raise FileNotFoundError(f"There is no data folder {folder}.")

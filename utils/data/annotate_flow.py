@@ -69,9 +69,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--output_dir", required=True, help="folder of the annotations; new, or begun with the same settings")
     add_backend_arguments(parser)
     add("--preset", choices=DIS_PRESETS, help="quality of --backend dis (default: medium)")
-    size = "size to estimate flow at (default: the size that is kept)"
+    size = "pixels of the images that flow is estimated at (default: the size that is kept)"
     add("--inference_size", type=positive_int, nargs=2, metavar=("HEIGHT", "WIDTH"), help=size)
-    add("--resolution", type=positive_int, help="shorter side of the flow that is kept (default: that of the clip)")
+    add(
+        "--resolution",
+        type=positive_int,
+        help="pixels of the shorter side of the flow that is kept (default: that of the clip)",
+    )
     add_rate_arguments(parser)
     add(
         "--max_frames",

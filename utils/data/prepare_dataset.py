@@ -72,10 +72,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--min_frames", type=positive_int, default=1, help="videos with fewer frames count as bad")
     add_rate_arguments(parser)
-    add("--resolution", type=positive_int, help="resize the shorter side to it (default: keep the size)")
-    size = "with --width: resize frames to cover it and crop the centre (default: off)"
+    add("--resolution", type=positive_int, help="pixels to resize the shorter side to (default: keep the size)")
+    size = "pixels, with --width: resize frames to cover it and crop the centre (default: off)"
     add("--height", type=positive_int, help=size)
-    add("--width", type=positive_int, help="see --height (default: off)")
+    add("--width", type=positive_int, help="pixels, see --height (default: off)")
     add_reading_arguments(parser)
     add("--num_workers", type=positive_int, default=1, help="processes that share the work")
     return parser

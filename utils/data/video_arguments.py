@@ -56,7 +56,7 @@ def clips_parser(description: str) -> argparse.ArgumentParser:
 def add_rate_arguments(container: argparse._ActionsContainer) -> None:
     """Add --fps and --frame_stride, which say what counts as the next frame."""
     add = container.add_argument
-    add("--fps", type=clip_rate, help="rate to take frames at, before --frame_stride (default: the clip's own)")
+    add("--fps", type=clip_rate, help="frames per second to take, before --frame_stride (default: the clip's own)")
     add("--frame_stride", type=positive_int, default=1, help="take every n-th frame")
 
 
@@ -67,7 +67,7 @@ def add_reading_arguments(container: argparse._ActionsContainer) -> None:
         "--frame_folder_fps",
         type=clip_rate,
         default=FRAME_FOLDER_FPS,
-        help="frame rate of folders of frames that come without one",
+        help="frames per second of folders of frames that come without a rate",
     )
     add("--skip_bad_clips", action="store_true", help="pass over damaged and too short clips, and count them")
 

@@ -43,19 +43,25 @@ class VideoSampling(Settings):
     )
     eta: float = field(
         default=0.0,
-        metadata=about("eta of DDIM: how much of the noise each step of Euler draws anew; 0: none", low=0, high=1),
+        metadata=about(
+            "eta of DDIM, 0 to 1: how much of the noise each step of Euler draws anew; 0: none", low=0, high=1
+        ),
     )
-    min_guidance_scale: float = field(default=1.0, metadata=about("guidance scale of the first frame", low=0))
+    min_guidance_scale: float = field(
+        default=1.0, metadata=about("guidance scale of the first frame, 0 or more", low=0)
+    )
     max_guidance_scale: float = field(
         default=3.0,
         metadata=about("guidance scale of the last frame, linear in between; 1 or less: no guidance", low=0),
     )
     guidance_min_sigma: float = field(
         default=0.0,
-        metadata=about("lowest noise level with guidance, for guidance in an interval (arXiv 2404.07724)", low=0),
+        metadata=about(
+            "lowest noise level (sigma) with guidance, for guidance in an interval (arXiv 2404.07724)", low=0
+        ),
     )
     guidance_max_sigma: float | None = field(
-        default=None, metadata=about("highest noise level with guidance", unset="no limit", above=0)
+        default=None, metadata=about("highest noise level (sigma) with guidance", unset="no limit", above=0)
     )
     guidance_parallel: float = field(
         default=1.0,
@@ -75,7 +81,8 @@ class VideoSampling(Settings):
         ),
     )
     fps: PerSample = field(
-        default=7, metadata=about("frames per second, a condition of the model", above=0, per_sample=True)
+        default=7,
+        metadata=about("frames per second of the video, also a condition of the model", above=0, per_sample=True),
     )
     motion_bucket_id: PerSample = field(
         default=127,
@@ -86,8 +93,8 @@ class VideoSampling(Settings):
     motion_bucket_scale: float = field(
         default=1.0,
         metadata=about(
-            "factor of --motion_bucket_id, for a model that moves less or more than its bucket says; at most "
-            f"{MAX_BUCKET} is passed on",
+            "factor of --motion_bucket_id, 0 or more, for a model that moves less or more than its bucket says; at "
+            f"most {MAX_BUCKET} is passed on",
             low=0,
         ),
     )
@@ -95,7 +102,7 @@ class VideoSampling(Settings):
         default=None,
         metadata=about(
             f"motion bucket of the unconditional prediction, 0 to {MAX_BUCKET}; one below --motion_bucket_id makes "
-            "things move more; flow that is sampled before its video does not read it",
+            "things move more",
             unset="--motion_bucket_id",
             low=0,
             high=MAX_BUCKET,
@@ -103,7 +110,9 @@ class VideoSampling(Settings):
     )
     noise_aug_strength: PerSample = field(
         default=0.02,
-        metadata=about("standard deviation of the noise added to the conditioning image", low=0, per_sample=True),
+        metadata=about(
+            "standard deviation of the noise added to the conditioning image, 0 or more", low=0, per_sample=True
+        ),
     )
 
     def __post_init__(self):
@@ -155,7 +164,7 @@ class FlowSampling(Settings):
     flow_guidance_scale: float | None = field(
         default=None,
         metadata=about(
-            "guidance scale of flow that is sampled before its video; 1 or less: no guidance",
+            "guidance scale of flow that is sampled before its video, above 0; 1 or less: no guidance",
             unset="1.1, or 1 for adapters trained with --fixed_motion_bucket",
             above=0,
         ),
@@ -163,7 +172,8 @@ class FlowSampling(Settings):
     flow_first: bool | None = field(
         default=None,
         metadata=about(
-            "sample the flow, then the video conditioned on it; otherwise both at once",
+            "sample the flow, without --negative_motion_bucket_id, then the video conditioned on it; otherwise both at "
+            "once",
             bool,
             unset="whether the adapter was trained to",
         ),
@@ -172,7 +182,7 @@ class FlowSampling(Settings):
     flow_strength: float | None = field(
         default=None,
         metadata=about(
-            "share of the denoising steps that a given flow goes through: 0 keeps it, 1 ignores it",
+            "share of the denoising steps, 0 to 1, that a given flow goes through: 0 keeps it, 1 ignores it",
             unset="0 with a known flow, 1 without",
             low=0,
             high=1,
