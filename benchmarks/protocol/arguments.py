@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from utils.arguments import positive_int, seed
+from utils.arguments import filled, positive_int, seed
 from utils.commands.argument_groups import add_machine_arguments
 from utils.pretrained import shipped
 from utils.scenes import UNSEEN
@@ -18,7 +18,7 @@ NO_SETTINGS = (
 def add_run_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
     """Output, machine, noise and batch; batch_size: the default."""
     add = parser.add_argument
-    add("--output_dir", required=True, help="folder of the results; a run that was stopped goes on in it")
+    add("--output_dir", type=filled, required=True, help="folder of the results; a run that was stopped goes on in it")
     add("--overwrite", action="store_true", help="drop results of other settings in --output_dir")
     add("--batch_size", type=positive_int, default=batch_size, help="samples at once")
     add("--seed", type=seed, default=0, help="noise seed; sample i has the seed --seed + i")

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from utils.arguments import parse_args, positive_int, run_script
+from utils.arguments import filled, parse_args, positive_int, run_script
 from utils.data.clip_frames import ClipFrames, list_frames
 from utils.data.flow_folder import MANIFEST, read_finished, read_manifest
 from utils.data.journal import Journal, append_row, check_same, say_finished
@@ -66,7 +66,12 @@ def main(argv: list[str] | None = None) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = clips_parser(__doc__)
     add = parser.add_argument
-    add("--output_dir", required=True, help="folder of the annotations; new, or begun with the same settings")
+    add(
+        "--output_dir",
+        type=filled,
+        required=True,
+        help="folder of the annotations; new, or begun with the same settings",
+    )
     add_backend_arguments(parser)
     add("--preset", choices=DIS_PRESETS, help="quality of --backend dis (default: medium)")
     size = "pixels of the images that flow is estimated at (default: the size that is kept)"

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from utils.arguments import parse_args, positive_float, positive_int, run_script
+from utils.arguments import filled, parse_args, positive_float, positive_int, run_script
 from utils.data.clip_frames import ClipFrames
 from utils.data.video_arguments import clips_parser
 from utils.data.video_records import VideoRecord, read_video_records, unique_clips
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = clips_parser(__doc__)
     add = parser.add_argument
-    add("--output_path", required=True, help="folder of the weights, or a file that ends in .json")
+    add("--output_path", type=filled, required=True, help="folder of the weights, or a file that ends in .json")
     add("--overwrite", action="store_true", help="replace the file that is there")
     add("--max_train_samples", type=positive_int, help="number of clips to use, the first ones (default: all)")
     add("--max_frames", type=positive_int, default=32, help="frames of each clip that are used, from its first on")

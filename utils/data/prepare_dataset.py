@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from utils import arguments
-from utils.arguments import parse_args, positive_int, run_script
+from utils.arguments import filled, parse_args, positive_int, run_script
 from utils.data.clip_frames import ClipFrames
 from utils.data.clip_geometry import ClipGeometry
 from utils.data.journal import Journal, append_row, check_same, say_finished
@@ -62,9 +62,14 @@ def main(argv: list[str] | None = None) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     add = parser.add_argument
-    add("--video_dir", required=True, help="videos at any depth, or clips in any other form of docs/video_data.md")
+    add(
+        "--video_dir",
+        type=filled,
+        required=True,
+        help="videos at any depth, or clips in any other form of docs/video_data.md",
+    )
     output = "folder that gets a folder for each video; new, or begun with the same settings"
-    add("--output_dir", required=True, help=output)
+    add("--output_dir", type=filled, required=True, help=output)
     add(
         "--max_frames",
         type=positive_int,

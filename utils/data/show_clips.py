@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from utils import arguments
-from utils.arguments import parse_args, positive_int, run_script
+from utils.arguments import filled, parse_args, positive_int, run_script
 from utils.data.video_arguments import add_video_data_arguments, read_video_dataset
 from utils.data.videos import VideoSample
 from utils.files import check_name, replacing
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     add_video_data_arguments(parser, max_train_samples=4, center_crop=True, first_frames=True)
-    parser.add_argument("--output_dir", required=True, help="folder that gets <clip>.png")
+    parser.add_argument("--output_dir", type=filled, required=True, help="folder that gets <clip>.png")
     parser.add_argument("--flow", action="store_true", help="plot the flow that the data set itself has")
     parser.add_argument("--columns", type=positive_int, default=6, help="number of frames shown, spread over the clip")
     return parser

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from utils.arguments import positive_int
+from utils.arguments import filled, positive_int
 from utils.files import replacing
 from utils.workers import map_in_order
 
@@ -15,7 +15,7 @@ from utils.workers import map_in_order
 def add_sample_arguments(parser: argparse.ArgumentParser, number: int, things: str) -> None:
     """Output, --num_samples (number: the default), seed, resolution and workers; things: "scenes" or "clips"."""
     add = parser.add_argument
-    add("--output_dir", required=True, help="new folder")
+    add("--output_dir", type=filled, required=True, help="new folder")
     add("--num_samples", type=positive_int, default=number, help=f"number of {things}")
     add("--seed", type=int, default=0, help="the first seed; the others follow it")
     add("--resolution", type=positive_int, default=64, help="side of an image in pixels")
