@@ -248,7 +248,7 @@ def test_each_image_of_a_batch_follows_its_own_tracks(pipe):
         ({"method": "magic"}, "method 'magic' is not allowed: pass coarse or guided"),
         ({"reach": torch.nan}, "reach nan is not allowed"),
         ({"video": torch.zeros(1, F, 3, SIZE, SIZE)}, "leave video out"),
-        ({"tracks": make_tracks((17.0, 0.0))}, "reaches 17.0 pixels .* holds 16"),
+        ({"tracks": make_tracks((17.0, 0.0))}, "reaches 17 pixels .* holds 16"),
         ({"tracks": make_tracks().resized(64, 32)}, "64x32 pixels and the image of 32x32"),
         ({"tracks": [make_tracks(), make_tracks()]}, "tracks for 2 videos and 1 image"),
         ({"flow_strength": 2.0}, "from 0 to 1"),
