@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from tests.training_trial import LATEST, STEPS, Trial, lines, start
+from tests.training_trial import LATEST, STEPS, Trial, interrupt, lines, start
 from utils.training.checkpoints import PROGRESS, WEIGHTS, damage, list_checkpoints
 
 
@@ -133,3 +133,47 @@ def test_a_checkpoint_that_lists_no_files_is_resumed(tmp_path):
     path.write_text(json.dumps({"step": 4, "layout": layout}))
     Trial(run, *STEPS, *LATEST)
     assert len(lines(run)) == 10
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "motion_buckets.json", "unet", "notes.txt"])
+def test_latest_does_not_begin_anew_over_results_without_a_checkpoint(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(FileExistsError, match=rf"has {name} and no checkpoint to resume; pass --overwrite"):
+        Trial(tmp_path, *LATEST)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    Trial(tmp_path, *LATEST, "--overwrite")
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_latest_begins_anew_where_a_run_wrote_no_checkpoint(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        Trial(tmp_path, "--logging_steps", 1, "--validation_steps", 5, validate=interrupt)
+    (tmp_path / "checkpoint-500.tmp").mkdir()
+    (tmp_path / ".tmp-123-adapter.safetensors").write_text("")
+    with pytest.raises(FileExistsError, match="--resume_from_checkpoint latest"):
+        Trial(tmp_path)
+    Trial(tmp_path, *STEPS, *LATEST)
+    assert len(lines(tmp_path)) == 10 and not (tmp_path / "checkpoint-500.tmp").exists()
+
+
+def test_a_run_without_a_first_step_is_no_content(tmp_path):
+    def fail(model, step, kept_step):
+        (tmp_path / "validation").mkdir()
+        (tmp_path / "validation/loss.jsonl").write_text('{"step": 0, "loss": 1.0}\n')
+        raise ValueError("a clip is too short")
+
+    with pytest.raises(ValueError, match="too short"):
+        Trial(tmp_path, start=fail)
+    assert (tmp_path / "args.json").exists()
+    Trial(tmp_path)
+
+
+def test_broken_checkpoints_alone_are_not_dropped_silently(tmp_path):
+    run = start(tmp_path / "run")
+    for step in (2, 4):
+        cut(run / f"checkpoint-{step}", "optimizer.bin")
+    with pytest.raises(FileExistsError, match=r"checkpoint-4 cannot be resumed: optimizer.bin has .*pass --overwrite"):
+        Trial(run, *STEPS, *LATEST)
+    assert len(list_checkpoints(run)) == 2
+    Trial(run, *STEPS, *LATEST, "--overwrite", "--max_train_steps", 2)
+    assert [path.name for path in list_checkpoints(run)] == ["checkpoint-2"]

@@ -44,7 +44,12 @@ def is_leftover(name: str) -> bool:
 
 def has_content(folder: str | Path) -> bool:
     """Whether a folder holds more than what systems put into each folder that they show."""
-    return any(not name.startswith("._") and name.casefold() not in LEFTOVERS for name in os.listdir(folder))
+    return bool(list_content(folder))
+
+
+def list_content(folder: str | Path) -> list[str]:
+    """Sorted names of what a folder holds besides what systems put into each folder that they show."""
+    return sorted(n for n in os.listdir(folder) if not n.startswith("._") and n.casefold() not in LEFTOVERS)
 
 
 def list_files(folder: str | Path, suffixes: Collection[str]) -> list[Path]:

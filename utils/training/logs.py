@@ -44,9 +44,14 @@ class JsonLog:
 
     def read(self) -> list[dict]:
         """The lines of the file that are whole; a crash may leave others."""
-        text = self.path.read_text(errors="replace") if self.path.exists() else ""
-        lines = [_parse(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-        return [line for line in lines if line is not None]
+        return read_log(self.path)
+
+
+def read_log(path: Path) -> list[dict]:
+    """The whole lines of the file of a `JsonLog`; none where there is no file."""
+    text = path.read_text(errors="replace") if path.exists() else ""
+    lines = [_parse(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    return [line for line in lines if line is not None]
 
 
 def _parse(text: str) -> dict | None:

@@ -7,18 +7,22 @@ the flags in use, and under `resumed` what changed at which step.
 """
 
 import argparse
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
-from utils.formats.folders import has_content
+from utils.formats.folders import list_content
 from utils.training.checkpoints import damage, find_checkpoint, last_whole, list_checkpoints, named_step, read_progress
+from utils.training.logs import read_log
 
 # Flags that say what the trained weights are or begin with; the rest of the state is in `layout`, which the loop knows.
 WEIGHTS_ARE = ("stage", "post", "objective", "init_from", "init_adapter", "controlnet_model_name_or_path", "form")
 OF_THE_RUN = {"output_dir", "overwrite", "resume_from_checkpoint", "config"}
+# What a run writes besides checkpoints and results, and what an interruption leaves of these.
+BOOKKEEPING = re.compile(r"args\.json|log\.jsonl|loss\.png|validation|checkpoint-\d+\.tmp|\.tmp-\d+-.*")
 
 
 def check_output_dir(args: argparse.Namespace) -> None:
@@ -33,8 +37,10 @@ def check_output_dir(args: argparse.Namespace) -> None:
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"--output_dir {folder} is a file; give a folder.")
     if args.resume_from_checkpoint not in (None, "latest"):
-        _check_explicit(Path(args.resume_from_checkpoint), folder, args.overwrite)
-    elif folder.exists() and has_content(folder) and not (args.overwrite or args.resume_from_checkpoint):
+        _check_explicit(args, Path(args.resume_from_checkpoint), folder)
+    elif args.resume_from_checkpoint:
+        _check_latest(args, folder)
+    elif not args.overwrite and (_content(args, folder) or _has_steps(folder)):
         raise FileExistsError(
             f"--output_dir {folder} is not empty; pass --overwrite or --resume_from_checkpoint latest."
         )
@@ -42,16 +48,52 @@ def check_output_dir(args: argparse.Namespace) -> None:
         check_flags(args, checkpoint)
 
 
-def _check_explicit(checkpoint: Path, folder: Path, overwrite: bool) -> None:
+def _check_latest(args: argparse.Namespace, folder: Path) -> None:
+    """Refuse to begin anew in a folder that has more than a run without a checkpoint leaves."""
+    if args.overwrite or last_whole(folder):
+        return
+    content = _content(args, folder)
+    if broken := [path for path in list_checkpoints(folder) if path.name in content]:
+        raise FileExistsError(
+            f"{broken[-1]} cannot be resumed: {damage(broken[-1])}, and {folder} has no whole checkpoint; pass "
+            "--overwrite to begin anew and drop it, or another --output_dir."
+        )
+    if content:
+        raise FileExistsError(
+            f"--output_dir {folder} has {content[0]} and no checkpoint to resume; pass --overwrite to begin anew, or "
+            "another --output_dir."
+        )
+
+
+def _content(args: argparse.Namespace, folder: Path) -> list[str]:
+    """Names in a folder besides what a run without a checkpoint leaves, and what systems leave."""
+    if not folder.exists():
+        return []
+    own = {Path(args.logging_dir).parts[:1], *((path.name,) for path in list_checkpoints(folder) if _is_empty(path))}
+    return [name for name in list_content(folder) if (name,) not in own and not BOOKKEEPING.fullmatch(name)]
+
+
+def _is_empty(folder: Path) -> bool:
+    return not any(folder.iterdir())
+
+
+def _has_steps(folder: Path) -> bool:
+    """Whether a run without a checkpoint has logged a step, or has sampled after one."""
+    logs = [folder / "log.jsonl", folder / "validation" / "loss.jsonl"]
+    logged = any(line["step"] for log in logs for line in read_log(log))
+    return logged or any(folder.glob("validation/*.png"))
+
+
+def _check_explicit(args: argparse.Namespace, checkpoint: Path, folder: Path) -> None:
     if wrong := damage(checkpoint):
         whole = last_whole(checkpoint.parent)
         remedy = f"take {whole}, which is whole" if whole else "take another"
         kind = FileNotFoundError if not (checkpoint / "progress.json").exists() else ValueError
         raise kind(f"--resume_from_checkpoint {checkpoint} is not a checkpoint to resume: {wrong}; {remedy}.")
-    if overwrite:
+    if args.overwrite:
         return
     if checkpoint.resolve().parent != folder.resolve():
-        if folder.exists() and has_content(folder):
+        if _content(args, folder) or _has_steps(folder):
             raise FileExistsError(
                 f"--output_dir {folder} is not empty and not the run of {checkpoint}; pass --overwrite."
             )
