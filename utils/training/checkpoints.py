@@ -16,6 +16,8 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
+from utils.training.writing import writing
+
 WEIGHTS = "trained.safetensors"
 PROGRESS = "progress.json"
 OPTIMIZER = "optimizer.bin"  # as accelerate calls it
@@ -146,20 +148,32 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, about: di
     """Write `folder/checkpoint-{step}` under a temporary name, rename it, then keep the newest `limit`.
 
     about: What `progress.json` says besides the step and the files, as JSON can hold it.
+
+    Raises:
+        OSError: The disk is full; what was written is removed.
     """
     path = folder / f"checkpoint-{step}"
     temporary = path.with_name(path.name + ".tmp")
-    accelerator.save_state(str(temporary))
+    try:
+        with writing(path):
+            accelerator.save_state(str(temporary))
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                progress = {"step": step, **about, "files": _describe_files(temporary)}
+                (temporary / PROGRESS).write_text(json.dumps(progress, default=str))
+                _make_way(path)
+                temporary.rename(path)
+                _keep_newest(folder, step, limit)
+    finally:
+        if accelerator.is_main_process:
+            shutil.rmtree(temporary, ignore_errors=True)
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        progress = {"step": step, **about, "files": _describe_files(temporary)}
-        (temporary / PROGRESS).write_text(json.dumps(progress, default=str))
-        _make_way(path)
-        temporary.rename(path)
-        earlier = [old for old in list_checkpoints(folder) if named_step(old) <= step and _is_ours(old)]
-        for old in earlier[:-limit] if limit else []:
-            shutil.rmtree(old)
-    accelerator.wait_for_everyone()
+
+
+def _keep_newest(folder: Path, step: int, limit: int | None) -> None:
+    earlier = [old for old in list_checkpoints(folder) if named_step(old) <= step and _is_ours(old)]
+    for old in earlier[:-limit] if limit else []:
+        shutil.rmtree(old)
 
 
 def _describe_files(folder: Path) -> dict[str, list[int]]:

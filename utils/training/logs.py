@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from utils.training.writing import writing
+
 
 class Means:
     """Running means of scalars over steps and processes; values stay on their device until `pop`."""
@@ -39,7 +41,7 @@ class JsonLog:
         path.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, line: dict) -> None:
-        with self.path.open("a") as file:
+        with writing(self.path), self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def read(self) -> list[dict]:
@@ -75,7 +77,8 @@ def plot_loss(lines: list[dict], path: Path) -> None:
     axes.plot(steps, _running_mean(losses, 0.95), label="running mean")
     axes.set(xlabel="step", yscale="log" if min(losses) > 0 else "linear")
     axes.legend()
-    figure.savefig(path, dpi=100)
+    with writing(path):
+        figure.savefig(path, dpi=100)
 
 
 def _running_mean(values: list[float], keep: float) -> list[float]:

@@ -23,6 +23,8 @@ from utils.training.logs import JsonLog, plot_loss
 from utils.training.resume import Hyperparameters, changed_flags, check_output_dir, load_checkpoint
 from utils.training.run import Run, prepare
 from utils.training.seeding import seed_batch
+from utils.training.stop import listening
+from utils.training.writing import writing
 
 __all__ = ["add_training_arguments", "check_output_dir", "fit"]
 
@@ -66,6 +68,8 @@ def fit(
         FileExistsError: `output_dir` is not empty (before any work).
         ValueError: No parameter to train, an empty dataset, or a checkpoint of another run.
         FloatingPointError: The loss is not finite.
+        OSError: The disk is full.
+        SystemExit: A signal has asked for the end; there is a checkpoint of the last step.
     """
     check_output_dir(args)
     run = prepare(args, model, dataset, collate_fn, parameters, frozen)
@@ -75,23 +79,34 @@ def fit(
     finally:
         _release(run)
     if save and run.accelerator.is_main_process:
-        with _averaged(run):
+        with _averaged(run), writing(run.folder):
             written = save(model, run.folder)
         print(f"Written: {written or run.folder}")
     run.accelerator.end_training()
 
 
 def _loop(run: Run, compute_loss, validate) -> None:
-    for epoch, number, batch in _batches(run):
-        seed_batch(run.args.seed, epoch, number, run.accelerator.process_index)
-        if not _train_on(run, batch, compute_loss):
-            continue
-        run.step += 1
-        _report(run)
-        if run.due("checkpointing_steps"):
-            _checkpoint(run)
-        if validate and run.due("validation_steps"):
-            _validate(run, validate)
+    with listening() as stop:
+        for epoch, number, batch in _batches(run):
+            seed_batch(run.args.seed, epoch, number, run.accelerator.process_index)
+            if not _train_on(run, batch, compute_loss):
+                continue
+            run.step += 1
+            stopping = stop.agreed(run.accelerator)
+            _report(run, stopping)
+            if stopping or run.due("checkpointing_steps"):
+                _checkpoint(run)
+            if stopping:
+                _end_early(run)
+            if validate and run.due("validation_steps"):
+                _validate(run, validate)
+
+
+def _end_early(run: Run) -> None:
+    run.accelerator.end_training()
+    if not run.accelerator.is_main_process:
+        raise SystemExit(1)
+    raise SystemExit(f"Stopped at step {run.step}; go on with --resume_from_checkpoint latest.")
 
 
 def _start(run: Run, start) -> None:
@@ -190,9 +205,9 @@ def _train_on(run: Run, batch, compute_loss) -> bool:
     return True
 
 
-def _report(run: Run) -> None:
+def _report(run: Run, stopping: bool) -> None:
     run.bar.update()
-    if not (run.due("logging_steps") or run.due("checkpointing_steps")):
+    if not (stopping or run.due("logging_steps") or run.due("checkpointing_steps")):
         return
     scalars = run.means.pop(run.accelerator)
     if not math.isfinite(scalars["loss"]):

@@ -19,6 +19,7 @@ from utils.training import checkpoints
 from utils.training.logs import JsonLog, Means
 from utils.training.muon import Muon, split_groups
 from utils.training.seeding import EpochSampler, SeededDataset
+from utils.training.stop import leave_signals
 
 
 @dataclass
@@ -173,6 +174,7 @@ def _loader(args, dataset, collate_fn) -> tuple[DataLoader, EpochSampler]:
         batch_sampler=BatchSampler(sampler, args.train_batch_size, drop_last=False),
         collate_fn=collate_fn,
         num_workers=args.dataloader_num_workers,
+        worker_init_fn=leave_signals,
     )
     return loader, sampler
 
