@@ -20,12 +20,13 @@ from torch.utils.data import Subset
 from utils import arguments
 from utils.arguments import parse_args, positive_int, run_script
 from utils.judges import save_judge
-from utils.judges.card import write_card
+from utils.judges.card import is_card, write_card
 from utils.judges.clips import ClipJudgeDataset, Clips
 from utils.judges.data import NOTHING, JudgeDataset, Scenes, reconstruct_scenes
 from utils.judges.measures import attribute_metrics, depth_metrics, video_metrics
 from utils.judges.storage import JUDGES
 from utils.pretrained import loading
+from utils.training.checkpoints import find_checkpoint
 from utils.training.loop import add_training_arguments, check_output_dir, fit
 
 RECIPE = ("max_train_steps", "train_batch_size", "learning_rate", "seed", "num_validation_samples")
@@ -42,6 +43,7 @@ def main(argv=None) -> None:
     runs = [run_arguments(args, name) for name in args.judges]
     for run in runs:
         check_output_dir(run)
+    check_results(args, runs)
     check_data(args)
     loaders = {"clips": cache(lambda: load_clips(args)), "images": cache(lambda: load_dataset(args))}
     for name, run in zip(args.judges, runs, strict=True):
@@ -68,6 +70,20 @@ def make_parser() -> argparse.ArgumentParser:
 def run_arguments(args, name: str) -> argparse.Namespace:
     """Each judge has a run of its own, in a folder of its own."""
     return argparse.Namespace(**{**vars(args), "output_dir": str(Path(args.output_dir) / name)})
+
+
+def check_results(args, runs: list[argparse.Namespace]) -> None:
+    """Raise a FileExistsError for a judge, or a README.md that is no card of judges, that would be replaced."""
+    folder, card = Path(args.output_dir), Path(args.output_dir) / "README.md"
+    judges = [result(folder, name) for name, run in zip(args.judges, runs, strict=True) if not find_checkpoint(run)]
+    found = [path for path in judges if path.exists()] + [card] * (card.exists() and not is_card(card))
+    if found and not args.overwrite:
+        raise FileExistsError(f"{found[0]} exists and would be replaced; pass --overwrite, or another --output_dir.")
+
+
+def result(folder: Path, name: str) -> Path:
+    """The file of a trained judge."""
+    return folder / f"{name}.safetensors"
 
 
 def check_data(args) -> None:
@@ -110,7 +126,7 @@ def train(name: str, args, dataset: JudgeDataset | ClipJudgeDataset, trained: ra
     def save(judge, folder):
         measured = measure(judge)
         recipe = {key: getattr(args, key) for key in RECIPE} | {"scenes": len(trained)}
-        path = folder.parent / f"{name}.safetensors"
+        path = result(folder.parent, name)
         save_judge(path, judge, recipe=recipe, metrics=measured)
         return path
 

@@ -80,6 +80,18 @@ def test_a_judge_without_what_it_learns_from_is_refused(scenes, tmp_path):
         main(["--judges", "depth", "--train_data_dir", str(scenes), "--output_dir", str(tmp_path / "out")])
 
 
+@pytest.mark.parametrize("name", ["video.safetensors", "README.md"])
+def test_what_a_judge_would_replace_is_refused_before_any_work(clips_dir, tmp_path, name):
+    (tmp_path / name).write_text("# Mine")
+    arguments = ["--judges", "video", "--clips_dir", clips_dir, "--output_dir", tmp_path, "--max_train_steps", 1]
+    arguments = list(map(str, [*arguments, "--train_batch_size", 2, "--num_validation_samples", 2]))
+    with pytest.raises(FileExistsError, match=f"{name} exists and would be replaced; pass --overwrite"):
+        main(arguments)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    main([*arguments, "--overwrite"])
+    main([*arguments, "--resume_from_checkpoint", "latest"])
+
+
 def test_the_judge_of_clips_learns_a_few_clips_by_heart(clips_dir):
     torch.manual_seed(0)
     dataset = ClipJudgeDataset(Clips(clips_dir))

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,6 +88,13 @@ def test_an_unchanged_cache_is_used_again_without_encoding(dataset, vae, tmp_pat
     assert folders(tmp_path / "cache") == before
 
 
+def test_the_kind_of_depth_that_is_not_read_makes_no_other_cache(dataset, vae, tmp_path):
+    for kind in ("metres", "disparity"):
+        records = [replace(record, depth_kind=kind) for record in dataset.records]
+        cache_latents(PairDataset(records, 16, "edge"), vae, tmp_path / "cache")
+    assert len(folders(tmp_path / "cache")) == 1
+
+
 def change_weights(dataset, vae):
     next(vae.parameters()).data[0] += 1
     return dataset
@@ -109,7 +117,14 @@ def drop_a_sample(dataset, vae):
     return PairDataset(dataset.records[1:], 16, "depth")
 
 
-@pytest.mark.parametrize("change", [change_weights, change_file, change_resolution, change_condition, drop_a_sample])
+def change_kind(dataset, vae):
+    return PairDataset([replace(record, depth_kind="disparity") for record in dataset.records], 16, "depth")
+
+
+CHANGES = [change_weights, change_file, change_resolution, change_condition, change_kind, drop_a_sample]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_changed_inputs_make_another_cache(dataset, vae, tmp_path, change):
     cache_latents(dataset, vae, tmp_path / "cache")
     cache_latents(change(dataset, vae), vae, tmp_path / "cache")

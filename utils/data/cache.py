@@ -69,7 +69,9 @@ def cache_latents(dataset: PairDataset, vae: nn.Module, cache_dir: str | Path, b
         vae: An `AutoencoderKL`; moved to the training device.
         cache_dir: Folder of all caches.
     """
-    key = cache_key(_files(dataset), [dataset.resolution, dataset.condition, dataset.random_flip], weights_digest(vae))
+    key = cache_key(
+        _content(dataset), [dataset.resolution, dataset.condition, dataset.random_flip], weights_digest(vae)
+    )
     folder = Path(cache_dir) / f"latents-{key}"
     build_once(folder, lambda temporary: _write_latents(dataset, vae, temporary, batch_size))
     return CachedPairs(folder, [record.caption for record in dataset.records])
@@ -188,9 +190,11 @@ def cache_key(*parts) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _files(dataset: PairDataset) -> list:
-    """What tells one state of a data set from another without reading its images."""
-    return [file_state(path) for record in dataset.records for path in _paths(record) if path]
+def _content(dataset: PairDataset) -> list:
+    """What tells one state of a data set from another without reading its images: files, and what depth holds."""
+    files = [[file_state(path) for path in _paths(record) if path] for record in dataset.records]
+    kinds = [record.depth_kind if dataset.condition == "depth" else "" for record in dataset.records]
+    return [files, kinds]
 
 
 def _paths(record: Record) -> tuple:

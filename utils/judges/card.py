@@ -9,10 +9,17 @@ from utils.files import replacing
 from utils.judges import load_judge
 from utils.judges.storage import JUDGES
 
+HEAD = ["# Judges", "", "They look at images and clips of the procedural world, for `benchmarks/`.", ""]
+
+
+def is_card(path: Path) -> bool:
+    """Whether a file is one of `write_card`."""
+    return path.read_bytes().startswith("\n".join(HEAD).encode())
+
 
 def write_card(folder: Path) -> None:
     """README.md of the judges in a folder, from what their files say."""
-    lines = ["# Judges", "", "They look at images and clips of the procedural world, for `benchmarks/`.", ""]
+    lines = [*HEAD]
     for name in JUDGES:
         if (path := folder / f"{name}.safetensors").is_file():
             lines += card_of(path)
