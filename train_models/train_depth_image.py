@@ -14,14 +14,14 @@ import patch
 from pipelines.pair_validation import show_estimates, show_samples
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from utils import arguments
-from utils.arguments import check_choice, parse_args, positive_int, run_script
+from utils.arguments import check_choice, parse_args, positive_int, run_script, weight
 from utils.data.cache import add_cache_arguments, cache_latents, encode_pair
 from utils.data.pairs import PairDataset, add_data_arguments
 from utils.diffusion.noise import min_snr_weight
 from utils.diffusion.one_step import DENOISING, ONE_STEP
 from utils.diffusion.pairs import GIVEN_TIMESTEP, check_share_arguments, draw_direction, relate_levels, with_trigger
 from utils.latents import LatentScale
-from utils.training.arguments import add_base_arguments, base_size, check_not_negative
+from utils.training.arguments import add_base_arguments, base_size
 from utils.training.joint_adapter import add_adapter_arguments, pair_up, read_beginning, save_adapter, start_adapter
 from utils.training.joint_one_step import one_step_loss
 from utils.training.loop import add_training_arguments, check_output_dir, fit
@@ -69,7 +69,6 @@ def check_arguments(args) -> None:
     """One sentence about what would fail after a long time."""
     check_choice(make_parser(), args, "objective", {}, READ_BY)
     check_share_arguments(args, SHARES, [GIVEN, PROMPTS])
-    check_not_negative(args, "snr_gamma", "noise_offset")
     check_output_dir(args)
 
 
@@ -99,8 +98,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--trigger_word", help="words that begin the condition's caption (default: --init_adapter's, else NAME_map)")
     for name in PROMPTS:
         add(f"--{name}", type=float, default=0.1, help=f"share of pairs without {name[5:].replace('_', ' ')}")
-    add("--snr_gamma", type=float, default=5.0, help="gamma of min-SNR weights (arXiv 2303.09556); 0: none")
-    add("--noise_offset", type=float, default=0.0, help="standard deviation of noise that is constant over a channel")
+    add("--snr_gamma", type=weight, default=5.0, help="gamma of min-SNR weights (arXiv 2303.09556); 0: none")
+    add("--noise_offset", type=weight, default=0.0, help="standard deviation of noise that is constant over a channel")
     add("--validation_prompts", nargs="+", default=[], help="captions of pairs that are sampled in each validation")
     add("--validation_data_dir", help="images whose condition is estimated in each validation (default: none)")
     add("--num_validation_samples", type=positive_int, default=4, help="images of --validation_data_dir to show")

@@ -15,14 +15,13 @@ from pathlib import Path
 
 import torch
 
-from utils.arguments import parse_args, run_script
+from utils.arguments import parse_args, run_script, weight
 from utils.data.svd_clips import VisibleFlow
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.sampling import keep_sampling
 from utils.flow.consistency import flow_consistency
 from utils.images import to_image
 from utils.latents import ENCODED_TOGETHER
-from utils.training.arguments import check_not_negative
 from utils.training.parameters import choose_parameters
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import add_lora_arguments, svd_parser
@@ -61,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_lora_arguments(group, rank=16, targets="temporal")
     add(
         "--flow_consistency_weight",
-        type=float,
+        type=weight,
         default=0.0,
         help="weight of the loss between a frame and the next one warped back along the flow",
     )
@@ -116,7 +115,6 @@ def save_pipeline(pipe, folder) -> None:
 
 
 def check(args) -> None:
-    check_not_negative(args, "flow_consistency_weight")
     if (args.trainable == "regex") != (args.trainable_pattern is not None):
         raise ValueError("--trainable regex and --trainable_pattern belong together; pass both or neither.")
 

@@ -23,7 +23,6 @@ from utils.training.validation import HeldOut, sample_options
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
-    controlnet.check_arguments(args)
     svd = start_svd(args, [ControlImages(args.control)], StableVideoDiffusionControlNetPipeline)
     svd.pipe.start_controlnet(CONTROL_CHANNELS, args.control, args.controlnet_model_name_or_path)
 

@@ -20,7 +20,7 @@ from models.tiny_sd import (
     narrow_latents,
     tokenize,
 )
-from utils.arguments import positive_int, run_script
+from utils.arguments import positive_int, run_script, share, weight
 from utils.data.cache import add_cache_arguments, cache_latents, encode_pair
 from utils.data.pairs import PairDataset, add_data_arguments
 from utils.diffusion.noise import min_snr_weight
@@ -40,10 +40,10 @@ def main(argv=None) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = stage_parser(__doc__, "pipeline, or autoencoder, whose most used latent channels are kept")
     add = parser.add_argument_group("tiny_sd").add_argument
-    add("--drop_prompt", type=float, default=0.1, help="share of empty captions, for guidance")
+    add("--drop_prompt", type=share, default=0.1, help="share of empty captions, for guidance")
     add("--latent_channels", type=positive_int, default=LATENT_CHANNELS, help="channels of the latents of --stage vae")
-    add("--kl_weight", type=float, default=1e-6, help="weight of the autoencoder's divergence")
-    add("--snr_gamma", type=float, default=0, help="gamma of min-SNR weights (arXiv 2303.09556); 0: none")
+    add("--kl_weight", type=weight, default=1e-6, help="weight of the autoencoder's divergence")
+    add("--snr_gamma", type=weight, default=0, help="gamma of min-SNR weights (arXiv 2303.09556); 0: none")
     add_data_arguments(parser, resolution=64)
     add_cache_arguments(parser)
     return parser

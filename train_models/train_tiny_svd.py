@@ -24,7 +24,7 @@ from models.tiny_svd import (
     make_pipeline,
     make_vae,
 )
-from utils.arguments import positive_int, run_script, weight
+from utils.arguments import finite_float, positive_int, run_script, share, weight
 from utils.data.clip_latents import CachedClips, Stretches, cache_clips
 from utils.data.video_arguments import add_video_data_arguments, read_video_dataset
 from utils.diffusion.edm import EDM, Denoiser
@@ -57,9 +57,9 @@ def make_parser() -> argparse.ArgumentParser:
         default=[1, 2],
         help="take every n-th frame, n drawn from these",
     )
-    add("--sigma_mean", type=float, default=0.5, help="mean of ln(sigma) in training")
-    add("--sigma_std", type=float, default=1.4, help="standard deviation of ln(sigma) in training")
-    add("--conditioning_dropout_prob", type=float, default=0.1, help="share of samples without the image")
+    add("--sigma_mean", type=finite_float, default=0.5, help="mean of ln(sigma) in training")
+    add("--sigma_std", type=weight, default=1.4, help="standard deviation of ln(sigma) in training")
+    add("--conditioning_dropout_prob", type=share, default=0.1, help="share of samples without the image")
     changes = "weight of the error of the changes from frame to frame, beside that of the frames"
     add("--change_weight", type=weight, default=1.0, help=changes)
     add("--cache_dir", default="cache", help="folder of all caches")

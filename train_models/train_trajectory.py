@@ -29,7 +29,6 @@ from utils.video import to_frames
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
-    controlnet.check_arguments(args)
     choice = PointChoice.from_args(args)
     svd = start_svd(args, [Points(choice, args.points_from)], StableVideoDiffusionControlNetPipeline)
     svd.pipe.start_controlnet(CONTROL_CHANNELS, "tracks", args.controlnet_model_name_or_path)

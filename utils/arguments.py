@@ -207,3 +207,35 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
+
+
+def decay(text: str) -> float:
+    """An argparse type for decays of running means, 0 to below 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more and below 1")
+    return value
+
+
+def nonzero_float(text: str) -> float:
+    """An argparse type for factors, of which 0 would leave nothing."""
+    value = finite_float(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"{text} is 0")
+    return value
+
+
+def not_negative_int(text: str) -> int:
+    """An argparse type for counts that may be 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def seed(text: str) -> int:
+    """An argparse type for seeds, which torch takes up to 2^63 - 1."""
+    value = not_negative_int(text)
+    if value >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is larger than {2**63 - 1}")
+    return value

@@ -276,7 +276,6 @@ def test_an_output_folder_with_content_is_refused_and_kept(train_images, tmp_pat
         (["--one_way_share", 1.5], "--one_way_share is 1.5"),
         (["--clean_image_share", 0.7, "--clean_condition_share", 0.7], "add up to 1.4"),
         (["--drop_both_prompts", 0.9], "add up to 1.1"),
-        (["--snr_gamma", -1], "--snr_gamma -1 is negative"),
     ],
 )
 def test_impossible_shares_are_refused_before_anything_is_read(train_images, tmp_path, flags, message):

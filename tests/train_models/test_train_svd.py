@@ -263,8 +263,6 @@ def test_frames_that_are_held_out_are_validated_on_and_not_trained_on(clips):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--conditioning_dropout_prob", 1.5], "conditioning_dropout_prob 1.5"),
-        (["--flow_consistency_weight", -1], "flow_consistency_weight -1 is negative"),
         (["--trainable", "regex"], "belong together"),
         (["--trainable_pattern", "x"], "belong together"),
         (["--num_frames", 1], "--num_frames 1 is too few: pass 2 or more"),

@@ -55,6 +55,12 @@ def test_a_group_with_a_learning_rate_of_its_own_scales_that_of_its_matrices():
     assert {group["matrices"]: group["lr"] for group in groups} == {False: 5e-3, True: pytest.approx(1e-2)}
 
 
+def test_a_learning_rate_of_0_leaves_the_matrices_theirs():
+    model = Network()
+    groups = split_groups(model, list(model.parameters()), 0.0, 2e-3)
+    assert {group["matrices"]: group["lr"] for group in groups} == {False: 0.0, True: 2e-3}
+
+
 @pytest.mark.parametrize("shape", [(48, 48), (16, 80), (80, 16), (24, 6, 3, 3)])
 def test_an_update_is_as_long_as_adamws_whatever_the_shape(shape):
     torch.manual_seed(0)

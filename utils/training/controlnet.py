@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from utils.arguments import share
 from utils.diffusion.edm import EDM, Denoiser
 from utils.diffusion.svd_condition import ConditionEncoder
 from utils.training.svd_arguments import svd_parser
@@ -19,13 +20,8 @@ def make_parser(description: str):
     group = parser.add_argument_group("control")
     add = group.add_argument
     add("--controlnet_model_name_or_path", help="ControlNet to train further (default: a copy of the base)")
-    add("--control_dropout_prob", type=float, default=0.1, help="share of samples without the control")
+    add("--control_dropout_prob", type=share, default=0.1, help="share of samples without the control")
     return parser, group
-
-
-def check_arguments(args) -> None:
-    if not 0 <= args.control_dropout_prob <= 1:
-        raise ValueError(f"--control_dropout_prob {args.control_dropout_prob} is not a share: pass 0 to 1.")
 
 
 def draw_kept(batch: dict, args) -> torch.Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import patch
-from utils.arguments import positive_int
+from utils.arguments import nonzero_float, positive_int
 from utils.weights.model_kinds import check_adapter
 from utils.weights.rounding import add_save_dtype_argument, save_dtype
 
@@ -13,7 +13,7 @@ def add_adapter_arguments(group, x: str, y: str, *, post: str, one_way_share: fl
     """Add the flags of a joint adapter that pairs side x with side y, whose names are part of those of the flags."""
     add = group.add_argument
     add("--rank", type=positive_int, default=64, help="rank of the LoRAs")
-    add("--lora_alpha", type=float, help="alpha of the LoRAs (default: their rank)")
+    add("--lora_alpha", type=nonzero_float, help="alpha of the LoRAs (default: their rank)")
     add(
         "--post",
         choices=patch.POSTS,

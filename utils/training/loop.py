@@ -192,7 +192,7 @@ def _train_on(run: Run, batch, compute_loss) -> bool:
         loss, scalars = result if isinstance(result, tuple) else (result, {})
         run.accelerator.backward(loss)
         run.means.add({"loss": loss, **scalars})
-        if run.accelerator.sync_gradients:
+        if run.accelerator.sync_gradients and run.args.max_grad_norm:
             run.accelerator.clip_grad_norm_(run.parameters, run.args.max_grad_norm)
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)

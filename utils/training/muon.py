@@ -91,7 +91,7 @@ def split_groups(model: nn.Module, groups: Iterable, learning_rate: float, matri
     """Optimizer groups (or parameters) of a model, each split into matrices, for Muon, and the others.
 
     Biases, norms, embeddings and the first and last convolutions are no matrices here; those of LoRA are. A group's own
-    learning rate scales `matrix_rate` by as much as it differs from `learning_rate`.
+    learning rate scales `matrix_rate` by as much as it differs from `learning_rate`, unless that is 0.
     """
     matrices = _matrices(model)
     groups = list(groups)
@@ -106,7 +106,8 @@ def split_groups(model: nn.Module, groups: Iterable, learning_rate: float, matri
         if others:
             split.append({**group, "params": others, "lr": rate, "matrices": False})
         if chosen:
-            split.append({**group, "params": chosen, "lr": matrix_rate * rate / learning_rate, "matrices": True})
+            ratio = rate / learning_rate if learning_rate else 1.0
+            split.append({**group, "params": chosen, "lr": matrix_rate * ratio, "matrices": True})
     return split
 
 

@@ -3,13 +3,13 @@
 import argparse
 from collections.abc import Sequence
 
-from utils.arguments import make_parser, positive_int
+from utils.arguments import finite_float, make_parser, nonzero_float, positive_int, share, weight
 from utils.data.cache import add_cache_arguments
 from utils.data.video_arguments import add_video_data_arguments
 from utils.diffusion.edm import EDM
 from utils.diffusion.sampling import VideoSampling, add_sampling_arguments
 from utils.flow.images import FlowEncoding
-from utils.training.arguments import add_base_arguments, add_training_arguments, base_size, check_not_negative
+from utils.training.arguments import add_base_arguments, add_training_arguments, base_size
 
 
 def svd_parser(description: str, steady: bool = False, **defaults) -> argparse.ArgumentParser:
@@ -38,14 +38,14 @@ def add_condition_arguments(group) -> None:
     add = group.add_argument
     add(
         "--sigma_mean",
-        type=float,
+        type=finite_float,
         default=EDM.sigma_mean,
         help="mean of ln(sigma) in training; 1.0 for the released weights at 576x1024",
     )
-    add("--sigma_std", type=float, default=EDM.sigma_std, help="standard deviation of ln(sigma) in training")
-    add("--conditioning_dropout_prob", type=float, default=0.1, help="share of samples without the image")
-    add("--noise_aug_mean", type=float, default=-3.0, help="mean of ln(strength) of the noise on the image")
-    add("--noise_aug_std", type=float, default=0.5, help="standard deviation of ln(strength)")
+    add("--sigma_std", type=weight, default=EDM.sigma_std, help="standard deviation of ln(sigma) in training")
+    add("--conditioning_dropout_prob", type=share, default=0.1, help="share of samples without the image")
+    add("--noise_aug_mean", type=finite_float, default=-3.0, help="mean of ln(strength) of the noise on the image")
+    add("--noise_aug_std", type=weight, default=0.5, help="standard deviation of ln(strength)")
     add("--motion_buckets", help="map of motion scores, as fit_motion_buckets writes it (default: the base's own)")
     add("--fixed_motion_bucket", action="store_true", help="7 fps and motion bucket 127 for every clip")
 
@@ -96,7 +96,7 @@ def add_flow_arguments(group) -> None:
 def add_lora_arguments(group, rank: int, targets: str) -> None:
     add = group.add_argument
     add("--rank", type=positive_int, default=rank, help="rank of the LoRA")
-    add("--lora_alpha", type=float, help="alpha of the LoRA (default: its rank)")
+    add("--lora_alpha", type=nonzero_float, help="alpha of the LoRA (default: its rank)")
     add(
         "--lora_targets",
         default=targets,
@@ -119,15 +119,8 @@ def check_svd_arguments(args: argparse.Namespace, extras: Sequence = ()) -> None
     if args.num_frames < needed:
         remedy = "" if extras else ", or --fixed_motion_bucket, since motion needs 2 frames"
         raise ValueError(f"--num_frames {args.num_frames} is too few: pass {needed} or more{remedy}.")
-    _check_condition(args)
     _check_stretches(args)
     _check_validation(args)
-
-
-def _check_condition(args) -> None:
-    if not 0 <= args.conditioning_dropout_prob <= 1:
-        raise ValueError(f"--conditioning_dropout_prob {args.conditioning_dropout_prob} is not a share: pass 0 to 1.")
-    check_not_negative(args, "sigma_std", "noise_aug_std")
 
 
 def _check_stretches(args) -> None:
