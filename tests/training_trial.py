@@ -70,10 +70,10 @@ def interrupt(model, step):
     raise KeyboardInterrupt
 
 
-def start(folder, *flags):
+def start(folder, *flags, **options):
     """A run of 10 steps that ends after 5, with checkpoints of steps 2 and 4."""
     with pytest.raises(KeyboardInterrupt):
-        Trial(folder, *STEPS, *flags, validate=interrupt)
+        Trial(folder, *STEPS, *flags, validate=interrupt, **options)
     return folder
 
 

@@ -25,6 +25,7 @@ from utils.training.arguments import add_base_arguments, base_size
 from utils.training.joint_adapter import add_adapter_arguments, pair_up, read_beginning, save_adapter, start_adapter
 from utils.training.joint_one_step import one_step_loss
 from utils.training.loop import add_training_arguments, check_output_dir, fit
+from utils.training.resume import kept_scale
 from utils.training.sd import SDBase, draw_prompts, measure_latent_scale, read_validation_pairs
 
 PROMPTS = ("drop_image_prompt", "drop_condition_prompt", "drop_both_prompts")
@@ -48,7 +49,7 @@ def main(argv=None) -> None:
         dataset = cache_latents(dataset, base.vae, args.cache_dir, args.train_batch_size)
         captions = ["", *dataset.captions]
         base.text.cache([*captions, *(with_trigger(args.trigger_word, c) for c in captions)], args.cache_dir)
-    scale = scale or measure_latent_scale(dataset, base.vae, args.seed)
+    scale = kept_scale(args) or scale or measure_latent_scale(dataset, base.vae, args.seed)
     compute, show = (one_step_loss, show_estimates) if args.objective == ONE_STEP else (joint_loss, show_samples)
 
     def loss(unet, batch):
@@ -62,7 +63,8 @@ def main(argv=None) -> None:
 
     validate = validate if args.validation_prompts or shown else None
     parameters = patch.joint_parameters(base.unet, args.adapter_name)
-    fit(args, base.unet, dataset, loss, save=save, validate=validate, parameters=parameters, frozen=base.frozen)
+    shared = {"parameters": parameters, "frozen": base.frozen, "keep": {"latent_scale": vars(scale)}}
+    fit(args, base.unet, dataset, loss, save=save, validate=validate, **shared)
 
 
 def check_arguments(args) -> None:

@@ -24,6 +24,7 @@ from utils.flow.images import FlowEncoding
 from utils.training.flow_losses import draw_side_conditions, encode_sides, flow_loss, measure_flow_scale
 from utils.training.flow_validation import flow_errors, show_flow
 from utils.training.joint_adapter import add_adapter_arguments, pair_up, read_beginning, save_adapter, start_adapter
+from utils.training.resume import kept_scale
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import add_flow_arguments, svd_parser
 from utils.training.validation import Measure, Show, sample_options
@@ -46,7 +47,7 @@ def main(argv=None) -> None:
     unet = svd.pipe.unet
     start_adapter(unet, args, temporal=args.temporal)
     if not beginning:
-        code = replace(code, scale=measure_flow_scale(svd.dataset, svd.pipe.vae, args.seed))
+        code = replace(code, scale=kept_scale(args) or measure_flow_scale(svd.dataset, svd.pipe.vae, args.seed))
 
     def compute_loss(unet_in_use, batch):
         return pair_loss(unet, unet_in_use, batch, svd.encoder, svd.edm, code, args)
@@ -56,7 +57,8 @@ def main(argv=None) -> None:
 
     parameters = patch.joint_parameters(unet, args.adapter_name)
     measure, show = make_validation(svd, code, beginning)
-    svd.fit(compute_loss, save=save, parameters=parameters, measure=measure, show=show)
+    keep = {"latent_scale": vars(code.scale)}
+    svd.fit(compute_loss, save=save, parameters=parameters, measure=measure, show=show, keep=keep)
 
 
 def make_parser() -> argparse.ArgumentParser:

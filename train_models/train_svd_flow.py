@@ -24,6 +24,7 @@ from utils.flow.code import FlowCode
 from utils.flow.images import FlowEncoding
 from utils.training.flow_losses import flow_loss, measure_flow_scale, one_step_loss
 from utils.training.flow_validation import flow_errors, show_flow
+from utils.training.resume import kept_scale
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import add_flow_arguments, add_lora_arguments, svd_parser
 from utils.training.validation import Measure, Show, sample_options
@@ -51,7 +52,7 @@ def main(argv=None) -> None:
     if args.init_adapter:
         begin_lora(svd.pipe.unet, args.init_adapter)
     else:
-        code = replace(code, scale=measure_flow_scale(svd.dataset, svd.pipe.vae, args.seed))
+        code = replace(code, scale=kept_scale(args) or measure_flow_scale(svd.dataset, svd.pipe.vae, args.seed))
     sigma = first_sigma(svd.pipe.scheduler)
 
     def loss(unet, batch):
@@ -64,7 +65,8 @@ def main(argv=None) -> None:
         return save_lora(unet, folder, "default", args.pretrained_model_name_or_path, training, dtype)
 
     measure, show = (None, show_estimates(svd, code)) if one_step else validate_sampling(svd, code)
-    svd.fit(loss, save=save, parameters=parameters, measure=measure, show=show)
+    keep = {"latent_scale": vars(code.scale)}
+    svd.fit(loss, save=save, parameters=parameters, measure=measure, show=show, keep=keep)
 
 
 def begin_code(args) -> FlowCode:

@@ -1,14 +1,17 @@
 """What a resumed run takes from its checkpoint and what from its flags, and what it keeps of the log."""
 
 import json
+from argparse import Namespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training_trial import LATEST, STEPS, Trial, interrupt, lines, make_model, start
+from tests.training_trial import LATEST, STEPS, Trial, interrupt, lines, make_args, make_model, start
+from utils.latents import LatentScale
 from utils.training.checkpoints import WEIGHTS, list_checkpoints
 from utils.training.logs import JsonLog
+from utils.training.resume import check_output_dir, kept_scale
 
 
 def flags_of(folder):
@@ -88,6 +91,56 @@ def test_a_flag_that_the_state_depends_on_is_refused_in_one_sentence(tmp_path, f
         Trial(run, *STEPS, *LATEST, *then)
     assert "\n" not in str(caught.value)
     assert [path.name for path in list_checkpoints(run)] == ["checkpoint-2", "checkpoint-4"]
+
+
+def checkpoint_of(folder, **flags):
+    """A folder with the progress of a run with these flags, and what such a run is asked to go on with."""
+    (folder / "checkpoint-1").mkdir(parents=True)
+    progress = {"step": 1, "layout": {}, "args": flags, "files": {"args.json": [0, 0]}, "kept": {}}
+    (folder / "checkpoint-1" / "args.json").write_text("")
+    (folder / "checkpoint-1" / "progress.json").write_text(json.dumps(progress))
+    return {"output_dir": str(folder), "resume_from_checkpoint": "latest", "mixed_precision": None, "overwrite": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "then", "now"),
+    [
+        ("lora_alpha", 4.0, 8.0),
+        ("lora_alpha", None, 8.0),
+        ("condition", "depth", "edge"),
+        ("max_flow", 16.0, 8.0),
+        ("flow_power", 0.5, 1.0),
+        ("adapter_name", "depth", "mine"),
+        ("pretrained_model_name_or_path", "a/base", "b/base"),
+        ("control", "depth", "flow"),
+        ("trainable", "lora", "all"),
+        ("y_layers", "all", "attention"),
+        ("rank", 2, 4),
+        ("lora_targets", "all", "temporal"),
+        ("temporal", False, True),
+        ("fusion_heads", 4, 2),
+    ],
+)
+def test_a_flag_that_says_what_the_weights_are_is_refused_in_one_sentence(tmp_path, name, then, now):
+    known = checkpoint_of(tmp_path / "run", **{name: then})
+    check_output_dir(Namespace(**known, **{name: then}))
+    with pytest.raises(ValueError, match=f"was made with --{name} {then}, not {now}; resume with the same"):
+        check_output_dir(Namespace(**known, **{name: now}))
+
+
+def test_a_base_that_has_moved_with_its_folders_is_the_same(tmp_path):
+    (tmp_path / "new/base").mkdir(parents=True)
+    known = checkpoint_of(tmp_path / "run", pretrained_model_name_or_path=str(tmp_path / "old/base"))
+    check_output_dir(Namespace(**known, pretrained_model_name_or_path=str(tmp_path / "new/base")))
+    with pytest.raises(ValueError, match="was made with --pretrained_model_name_or_path"):
+        check_output_dir(Namespace(**known, pretrained_model_name_or_path=str(tmp_path / "new")))
+
+
+def test_a_latent_scale_is_taken_from_the_checkpoint(tmp_path):
+    scale = LatentScale(mean=(0.1, 1 / 3), std=(1.0, 2.0))
+    run = start(tmp_path / "run", keep={"latent_scale": vars(scale)})
+    assert kept_scale(make_args(run, *LATEST)) == scale
+    assert kept_scale(make_args(run)) is kept_scale(make_args(tmp_path / "new", *LATEST)) is None
 
 
 def test_a_checkpoint_after_the_last_step_is_refused(tmp_path):

@@ -41,6 +41,7 @@ def fit(
     validate: Callable[[nn.Module, int], dict[str, Image.Image]] | None = None,
     parameters: list | None = None,
     frozen: tuple[nn.Module, ...] = (),
+    keep: dict | None = None,
 ) -> None:
     """Train `parameters` of `model` on `dataset`.
 
@@ -63,6 +64,7 @@ def fit(
             frozen. Default: all that require a gradient.
         frozen: Modules that `compute_loss` uses (autoencoder, text encoder): moved to the training device, without
             gradients.
+        keep: What checkpoints hold besides, as JSON can; a `latent_scale` is read back by `kept_scale`.
 
     Raises:
         FileExistsError: `output_dir` is not empty (before any work).
@@ -73,6 +75,7 @@ def fit(
     """
     check_output_dir(args)
     run = prepare(args, model, dataset, collate_fn, parameters, frozen)
+    run.kept = keep or {}
     try:
         _start(run, start)
         _loop(run, compute_loss, validate)
@@ -220,7 +223,8 @@ def _report(run: Run, stopping: bool) -> None:
 
 
 def _checkpoint(run: Run) -> None:
-    about, limit = {"layout": run.layout, "args": run.flags}, run.args.checkpoints_total_limit
+    about = {"layout": run.layout, "args": run.flags, "kept": run.kept}
+    limit = run.args.checkpoints_total_limit
     checkpoints.save_checkpoint(run.accelerator, run.folder, run.step, about, limit)
     if run.log:
         plot_loss(run.log.read(), run.folder / "loss.png")

@@ -15,11 +15,17 @@ import torch
 from accelerate import Accelerator
 
 from utils.formats.folders import list_content
+from utils.latents import LatentScale
 from utils.training.checkpoints import damage, find_checkpoint, last_whole, list_checkpoints, named_step, read_progress
 from utils.training.logs import read_log
 
 # Flags that say what the trained weights are or begin with; the rest of the state is in `layout`, which the loop knows.
-WEIGHTS_ARE = ("stage", "post", "objective", "init_from", "init_adapter", "controlnet_model_name_or_path", "form")
+WEIGHTS_ARE = (
+    "pretrained_model_name_or_path", "revision", "variant", "stage", "objective", "condition", "control", "form",
+    "init_from", "init_adapter", "controlnet_model_name_or_path", "adapter_name", "trainable", "trainable_pattern",
+    "decoder_only", "latent_channels", "fusion_width", "fusion_heads", "rank", "lora_alpha", "lora_targets", "post",
+    "temporal", "y_layers", "max_flow", "flow_power",
+)  # fmt: skip
 OF_THE_RUN = {"output_dir", "overwrite", "resume_from_checkpoint", "config"}
 # What a run writes besides checkpoints and results, and what an interruption leaves of these.
 BOOKKEEPING = re.compile(r"args\.json|log\.jsonl|loss\.png|validation|checkpoint-\d+\.tmp|\.tmp-\d+-.*")
@@ -139,12 +145,21 @@ def _as_json(value):
 
 
 def _same(then, now) -> bool:
-    """Equal, or names of one file."""
+    """Equal, or names of one file, which may have moved with the folders around it."""
     if then == now:
         return True
     if not (isinstance(then, str) and isinstance(now, str)):
         return False
-    return Path(then).exists() and Path(then).resolve() == Path(now).resolve()
+    if Path(then).exists():
+        return Path(then).resolve() == Path(now).resolve()
+    return Path(then).is_absolute() and Path(then).name == Path(now).name and Path(now).exists()
+
+
+def kept_scale(args: argparse.Namespace) -> LatentScale | None:
+    """The latent scale that the checkpoint to resume has kept (`keep` of `fit`); None where there is none."""
+    checkpoint = find_checkpoint(args)
+    kept = read_progress(checkpoint).get("kept", {}) if checkpoint else {}
+    return LatentScale.read(kept["latent_scale"]) if "latent_scale" in kept else None
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class Run:
     total: int
     step: int = 0
     resumed: list[dict] = field(default_factory=list)
+    kept: dict = field(default_factory=dict)
     means: Means = field(default_factory=Means)
     log: JsonLog | None = None
     bar: tqdm | None = None

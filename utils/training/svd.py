@@ -88,11 +88,12 @@ class SVDTraining:
         model: nn.Module | None = None,
         measure: Measure | None = None,
         show: Show | None = None,
+        keep: dict | None = None,
     ) -> None:
         """Train, and validate where clips are held out.
 
         Args:
-            loss, save, parameters: As of `utils.training.loop.fit`.
+            loss, save, parameters, keep: As of `utils.training.loop.fit`.
             model: What the loss calls; by default the UNet.
             measure, show: As of `Validation`; by default the loss is measured, and nothing is sampled.
         """
@@ -107,6 +108,7 @@ class SVDTraining:
             validate=validation,
             parameters=parameters,
             frozen=tuple(getattr(self.pipe, name) for name in FROZEN if hasattr(self.pipe, name)),
+            keep=keep,
         )
 
 
