@@ -30,10 +30,12 @@ from utils.data.video_arguments import add_video_data_arguments, read_video_data
 from utils.diffusion.edm import EDM, Denoiser
 from utils.diffusion.svd_condition import ConditionEncoder, draw_noise_aug_strengths
 from utils.flow import FlowEncoding
+from utils.messages.words import count
 from utils.motion_helper import MotionBuckets
 from utils.pretrained import loading, shipped
 from utils.training.loop import fit
 from utils.training.stages import imitation_loss, reconstruction_loss, run_stage, stage_parser
+from utils.training.svd_arguments import longest_stretch, no_room
 from utils.training.validation import pairs_sheet, show_cached_clips
 
 FLOW_SHARE = 4  # one clip of flow images for so many of frames: the autoencoder reconstructs both
@@ -100,13 +102,18 @@ def train_vae(args) -> None:
 
 def train_unet(args) -> None:
     check_frames(args, 2, "changes need 2")
+    if args.clip_frames < longest_stretch(args):
+        raise ValueError(no_room(args))
     with loading(args.vae, (AutoencoderKL, AutoencoderKLTemporalDecoder), "--vae"):
         vae = AutoModel.from_pretrained(args.vae, dtype=torch.float32)
     whole = read_video_dataset(args, num_frames=args.clip_frames, first_frames=True)
+    whole = whole.without_bad_clips() if args.skip_bad_clips else whole
+    check_count(args, len(whole))
     model = load_parts(args.init_from) if args.init_from else make_parts()
     buckets = MotionBuckets.load(args.init_from) if args.init_from else None
     stretches = Stretches(args.num_frames, args.frame_strides, random_reverse=True)
     clips = CachedClips(cache_clips(whole, vae, args.cache_dir), stretches, buckets)
+    check_count(args, len(clips))
     dataset, shown = torch.utils.data.random_split(clips, [len(clips) - SHOWN, SHOWN], torch.Generator().manual_seed(0))
     encoder = ConditionEncoder(vae, model.image_encoder, make_feature_extractor())
 
@@ -129,6 +136,15 @@ def train_unet(args) -> None:
 def check_frames(args, needed: int, reason: str) -> None:
     if args.num_frames < needed:
         raise ValueError(f"--num_frames {args.num_frames} is too few: pass {needed} or more, since {reason}.")
+
+
+def check_count(args, clips: int) -> None:
+    if clips <= SHOWN:
+        limit = f" (--max_train_samples {args.max_train_samples})" if args.max_train_samples else ""
+        raise ValueError(
+            f"--train_data_dir {args.train_data_dir} has {count(clips, 'good clip')}{limit}; pass {SHOWN + 1} or more, "
+            f"since {SHOWN} are validated on."
+        )
 
 
 def vae_loss(model, batch, teacher, args):

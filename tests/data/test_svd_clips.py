@@ -126,6 +126,29 @@ def test_bad_clips_stay_out_of_a_cache_where_they_may_be_skipped(panda, vae, tmp
         cache_clips(VideoDataset(records, WHOLE), vae, tmp_path, PROCEDURAL)
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_clip_that_cannot_be_decoded_stays_out_of_a_cache_and_costs_no_other(
+    records, vae, tmp_path, monkeypatch, flip
+):
+    read = VideoDataset.sample
+
+    def sample(self, index, *others):
+        if self.records[index].key == records[0].key:
+            raise ValueError("frame 3 is damaged")
+        return read(self, index, *others)
+
+    monkeypatch.setattr(VideoDataset, "sample", sample)
+    options = replace(WHOLE, random_flip=flip)
+    with pytest.raises(ValueError, match="frame 3 is damaged"):
+        cache_clips(VideoDataset(records, options), vae, tmp_path, PROCEDURAL)
+    folder = cache_clips(VideoDataset(records, options, skip_bad_clips=True), vae, tmp_path, PROCEDURAL)
+    cached = CachedClips(folder, Stretches(6), PROCEDURAL, records=records)
+    assert cached.rows == list(range(1, len(records))) and len(cached) == len(records) - 1
+    assert cached[0]["latents"].abs().max() > 0 and cached[0]["caption"] == records[1].read_caption()
+    with pytest.raises(ValueError, match="lacks 1 clip; pass that flag again"):
+        cache_clips(VideoDataset(records, options), vae, tmp_path, PROCEDURAL)
+
+
 def test_clips_in_shards_are_cached(shards, vae, tmp_path):
     folder = cache_clips(VideoDataset(read_video_records(shards)[:1], replace(WHOLE, num_frames=3)), vae, tmp_path)
     assert len(CachedClips(folder, Stretches(3), PROCEDURAL)) == 1

@@ -137,6 +137,20 @@ def test_passing_over_a_clip_draws_the_same_whether_it_was_known_or_not(spoiled)
     assert torch.equal(seeded_sample(dataset, 1), seeded_sample(dataset, 1))
 
 
+def test_clips_that_were_checked_are_passed_over_when_they_turn_out_to_be_bad(spoiled, monkeypatch):
+    dataset = VideoDataset(spoiled, OPTIONS, skip_bad_clips=True).without_bad_clips()
+    assert len(dataset) == 2 and dataset.without_bad_clips() is dataset
+    draw = VideoDataset.draw
+
+    def fail(self, index):
+        if index == 0:
+            raise ValueError("a frame is damaged")
+        return draw(self, index)
+
+    monkeypatch.setattr(VideoDataset, "draw", fail)
+    assert dataset[0]["key"] == dataset[1]["key"]
+
+
 def test_data_workers_count_together(spoiled):
     dataset = VideoDataset(spoiled, OPTIONS, skip_bad_clips=True)
     batches = list(DataLoader(dataset, batch_size=2, num_workers=2))

@@ -125,6 +125,21 @@ def test_too_few_frames_to_see_changes_are_refused(stage, too_few, clips, vae, t
         main(["--stage", stage, "--vae", str(vae), *common(clips, tmp_path / "x"), "--num_frames", too_few])
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--max_train_samples", "4"], r"has 4 good clips \(--max_train_samples 4\); pass 5 or more, since 4"),
+        (["--num_frames", "5"], "--clip_frames 5 has no room for a stretch of 9; raise it, or lower --num_frames"),
+        (["--clip_frames", "7"], "has 5 frames and 7 are needed"),
+    ],
+)
+def test_clips_that_do_not_do_are_refused_before_they_are_cached(more, message, clips, vae, tmp_path):
+    given = ["--stage", "unet", "--vae", str(vae), *common(clips, tmp_path / "out"), "--cache_dir", str(tmp_path / "c")]
+    with pytest.raises(ValueError, match=message):
+        main([*given, *more])
+    assert not (tmp_path / "out").exists() and not (tmp_path / "c").exists()
+
+
 def test_a_weight_of_changes_below_zero_is_refused(clips, vae, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--stage", "unet", "--vae", str(vae), *common(clips, tmp_path / "x"), "--change_weight", "-1"])

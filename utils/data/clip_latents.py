@@ -92,12 +92,14 @@ class CachedClips(Dataset):
         self.kept = [(extra, _open(where)) for extra, where in extras]
         self.stretches, self.records = stretches, records
         self.with_pixels = with_pixels
-        self.flips = json.loads((folder / "about.json").read_text())["flips"]
-        self.buckets = buckets or MotionBuckets.fit(torch.from_numpy(np.array(self.scores)))
+        self.flips = _about(folder)["flips"]
+        left_out = {row for where in (folder, *(where for _, where in extras)) for row in _about(where).get("bad", [])}
+        self.rows = [row for row in range(len(self.latents) // self.flips) if row not in left_out]
+        self.buckets = buckets or MotionBuckets.fit(torch.from_numpy(np.array(self.scores))[self._all_rows()])
         if self.num_frames < stretches.span:
             raise ValueError(
                 f"The clips have {count(self.num_frames, 'frame')} and {stretches.span} are needed; "
-                "lower num_frames or frame_strides."
+                "lower --num_frames or --frame_strides."
             )
 
     @property
@@ -106,16 +108,23 @@ class CachedClips(Dataset):
         return self.latents.shape[1]
 
     def __len__(self) -> int:
-        return len(self.latents) // self.flips
+        return len(self.rows)
+
+    def _all_rows(self) -> list[int]:
+        """Of the clips, then of their mirror images."""
+        clips = len(self.latents) // self.flips
+        return [flip * clips + row for flip in range(self.flips) for row in self.rows]
 
     def __getitem__(self, index: int) -> dict:
         stride, numbers = self._draw_frames()
-        row = index if self.flips == 1 else index + len(self) * int(torch.randint(self.flips, ()))
+        clip = self.rows[index]
+        mirrored = 0 if self.flips == 1 else int(torch.randint(self.flips, ()))
+        row = clip + mirrored * (len(self.latents) // self.flips)
         taken = {}
         for extra, arrays in self.kept:
             whole = {name: array[row] for name, array in arrays.items()}
             taken |= extra.take(whole, numbers, self.num_frames)
-        captions = {"caption": self.records[index].read_caption()} if self.records else {}
+        captions = {"caption": self.records[clip].read_caption()} if self.records else {}
         return {**self._sample(row, stride, numbers), **taken, **captions}
 
     def _sample(self, row: int, stride: int, numbers: list[int]) -> dict:
@@ -220,34 +229,57 @@ def _cache(name: str, dataset: VideoDataset, vae, cache_dir: str | Path, setting
     key = cache_key("mode", clips, frames, options.random_flip, settings, weights_digest(vae))
     folder = Path(cache_dir) / f"{name}-{key}"
     build_once(folder, lambda temporary: _write(dataset, vae, temporary, name, row))
+    if (bad := _about(folder).get("bad")) and not dataset.skip_bad_clips:
+        raise ValueError(
+            f"{folder} was written with --skip_bad_clips and lacks {count(len(bad), 'clip')}; pass that flag again."
+        )
     return folder
 
 
 def _write(dataset: VideoDataset, vae: nn.Module, folder: Path, name: str, row: Callable) -> None:
-    """The one writer of caches of clips: a row of each array for each clip, then for their mirror images."""
+    """The one writer of caches of clips: a row of each array for each clip, then for their mirror images.
+
+    With `skip_bad_clips` the row of a clip that cannot be read holds nothing, and about.json lists it.
+    """
     vae.to(process_state().device)
     flips = 1 + dataset.options.random_flip
-    (folder / "about.json").write_text(json.dumps({"flips": flips}))
     arrays: dict[str, np.ndarray] = {}
-    count = len(dataset) * flips
-    for index in tqdm(range(count), desc=f"cache {name}"):
+    rows = len(dataset) * flips
+    for index in tqdm(range(rows), desc=f"cache {name}"):
         flip, clip = divmod(index, len(dataset))
+        if dataset.bad[clip]:
+            continue
         geometry = ClipGeometry(dataset.options.height, dataset.options.width, flip=bool(flip))
+        try:
+            sample = dataset.sample(clip, geometry)
+        except (ValueError, FileNotFoundError) as error:
+            if not dataset.skip_bad_clips:
+                raise
+            dataset.skip(clip, error)
+            continue
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(clip)
-            values = row(dataset.sample(clip, geometry))
+            values = row(sample)
         for key, value in values.items():
             if key not in arrays:
                 path = folder / f"{key}.npy"
-                arrays[key] = np.lib.format.open_memmap(path, "w+", value.dtype, (count, *value.shape))
+                arrays[key] = np.lib.format.open_memmap(path, "w+", value.dtype, (rows, *value.shape))
             if arrays[key].shape[1:] != value.shape:
                 raise ValueError(
                     f"{dataset.records[clip].key} has {key} of {value.shape} and the clips before it of "
                     f"{arrays[key].shape[1:]}; leave --cache_latents out."
                 )
             arrays[key][index] = value
+    if not arrays:
+        raise ValueError(f"No clip of {len(dataset)} is good; without --skip_bad_clips the first one says why.")
     for array in arrays.values():
         array.flush()
+    bad = dataset.bad.nonzero().flatten().tolist()
+    (folder / "about.json").write_text(json.dumps({"flips": flips, **({"bad": bad} if bad else {})}))
+
+
+def _about(folder: Path) -> dict:
+    return json.loads((folder / "about.json").read_text())
 
 
 def _open(folder: Path) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from utils.data.rows import check_rate
 from utils.data.video_records import FRAME_FOLDER_FPS, read_video_records
 from utils.data.videos import ClipOptions, VideoDataset
 
+ALWAYS_CHECKED = 256  # clips: wrong flags show in the first ones, and opening all of a large data set takes long
 SIZES = {  # of a sample: default and help
     "num_frames": (14, "frames of a sample"),
     "height": (320, "height of the frames, which are resized to cover it and then cropped"),
@@ -40,7 +41,11 @@ def add_video_data_arguments(parser: argparse.ArgumentParser, **defaults) -> Non
     add("--first_frames", action="store_true", help="begin with the first frame (default: a random one)")
     add("--flow_dir", help="annotations of python -m utils.data.annotate_flow (default: none)")
     add("--max_train_samples", type=positive_int, help="number of clips to use, the first ones (default: all)")
-    add("--check_clips", action="store_true", help="look at all clips and captions before the training begins")
+    add(
+        "--check_clips",
+        action="store_true",
+        help=f"look at all clips and captions before the training begins, not at the first {ALWAYS_CHECKED} alone",
+    )
     add_reading_arguments(group)
     parser.set_defaults(**defaults)
 
@@ -88,4 +93,6 @@ def read_video_dataset(args: argparse.Namespace, extras: Sequence[str] = (), **o
     dataset = VideoDataset(records, options, extras, args.skip_bad_clips)
     if args.check_clips:
         dataset.check()
+    elif not args.skip_bad_clips:
+        dataset.check(ALWAYS_CHECKED)
     return dataset

@@ -86,6 +86,7 @@ class VideoDataset(Dataset):
         self.options = options
         self.extras = tuple(extras)
         self.skip_bad_clips = skip_bad_clips
+        self.checked = False  # whether all clips are known to be good, as far as `check` tells
         self.bad = torch.zeros(len(self.records), dtype=torch.bool).share_memory_()  # seen by all data workers
 
     def __len__(self) -> int:
@@ -105,7 +106,7 @@ class VideoDataset(Dataset):
                 try:
                     return self.draw(candidate)
                 except (ValueError, FileNotFoundError) as error:
-                    self._skip(candidate, error)
+                    self.skip(candidate, error)
                     # A known bad clip draws no random number, so neither may one that turns out to be bad.
                     random.setstate(state)
         raise ValueError(f"No clip of {len(self)} is good; without --skip_bad_clips the first one says why.")
@@ -146,28 +147,37 @@ class VideoDataset(Dataset):
             0, ClipGeometry(self.options.height, self.options.width), end - self.options.held_out_frames
         )
 
-    def check(self) -> None:
-        """Look at all clips without decoding them, before a training that would meet a bad one only after hours.
+    def check(self, first: int | None = None) -> None:
+        """Look at all clips, or the first ones, without decoding them, before a training meets a bad one after hours.
 
         Raises:
             FileNotFoundError, ValueError: A clip is missing, damaged or too short, unless `skip_bad_clips` counts it.
         """
-        for index, record in enumerate(tqdm(self.records, desc="check clips")):
+        for index, record in enumerate(tqdm(self.records[:first], desc="check clips")):
             try:
                 self._count(record, ClipFrames(record, self.options.fps))
                 record.read_caption()
             except (ValueError, FileNotFoundError) as error:
                 if not self.skip_bad_clips:
                     raise
-                self._skip(index, error)
+                self.skip(index, error)
 
     def without_bad_clips(self) -> "VideoDataset":
-        """The clips that `check` finds good."""
+        """The clips that `check` finds good; one that cannot be decoded may still be among them."""
+        if self.checked:
+            return self
         self.check()
         good = [record for record, bad in zip(self.records, self.bad, strict=True) if not bad]
         if not good:
             raise ValueError(f"No clip of {len(self)} is good; without --skip_bad_clips the first one says why.")
-        return VideoDataset(good, self.options, self.extras)
+        checked = VideoDataset(good, self.options, self.extras, self.skip_bad_clips)
+        checked.checked = True
+        return checked
+
+    def skip(self, index: int, error: Exception) -> None:
+        """Count a clip as bad and say why."""
+        self.bad[index] = True
+        logger.warning("Clip %d of %d left out, %d so far: %s", index, len(self), self.num_skipped, error)
 
     def _sample(self, record: VideoRecord, frames: ClipFrames, numbers: range, geometry: ClipGeometry) -> VideoSample:
         images = [to_pixels(frame[None]) for frame in frames.read(numbers)]
@@ -200,10 +210,6 @@ class VideoDataset(Dataset):
                 "lower --num_frames (--clip_frames) or --frame_stride, or pass --skip_bad_clips."
             )
         return min(counts) - self.options.held_out_frames
-
-    def _skip(self, index: int, error: Exception) -> None:
-        self.bad[index] = True
-        logger.warning("Clip %d of %d left out, %d so far: %s", index, len(self), self.num_skipped, error)
 
 
 def reverse(sample: VideoSample) -> VideoSample:

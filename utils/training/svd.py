@@ -29,6 +29,7 @@ Another network than the base's UNet goes into `svd.fit(model=...)`.
 """
 
 import argparse
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -42,7 +43,7 @@ from utils.data.extras import Extra, annotations
 from utils.data.svd_clips import SVDClips
 from utils.data.video_arguments import read_video_dataset
 from utils.data.video_records import read_video_records
-from utils.data.videos import VideoDataset, has_flow
+from utils.data.videos import VideoDataset, VideoSample, has_flow
 from utils.diffusion.edm import EDM
 from utils.diffusion.svd_condition import ConditionEncoder
 from utils.latents import side_multiple
@@ -182,10 +183,14 @@ def make_encoder(pipe) -> ConditionEncoder | None:
 
 def make_dataset(clips: VideoDataset, vae, buckets, extras: Sequence[Extra], args: argparse.Namespace) -> Dataset:
     """What is trained on: all clips but those held out, cached with `--cache_latents`."""
-    if args.cache_latents:
-        stretches = Stretches(args.num_frames, args.frame_strides, args.random_reverse)
-        clips = read_cached_clips(clips, vae, args.cache_dir, stretches, buckets, extras)
-    return Subset(SVDClips(clips, buckets, extras), range(len(clips) - (args.held_out_clips or 0)))
+    trained = len(clips) - (args.held_out_clips or 0)
+    if not args.cache_latents:
+        # A data set of its own: what takes the place of a bad clip is never one that is held out.
+        clips = VideoDataset(clips.records[:trained], clips.options, clips.extras, clips.skip_bad_clips)
+        return SVDClips(clips, buckets, extras)
+    stretches = Stretches(args.num_frames, args.frame_strides, args.random_reverse)
+    cached = read_cached_clips(clips, vae, args.cache_dir, stretches, buckets, extras)
+    return Subset(SVDClips(cached, buckets, extras), range(bisect_left(cached.rows, trained)))
 
 
 def read_held_out(clips: VideoDataset, buckets, extras: Sequence[Extra], args: argparse.Namespace) -> list[dict]:
@@ -196,11 +201,31 @@ def read_held_out(clips: VideoDataset, buckets, extras: Sequence[Extra], args: a
         clips.options, num_frames=args.num_frames, center_crop=True, first_frames=True, random_flip=False,
         frame_strides=(stride,), random_reverse=False,
     )  # fmt: skip
-    shown = VideoDataset(records, options, needed) if records else []
-    if args.held_out_frames:
-        shown = [shown.held_out(index) for index in range(len(records))]
-    samples = SeededDataset(SVDClips(shown, buckets, extras), args.seed)
-    return [samples[0, index] for index in range(len(records))]
+    if not records:
+        return []
+    shown = VideoDataset(records, options, needed, args.skip_bad_clips)
+    samples = SeededDataset(SVDClips(_HeldOut(shown), buckets, extras), args.seed)
+    found = []
+    for index in range(len(records)):
+        try:
+            found.append(samples[0, index])
+        except (ValueError, FileNotFoundError) as error:
+            if not shown.skip_bad_clips:
+                raise
+            shown.skip(index, error)
+    if not found:
+        raise ValueError("No clip to validate on is good; without --skip_bad_clips the first one says why.")
+    return found
+
+
+class _HeldOut(Dataset):
+    """Clips as they are validated on; a bad one is never replaced by another."""
+
+    def __init__(self, clips: VideoDataset):
+        self.clips = clips
+
+    def __getitem__(self, index: int) -> VideoSample:
+        return self.clips.held_out(index) if self.clips.options.held_out_frames else self.clips.draw(index)
 
 
 def _held_out_records(clips: VideoDataset, args) -> list:

@@ -129,7 +129,7 @@ def _check_stretches(args) -> None:
             f"--clip_frames {args.clip_frames} needs --cache_latents; without it stretches come from all frames."
         )
     if args.clip_frames and args.clip_frames < longest_stretch(args):
-        raise ValueError(f"--clip_frames {args.clip_frames} has no room for a stretch of {longest_stretch(args)}.")
+        raise ValueError(no_room(args))
     if args.clip_frames and args.first_frames and args.clip_frames > longest_stretch(args):
         raise ValueError(
             f"--first_frames takes frames 0 to {longest_stretch(args) - 1} alone; "
@@ -149,6 +149,14 @@ def _check_validation(args) -> None:
     needed = (longest_stretch(args) - 1) * args.frame_stride + 1
     if args.held_out_frames and args.held_out_frames < needed:
         raise ValueError(f"--held_out_frames {args.held_out_frames} has no room for a stretch of {needed}.")
+
+
+def no_room(args: argparse.Namespace) -> str:
+    """What is wrong with --clip_frames."""
+    return (
+        f"--clip_frames {args.clip_frames} has no room for a stretch of {longest_stretch(args)}; raise it, or lower "
+        "--num_frames or --frame_strides."
+    )
 
 
 def longest_stretch(args: argparse.Namespace) -> int:
