@@ -92,15 +92,17 @@ def joint_loss(unet, unet_in_use, batch, encoder, edm, code, args):
     clean = encode_sides(batch, encoder.vae, code)
     B = len(clean) // 2
     direction = draw_direction(args)
-    sigma = torch.cat(draw_levels(B, direction, edm, args)).to(clean.device)
+    levels = draw_levels(B, direction, edm, args)
+    sigma = torch.cat(levels).to(clean.device)
     moved, seen = (sigma[B:] == 0) & args.moved_picture, (sigma[:B] == 0) & args.seen_video
     condition = draw_side_conditions(batch, clean, moved, seen, encoder, code, args)
     pair_up(unet, args.adapter_name, B, direction)
     error = Denoiser(unet_in_use, edm).loss(clean, torch.randn_like(clean), sigma, condition)
     learns = sigma > 0
     video, flow = (error * learns).split(B)
-    learned = [part.sum().clamp(min=1) for part in learns.split(B)]
-    scalars = {"video": video.sum() / learned[0], "flow": flow.sum() / learned[1]}
+    counts = [int((level > 0).sum()) for level in levels]
+    means = [part.sum() / n if n else None for part, n in zip((video, flow), counts, strict=True)]
+    scalars = dict(zip(("video", "flow"), means, strict=True))
     return (video.sum() + flow.sum()) / learns.sum().clamp(min=1), scalars
 
 
@@ -110,7 +112,7 @@ def flow_alone_loss(unet, unet_in_use, batch, encoder, edm, code, args):
     patch.set_patch_lora_mask(unet, patch.lora_name(args.adapter_name, "y"), [1] * len(batch["image"]))
     seen = torch.rand(len(batch["image"])) < SEEN_SHARE * args.seen_video
     loss = flow_loss(unet_in_use, batch, encoder, edm, code, args, seen)
-    return loss, {"video": torch.zeros_like(loss), "flow": loss}
+    return loss, {"video": None, "flow": loss}
 
 
 def draw_levels(B: int, direction: str, edm, args) -> tuple[torch.Tensor, torch.Tensor]:

@@ -23,6 +23,7 @@ from utils.flow.consistency import flow_consistency
 from utils.images import to_image
 from utils.latents import ENCODED_TOGETHER
 from utils.training.parameters import choose_parameters
+from utils.training.results import save_parts
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import add_lora_arguments, svd_parser
 from utils.training.svd_losses import draw_condition, encode_clips
@@ -40,12 +41,15 @@ def main(argv=None) -> None:
         return svd_loss(unet, batch, svd.encoder, svd.edm, args)
 
     def save(unet, folder):
+        base, written = args.pretrained_model_name_or_path, None
+        if args.trainable == "lora":
+            written = save_lora(unet, folder, "default", base, vars(args), torch.float16)
+        else:
+            save_pipeline(svd.pipe, folder)
+            keep_sampling(base, folder)
         if svd.buckets:
             svd.buckets.save(folder)
-        if args.trainable == "lora":
-            return save_lora(unet, folder, "default", args.pretrained_model_name_or_path, vars(args), torch.float16)
-        keep_sampling(args.pretrained_model_name_or_path, folder)
-        return save_pipeline(svd.pipe, folder)
+        return written
 
     show = partial(show_video, svd)
     svd.fit(loss, save=save, parameters=parameters, measure=video_errors, show=show)
@@ -111,7 +115,7 @@ def save_pipeline(pipe, folder) -> None:
     """A folder that diffusers loads: in float16 but for the image encoder, whose type transformers keeps."""
     for network in (pipe.vae, pipe.unet):
         network.half()
-    pipe.save_pretrained(folder)
+    save_parts(folder, pipe.save_pretrained)
 
 
 def check(args) -> None:

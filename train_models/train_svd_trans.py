@@ -27,6 +27,7 @@ from utils.data.last_frame import FlowGuess, LastFrame
 from utils.diffusion.edm import Denoiser
 from utils.diffusion.known_frames import encode_known_frames
 from utils.diffusion.svd_condition import Condition, draw_noise_aug_strengths
+from utils.files import replacing
 from utils.training.parameters import choose_parameters
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import add_lora_arguments, svd_parser
@@ -47,13 +48,14 @@ def main(argv=None) -> None:
         return trans_loss(unet, batch, svd.encoder, svd.edm, args)
 
     def save(unet, folder: Path) -> None:
-        if svd.buckets:
-            svd.buckets.save(folder)
         if args.trainable == "lora":
             save_lora(unet, folder, "default", args.pretrained_model_name_or_path, vars(args), torch.float16)
             save_masked_parameters(unet, folder)
         else:
-            unet.half().save_pretrained(folder / "unet")
+            with replacing(folder / "unet") as temporary:
+                unet.half().save_pretrained(temporary)
+        if svd.buckets:
+            svd.buckets.save(folder)
 
     svd.fit(loss, save=save, parameters=parameters, show=partial(show_video, svd))
 

@@ -24,8 +24,10 @@ from utils.arguments import positive_int, run_script, share, weight
 from utils.data.cache import add_cache_arguments, cache_latents, encode_pair
 from utils.data.pairs import PairDataset, add_data_arguments
 from utils.diffusion.noise import min_snr_weight
+from utils.files import replacing
 from utils.pretrained import loading
 from utils.training.loop import fit
+from utils.training.results import save_parts
 from utils.training.sd import sample_grid
 from utils.training.stages import reconstruction_loss, run_stage, stage_parser
 from utils.video import contact_sheet
@@ -63,7 +65,8 @@ def train_vae(args) -> None:
     def save(model, folder):
         measured = torch.stack([dataset[i]["pixel_values"] for i in range(min(256, len(dataset)))])
         model.vae.register_to_config(scaling_factor=1 / latent_deviation(model.vae, measured))
-        model.vae.half().save_pretrained(folder / "vae")
+        with replacing(folder / "vae") as temporary:
+            model.vae.half().save_pretrained(temporary)
         return folder / "vae"
 
     fit(args, Autoencoder(vae), dataset, loss, save=save, validate=validate)
@@ -96,7 +99,7 @@ def train_unet(args) -> None:
         # The text encoder stays float32: transformers loads files in their own type, diffusers in float32.
         for network in (vae, model.unet):
             network.half()
-        make_pipeline(model, vae, tokenizer).save_pretrained(folder)
+        save_parts(folder, make_pipeline(model, vae, tokenizer).save_pretrained)
 
     fit(args, model, dataset, loss, collate_fn=collate, save=save, validate=validate, frozen=(vae,))
 

@@ -29,11 +29,13 @@ from utils.data.clip_latents import CachedClips, Stretches, cache_clips
 from utils.data.video_arguments import add_video_data_arguments, read_video_dataset
 from utils.diffusion.edm import EDM, Denoiser
 from utils.diffusion.svd_condition import ConditionEncoder, draw_noise_aug_strengths
+from utils.files import replacing
 from utils.flow import FlowEncoding
 from utils.messages.words import count
 from utils.motion_helper import MotionBuckets
 from utils.pretrained import loading, shipped
 from utils.training.loop import fit
+from utils.training.results import save_parts
 from utils.training.stages import imitation_loss, reconstruction_loss, run_stage, stage_parser
 from utils.training.svd_arguments import longest_stretch, no_room
 from utils.training.validation import pairs_sheet, show_cached_clips
@@ -93,7 +95,8 @@ def train_vae(args) -> None:
         return {"reconstruction": pairs_sheet(shown, decoded.float().cpu().clamp(-1, 1))}
 
     def save(model, folder):
-        model.vae.half().save_pretrained(folder / "vae")
+        with replacing(folder / "vae") as temporary:
+            model.vae.half().save_pretrained(temporary)
         return folder / "vae"
 
     shared = {"save": save, "validate": validate, "parameters": parameters, "frozen": (teacher,)}
@@ -127,7 +130,7 @@ def train_unet(args) -> None:
         # The image encoder stays float32: transformers loads files in their own type, diffusers in float32.
         for network in (vae, model.unet):
             network.half()
-        make_pipeline(vae, model.image_encoder, model.unet).save_pretrained(folder)
+        save_parts(folder, make_pipeline(vae, model.image_encoder, model.unet).save_pretrained)
         (buckets or replace(clips.buckets, data=args.train_data_dir)).save(folder)
 
     fit(args, model, dataset, loss, save=save, validate=validate, frozen=(vae,))

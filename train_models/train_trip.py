@@ -24,6 +24,7 @@ from utils.data.extras import Captions
 from utils.diffusion.edm import EDM
 from utils.diffusion.prompts import TextEncoder
 from utils.training.parameters import fusion_groups
+from utils.training.results import save_parts
 from utils.training.svd import SVDTraining, start_svd
 from utils.training.svd_arguments import svd_parser
 from utils.training.svd_losses import draw_condition, encode_clips
@@ -67,11 +68,11 @@ def train_on_text(svd: SVDTraining) -> None:
 
 def fit(svd: SVDTraining, model, loss, measure, options) -> None:
     def save(model, folder: Path) -> None:
-        if svd.buckets:
-            svd.buckets.save(folder)
         for network in (svd.pipe.vae, svd.pipe.unet, svd.pipe.fusion):
             network.half()
-        svd.pipe.save_pretrained(folder)
+        save_parts(folder, svd.pipe.save_pretrained)
+        if svd.buckets:
+            svd.buckets.save(folder)
 
     groups = fusion_groups(svd.pipe.unet, svd.pipe.fusion, svd.args)
     svd.fit(loss, save=save, parameters=groups, model=model, measure=measure, show=partial(show_video, svd, options))

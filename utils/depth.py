@@ -91,7 +91,10 @@ def read_disparity(path: str | Path, kind: str) -> np.ndarray:
     if kind not in KINDS:
         raise ValueError(f"A depth image holds {' or '.join(KINDS)}, not {kind!r}.")
     if (stored_kind(path) or kind) == "metres":
-        return metres_to_disparity(read_depth(path))
+        metres = read_depth(path)
+        if not (metres > 0).any():
+            raise ValueError(f"{path} has no known pixel: none is above 0.")
+        return metres_to_disparity(metres)
     values = _read_gray(path)
     if values.dtype != np.float32:
         return values.astype(np.float32) / np.iinfo(values.dtype).max

@@ -32,7 +32,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".tmp-{os.getpid()}-{_temporary_end(path)}")
     try:
         yield temporary
-        _share_weights(temporary)
+        share_weights(temporary)
         if path.is_dir() and not temporary.is_dir():
             raise FileExistsError(f"{path} is a folder and was to become a file: move it, or choose another output.")
         if path.is_dir():
@@ -44,7 +44,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _share_weights(path: Path) -> None:
+def share_weights(path: Path) -> None:
     """Give weights, which safetensors lets their owner alone read, the permissions of other new files."""
     files = [*path.rglob("*.safetensors")] if path.is_dir() else [path] if path.suffix == ".safetensors" else []
     if files:

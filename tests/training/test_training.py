@@ -114,6 +114,35 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path):
     torch.testing.assert_close(large, small, atol=1e-5, rtol=1e-4)
 
 
+def test_a_last_group_of_fewer_batches_equals_one_batch_as_well(tmp_path):
+    def train(folder, *flags):
+        model, data = make_model(), torch.utils.data.Subset(Numbers(), range(10))
+        model.head[0].p = 0.0
+        fit(make_args(folder, "--max_train_steps", 2, "--max_grad_norm", 0, *flags), model, data, square)
+        return torch.load(folder / "checkpoint-2" / "optimizer.bin")["state"][0]["exp_avg"]
+
+    large = train(tmp_path / "large", "--train_batch_size", 8)
+    small = train(tmp_path / "small", "--train_batch_size", 2, "--gradient_accumulation_steps", 4)
+    torch.testing.assert_close(large, small, atol=1e-6, rtol=1e-4)
+
+
+def test_a_scalar_is_a_mean_over_the_batches_that_have_it(tmp_path):
+    values = iter([1.0, None, 3.0, None, None])
+
+    def loss(model, batch):
+        return square(model, batch), {"video": next(values)}
+
+    fit(make_args(tmp_path, "--max_train_steps", 5, "--logging_steps", 3), make_model(), Numbers(), loss)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line.get("video") for line in lines] == [2.0, None]
+
+
+def test_checkpoints_have_the_permissions_of_other_new_files(tmp_path):
+    Trial(tmp_path / "run")
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "run/checkpoint-10").iterdir()}
+    assert modes == {(tmp_path / "run/args.json").stat().st_mode & 0o777}
+
+
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_the_model_comes_back_without_a_trace_of_the_loop(tmp_path, precision):
     model = make_model()

@@ -106,6 +106,9 @@ def test_unknown_floats_are_as_far_as_the_farthest_known_one(tmp_path):
     write_pfm(tmp_path / "disparity.pfm", np.array([[2, 4, np.nan, np.inf]], np.float32))
     assert read_disparity(tmp_path / "disparity.pfm", "disparity").tolist() == [[2, 4, 2, 2]]
     write_pfm(tmp_path / "none.pfm", np.full((1, 2), np.inf, np.float32))
+    write_depth(tmp_path / "none.png", np.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"none\.png has no known pixel: none is above 0"):
+        read_disparity(tmp_path / "none.png", "metres")
     with pytest.raises(ValueError, match=r"none\.pfm has no known pixel"):
         read_disparity(tmp_path / "none.pfm", "disparity")
 

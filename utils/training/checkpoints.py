@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
+from utils.files import share_weights
 from utils.training.writing import writing
 
 WEIGHTS = "trained.safetensors"
@@ -159,6 +160,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, about: di
             accelerator.save_state(str(temporary))
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
+                share_weights(temporary)
                 progress = {"step": step, **about, "files": _describe_files(temporary)}
                 (temporary / PROGRESS).write_text(json.dumps(progress, default=str))
                 _make_way(path)

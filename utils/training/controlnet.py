@@ -9,6 +9,7 @@ import torch
 from utils.arguments import share
 from utils.diffusion.edm import EDM, Denoiser
 from utils.diffusion.svd_condition import ConditionEncoder
+from utils.training.results import save_parts
 from utils.training.svd_arguments import svd_parser
 from utils.training.svd_losses import draw_condition, encode_clips
 from utils.training.validation import HeldOut, Measure
@@ -83,9 +84,9 @@ def fit(svd, model, loss: Callable, measure: Measure, show: Callable) -> None:
     """
 
     def save(model, folder: Path) -> None:
+        save_parts(folder, model.controlnet.half().save_pretrained)
         if svd.buckets:
             svd.buckets.save(folder)
-        model.controlnet.half().save_pretrained(folder)
 
     parameters = list(svd.pipe.controlnet.parameters())
     svd.fit(loss, save=save, parameters=parameters, model=model, measure=measure, show=partial(show, svd))

@@ -13,23 +13,25 @@ class Means:
     """Running means of scalars over steps and processes; values stay on their device until `pop`."""
 
     def __init__(self):
-        self.sums: dict[str, torch.Tensor] = {}
-        self.count = 0
+        self.sums: dict[str, torch.Tensor | float] = {}
+        self.counts: dict[str, int] = {}
 
-    def add(self, scalars: dict[str, torch.Tensor | float]) -> None:
-        """Add one step's scalars; the names must be the same in every step and process."""
+    def add(self, scalars: dict[str, torch.Tensor | float | None]) -> None:
+        """Add one step's scalars; the names must be the same in every step and process, and None does not count."""
         for name, value in scalars.items():
             value = value.detach().float().mean() if isinstance(value, torch.Tensor) else value
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count += 1
+            self.sums[name] = self.sums.get(name, 0.0) + (0.0 if value is None else value)
+            self.counts[name] = self.counts.get(name, 0) + (value is not None)
 
     def pop(self, accelerator: Accelerator) -> dict[str, float]:
-        """The means over all processes since the last call."""
+        """The means over all processes since the last call, of what counted at least once."""
         names = sorted(self.sums)
-        values = [torch.as_tensor(self.sums[name], dtype=torch.float32, device=accelerator.device) for name in names]
-        means = accelerator.reduce(torch.stack(values) / self.count, reduction="mean").tolist()
-        self.sums, self.count = {}, 0
-        return dict(zip(names, means, strict=True))
+        pairs = [(self.sums[name], self.counts[name]) for name in names]
+        values = [torch.as_tensor(v, dtype=torch.float32, device=accelerator.device) for pair in pairs for v in pair]
+        sums, counts = accelerator.reduce(torch.stack(values), reduction="sum").view(-1, 2).unbind(1)
+        found = zip(names, (sums / counts).tolist(), counts.tolist(), strict=True)
+        self.sums, self.counts = {}, {}
+        return {name: mean for name, mean, counted in found if counted}
 
 
 class JsonLog:

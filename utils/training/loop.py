@@ -51,7 +51,8 @@ def fit(
         dataset: Anything with `__len__` and `__getitem__`. Each sample is loaded with `random`, NumPy and torch seeded
             anew, so random augmentation differs from epoch to epoch and survives workers and resuming.
         compute_loss: `(model, batch) -> loss` or `(loss, {name: scalar})`, the scalars being logged under the same
-            names in every step. `model` is the prepared one to call; attributes are read from the caller's own.
+            names in every step, None where a batch has no such value. `model` is the prepared one to call; attributes
+            are read from the caller's own.
         collate_fn: Makes a batch of samples; it may not draw random numbers.
         save: `(model, folder)`, called once at the end, by one process, with averaged weights where `--use_ema` is set;
             it returns what it wrote where that is not the folder as a whole. The last line that is printed names it.
@@ -92,7 +93,7 @@ def _loop(run: Run, compute_loss, validate) -> None:
     with listening() as stop:
         for epoch, number, batch in _batches(run):
             seed_batch(run.args.seed, epoch, number, run.accelerator.process_index)
-            if not _train_on(run, batch, compute_loss):
+            if not _train_on(run, number, batch, compute_loss):
                 continue
             run.step += 1
             stopping = stop.agreed(run.accelerator)
@@ -187,13 +188,13 @@ def _batches(run: Run) -> Iterator:
                 return
 
 
-def _train_on(run: Run, batch, compute_loss) -> bool:
+def _train_on(run: Run, number: int, batch, compute_loss) -> bool:
     """Forward and backward of one batch; True where it completed an optimizer step."""
     run.open_groups()
     with run.accelerator.accumulate(run.prepared):
         result = compute_loss(run.prepared, batch)
         loss, scalars = result if isinstance(result, tuple) else (result, {})
-        run.accelerator.backward(loss)
+        run.accelerator.backward(loss * run.group_factor(number))
         run.means.add({"loss": loss, **scalars})
         if run.accelerator.sync_gradients and run.args.max_grad_norm:
             run.accelerator.clip_grad_norm_(run.parameters, run.args.max_grad_norm)

@@ -59,6 +59,14 @@ class Run:
         """The flags in use, and what changed where the run was resumed."""
         return vars(self.args) | ({"resumed": self.resumed} if self.resumed else {})
 
+    def group_factor(self, number: int) -> float:
+        """Factor of the loss of a batch, by its number in the epoch.
+
+        Accelerate divides it by `gradient_accumulation_steps`, and the last group of an epoch may have fewer batches.
+        """
+        steps = self.args.gradient_accumulation_steps
+        return steps / min(steps, len(self.loader) - number // steps * steps)
+
     def open_groups(self) -> None:
         """Let the parameters of each optimizer group learn from its `start_step` on, without gradients before."""
         for group in self.optimizer.param_groups:

@@ -20,8 +20,9 @@ def writing(path: str | Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as error:
         if (reason := _reason(error)) is None:
             raise
-        remedy = "make room and go on with --resume_from_checkpoint latest"
-        raise OSError(f"{path} cannot be written: {reason}; {remedy}.") from error
+        raise OSError(
+            f"{path} cannot be written: {reason}; make room and go on with --resume_from_checkpoint latest."
+        ) from error
 
 
 def _reason(error: Exception) -> str | None:
