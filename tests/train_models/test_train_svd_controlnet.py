@@ -96,7 +96,6 @@ def test_clips_held_out_are_validated_on_and_shown_with_their_control(train, con
     [
         (["--control", "depth"], "has no depth; name its folder or video in metadata.jsonl as depth_file_name"),
         (["--control", "folder"], "has no control; name its folder or video"),
-        (["--control", "edge", "--control_dropout_prob", -1], "control_dropout_prob -1"),
         (["--control", "flow", "--random_reverse"], "leave frame_strides and random_reverse out"),
         (["--control", "flow", "--cache_latents", "--frame_strides", 2], "leave frame_strides and random_reverse out"),
     ],

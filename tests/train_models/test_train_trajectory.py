@@ -140,7 +140,6 @@ def test_clips_are_held_out_at_the_step_of_the_training_where_their_points_have_
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--control_dropout_prob", 1.5], "control_dropout_prob 1.5"),
         (["--moving_share", 2], "moving_share 2"),
         (["--num_other_points", -1], "num_other_points -1"),
         (["--num_frames", 1], "--num_frames 1 is too few: pass 2 or more"),
