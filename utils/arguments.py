@@ -231,11 +231,3 @@ def not_negative_int(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
     return value
-
-
-def seed(text: str) -> int:
-    """An argparse type for seeds, which torch takes up to 2^63 - 1."""
-    value = not_negative_int(text)
-    if value >= 2**63:
-        raise argparse.ArgumentTypeError(f"{text} is larger than {2**63 - 1}")
-    return value

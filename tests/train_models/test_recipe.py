@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 from tests.flags import flags
-from tests.small_trainings import F
+from tests.small_trainings import F, arguments
 from train_models import train_flow_video, train_svd, train_svd_flow, train_svd_trans, train_trajectory, train_trip
+from utils.data.videos import VideoDataset
 from utils.training import loop
-from utils.training.svd import start_svd
+from utils.training.svd import make_dataset, read_clips, read_held_out, start_svd
 from utils.training.svd_arguments import svd_parser
 from utils.training.svd_losses import encode_clips
 from utils.weights.lora import LORA_FILE, add_lora, save_lora
@@ -129,3 +130,29 @@ def test_flags_that_contradict_each_other_are_refused_before_anything_is_read(mo
     known = {"train_data_dir": "nowhere", "output_dir": tmp_path / "run", "num_frames": 3, "height": 32, "width": 32}
     with pytest.raises(ValueError, match=message):
         start_svd(svd_parser("").parse_args(flags(**known | more)))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_clip_that_cannot_be_decoded_is_never_replaced_by_one_held_out(
+    clips, tiny_svd, tmp_path, monkeypatch, cached
+):
+    more = ["--skip_bad_clips", "--held_out_clips", 1] + ["--cache_latents", "--cache_dir", tmp_path] * cached
+    args = arguments(train_svd, *more, train_data_dir=clips)
+    whole = read_clips(args)
+    names, read = [record.key for record in whole.records], VideoDataset._sample
+
+    def fail(self, record, *others):
+        if record.key in bad:
+            raise ValueError("a frame is damaged")
+        return read(self, record, *others)
+
+    monkeypatch.setattr(VideoDataset, "_sample", fail)
+    bad = {names[1]}
+    dataset = make_dataset(whole, tiny_svd.vae, None, [], args)
+    if cached:
+        assert len(dataset) == 1 and dataset.dataset.clips.rows == [0, 2]
+    else:
+        assert [dataset.clips[index]["key"] for index in range(len(dataset))] == [names[0]] * 2
+    bad = {names[2]}
+    with pytest.raises(ValueError, match="No clip to validate on is good"):
+        read_held_out(whole, None, [], args)

@@ -17,13 +17,12 @@ from tests.flags import flags as command_line
 from tests.small_trainings import SIZE, VIDEO, F, Seen, arguments
 from tests.two_processes import train_in_two
 from train_models.train_svd import svd_loss
-from utils.data.videos import VideoDataset
 from utils.diffusion.edm import EDM
 from utils.diffusion.sampling import SAMPLING_FILE, model_sampling
 from utils.diffusion.svd_condition import ConditionEncoder
 from utils.flow.consistency import flow_consistency
 from utils.motion_helper import PROCEDURAL, MotionBuckets
-from utils.training.svd import make_dataset, read_clips, read_held_out
+from utils.training.svd import read_clips, read_held_out
 from utils.training.svd_losses import encode_clips
 from utils.weights.lora import LORA_FILE, load_lora
 
@@ -259,32 +258,6 @@ def test_frames_that_are_held_out_are_validated_on_and_not_trained_on(clips):
     assert len(shown) == 2 and len(whole) == 3
     assert whole.options.held_out_frames == 3
     assert torch.equal(shown[1]["pixel_values"], whole.held_out(1)["pixel_values"])
-
-
-@pytest.mark.parametrize("cached", [False, True])
-def test_a_clip_that_cannot_be_decoded_is_never_replaced_by_one_held_out(
-    clips, tiny_svd, tmp_path, monkeypatch, cached
-):
-    flags = ["--skip_bad_clips", "--held_out_clips", 1] + ["--cache_latents", "--cache_dir", tmp_path] * cached
-    args = arguments(script, *flags, train_data_dir=clips)
-    whole = read_clips(args)
-    names, read = [record.key for record in whole.records], VideoDataset._sample
-
-    def fail(self, record, *others):
-        if record.key in bad:
-            raise ValueError("a frame is damaged")
-        return read(self, record, *others)
-
-    monkeypatch.setattr(VideoDataset, "_sample", fail)
-    bad = {names[1]}
-    dataset = make_dataset(whole, tiny_svd.vae, None, [], args)
-    if cached:
-        assert len(dataset) == 1 and dataset.dataset.clips.rows == [0, 2]
-    else:
-        assert [dataset.clips[index]["key"] for index in range(len(dataset))] == [names[0]] * 2
-    bad = {names[2]}
-    with pytest.raises(ValueError, match="No clip to validate on is good"):
-        read_held_out(whole, None, [], args)
 
 
 @pytest.mark.parametrize(
