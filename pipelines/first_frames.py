@@ -6,13 +6,20 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 from PIL import Image
 
+from pipelines.layouts import check_steps
 from pipelines.sizes import fit_image
 from utils.images import to_image, to_pixels
 from utils.messages.words import count
-from utils.pretrained import choose_device, load_pipeline
+from utils.pretrained import check_kind, choose_device, load_pipeline
 from utils.weights.embedded import warn_of_photograph
 
 EDIT_STRENGTH = 0.6  # by default, share of the noise
+
+
+def check_image_model(model: str, image_steps: int | None) -> None:
+    """Raises ValueError for a base of another kind, and for more steps than it has noise levels."""
+    check_kind(model, StableDiffusionPipeline, "--image_model")
+    check_steps(model, "--image_model", image_steps=image_steps)
 
 
 def make_first_frames(

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from pipelines.clip_depth import estimate_clip, read_clip
@@ -40,6 +39,7 @@ from pipelines.image_pairs import (
 )
 from pipelines.layouts import Layout
 from pipelines.one_step import estimate_condition
+from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from pipelines.sizes import fit_video
 from utils.arguments import check_choice, check_needs, filled, make_parser, maybe_named_path, parse_args, run_script
 from utils.commands.argument_groups import add_machine_arguments, add_output_arguments
@@ -164,7 +164,7 @@ def check_base(args, image: Image.Image | None, others: Sequence) -> None:
         others: Conditions or frames (…, H, W); the size of the first one counts where there is no image.
     """
     base, flag = getattr(args, BASE), f"--{BASE}"
-    layout = Layout.read(base, flag, StableDiffusionPipeline)
+    layout = Layout.read(base, flag, StableDiffusionJointPipeline)
     layout.check_sides(args.height, args.width)
     if image is not None or others:
         size = others[0].shape[-2:] if image is None else image.size[::-1]

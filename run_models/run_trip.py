@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
 
-from pipelines.first_frames import make_first_frames, pair_up
+from pipelines.first_frames import check_image_model, make_first_frames, pair_up
 from pipelines.layouts import check_steps
 from pipelines.pipeline_trip_text import TextToVideoTripPipeline
 from pipelines.sizes import check_num_frames, fit_image
@@ -30,7 +29,7 @@ from utils.diffusion.sampling import VideoSampling, model_sampling, parse_sampli
 from utils.formats.frame_rates import check_fps
 from utils.images import image_size, read_image, to_image
 from utils.messages.words import count
-from utils.pretrained import check_kind, choose_device, shipped
+from utils.pretrained import choose_device, shipped
 from utils.video import write_video
 from utils.weights.embedded import warn_of_photograph
 
@@ -138,8 +137,7 @@ def check_first_frames(args, text: bool) -> None:
     ]
     check_needs(parser(), args, needs)
     if made:
-        check_kind(args.image_model, StableDiffusionPipeline, "--image_model")
-        check_steps(args.image_model, "--image_model", image_steps=args.image_steps)
+        check_image_model(args.image_model, args.image_steps)
 
 
 def check_text(args) -> None:
