@@ -41,7 +41,8 @@ class EditFolder:
         if changed and not overwrite:
             name, before = changed
             held = f"with {name} {before!r}, not {settings.get(name)!r}"
-            held = "of what the video or mask held before" if name == CONTENT else held
+            if name == CONTENT:
+                held = "of what the video or mask held before" if before else "that an earlier version began"
             raise FileExistsError(
                 f"--output_dir {self.root} holds an edit {held}: choose another folder, or pass --overwrite to begin "
                 "anew."

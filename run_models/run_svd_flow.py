@@ -35,6 +35,7 @@ from utils.weights.lora import load_lora
 
 def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
+    result.epilog = "A joint adapter has guidance by default, in all frames alike and away from motion bucket 0."
     group = result.add_argument_group("weights and image")
     add_base_argument(group)
     lora = "file or folder of train_svd_flow.py, or of train_flow_video.py with --flow_alone_share above 0"

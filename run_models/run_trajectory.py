@@ -65,7 +65,11 @@ READ_BY = {  # flags that not every method reads
 }
 NEEDED = (  # flags, whether what they need is there, and what that is
     (("tracks_layout",), lambda args: Path(args.tracks).suffix.lower() == ".npy", "--tracks of an .npy"),
-    (("flow_solver_order",), lambda args: args.method != "coarse" or args.flow_strength > 0, "--flow_strength above 0"),
+    (
+        ("flow_solver_order",),
+        lambda args: args.method != "coarse" or (args.flow_strength or 0) > 0,
+        "--flow_strength above 0",
+    ),
 )
 
 

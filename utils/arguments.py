@@ -152,7 +152,7 @@ def named_path(text: str) -> str:
     """An argparse type for NAME=FILE, neither of which is empty."""
     name, _, path = text.partition("=")
     if not (name.strip() and path.strip()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FILE: pass depth=depth.png, say")
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FILE: pass both")
     return text
 
 

@@ -134,6 +134,7 @@ def test_a_model_has_defaults_of_its_own_which_flags_replace(tmp_path):
     assert parse_for(tmp_path, "--guidance_min_sigma", "0", "--fps", "9").guidance_min_sigma == 0
     assert parse_for(tmp_path, "--negative_motion_bucket_id", "none") == VideoSampling(guidance_min_sigma=0.3)
     assert parse_for(tmp_path, "--max_guidance_scale", "1").negative_motion_bucket_id is None
+    assert not parse_for(tmp_path, "--min_guidance_scale", "1", "--max_guidance_scale", "1").guided
     assert parse_for(tmp_path, "--model_dir", "some/model-on-the-hub") == VideoSampling()
     (tmp_path / SAMPLING_FILE).write_text(json.dumps({"eta": 0.5}))
     assert (parse_for(tmp_path).eta, parse_for(tmp_path, "--solver_order", "2").eta) == (0.5, 0)

@@ -243,9 +243,9 @@ def test_the_weights_that_come_along_draw_without_further_flags(method, tmp_path
     [
         (
             [1e30, 8],
-            r"has the point \(1e\+30, 8\), far outside of the 32x32 pixels of the image: pass points up to 320",
+            r"has a point at \(1e\+30, 8\) in pixels of the image, far outside of its 32x32: pass points up to 320",
         ),
-        ([400, 8], r"has the point \(400, 8\), far outside"),
+        ([400, 8], r"has a point at \(400, 8\) in pixels of the image, far outside"),
         (
             [200, 8],
             "The motion reaches 64 pixels from one frame to the next and the adapter's flow holds 16: take more",

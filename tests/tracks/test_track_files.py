@@ -188,13 +188,13 @@ SHARES = [[[0.1, 0.2], [0.9, 0.4]], [[0.0, 1.0], [1.05, 0.5]]]
 def test_points_that_count_from_0_to_1_are_warned_of_in_one_line(tmp_path, capsys, content):
     read_track_file(write(tmp_path, **content), W, H)
     line = capsys.readouterr().err
-    assert line.count("\n") == 1 and "tracks.json lie within one pixel" in line
+    assert line.count("\n") == 1 and "tracks.json begin within 0 to 1" in line
 
 
 def test_arrays_that_count_from_0_to_1_are_warned_of(tmp_path, capsys):
     np.save(tmp_path / "tracks.npy", np.array(SHARES))
     read_track_file(tmp_path / "tracks.npy", W, H)
-    assert "lie within one pixel" in capsys.readouterr().err
+    assert "begin within 0 to 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

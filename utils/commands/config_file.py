@@ -25,7 +25,7 @@ def config_arguments(parser: argparse.ArgumentParser, path: str | Path) -> list[
     flags = {option.lstrip("-"): action for action in parser._actions for option in action.option_strings}
     arguments = []
     for key, value in values.items():
-        if key == "config":
+        if key == "config" and value is not None:
             raise ValueError(f"{path}: config names another file, which is not read: put its values here.")
         if key not in flags:
             raise ValueError(f"{path}: unknown key {key!r}{_suggestion(key, flags)}.")

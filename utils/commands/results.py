@@ -22,7 +22,7 @@ from pathlib import Path
 from PIL import Image
 
 from utils.files import check_writable, is_file, is_folder, replacing
-from utils.formats.folders import has_content
+from utils.formats.folders import has_content, list_content
 from utils.weights.model_kinds import index_of
 
 RECORD = "run.json"
@@ -109,7 +109,7 @@ def foreign_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         return [folder] if folder.exists() else []
-    return sorted(path for path in folder.iterdir() if path.name not in (RECORD, *last_files(folder)))
+    return [folder / name for name in list_content(folder) if name not in (RECORD, *last_files(folder))]
 
 
 @dataclass(frozen=True)

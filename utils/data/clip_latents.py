@@ -26,6 +26,7 @@ from utils.data.videos import VideoDataset, VideoSample
 from utils.flow import flow_estimator
 from utils.formats.folders import list_files
 from utils.latents import encode_mode
+from utils.messages.notices import notice
 from utils.messages.words import count
 from utils.motion_helper import PROCEDURAL, MotionBuckets, motion_scores
 from utils.processes import process_state
@@ -229,10 +230,11 @@ def _cache(name: str, dataset: VideoDataset, vae, cache_dir: str | Path, setting
     key = cache_key("mode", clips, frames, options.random_flip, settings, weights_digest(vae))
     folder = Path(cache_dir) / f"{name}-{key}"
     build_once(folder, lambda temporary: _write(dataset, vae, temporary, name, row))
-    if (bad := _about(folder).get("bad")) and not dataset.skip_bad_clips:
-        raise ValueError(
-            f"{folder} was written with --skip_bad_clips and lacks {count(len(bad), 'clip')}; pass that flag again."
-        )
+    if bad := _about(folder).get("bad"):
+        lacks = f"{folder} was written with --skip_bad_clips and lacks {count(len(bad), 'clip')}"
+        if not dataset.skip_bad_clips:
+            raise ValueError(f"{lacks}; pass that flag again.")
+        notice(f"{lacks}; delete it to try them once more.")
     return folder
 
 

@@ -251,7 +251,7 @@ def parse_sampling_args(
         own: From arguments to the defaults of the weights that they name, fields of `VideoSampling`.
         read: From arguments to a `VideoSampling`.
     """
-    parser.epilog = OWN_DEFAULTS
+    parser.epilog = parser.epilog or OWN_DEFAULTS
     args = parse_args(parser, argv)
     defaults = {name: value for name, value in own(args).items() if hasattr(args, name)}
     tied = {name: defaults.pop(name) for name in TIED if name in defaults}
@@ -272,4 +272,6 @@ def parse_sampling_args(
 def check_guidance(parser: argparse.ArgumentParser, args: argparse.Namespace, sampling: VideoSampling) -> None:
     """Raises ValueError for a flag of the guidance where there is none."""
     scale = "max_guidance_scale" if hasattr(args, "max_guidance_scale") else "guidance_scale"
-    check_needs(parser, args, [(GUIDANCE, lambda args: sampling.guided, f"--{scale} above 1")])
+    off = getattr(args, "min_guidance_scale", None)  # of 1 or less: no guidance either
+    names = [name for name in GUIDANCE if name != "min_guidance_scale" or (off is not None and off > 1)]
+    check_needs(parser, args, [(names, lambda args: sampling.guided, f"--{scale} above 1")])

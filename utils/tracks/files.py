@@ -217,7 +217,8 @@ def _warn_of_shares(path: Path, counted: Sequence[torch.Tensor]) -> None:
         return
     points, starts = torch.cat([*counted]), torch.cat([points[:1] for points in counted])
     if points.min() >= -1 and points.max() <= 2 and starts.min() >= 0 and starts.max() <= 1:
-        notice(f"All points of {path} lie within one pixel: they count pixels of the image, x then y, not 0 to 1.")
+        remedy = "points count pixels of the image, x then y, and no shares of it"
+        notice(f"All tracks of {path} begin within 0 to 1: {remedy}.")
 
 
 def _starts_with_boxes(array: np.ndarray) -> bool:
@@ -242,8 +243,8 @@ def _check(path: Path, file: TrackFile) -> None:
         if max(abs(x), abs(y)) > most:
             width, height = file.size
             raise ValueError(
-                f"{path} has the point ({x:g}, {y:g}), far outside of the {width}x{height} pixels of the image: pass "
-                f"points up to {most:g} pixels away."
+                f"{path} has a point at ({x:g}, {y:g}) in pixels of the image, far outside of its {width}x{height}: "
+                f"pass points up to {most:g} pixels away."
             )
     starts = torch.cat([*(track[:1] for track in file.tracks), file.static_points])
     try:

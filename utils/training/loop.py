@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
+from utils.messages.notices import notice
 from utils.training import checkpoints
 from utils.training.arguments import add_training_arguments
 from utils.training.logs import JsonLog, plot_loss
@@ -248,8 +249,12 @@ def _averaged(run: Run):
 
 def _validate(run: Run, validate) -> None:
     if run.accelerator.is_main_process:
-        with _averaged(run), torch.no_grad():
-            images = validate(run.model, run.step)
+        try:
+            with _averaged(run), torch.no_grad():
+                images = validate(run.model, run.step)
+        except FloatingPointError as error:
+            notice(f"No images of the validation at step {run.step}: {error}")
+            images = {}
         folder = run.folder / "validation"
         folder.mkdir(exist_ok=True)
         for name, image in images.items():

@@ -28,7 +28,7 @@ WEIGHTS_ARE = (
 )  # fmt: skip
 OF_THE_RUN = {"output_dir", "overwrite", "resume_from_checkpoint", "config"}
 # What a run writes besides checkpoints and results, and what an interruption leaves of these.
-BOOKKEEPING = re.compile(r"args\.json|log\.jsonl|loss\.png|validation|checkpoint-\d+\.tmp|\.tmp-\d+-.*")
+BOOKKEEPING = re.compile(r"args\.json|log\.jsonl|validation|checkpoint-\d+\.tmp|\.tmp-\d+-.*")
 
 
 def check_output_dir(args: argparse.Namespace) -> None:
@@ -84,10 +84,12 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _has_steps(folder: Path) -> bool:
-    """Whether a run without a checkpoint has logged a step, or has sampled after one."""
+    """Whether a run without a checkpoint has logged a step, or has sampled after one; so counts what no run wrote."""
     logs = [folder / "log.jsonl", folder / "validation" / "loss.jsonl"]
-    logged = any(line["step"] for log in logs for line in read_log(log))
-    return logged or any(folder.glob("validation/*.png"))
+    lines = {log: list(read_log(log)) for log in logs if log.is_file()}
+    foreign = any(log.stat().st_size and not read for log, read in lines.items())
+    sampled = any(path.name != "loss.jsonl" for path in folder.glob("validation/*"))
+    return foreign or sampled or any(line["step"] for read in lines.values() for line in read)
 
 
 def _check_explicit(args: argparse.Namespace, checkpoint: Path, folder: Path) -> None:

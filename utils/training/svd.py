@@ -186,8 +186,9 @@ def make_dataset(clips: VideoDataset, vae, buckets, extras: Sequence[Extra], arg
     trained = len(clips) - (args.held_out_clips or 0)
     if not args.cache_latents:
         # A data set of its own: what takes the place of a bad clip is never one that is held out.
-        clips = VideoDataset(clips.records[:trained], clips.options, clips.extras, clips.skip_bad_clips)
-        return SVDClips(clips, buckets, extras)
+        kept = VideoDataset(clips.records[:trained], clips.options, clips.extras, clips.skip_bad_clips)
+        kept.bad[:] = clips.bad[:trained]
+        return SVDClips(kept, buckets, extras)
     stretches = Stretches(args.num_frames, args.frame_strides, args.random_reverse)
     cached = read_cached_clips(clips, vae, args.cache_dir, stretches, buckets, extras)
     return Subset(SVDClips(cached, buckets, extras), range(bisect_left(cached.rows, trained)))
