@@ -217,8 +217,7 @@ def _warn_of_shares(path: Path, counted: Sequence[torch.Tensor]) -> None:
         return
     points, starts = torch.cat([*counted]), torch.cat([points[:1] for points in counted])
     if points.min() >= -1 and points.max() <= 2 and starts.min() >= 0 and starts.max() <= 1:
-        remedy = "points count pixels of the image, x then y, and no shares of it"
-        notice(f"All tracks of {path} begin within 0 to 1: {remedy}.")
+        notice(f"All tracks of {path} begin within 0 to 1: points count pixels of the image, x then y, not 0 to 1.")
 
 
 def _starts_with_boxes(array: np.ndarray) -> bool:

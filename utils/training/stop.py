@@ -40,14 +40,12 @@ class Stop:
 
 @contextlib.contextmanager
 def listening() -> Iterator[Stop]:
-    """Within: signals ask for the end. One that is ignored stays so. In another thread than the main one, which gets
-    them, nothing changes."""
+    """Within: signals ask for the end. In another thread than the main one, which gets them, nothing changes."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, stop.handle) for number in heard}
+    before = {number: signal.signal(number, stop.handle) for number in SIGNALS}
     try:
         yield stop
     finally:
