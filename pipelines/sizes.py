@@ -81,11 +81,6 @@ def network_multiple(pipe) -> int:
     return Layout.of(pipe).multiple
 
 
-def check_size(pipe, height: int | None, width: int | None) -> None:
-    """Raises ValueError for a side that the model does not divide."""
-    Layout.of(pipe).check_sides(height, width)
-
-
 def check_num_frames(num_frames: int | None) -> None:
     """Raises ValueError for a number of frames that makes no video."""
     if num_frames == 1:

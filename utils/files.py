@@ -93,7 +93,7 @@ def check_writable(path: str | Path, flag: str) -> None:
     for place in (path, *path.absolute().parents):
         if place.is_symlink() and not place.exists():
             raise FileExistsError(f"{flag} {path}: {place} is a link that leads nowhere; remove it or choose another.")
-    folder = next(place for place in (path, *path.absolute().parents) if place.is_dir() or place.exists())
+    folder = next(place for place in (path, *path.absolute().parents) if place.exists())
     if folder.is_file() and folder != path:
         raise FileExistsError(f"{flag} {path}: {folder} is a file; choose another folder.")
     folder = folder.parent if folder.is_file() else folder
