@@ -54,6 +54,13 @@ class Bench(JudgedBench):
         return self.joint_pipeline.to(self.args.device, self.dtype)
 
     @cached_property
+    def estimator(self) -> StableDiffusionJointPipeline:
+        """The base with the adapter of one step."""
+        pipe = self.loaded(StableDiffusionJointPipeline)
+        pipe.load_adapter_pair(self.args.one_step_adapter, "depth")
+        return pipe.to(self.args.device, self.dtype)
+
+    @cached_property
     def joint_pipeline(self) -> StableDiffusionJointPipeline:
         return self.loaded(StableDiffusionJointPipeline)
 
@@ -143,8 +150,8 @@ def image_to_depth(bench: Bench, indices: range) -> Chunk:
 def one_step(bench: Bench, indices: range) -> Chunk:
     """The same, estimated in one deterministic step."""
     pixels, metres = bench.pixels(indices), bench.metres(indices)
-    out = estimate_condition(bench.joint("one_step"), pixels, "one_step")
-    return against_truth(pixels, metres, out.values["one_step"])
+    out = estimate_condition(bench.estimator, pixels)
+    return against_truth(pixels, metres, out.values["depth"])
 
 
 def against_truth(pixels: torch.Tensor, metres: np.ndarray, depth: np.ndarray) -> Chunk:

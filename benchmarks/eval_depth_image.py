@@ -13,11 +13,11 @@ from pathlib import Path
 from diffusers import StableDiffusionPipeline
 
 from benchmarks import depth_image_tasks, protocol
-from pipelines.image_pairs import check_samples
+from pipelines.image_pairs import check_image_adapter, check_samples
 from utils.arguments import make_parser, positive_int, run_script
 from utils.metrics.statistics import Estimate, bootstrap_mean, paired_difference
 from utils.pretrained import shipped
-from utils.weights.model_kinds import check_adapter, check_pipeline
+from utils.weights.model_kinds import check_pipeline
 
 TASKS = {
     name: getattr(depth_image_tasks, name)
@@ -38,7 +38,7 @@ NEEDS = {  # files that tasks need
     "edge": {"depth_edge_to_image"},
     "one_step": {"one_step"},
 }
-FILES = {"depth": "depth", "edge": "edge", "one_step": "one_step/depth"}  # of the weights here
+SHIPPED = {"depth": "depth.safetensors", "edge": "edge.safetensors", "one_step": "one_step"}  # in weights/depth_image
 JUDGED = {
     "depth": {"judges", "depth_to_image", "joint", "depth_edge_to_image"},
     "attributes": {"judges", "obedience_base", "obedience_joint"},
@@ -51,9 +51,9 @@ def parser() -> argparse.ArgumentParser:
     result = make_parser(__doc__)
     add = result.add_argument
     add("--pretrained_model_name_or_path", default=shipped("tiny_sd"), help="folder or hub name of the base")
-    about = {name: f"{name} adapter" for name in FILES} | {"one_step": "adapter of the task one_step"}
-    for name, file in FILES.items():
-        add(f"--{name}_adapter", default=shipped(f"depth_image/{file}.safetensors"), help=about[name])
+    about = {name: f"{name} adapter" for name in SHIPPED} | {"one_step": "adapter of the task one_step"}
+    for name, place in SHIPPED.items():
+        add(f"--{name}_adapter", default=shipped(f"depth_image/{place}"), help=about[name])
     protocol.add_judges_argument(result)
     add(
         "--train_data_dir",
@@ -77,7 +77,7 @@ def check(args: argparse.Namespace) -> None:
         if tasks & users:
             flag, path = f"--{name}_adapter", getattr(args, f"{name}_adapter")
             protocol.check_file(path, flag, "name another, or choose other --tasks")
-            check_adapter(path, "UNet2DConditionModel", "train_depth_image.py", flag)
+            check_image_adapter(path, flag)
             if name != "one_step":
                 check_samples(path, flag)
     protocol.check_judges(args.judges_dir, [judge for judge, users in JUDGED.items() if tasks & users])

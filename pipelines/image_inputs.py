@@ -13,19 +13,21 @@ from utils.latents import LatentScale
 
 @dataclass(frozen=True)
 class AdapterPair:
-    """How a joint adapter was trained, which sampling has to know besides its weights.
+    """How an adapter was trained, which sampling has to know besides its weights.
 
     Attributes:
         trigger: Words that begin the prompts of its condition.
         latent_scale: Between the latents of the VAE and those that the network sees.
         one_way: Whether it was also trained with sides that do not read the other; if not, both always read.
         one_step: Whether it estimates its condition in one step and samples nothing (`pipelines/one_step.py`).
+        lora: Whether it is a plain LoRA on the base, which estimates, and has no joint attention.
     """
 
     trigger: str = ""
     latent_scale: LatentScale = field(default_factory=LatentScale)
     one_way: bool = True
     one_step: bool = False
+    lora: bool = False
 
 
 @dataclass(frozen=True, eq=False)

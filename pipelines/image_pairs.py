@@ -16,7 +16,7 @@ from utils.depth import color_disparity, normalize_disparity, read_disparity, se
 from utils.diffusion.one_step import ONE_STEP
 from utils.images import read_image, to_image, to_pixels
 from utils.pretrained import choose_device, find_scheduler, load_pipeline
-from utils.weights.model_kinds import check_adapter, joint_names
+from utils.weights.model_kinds import check_adapter, joint_names, read_estimator
 
 
 def name_adapters(items: Sequence[str]) -> dict[str, str]:
@@ -29,17 +29,31 @@ def name_adapters(items: Sequence[str]) -> dict[str, str]:
     adapters = {}
     for item in items:
         name, path = ("", item) if "=" not in item or Path(item).exists() else item.partition("=")[::2]
-        check_adapter(path, "UNet2DConditionModel", "train_depth_image.py", "--adapter")
-        if not name and len(held := joint_names(path)) > 1:
-            others = f"NAME={path}, NAME {' or '.join(held)}"
-            raise ValueError(f"--adapter {path} holds several adapters: pass the file of one, or {others}.")
-        name = name or patch.read_config(path)["name"]
-        if name is None:
-            raise ValueError(f"The adapter in {path} has no name of its own: pass --adapter NAME={path}.")
+        check_image_adapter(path, "--adapter")
+        name = name or own_name(path)
         if name in adapters:
             raise ValueError(f"--adapter {adapters[name]} and {path} are both called {name}: pass NAME={path}.")
         adapters[name] = path
     return adapters
+
+
+def check_image_adapter(path: str, flag: str) -> None:
+    """Refuses what is neither a joint adapter of images nor a LoRA that estimates a condition of them."""
+    if read_estimator(path) is None:
+        check_adapter(path, "UNet2DConditionModel", "train_depth_image.py", flag)
+
+
+def own_name(path: str) -> str:
+    """The name of the only adapter in a file or folder."""
+    if estimator := read_estimator(path):
+        return estimator["condition"]
+    if len(held := joint_names(path)) > 1:
+        others = f"NAME={path}, NAME {' or '.join(held)}"
+        raise ValueError(f"--adapter {path} holds several adapters: pass the file of one, or {others}.")
+    name = patch.read_config(path)["name"]
+    if name is None:
+        raise ValueError(f"The adapter in {path} has no name of its own: pass --adapter NAME={path}.")
+    return name
 
 
 def read_conditions(files: Mapping[str, str], adapters: Mapping[str, str], kind: str | None) -> dict[str, np.ndarray]:
@@ -69,13 +83,14 @@ def check_objective(adapters: Mapping[str, str], mode: str) -> None:
 
 
 def check_samples(adapter: str | Path, flag: str, remedy: str = "pass another one", name: str | None = None) -> None:
-    """Raises ValueError for a joint adapter that was trained to estimate in one step, and samples nothing.
+    """Raises ValueError for an adapter that was trained to estimate in one step, and samples nothing.
 
     Args:
         remedy: What the user can do.
         name: Of the adapter, in a file or folder that holds several.
     """
-    if (patch.read_config(adapter, name).get("training") or {}).get("objective") == ONE_STEP:
+    training = read_estimator(adapter) or patch.read_config(adapter, name).get("training") or {}
+    if training.get("objective") == ONE_STEP:
         raise ValueError(f"{flag} {adapter} was trained for estimation in one step and samples nothing: {remedy}.")
 
 

@@ -1,4 +1,4 @@
-"""Estimation of a condition from its image in one deterministic step (arXiv 2409.11355)."""
+"""Estimation of a condition from its image in one deterministic step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import torch
 
+from pipelines.image_inputs import JointInputs
+from pipelines.image_sides import ImageSide
 from pipelines.pipeline_stable_diffusion_joint import JointOutput, StableDiffusionJointPipeline
 from pipelines.request import Request, check_adapters, check_options, gather_known, make_request
 from pipelines.rows import Joint
-from utils.diffusion.one_step import one_step_scheduler
+from utils.diffusion.guidance import CONDITIONAL
+from utils.diffusion.one_step import estimate_latents, one_step_scheduler
 from utils.diffusion.sampling import ImageSampling
 
 
@@ -19,8 +22,9 @@ def estimate_condition(
 ) -> JointOutput:
     """The condition of images by one call of the network, the same in each call.
 
-    The image is given, and the condition goes from the mean of the noise, 0, at the last timestep to its estimate. An
-    adapter that was trained for it (`train_depth_image.py --objective one_step`) is the most accurate.
+    A LoRA of `train_depth_image.py --objective one_step` is the most accurate. Joint adapters do it, too: the image is
+    given, and the condition goes from the mean of the noise, 0, at the last timestep to its estimate (arXiv
+    2409.11355).
 
     Args:
         image: As the pipeline takes it.
@@ -39,9 +43,16 @@ def estimate_condition(
         joint = Joint(pipe.directions(request, None), weights)
         sampling = ImageSampling(num_inference_steps=1, guidance_scale=1.0)
         inputs = pipe.prepare(at_mean(pipe, request, name), sampling, joint)
-        output = pipe.decode(pipe.denoise(inputs), request, output_type)
+        sides = by_lora(pipe, inputs) if pipe.adapter_pairs[name].lora else pipe.denoise(inputs)
+        output = pipe.decode(sides, request, output_type)
     pipe.maybe_free_model_hooks()
     return output
+
+
+def by_lora(pipe: StableDiffusionJointPipeline, inputs: JointInputs) -> list[ImageSide]:
+    """The image, and the condition with its estimate."""
+    image, condition = inputs.sides
+    return [image, condition.at(estimate_latents(pipe.unet, image.clean, inputs.texts[0][CONDITIONAL]))]
 
 
 def at_mean(pipe: StableDiffusionJointPipeline, request: Request, name: str) -> Request:

@@ -5,6 +5,7 @@ import torch
 from diffusers import DDIMScheduler
 from PIL import Image
 
+from pipelines.image_inputs import AdapterPair
 from pipelines.one_step import estimate_condition
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from utils.images import to_image
@@ -15,7 +16,7 @@ from utils.video import contact_sheet
 
 def show_samples(base: SDBase, scale: LatentScale, shown: list, args) -> dict[str, Image.Image]:
     """pairs: sampled for the prompts. samples: image and condition, the estimated condition, a pair for the caption."""
-    pipe = joint_pipeline(base, scale, args)
+    pipe = joint_pipeline(base, AdapterPair(args.trigger_word, scale, one_way=args.one_way_share > 0), args)
 
     def sample(**inputs) -> list[list[Image.Image]]:
         sizes = {"num_inference_steps": 25, "height": args.resolution, "width": args.resolution}
@@ -32,15 +33,15 @@ def show_samples(base: SDBase, scale: LatentScale, shown: list, args) -> dict[st
 
 def show_estimates(base: SDBase, scale: LatentScale, shown: list, args) -> dict[str, Image.Image]:
     """samples: image and condition, and the condition estimated in one step."""
-    known = known_pairs(shown)
-    out = estimate_condition(joint_pipeline(base, scale, args), known[0], args.adapter_name)
+    known, pair = known_pairs(shown), AdapterPair(latent_scale=scale, one_step=True, lora=True)
+    out = estimate_condition(joint_pipeline(base, pair, args), known[0], args.adapter_name)
     return {"samples": pair_sheet([*known, out.conditions[args.adapter_name]])}
 
 
-def joint_pipeline(base: SDBase, scale: LatentScale, args) -> StableDiffusionJointPipeline:
+def joint_pipeline(base: SDBase, pair: AdapterPair, args) -> StableDiffusionJointPipeline:
     scheduler = DDIMScheduler.from_config(base.scheduler.config)
     pipe = StableDiffusionJointPipeline(base.vae, base.text.encoder, base.text.tokenizer, base.unet, scheduler)
-    pipe.register_adapter_pair(args.adapter_name, args.trigger_word, scale, one_way=args.one_way_share > 0)
+    pipe.adapter_pairs[args.adapter_name] = pair
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

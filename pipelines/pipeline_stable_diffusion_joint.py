@@ -28,6 +28,8 @@ from utils.diffusion.one_step import ONE_STEP
 from utils.diffusion.pairs import with_trigger
 from utils.diffusion.sampling import ImageSampling
 from utils.latents import LatentScale
+from utils.weights.lora import load_lora
+from utils.weights.model_kinds import read_estimator
 
 
 @dataclass
@@ -80,8 +82,22 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
     def load_adapter_pair(self, path, name: str | None = None, trigger: str | None = None) -> str:
         """Loads a joint adapter (see `patch.load`) with what its header says of its training, and returns its name.
 
+        A LoRA of `train_depth_image.py --objective one_step` estimates its condition (`pipelines/one_step.py`).
+
         name, trigger: Needed for a published adapter, which holds neither.
+
+        Raises:
+            ValueError: It cannot be loaded, or not beside what is loaded: such a LoRA needs a pipeline of its own.
         """
+        estimator = read_estimator(path)
+        if other := next((held for held, pair in self.adapter_pairs.items() if pair.lora or estimator), None):
+            raise ValueError(f"This pipeline has the adapter {other}: load {path} into another one.")
+        if estimator:
+            name = name or estimator["condition"]
+            load_lora(self.unet, path, name)
+            scale = LatentScale.read(estimator["latent_scale"])
+            self.adapter_pairs[name] = AdapterPair(latent_scale=scale, one_step=True, lora=True)
+            return name
         name = name or patch.read_config(path)["name"]
         if name is None:
             raise ValueError(f"The adapter in {path} has no name of its own: pass one, such as name='depth'.")
@@ -168,8 +184,8 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         return output
 
     def known_adapters(self) -> list[str]:
-        """Joint adapters of the network; raises where it is not known how one was trained."""
-        loaded = list(patch.get_joints(self.unet))
+        """Adapters of the network; raises where it is not known how one was trained."""
+        loaded = [*patch.get_joints(self.unet), *(name for name, pair in self.adapter_pairs.items() if pair.lora)]
         for name in loaded:
             if name not in self.adapter_pairs:
                 raise ValueError(

@@ -52,7 +52,7 @@ from utils.video import Video
 from utils.weights.embedded import warn_of_photograph
 
 BASE = "pretrained_model_name_or_path"
-ADAPTER, ONE_STEP_ADAPTER = (shipped(f"depth_image/{file}.safetensors") for file in ("depth", "one_step/depth"))
+ADAPTER, ESTIMATOR = (shipped(f"depth_image/{name}") for name in ("depth.safetensors", "one_step"))
 PROMPT = "a red cube and a blue sphere on a gray floor, white wall"
 
 
@@ -69,9 +69,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         type=maybe_named_path,
         metavar="[NAME=]PATH",
-        help="joint adapters of train_depth_image.py, files, folders or hub names; a name replaces the one in the file "
-        "(default: weights/depth_image/depth.safetensors, for --mode one_step "
-        "weights/depth_image/one_step/depth.safetensors)",
+        help="adapters of train_depth_image.py, files, folders or hub names; a name replaces the one in the file "
+        "(default: weights/depth_image/depth.safetensors, for --mode one_step weights/depth_image/one_step)",
     )
     add("--trigger_word", help="words that begin the condition's prompt (default: those in the adapter's file)")
     add_machine_arguments(group)
@@ -131,7 +130,7 @@ def with_defaults(args) -> argparse.Namespace:
     if args.num_images_per_prompt is None:
         args.num_images_per_prompt = 4 if joint else 1
     if args.adapter is None:
-        args.adapter = [ONE_STEP_ADAPTER if args.mode == ONE_STEP else ADAPTER]
+        args.adapter = [ESTIMATOR if args.mode == ONE_STEP else ADAPTER]
     return args
 
 

@@ -9,6 +9,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 import patch
 from utils.latents import LatentScale
+from utils.weights.lora import add_lora, save_lora
 
 SIDE = 32
 SCALE = LatentScale(mean=0.1, std=1.5)
@@ -54,7 +55,10 @@ def teach(unet, name: str) -> None:
 
 
 def write_folders(folder) -> SimpleNamespace:
-    """model: a StableDiffusionPipeline folder. adapters: a folder with depth.safetensors and edge.safetensors."""
+    """model: a StableDiffusionPipeline folder. adapters: a folder with depth.safetensors and edge.safetensors.
+
+    estimator: a LoRA that estimates depth in one step.
+    """
     plain = StableDiffusionPipeline(**tiny_models(folder / "words"), requires_safety_checker=False)
     plain.save_pretrained(folder / "model")
     for name in ("depth", "edge"):
@@ -66,7 +70,14 @@ def write_folders(folder) -> SimpleNamespace:
             "one_way_share": 0.4,
         }
         patch.save(plain.unet, folder / "adapters", name, training=training)
-    return SimpleNamespace(model=folder / "model", adapters=folder / "adapters")
+    unet = tiny_models(folder / "words")["unet"]
+    with torch.no_grad():
+        for parameter in add_lora(unet, 2, targets="."):
+            parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
+    training = {"objective": "one_step", "condition": "depth", "latent_scale": vars(SCALE)}
+    save_lora(unet, folder / "estimator", training=training)
+    places = {name: folder / name for name in ("model", "adapters", "estimator")}
+    return SimpleNamespace(**places)
 
 
 def quiet(pipe):

@@ -1,8 +1,10 @@
 """Train a joint adapter: an image with its depth (--condition depth), its edges (edge), or a pair of your own.
 
 python train_models/train_depth_image.py --train_data_dir data/scenes --output_dir outputs/depth_image
+python train_models/train_depth_image.py --objective one_step --train_data_dir data/scenes --output_dir outputs/one_step
 
 One network denoises rows of both sides, first all images x, then all conditions y; the k-th x pairs with the k-th y.
+With --objective one_step a LoRA estimates the condition of an image instead, in one deterministic step.
 """
 
 import argparse
@@ -22,8 +24,8 @@ from utils.diffusion.one_step import DENOISING, ONE_STEP
 from utils.diffusion.pairs import GIVEN_TIMESTEP, check_share_arguments, draw_direction, relate_levels, with_trigger
 from utils.latents import LatentScale
 from utils.training.arguments import add_base_arguments, base_size
+from utils.training.estimation import begin_estimator, estimation_loss, save_estimator, start_estimator
 from utils.training.joint_adapter import add_adapter_arguments, pair_up, read_beginning, save_adapter, start_adapter
-from utils.training.joint_one_step import one_step_loss
 from utils.training.loop import add_training_arguments, check_output_dir, fit
 from utils.training.resume import kept_scale
 from utils.training.sd import SDBase, draw_prompts, measure_latent_scale, read_validation_pairs
@@ -31,38 +33,39 @@ from utils.training.sd import SDBase, draw_prompts, measure_latent_scale, read_v
 PROMPTS = ("drop_image_prompt", "drop_condition_prompt", "drop_both_prompts")
 GIVEN = ("clean_image_share", "clean_condition_share")
 SHARES = ("one_way_share", "equal_noise_share", *GIVEN, *PROMPTS)
-READ_BY = {name: [DENOISING] for name in (*SHARES, "snr_gamma", "noise_offset", "validation_prompts")}
+PAIR = ("post", "y_layers", "adapter_name", "trigger_word", "snr_gamma", "noise_offset", "validation_prompts")
+READ_BY = {name: [DENOISING] for name in (*SHARES, *PAIR)} | {"lora_targets": [ONE_STEP]}
 
 
 def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
-    args.adapter_name = args.adapter_name or args.condition
     check_arguments(args)
-    scale = begin(args)
+    estimates = args.objective == ONE_STEP
+    args.adapter_name = args.adapter_name or args.condition
+    scale = begin_estimator(args) if estimates else begin(args)
     args.resolution = args.resolution or base_size(args, StableDiffusionJointPipeline)[0]
     dataset, shown = PairDataset.from_args(args, args.condition), read_validation_pairs(args)
     base = SDBase.load(args)
     base.check_resolution(args.resolution)
     torch.manual_seed(args.seed)
-    start_adapter(base.unet, args)
+    parameters = start_estimator(base.unet, args) if estimates else start_joint(base.unet, args)
     if args.cache_latents:
         dataset = cache_latents(dataset, base.vae, args.cache_dir, args.train_batch_size)
-        captions = ["", *dataset.captions]
-        base.text.cache([*captions, *(with_trigger(args.trigger_word, c) for c in captions)], args.cache_dir)
+        base.text.cache([""] if estimates else prompts(dataset.captions, args.trigger_word), args.cache_dir)
     scale = kept_scale(args) or scale or measure_latent_scale(dataset, base.vae, args.seed)
-    compute, show = (one_step_loss, show_estimates) if args.objective == ONE_STEP else (joint_loss, show_samples)
 
     def loss(unet, batch):
-        return compute(unet, batch, base, scale, args)
+        return estimation_loss(unet, batch, base, scale) if estimates else joint_loss(unet, batch, base, scale, args)
 
     def save(unet, folder):
+        if estimates:
+            return save_estimator(unet, folder, args, scale)
         return save_adapter(unet, folder, args, trigger=args.trigger_word, latent_scale=vars(scale))
 
     def validate(unet, step):
-        return show(base, scale, shown, args)
+        return (show_estimates if estimates else show_samples)(base, scale, shown, args)
 
     validate = validate if args.validation_prompts or shown else None
-    parameters = patch.joint_parameters(base.unet, args.adapter_name)
     shared = {"parameters": parameters, "frozen": base.frozen, "keep": {"latent_scale": vars(scale)}}
     fit(args, base.unet, dataset, loss, save=save, validate=validate, **shared)
 
@@ -75,15 +78,24 @@ def check_arguments(args) -> None:
 
 
 def begin(args) -> LatentScale | None:
-    """Settles directions and trigger word; returns the latent scale of `--init_adapter` where its condition goes on."""
+    """Settles the trigger word; returns the latent scale of `--init_adapter` where its condition goes on."""
     kept = ("post",) if args.y_layers == "all" else ("post", "y_layers")
     beginning = read_beginning(args, kept, UNet2DConditionModel.__name__, "train_depth_image.py")
-    if args.objective == ONE_STEP:
-        args.one_way_share = 1.0
     goes_on = args.init_adapter and beginning.get("condition", args.condition) == args.condition
     if args.trigger_word is None:
         args.trigger_word = beginning.get("trigger", "") if goes_on else f"{args.condition}_map"
     return LatentScale.read(beginning.get("latent_scale", {})) if goes_on else None
+
+
+def start_joint(unet, args) -> list[torch.nn.Parameter]:
+    start_adapter(unet, args)
+    return patch.joint_parameters(unet, args.adapter_name)
+
+
+def prompts(captions: list[str], trigger_word: str) -> list[str]:
+    """All texts that a training of pairs with these captions reads."""
+    captions = ["", *captions]
+    return [*captions, *(with_trigger(trigger_word, caption) for caption in captions)]
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -92,8 +104,10 @@ def make_parser() -> argparse.ArgumentParser:
     add_base_arguments(group, "tiny_sd")
     add_adapter_arguments(group, "image", "condition", post="fuse", one_way_share=0.4, y_layers="attention")
     add = group.add_argument
-    what = f"{DENOISING} of both sides, or estimation of the condition from the image in one step (arXiv 2409.11355)"
+    what = f"{DENOISING} of both sides by a joint adapter, or estimation of the condition in {ONE_STEP} by a LoRA"
     add("--objective", choices=(DENOISING, ONE_STEP), default=DENOISING, help=what)
+    layers = "regular expression in the names of the layers with a LoRA, for --objective one_step (default: all layers)"
+    add("--lora_targets", default=".", help=layers)
     own = "a name of your own pairs each image with that under NAME_file_name in metadata.jsonl"
     add("--condition", default="depth", metavar="NAME", help=f"what the image is paired with: depth, edge, or {own}")
     add("--adapter_name", help="name of the adapter (default: the condition)")

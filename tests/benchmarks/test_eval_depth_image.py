@@ -22,7 +22,7 @@ from utils.scenes import caption, sample_scene
 def command(folders, judges_dir, tmp_path):
     """Arguments of a small evaluation on random models."""
     values = {f"{name}_adapter": folders.adapters / f"{name}.safetensors" for name in ("depth", "edge")}
-    values |= {"one_step_adapter": folders.adapters / "depth.safetensors"}
+    values |= {"one_step_adapter": folders.estimator}
     values |= {"pretrained_model_name_or_path": folders.model, "judges_dir": judges_dir, "output_dir": tmp_path / "out"}
     values |= {"num_scenes": 3, "num_captions": 3, "batch_size": 2, "num_inference_steps": 2}
     return lambda *more: flags(*more, **values)

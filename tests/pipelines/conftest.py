@@ -22,6 +22,13 @@ def pipe(bare, folders):
 
 
 @pytest.fixture
+def estimator(bare, folders):
+    """The pipeline with a LoRA that estimates depth."""
+    bare.load_adapter_pair(folders.estimator)
+    return bare
+
+
+@pytest.fixture
 def image():
     """Two first frames in [-1, 1]."""
     return torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1

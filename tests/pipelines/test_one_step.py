@@ -1,6 +1,4 @@
-"""Estimation in one step: a single call of the network at the last timestep, the same whatever the random state."""
-
-from types import SimpleNamespace
+"""Estimation in one step: a single call of the network, the same whatever the random state."""
 
 import diffusers
 import numpy as np
@@ -8,32 +6,52 @@ import pytest
 import torch
 
 from pipelines.one_step import estimate_condition
+from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from tests.pipelines.joint_images import make_image, sample
 from utils.diffusion.one_step import one_step_scheduler
 from utils.diffusion.prompts import TextEncoder
 from utils.images import to_pixels
-from utils.training.joint_one_step import estimate_clean
+from utils.training.estimation import estimation_loss
 from utils.training.sd import SDBase
 
 
 @pytest.fixture
-def calls(pipe):
-    """Rows and timesteps of each call of the network."""
+def calls(bare):
+    """Latents, timesteps and texts of each call of the network."""
     seen = []
-    with pipe.unet.register_forward_pre_hook(lambda net, args: seen.append(args)):
+
+    def keep(net, args, kwargs):
+        seen.append((*args, *(kwargs[name] for name in ("encoder_hidden_states",) if name in kwargs)))
+
+    with bare.unet.register_forward_pre_hook(keep, with_kwargs=True):
         yield seen
 
 
-def test_the_network_is_called_once_with_the_clean_image_and_the_mean_of_the_noise(pipe, calls):
+def test_a_joint_adapter_calls_the_network_once_with_the_clean_image_and_the_mean_of_the_noise(pipe, calls):
     out = estimate_condition(pipe, [make_image(1), make_image(2)])
-    [(latents, timesteps)] = calls
+    [(latents, timesteps, _)] = calls
     assert timesteps.tolist() == [0, 0, 999, 999]
     assert latents[:2].abs().amax() > 0 and latents[2:].abs().amax() == 0
     assert out.values["depth"].shape == (2, 32, 32)
     assert np.array_equal(np.asarray(out.images[0]), np.asarray(make_image(1)))
 
 
-def test_two_seeds_give_the_same_estimate_and_the_scheduler_stays(pipe):
+def test_a_lora_calls_the_network_once_with_the_clean_image_and_no_prompt(estimator, calls):
+    images = [make_image(1), make_image(2)]
+    out = estimate_condition(estimator, images)
+    [(latents, timestep, text)] = calls
+    pixels = torch.stack([to_pixels(image) for image in images])
+    expected = estimator.vae.encode(pixels).latent_dist.mode() * estimator.vae.config.scaling_factor
+    torch.testing.assert_close(latents, expected)
+    assert timestep == 0
+    assert torch.equal(text, estimator.encode_prompt(["", ""], "cpu", 1, False)[0])
+    assert out.values["depth"].shape == (2, 32, 32)
+    assert np.array_equal(np.asarray(out.images[0]), np.asarray(images[0]))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "estimator"])
+def test_two_seeds_give_the_same_estimate_and_the_scheduler_stays(kind, request):
+    pipe = request.getfixturevalue(kind)
     own, estimates = pipe.scheduler, []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -43,14 +61,17 @@ def test_two_seeds_give_the_same_estimate_and_the_scheduler_stays(pipe):
     assert np.abs(estimates[0] - estimate_condition(pipe, make_image(3)).values["depth"]).max() > 1e-3
 
 
-def test_a_training_computes_the_estimate_of_the_pipeline(pipe):
-    pixels = to_pixels(make_image())[None]
-    x_0 = pipe.vae.encode(pixels).latent_dist.mode() * pipe.vae.config.scaling_factor
-    base = SDBase(pipe.vae, pipe.unet, pipe.scheduler, TextEncoder(pipe.tokenizer, pipe.text_encoder))
+def test_a_training_computes_the_estimate_of_the_pipeline(estimator):
+    known = torch.stack([to_pixels(make_image(seed)) for seed in range(2)])
+    text = TextEncoder(estimator.tokenizer, estimator.text_encoder)
+    base = SDBase(estimator.vae, estimator.unet, estimator.scheduler, text)
+    latents = estimator.vae.encode(known).latent_dist.mode()
+    batch = {"latents": latents, "conditioning_pixel_values": torch.zeros(2, 3, 32, 32)}
     with torch.no_grad():
-        estimate = estimate_clean(pipe.unet, x_0, base, SimpleNamespace(adapter_name="depth", trigger_word="depth_map"))
-    expected = estimate_condition(pipe, make_image(), output_type="latent").conditions["depth"]
-    torch.testing.assert_close(pipe.adapter_pairs["depth"].latent_scale.denormalize(estimate), expected)
+        loss = estimation_loss(estimator.unet, batch, base, estimator.adapter_pairs["depth"].latent_scale)
+    found = estimate_condition(estimator, known, output_type="latent").conditions["depth"]
+    pixels = estimator.vae.decode(found / estimator.vae.config.scaling_factor).sample
+    torch.testing.assert_close(loss, pixels.abs().mean())
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
@@ -66,12 +87,19 @@ def test_the_step_ends_at_clean_latents_whatever_the_scheduler_was(scheduler, ki
     torch.testing.assert_close(found, due, rtol=1e-5, atol=1e-5)
 
 
-def test_an_adapter_of_one_step_refuses_to_sample(pipe):
-    pipe.register_adapter_pair("depth", "depth_map", one_step=True)
-    assert estimate_condition(pipe, make_image()).values["depth"].shape == (1, 32, 32)
+def test_an_adapter_of_one_step_refuses_to_sample(estimator):
     for given in ({}, {"image": make_image()}):
         with pytest.raises(ValueError, match="'depth' was trained for estimation in one step and samples nothing"):
-            sample(pipe, **given)
+            sample(estimator, **given)
+
+
+def test_a_lora_that_estimates_is_alone_in_its_pipeline(bare, folders):
+    places = [folders.estimator, folders.adapters / "edge.safetensors"]
+    for first, second in (places, places[::-1]):
+        pipe = StableDiffusionJointPipeline.from_pretrained(folders.model)
+        name = pipe.load_adapter_pair(first)
+        with pytest.raises(ValueError, match=f"This pipeline has the adapter {name}: load .* into another one"):
+            pipe.load_adapter_pair(second)
 
 
 def test_an_adapter_that_is_not_there_is_named(pipe):

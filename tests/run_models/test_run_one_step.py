@@ -3,35 +3,23 @@
 import json
 
 import pytest
-from safetensors.torch import load_file, save_file
 
-import patch
 from run_models.run_depth_image import main, parser, with_defaults
 from utils.pretrained import shipped
+from utils.weights.model_kinds import read_estimator
 
 
 def test_its_own_adapter_is_the_default_and_another_one_is_kept():
     single = with_defaults(parser().parse_args(["--output_dir", "out", "--mode", "one_step", "--image", "a.png"]))
-    assert single.adapter[0].endswith("weights/depth_image/one_step/depth.safetensors")
-    assert patch.read_config(single.adapter[0])["training"]["objective"] == "one_step"
+    assert read_estimator(single.adapter[0])["condition"] == "depth"
     given = shipped("depth_image/depth.safetensors")
     asked = ["--output_dir", "out", "--mode", "one_step", "--image", "a.png", "--adapter", given]
     assert with_defaults(parser().parse_args(asked)).adapter == [given]
 
 
-@pytest.fixture
-def one_step(folders, tmp_path):
-    """File of an adapter that says it was trained for one step."""
-    tensors = load_file(folders.adapters / "depth.safetensors")
-    config = patch.read_config(folders.adapters / "depth.safetensors")
-    config["training"] = config["training"] | {"objective": "one_step"}
-    save_file(tensors, tmp_path / "single.safetensors", metadata={"format": "pt", "config": json.dumps(config)})
-    return tmp_path / "single.safetensors"
-
-
 @pytest.mark.parametrize("trained", [False, True])
-def test_depth_is_estimated_in_one_step(folders, one_step, cut_out, tmp_path, trained):
-    adapter = one_step if trained else folders.adapters / "depth.safetensors"
+def test_depth_is_estimated_in_one_step(folders, cut_out, tmp_path, trained):
+    adapter = folders.estimator if trained else folders.adapters / "depth.safetensors"
     fixed = [
         "--mode",
         "one_step",
@@ -48,10 +36,10 @@ def test_depth_is_estimated_in_one_step(folders, one_step, cut_out, tmp_path, tr
     assert (record["width"], record["height"]) == (32, 48)
 
 
-def test_modes_and_adapters_of_one_step_are_told_apart_before_a_model_is_loaded(one_step, cut_out, folders, tmp_path):
+def test_modes_and_adapters_of_one_step_are_told_apart_before_a_model_is_loaded(cut_out, folders, tmp_path):
     fixed = ["--pretrained_model_name_or_path", "missing", "--output_dir", str(tmp_path / "out")]
     for more, sentence in (
-        (["--mode", "joint", "--adapter", one_step], "in one step and samples nothing: pass --mode one_step"),
+        (["--mode", "joint", "--adapter", folders.estimator], "in one step and samples nothing: pass --mode one_step"),
         (["--mode", "one_step"], "--mode one_step needs --image"),
         (["--mode", "one_step", "--image", cut_out, "--seed", 3], "--seed applies to --mode joint, image_to_depth"),
         (

@@ -1,9 +1,25 @@
-"""One deterministic step from the mean of the noise at the last timestep (arXiv 2409.11355)."""
+"""Estimation in one deterministic step, of a condition from its image or of the flow of a video."""
 
+import torch
 from diffusers import DDIMScheduler
+
+from utils.diffusion.pairs import GIVEN_TIMESTEP
 
 ONE_STEP = "one_step"  # objective of a training, and mode of a command
 DENOISING = "denoising"  # the other objective
+
+
+def estimate_latents(unet, x_0: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """Latents of a condition by one call of a network that was trained for it: image in, condition out.
+
+    The image takes the place of the noisy sample, and the network says v, which is -y_0 where nothing is left of the
+    sample (GenPercept, arXiv 2403.06090). So there is no noise, and none is drawn.
+
+    Args:
+        x_0: Clean latents of the image, (B, C, h, w).
+        text: Embeddings of the empty prompt, (B, N, D).
+    """
+    return -unet(x_0, GIVEN_TIMESTEP, text).sample
 
 
 def one_step_scheduler(scheduler) -> DDIMScheduler:

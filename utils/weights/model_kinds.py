@@ -130,8 +130,24 @@ def check_lora(name: str | Path, trained_by: str, flag: str = "", flow: bool | N
         raise ValueError(f"{_said(flag, name)} is {describe(name)}; a LoRA of {trained_by} is needed.")
 
 
+def read_estimator(name: str | Path) -> dict | None:
+    """How a LoRA of `train_depth_image.py --objective one_step` was trained; None for anything else.
+
+    Among the flags is `condition`, what it estimates from an image; beside them `latent_scale`.
+    """
+    headers = _headers(Path(name)).values() if Path(name).exists() else ()
+    return next((header["config"]["training"] for header in headers if _condition_of(header)), None)
+
+
 def _is_of_flow(header: dict) -> bool:
     return "flow_code" in (header["config"].get("training") or {})
+
+
+def _condition_of(header: dict) -> str | None:
+    """What a LoRA estimates from an image in one step, if it does."""
+    training = header["config"].get("training") or {}
+    estimates = _kind_of(header) == LORA and training.get("objective") == "one_step"
+    return training.get("condition") if estimates else None
 
 
 def index_of(name: str | Path) -> dict | None:
@@ -217,6 +233,8 @@ def _describe_header(header: dict) -> str:
         base = "Stable Video Diffusion" if "Temporal" in config["model_class"] else "Stable Diffusion"
         return f"a joint adapter ({config['name']}) for {base}"
     if kind == LORA:
+        if condition := _condition_of(header):
+            return f"a LoRA that estimates {condition} in one step"
         return "a LoRA" + (" that makes Stable Video Diffusion generate optical flow" if _is_of_flow(header) else "")
     if judge := header.get("judge"):
         return f"a judge of results ({judge})"
