@@ -6,7 +6,8 @@ change: mean absolute difference of the normalised disparity from frame to frame
 pixels where the scene stands still (floor and wall of clips with a still camera, and nothing in front of them in either
 frame). There the truth does not change; `truth` is the rendered depth, normalised frame by frame as a training sees it.
 AbsRel: error of the depth, mean over the frames. The ways: `own_noise` draws noise for each frame, `same_noise` has one
-for all, and `aligned`, what run_depth_image does, also aligns each frame to the one before.
+for all, and `aligned`, what run_depth_image does, also aligns each frame to the one before. `one_step` is estimated in
+place of sampled, by the adapter of --one_step_adapter, and aligned.
 """
 
 import argparse
@@ -17,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import protocol
-from pipelines.clip_depth import sample_clip_depth
+from pipelines.clip_depth import estimate_clip_depth, sample_clip_depth
 from pipelines.image_pairs import load_joint
 from utils.arguments import make_parser, positive_int, run_script
 from utils.depth import color_disparity, metres_to_disparity, normalize_disparity
+from utils.diffusion.one_step import ONE_STEP
 from utils.messages.words import count
 from utils.metrics.depth import depth_errors
 from utils.pretrained import shipped
@@ -33,7 +35,7 @@ WAYS = {  # arguments of `sample_clip_depth`
     "aligned": {},
 }
 FIGURES = ("change", "AbsRel")
-TASKS = ("truth", *WAYS)
+TASKS = ("truth", *WAYS, ONE_STEP)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,6 +43,8 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--pretrained_model_name_or_path", default=shipped("tiny_sd"), help="base")
     add("--adapter", default=shipped("depth_image/depth.safetensors"), help="joint adapter of depth")
+    estimator = "adapter of the task one_step, as of train_depth_image.py --objective one_step"
+    add("--one_step_adapter", default=shipped("depth_image/one_step"), help=estimator)
     add("--num_inference_steps", type=positive_int, default=15, help="denoising steps")
     protocol.add_clip_arguments(result, 16, leave_out=("cache_dir",))
     protocol.add_choice_argument(result, TASKS)
@@ -56,9 +60,14 @@ class DepthBench:
 
     @cached_property
     def pipe(self):
-        pipe = load_joint(
-            self.args.pretrained_model_name_or_path, {"depth": self.args.adapter}, device=self.args.device
-        )
+        return self.load(self.args.adapter)
+
+    @cached_property
+    def estimator(self):
+        return self.load(self.args.one_step_adapter)
+
+    def load(self, adapter: str):
+        pipe = load_joint(self.args.pretrained_model_name_or_path, {"depth": adapter}, device=self.args.device)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
@@ -74,6 +83,8 @@ def measure(bench: DepthBench, indices: range, way: str) -> protocol.Chunk:
         clip = bench.clip(index)
         if way == "truth":
             depth = np.stack([normalize_disparity(metres_to_disparity(frame)) for frame in clip.depth])
+        elif way == ONE_STEP:
+            depth = estimate_clip_depth(bench.estimator, to_pixels(clip.video))
         else:
             options = {"num_inference_steps": bench.args.num_inference_steps, "seed": bench.args.seed + index}
             depth = sample_clip_depth(bench.pipe, to_pixels(clip.video), **options, **WAYS[way])
@@ -101,6 +112,7 @@ def files(args: argparse.Namespace) -> dict[str, list[Path]]:
     return {
         "base_hash": list(Path(args.pretrained_model_name_or_path).rglob("*.safetensors")),
         "adapter_hash": protocol.weight_files(args.adapter),
+        "one_step_adapter_hash": protocol.weight_files(args.one_step_adapter),
     }
 
 

@@ -14,7 +14,6 @@ from gradios.flow_sampling import Weights as FlowWeights
 from gradios.frame import Page, add_server_arguments, serve
 from gradios.pair_sampling import Weights as PairWeights
 from pipelines.drags import METHODS, check_drag_weights
-from pipelines.image_pairs import name_adapters
 from utils.arguments import make_parser, parse_args, run_script
 
 
@@ -24,6 +23,8 @@ def parser() -> argparse.ArgumentParser:
     add("--pretrained_model_name_or_path", default=own.base, help="folder or hub name of a Stable Diffusion base")
     adapters = "joint adapters of images, files, folders or hub names"
     add("--image_adapter", nargs="+", default=list(own.adapters), metavar="[NAME=]PATH", help=adapters)
+    estimator = "adapter of train_depth_image.py --objective one_step, for the depth of videos"
+    add("--one_step_adapter", default=own.estimator, help=estimator)
     own, add = DragWeights(), result.add_argument_group("weights of videos").add_argument
     add("--model_dir", default=own.base, help="folder or hub name of a Stable Video Diffusion base")
     add("--flow_adapter", default=own.adapter, help="joint adapter of train_flow_video.py")
@@ -36,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 def pages(args: argparse.Namespace) -> list[Page]:
     """All pages with their weights."""
-    images = PairWeights(args.pretrained_model_name_or_path, tuple(args.image_adapter))
+    images = PairWeights(args.pretrained_model_name_or_path, tuple(args.image_adapter), args.one_step_adapter)
     return [
         gradio_depth_image.page(images),
         gradio_trajectory.page(DragWeights(args.model_dir, args.controlnet, args.flow_adapter)),
@@ -49,7 +50,7 @@ def pages(args: argparse.Namespace) -> list[Page]:
 def main(argv=None) -> None:
     """Opens all pages."""
     args = parse_args(parser(), argv)
-    name_adapters(args.image_adapter)
+    gradio_depth_image.check(PairWeights(adapters=tuple(args.image_adapter), estimator=args.one_step_adapter))
     for method in METHODS:
         check_drag_weights(method, args.controlnet if method == "controlnet" else args.flow_adapter)
     serve(pages(args), args)

@@ -1,19 +1,18 @@
-"""The part of a page that samples the depth of a short video, frame by frame."""
+"""The part of a page that estimates the depth of a short video, frame by frame."""
 
 import gradio as gr
 
 from gradios.clip_sampling import MAX_CLIP, Asked, make
-from gradios.controls import add_seed, hint, weights_box
+from gradios.controls import hint, weights_box
 from gradios.examples import clip_video
 from gradios.form import Form
-from gradios.pair_sampling import MAX_STEPS, Weights
+from gradios.pair_sampling import Weights
 from gradios.uploads import video_file
 from gradios.videos import frames_sheet, player
 
 STEADY = (
-    "Each frame is given as an image and its depth is sampled, with the same noise for all frames. On clips of the "
-    "procedural world depth in places that stand still changes by 0.4% of its range from frame to frame, and by 4.6% "
-    "where each frame is sampled on its own."
+    "The depth of each frame is estimated by one call of the network, without noise, and brought to that of the frame "
+    "before where the video stands still."
 )
 
 
@@ -21,14 +20,10 @@ def add_inputs(own: Weights) -> dict:
     """Components of what is asked for, by the names of the API."""
     hint(STEADY)
     video = video_file(f"Video, of at most {MAX_CLIP} frames", height=240)
-    prompt = gr.Textbox("", label="Prompt (optional)", placeholder="what is in the video")
     with gr.Accordion("More settings", open=False):
-        seed = add_seed()
-        steps = gr.Slider(1, MAX_STEPS, 15, step=1, label="Denoising steps")
         base = weights_box("Stable Diffusion base", own.base)
-        adapters = weights_box("Joint adapters", " ".join(own.adapters))
-    what = {"video": video, "prompt": prompt, "num_inference_steps": steps, "seed": seed}
-    return what | {"base": base, "adapters": adapters}
+        estimator = weights_box("Adapter of one step", own.estimator)
+    return {"video": video, "base": base, "estimator": estimator}
 
 
 def add_results() -> list:
@@ -40,7 +35,7 @@ FORM = Form(
     "depth_video",
     "The depth of a short video, frame by frame. "
     "Returns the video beside its depth, an image of all frames, an archive and what the page says.",
-    "Sample the depth",
+    "Estimate the depth",
     add_inputs,
     add_results,
     Asked,

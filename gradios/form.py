@@ -106,7 +106,7 @@ class Form:
         Args:
             number: Of the components that it fills, without the status.
         """
-        chosen = [one.name for one in fields(own)]
+        chosen = [one.name for one in fields(own) if one.name in names]
 
         def sample(request: gr.Request, *values):
             asked = dict(zip(names, values, strict=True))

@@ -40,10 +40,12 @@ class Weights:
     Attributes:
         base: Folder or hub name.
         adapters: Joint adapters, each PATH or NAME=PATH.
+        estimator: Adapter that estimates the depth of videos in one step.
     """
 
     base: str = weight("pretrained_model_name_or_path", SD_BASE, "tiny_sd")
     adapters: tuple[str, ...] = weight("adapter", "its joint adapters, each PATH or NAME=PATH", *ADAPTERS)
+    estimator: str = weight("one_step_adapter", "adapter that estimates the depth of videos", "depth_image/one_step")
 
     @property
     def depth(self) -> str:

@@ -1,10 +1,12 @@
 """Depth of a short video, frame by frame, by the joint model of images and depth."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from pipelines.one_step import estimate_condition
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from utils.data.clip_frames import open_frames
 from utils.depth import color_disparity, write_disparity
@@ -55,6 +57,27 @@ def sample_clip_depth(
     return align_frames(depth, video) if align else depth
 
 
+def estimate_clip_depth(
+    pipe: StableDiffusionJointPipeline,
+    video: torch.Tensor,
+    name: str = "depth",
+    batch_size: int = 4,
+    align: bool = True,
+    on_frames: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """As `sample_clip_depth`, by one deterministic step for each frame (`estimate_condition`).
+
+    on_frames: Called after each batch with the number of frames that are done.
+    """
+    parts = []
+    for frames in pipe.progress_bar(video.split(batch_size)):
+        parts.append(estimate_condition(pipe, frames, name).values[name])
+        if on_frames is not None:
+            on_frames(sum(map(len, parts)))
+    depth = np.concatenate(parts)
+    return align_frames(depth, video) if align else depth
+
+
 def align_frames(depth: np.ndarray, video: torch.Tensor) -> np.ndarray:
     """Depth (F, H, W) with mean and deviation of each frame brought to those of the aligned frame before.
 
@@ -89,18 +112,6 @@ def read_clip(path: str | Path) -> Video:
     """
     clip = open_frames(path, "--video")
     return Video(to_pixels(np.stack(list(clip.read(range(len(clip)))))), clip.fps)
-
-
-def estimate_clip(
-    pipe: StableDiffusionJointPipeline, frames: torch.Tensor, fps: float, folder: str | Path, **options
-) -> tuple[np.ndarray, list[Path]]:
-    """Depth of frames (F, 3, H, W) of a size that the model takes, and its files (`write_clip_depth`).
-
-    Args:
-        options: Further arguments of `sample_clip_depth`.
-    """
-    depth = sample_clip_depth(pipe, frames, **options)
-    return depth, write_clip_depth(folder, frames, depth, fps)
 
 
 def write_clip_depth(folder: str | Path, video: torch.Tensor, depth: np.ndarray, fps: float) -> list[Path]:

@@ -14,13 +14,13 @@ SAMPLED = ("joint", "image_to_depth", "depth_to_image", "coarse")
 MODES = (*SAMPLED, ONE_STEP)
 NEEDS = {  # one of each group
     "image_to_depth": [("image", "video")],
-    ONE_STEP: [("image",)],
+    ONE_STEP: [("image", "video")],
     "depth_to_image": [("depth", "condition")],
     "coarse": [("image", "depth", "condition")],
 }
 READ_BY = {
     "image": ("image_to_depth", "coarse", ONE_STEP),
-    "video": ("image_to_depth",),
+    "video": ("image_to_depth", ONE_STEP),
     "depth": ("depth_to_image", "coarse"),
     "condition": ("depth_to_image", "coarse"),
     "depth_kind": ("depth_to_image", "coarse"),
@@ -54,7 +54,7 @@ def add_pair_inputs(group) -> None:
         help="what is sampled or estimated, and from what",
     )
     add("--image", type=filled, help="image, for the modes image_to_depth, one_step and coarse (default: none)")
-    video = "a video file, or a folder of numbered frames, whose depth is sampled frame by frame, in place of --image"
+    video = "a video file, or a folder of numbered frames, for the depth of each frame, in place of --image"
     add("--video", type=filled, help=f"{video} (default: none)")
     add("--depth", type=filled, help="depth image, the same as --condition depth=FILE (default: none)")
     given = "the file of a condition, by the name of its adapter (default: none)"

@@ -1,33 +1,12 @@
-"""What the denoising of an image and its conditions starts from, and what is known of their adapters."""
+"""What the denoising of an image and its conditions starts from."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
 from pipelines.image_sides import ImageSide
 from pipelines.rows import Joint, Rows
 from utils.diffusion.guidance import Guidance
-from utils.latents import LatentScale
-
-
-@dataclass(frozen=True)
-class AdapterPair:
-    """How an adapter was trained, which sampling has to know besides its weights.
-
-    Attributes:
-        trigger: Words that begin the prompts of its condition.
-        latent_scale: Between the latents of the VAE and those that the network sees.
-        one_way: Whether it was also trained with sides that do not read the other; if not, both always read.
-        one_step: Whether it estimates its condition in one step and samples nothing (`pipelines/one_step.py`).
-        lora: Whether it is a plain LoRA on the base, which estimates, and has no joint attention.
-    """
-
-    trigger: str = ""
-    latent_scale: LatentScale = field(default_factory=LatentScale)
-    one_way: bool = True
-    one_step: bool = False
-    lora: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +28,6 @@ class JointInputs:
     def text_of(self, rows: Rows) -> torch.Tensor:
         """Text embeddings of all rows, (rows, N, C)."""
         return torch.cat([self.texts[side][term] for side, term in rows.slots])
-
-
-def check_sampled(pairs: Mapping[str, AdapterPair], names: Iterable[str]) -> None:
-    """Raises ValueError where an adapter was not trained to sample."""
-    if single := [name for name in names if pairs[name].one_step]:
-        raise ValueError(
-            f"The adapter {single[0]!r} was trained for estimation in one step and samples nothing: call "
-            "pipelines.one_step.estimate_condition, or load another."
-        )
 
 
 def child_generator(generator, number: int):

@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler
 from PIL import Image
 
-from pipelines.image_inputs import AdapterPair
+from pipelines.image_adapters import AdapterPair
 from pipelines.one_step import estimate_condition
 from pipelines.pipeline_stable_diffusion_joint import StableDiffusionJointPipeline
 from utils.images import to_image

@@ -16,20 +16,17 @@ from diffusers import StableDiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-import patch
-from pipelines.image_inputs import AdapterPair, JointInputs, check_sampled, child_generator
+from pipelines.image_adapters import ImageAdapters, check_sampled
+from pipelines.image_inputs import JointInputs, child_generator
 from pipelines.image_sides import ImageSide, start_side
 from pipelines.inputs import latent_mask
 from pipelines.request import TENSORS, Known, Request, check_adapters, check_options, gather_known, make_request
 from pipelines.rows import Joint, Rows, default_direction, lay_out_rows, paired, run_constant
 from pipelines.sides import Estimates, denoise, first_iteration
 from utils.diffusion.guidance import CONDITIONAL, SEPARATE, UNCONDITIONAL, Guidance
-from utils.diffusion.one_step import ONE_STEP
 from utils.diffusion.pairs import with_trigger
 from utils.diffusion.sampling import ImageSampling
 from utils.latents import LatentScale
-from utils.weights.lora import load_lora
-from utils.weights.model_kinds import read_estimator
 
 
 @dataclass
@@ -51,7 +48,7 @@ class JointOutput(BaseOutput):
     nsfw_content_detected: list | None = None
 
 
-class StableDiffusionJointPipeline(StableDiffusionPipeline):
+class StableDiffusionJointPipeline(ImageAdapters, StableDiffusionPipeline):
     """Stable Diffusion that samples an image together with its conditions.
 
     pipe = StableDiffusionJointPipeline.from_pretrained(folder)
@@ -77,47 +74,7 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         requires_safety_checker = requires_safety_checker and safety_checker is not None
         models = (vae, text_encoder, tokenizer, unet, scheduler, safety_checker, feature_extractor, image_encoder)
         super().__init__(*models, requires_safety_checker)
-        self.adapter_pairs: dict[str, AdapterPair] = {}
-
-    def load_adapter_pair(self, path, name: str | None = None, trigger: str | None = None) -> str:
-        """Loads a joint adapter (see `patch.load`) with what its header says of its training, and returns its name.
-
-        A LoRA of `train_depth_image.py --objective one_step` estimates its condition (`pipelines/one_step.py`).
-
-        name, trigger: Needed for a published adapter, which holds neither.
-
-        Raises:
-            ValueError: It cannot be loaded, or not beside what is loaded: such a LoRA needs a pipeline of its own.
-        """
-        estimator = read_estimator(path)
-        if other := next((held for held, pair in self.adapter_pairs.items() if pair.lora or estimator), None):
-            raise ValueError(f"This pipeline has the adapter {other}: load {path} into another one.")
-        if estimator:
-            name = name or estimator["condition"]
-            load_lora(self.unet, path, name)
-            scale = LatentScale.read(estimator["latent_scale"])
-            self.adapter_pairs[name] = AdapterPair(latent_scale=scale, one_step=True, lora=True)
-            return name
-        name = name or patch.read_config(path)["name"]
-        if name is None:
-            raise ValueError(f"The adapter in {path} has no name of its own: pass one, such as name='depth'.")
-        training = patch.load(self, path, name).get("training") or {}
-        trigger = training.get("trigger", "") if trigger is None else trigger
-        scale = LatentScale.read(training.get("latent_scale", {}))
-        one_way, one_step = training.get("one_way_share", 0) > 0, training.get("objective") == ONE_STEP
-        self.register_adapter_pair(name, trigger, scale, one_way, one_step)
-        return name
-
-    def register_adapter_pair(
-        self,
-        name: str,
-        trigger: str = "",
-        latent_scale: LatentScale | None = None,
-        one_way: bool = True,
-        one_step: bool = False,
-    ) -> None:
-        """Says how a joint adapter that is in the network already was trained: needed after `patch.load` alone."""
-        self.adapter_pairs[name] = AdapterPair(trigger, latent_scale or LatentScale(), one_way, one_step)
+        self.adapter_pairs = {}
 
     @torch.no_grad()
     def __call__(
@@ -182,17 +139,6 @@ class StableDiffusionJointPipeline(StableDiffusionPipeline):
         output = self.decode(sides, request, output_type)
         self.maybe_free_model_hooks()
         return output
-
-    def known_adapters(self) -> list[str]:
-        """Adapters of the network; raises where it is not known how one was trained."""
-        loaded = [*patch.get_joints(self.unet), *(name for name, pair in self.adapter_pairs.items() if pair.lora)]
-        for name in loaded:
-            if name not in self.adapter_pairs:
-                raise ValueError(
-                    f"It is not known how the adapter {name!r} was trained: load it with pipe.load_adapter_pair, or "
-                    "call pipe.register_adapter_pair with its trigger word and latent scale."
-                )
-        return loaded
 
     def directions(self, request: Request, direction: str | None) -> dict[str, str | None]:
         """Who reads whom, for each condition; where nothing was asked for, a given side does not read the other."""

@@ -4,6 +4,7 @@ python run_models/run_depth_image.py --mode joint --prompt "a red cube and a blu
 python run_models/run_depth_image.py --mode image_to_depth --image photo.png --output_dir outputs/depth
 python run_models/run_depth_image.py --mode image_to_depth --video clip.mp4 --output_dir outputs/clip_depth
 python run_models/run_depth_image.py --mode one_step --image photo.png --output_dir outputs/estimated_depth
+python run_models/run_depth_image.py --mode one_step --video clip.mp4 --output_dir outputs/estimated_clip
 python run_models/run_depth_image.py --mode depth_to_image --depth depth.png --prompt "a green cone" --output_dir …
 python run_models/run_depth_image.py --mode coarse --depth sketch.png --strength 0.6 --output_dir outputs/coarse
 
@@ -18,7 +19,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from pipelines.clip_depth import estimate_clip, read_clip
+from pipelines.clip_depth import estimate_clip_depth, read_clip, sample_clip_depth, write_clip_depth
 from pipelines.image_commands import (
     NEEDED,
     NEEDS,
@@ -50,6 +51,7 @@ from utils.messages.words import count
 from utils.pretrained import choose_device, find_scheduler, shipped
 from utils.video import Video
 from utils.weights.embedded import warn_of_photograph
+from utils.weights.model_kinds import read_estimator
 
 BASE = "pretrained_model_name_or_path"
 ADAPTER, ESTIMATOR = (shipped(f"depth_image/{name}") for name in ("depth.safetensors", "one_step"))
@@ -110,7 +112,11 @@ def estimate_video(pipe, args, clip: Video) -> tuple[list[Path], tuple[int, int]
     """Writes the depth of a clip and returns its files, their width and height, and what was made."""
     frames = fit_video(pipe, clip.pixels, args.height, args.width, args.video)
     warn_of_photograph(getattr(args, BASE), frames[0], args.video, f"--{BASE}")
-    _, files = estimate_clip(pipe, frames, clip.fps, args.output_dir, **video_options(args))
+    if args.mode == ONE_STEP:
+        depth = estimate_clip_depth(pipe, frames)
+    else:
+        depth = sample_clip_depth(pipe, frames, **video_options(args))
+    files = write_clip_depth(args.output_dir, frames, depth, clip.fps)
     return files, tuple(frames.shape[:-3:-1]), f"{count(len(frames), 'frame')} of depth"
 
 
@@ -139,7 +145,7 @@ def check_arguments(args) -> None:
     check_choice(parser(), args, "mode", NEEDS, READ_BY)
     check_needs(parser(), args, NEEDED)
     if args.image and args.video:
-        raise ValueError(f"--image {args.image} and --video {args.video}: depth is sampled of one of them, remove one.")
+        raise ValueError(f"--image {args.image} and --video {args.video}: depth is that of one of them, remove one.")
     if args.video and (args.num_images_per_prompt or 1) > 1:
         raise ValueError(f"--num_images_per_prompt {args.num_images_per_prompt} does not apply to --video; remove it.")
     if args.scheduler:
@@ -151,9 +157,11 @@ def check_arguments(args) -> None:
 def check_adapters(args, adapters: dict[str, str]) -> None:
     """Raises ValueError for adapters that the mode, or a video, does not take."""
     check_objective(adapters, args.mode)
+    if args.trigger_word is not None and any(map(read_estimator, adapters.values())):
+        raise ValueError(f"--trigger_word {args.trigger_word!r}: a LoRA that estimates reads no prompt; remove it.")
     if args.video and [*adapters] != ["depth"]:
         held = " and ".join(adapters)
-        raise ValueError(f"--video samples depth alone, and --adapter has {held}: pass one called depth (depth=PATH).")
+        raise ValueError(f"--video takes depth alone, and --adapter has {held}: pass one called depth (depth=PATH).")
 
 
 def check_base(args, image: Image.Image | None, others: Sequence) -> None:
@@ -179,7 +187,7 @@ def options(args) -> dict:
 
 
 def video_options(args) -> dict:
-    """Arguments of `estimate_clip`."""
+    """Arguments of `sample_clip_depth`."""
     unread = ("generator", "num_images_per_prompt", "height", "width")
     return {name: value for name, value in options(args).items() if name not in unread} | {"seed": args.seed}
 

@@ -21,7 +21,8 @@ def test_only_places_that_stand_still_count():
 def test_all_ways_are_measured_on_the_same_clips(folders, tmp_path, read):
     adapter = folders.adapters / "depth.safetensors"
     values = {"pretrained_model_name_or_path": folders.model, "adapter": adapter, "output_dir": tmp_path / "out"}
+    values |= {"one_step_adapter": folders.estimator}
     results = read(main(flags(num_clips=1, num_frames=2, num_inference_steps=1, resolution=32, **values)))
-    assert list(results) == ["truth", "own_noise", "same_noise", "aligned"]
+    assert list(results) == ["truth", "own_noise", "same_noise", "aligned", "one_step"]
     assert results["truth"]["change"]["mean"] < 1 and results["truth"]["AbsRel"]["mean"] < 1e-3
     assert results["own_noise"]["change"]["mean"] > results["truth"]["change"]["mean"]

@@ -14,7 +14,7 @@ SMALLEST = {
         "condition_strength": 0, "with_edges": False, "pairs": 1, "num_inference_steps": 2, "guidance_scale": 2,
         "condition_guidance_scale": 0, "seed": 0, "base": "", "adapters": "",
     },
-    "depth_video": {"video": None, "prompt": "", "num_inference_steps": 1, "seed": 0, "base": "", "adapters": ""},
+    "depth_video": {"video": None, "base": "", "estimator": ""},
     "trajectory": {
         "image": None, "tracks": '{"tracks": [[[8, 8], [12.5, 8]]]}', "camera": "", "camera_speed": 1,
         "method": "controlnet", **VIDEO, "controlnet": "", "adapter": "",

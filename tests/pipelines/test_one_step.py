@@ -100,6 +100,8 @@ def test_a_lora_that_estimates_is_alone_in_its_pipeline(bare, folders):
         name = pipe.load_adapter_pair(first)
         with pytest.raises(ValueError, match=f"This pipeline has the adapter {name}: load .* into another one"):
             pipe.load_adapter_pair(second)
+    with pytest.raises(ValueError, match="estimates its condition and reads no prompt: leave the trigger 'far' out"):
+        bare.load_adapter_pair(folders.estimator, trigger="far")
 
 
 def test_an_adapter_that_is_not_there_is_named(pipe):

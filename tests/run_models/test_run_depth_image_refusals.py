@@ -106,7 +106,7 @@ def test_a_video_gets_its_depth_frame_by_frame(run, tmp_path):
     record = run("--mode", "image_to_depth", "--video", tmp_path / "clip.mp4", "--height", "32", "--width", "32")
     assert (record["width"], record["height"]) == (32, 32)
     assert record["files"][:2] == ["depth.mp4", "side_by_side.mp4"] and len(record["files"]) == 5
-    with pytest.raises(ValueError, match="depth is sampled of one of them, remove one"):
+    with pytest.raises(ValueError, match="depth is that of one of them, remove one"):
         run("--mode", "image_to_depth", "--video", tmp_path / "clip.mp4", "--image", "a.png")
     with pytest.raises(ValueError, match="--num_images_per_prompt 2 does not apply to --video"):
         run("--mode", "image_to_depth", "--video", tmp_path / "clip.mp4", "--num_images_per_prompt", "2")
@@ -118,9 +118,10 @@ def test_a_folder_of_frames_is_a_video_and_a_photograph_is_doubted_before_it_is_
     (tmp_path / "frames").mkdir()
     for k in range(2):
         Image.new("RGB", (32, 32), (80 * k, 0, 0)).save(tmp_path / f"frames/{k}.png")
-    said, sample = [], run_depth_image.estimate_clip
+    said, sample = [], run_depth_image.sample_clip_depth
     monkeypatch.setattr(run_depth_image, "warn_of_photograph", lambda *values: said.append("doubt"))
-    monkeypatch.setattr(run_depth_image, "estimate_clip", lambda *v, **o: (said.append("sampled"), sample(*v, **o))[1])
+    keep = lambda *v, **o: (said.append("sampled"), sample(*v, **o))[1]
+    monkeypatch.setattr(run_depth_image, "sample_clip_depth", keep)
     record = run("--mode", "image_to_depth", "--video", tmp_path / "frames")
     assert "depth_001_16bit.png" in record["files"] and said == ["doubt", "sampled"]
 
@@ -133,7 +134,7 @@ def test_what_cannot_be_a_video_or_has_no_depth_is_refused_before_anything_is_lo
         with pytest.raises((ValueError, FileNotFoundError), match=sentence):
             run("--mode", "image_to_depth", "--video", tmp_path / name)
     for adapters in (("edge",), ("depth", "edge")):
-        with pytest.raises(ValueError, match="--video samples depth alone, and --adapter has .*edge: pass one called"):
+        with pytest.raises(ValueError, match="--video takes depth alone, and --adapter has .*edge: pass one called"):
             run("--mode", "image_to_depth", "--video", tmp_path / "text.mp4", adapters=adapters)
 
 

@@ -1,0 +1,99 @@
+"""Adapters of images with conditions: how they were trained, which sampling has to know, and their loading."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import patch
+from utils.diffusion.one_step import ONE_STEP
+from utils.latents import LatentScale
+from utils.weights.lora import load_lora
+from utils.weights.model_kinds import read_estimator
+
+
+@dataclass(frozen=True)
+class AdapterPair:
+    """How an adapter was trained, which sampling has to know besides its weights.
+
+    Attributes:
+        trigger: Words that begin the prompts of its condition.
+        latent_scale: Between the latents of the VAE and those that the network sees.
+        one_way: Whether it was also trained with sides that do not read the other; if not, both always read.
+        one_step: Whether it estimates its condition in one step and samples nothing (`pipelines/one_step.py`).
+        lora: Whether it is a plain LoRA on the base, which estimates, and has no joint attention.
+    """
+
+    trigger: str = ""
+    latent_scale: LatentScale = field(default_factory=LatentScale)
+    one_way: bool = True
+    one_step: bool = False
+    lora: bool = False
+
+
+class ImageAdapters:
+    """The part of a pipeline that loads adapters into its `unet`, and knows by name how they were trained."""
+
+    adapter_pairs: dict[str, AdapterPair]
+
+    def load_adapter_pair(self, path, name: str | None = None, trigger: str | None = None) -> str:
+        """Loads a joint adapter (see `patch.load`) with what its header says of its training, and returns its name.
+
+        A LoRA of `train_depth_image.py --objective one_step` estimates its condition (`pipelines/one_step.py`).
+
+        name, trigger: Needed for a published adapter, which holds neither.
+
+        Raises:
+            ValueError: It cannot be loaded, or not beside what is loaded: such a LoRA needs a pipeline of its own.
+        """
+        estimator = read_estimator(path)
+        if other := next((held for held, pair in self.adapter_pairs.items() if pair.lora or estimator), None):
+            raise ValueError(f"This pipeline has the adapter {other}: load {path} into another one.")
+        if estimator:
+            return self._load_estimator(path, name or estimator["condition"], trigger, estimator)
+        name = name or patch.read_config(path)["name"]
+        if name is None:
+            raise ValueError(f"The adapter in {path} has no name of its own: pass one, such as name='depth'.")
+        training = patch.load(self, path, name).get("training") or {}
+        trigger = training.get("trigger", "") if trigger is None else trigger
+        scale = LatentScale.read(training.get("latent_scale", {}))
+        one_way, one_step = training.get("one_way_share", 0) > 0, training.get("objective") == ONE_STEP
+        self.register_adapter_pair(name, trigger, scale, one_way, one_step)
+        return name
+
+    def _load_estimator(self, path, name: str, trigger: str | None, training: dict) -> str:
+        if trigger is not None:
+            raise ValueError(f"{path} estimates its condition and reads no prompt: leave the trigger {trigger!r} out.")
+        load_lora(self.unet, path, name)
+        scale = LatentScale.read(training["latent_scale"])
+        self.adapter_pairs[name] = AdapterPair(latent_scale=scale, one_step=True, lora=True)
+        return name
+
+    def register_adapter_pair(
+        self,
+        name: str,
+        trigger: str = "",
+        latent_scale: LatentScale | None = None,
+        one_way: bool = True,
+        one_step: bool = False,
+    ) -> None:
+        """Says how a joint adapter that is in the network already was trained: needed after `patch.load` alone."""
+        self.adapter_pairs[name] = AdapterPair(trigger, latent_scale or LatentScale(), one_way, one_step)
+
+    def known_adapters(self) -> list[str]:
+        """Adapters of the network; raises where it is not known how one was trained."""
+        loaded = [*patch.get_joints(self.unet), *(name for name, pair in self.adapter_pairs.items() if pair.lora)]
+        for name in loaded:
+            if name not in self.adapter_pairs:
+                raise ValueError(
+                    f"It is not known how the adapter {name!r} was trained: load it with pipe.load_adapter_pair, or "
+                    "call pipe.register_adapter_pair with its trigger word and latent scale."
+                )
+        return loaded
+
+
+def check_sampled(pairs: Mapping[str, AdapterPair], names: Iterable[str]) -> None:
+    """Raises ValueError where an adapter was not trained to sample."""
+    if single := [name for name in names if pairs[name].one_step]:
+        raise ValueError(
+            f"The adapter {single[0]!r} was trained for estimation in one step and samples nothing: call "
+            "pipelines.one_step.estimate_condition, or load another."
+        )
