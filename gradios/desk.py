@@ -1,9 +1,9 @@
-"""What the pages of a process share: the model, the queue, the place of the files; and how a page samples."""
+"""What the pages of a process share: the model, the line before it, the place of the files; how a page samples."""
 
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,10 +11,11 @@ import gradio as gr
 
 from gradios import status
 from gradios.messages import one_sentence
-from gradios.running import Done, Reporter, Step, StoppedError, Stops, follow
+from gradios.running import Done, Line, Reporter, Step, StoppedError, follow
 from gradios.slot import Slot
 
-QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}  # of all events that sample
+# Of all events that sample: one goes on, the others stand in `Line`, each with one of Gradio's 40 threads.
+QUEUE = {"concurrency_id": "model", "concurrency_limit": 32}
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Desk:
     dtype: str = "float32"
     choose_weights: bool = True
     slot: Slot = field(default_factory=Slot)
-    stops: Stops = field(default_factory=Stops)
+    line: Line = field(default_factory=Line)
 
     def weights(self, own: str | tuple[str, ...], asked: str | None) -> str | tuple[str, ...]:
         """Weights that a visitor names, apart by spaces where there may be several, or the server's own.
@@ -58,14 +59,9 @@ class Desk:
             raise ValueError("This server takes no other weights from its pages: start it on 127.0.0.1 for that.")
         return tuple(asked.split()) if isinstance(own, tuple) else asked
 
-    def stop(self, request: gr.Request) -> str:
-        """End the sampling of one visitor; returns what the page says."""
-        self.stops.stop(request.session_hash)
-        return status.STOPPED
-
     def sample(
         self,
-        request: gr.Request,
+        visitor: Hashable,
         number: int,
         work: Callable[[Path, Reporter], Made],
         names: Mapping[str, str] | None = None,
@@ -73,16 +69,19 @@ class Desk:
         """Values of `number` components and the HTML of the status, step by step.
 
         Args:
+            visitor: By whom `line` knows it.
             work: Samples, with a folder for its files that is removed afterwards.
             names: What uploaded files are called, by their paths.
 
         Raises:
             gr.Error: With one sentence, which the status has too.
         """
-        visitor, kept = request.session_hash, (gr.skip(),) * number
-        stop, folder, started = self.stops.start(visitor), Path(tempfile.mkdtemp(prefix="duet-")), time.monotonic()
+        kept, folder, stop = (gr.skip(),) * number, Path(tempfile.mkdtemp(prefix="duet-")), self.line.join(visitor)
         try:
             with one_sentence({**(names or {}), str(folder): "the run"}):
+                for _ in self.line.wait(stop):
+                    yield (*kept, gr.skip())
+                started = time.monotonic()
                 for item in follow(lambda report: work(folder, report), stop):
                     yield self._show(item, kept, started)
         except StoppedError:
@@ -91,7 +90,7 @@ class Desk:
             yield (*kept, status.show_failure(error.message))
             raise
         finally:
-            self.stops.end(visitor, stop)
+            self.line.leave(stop)
             shutil.rmtree(folder, ignore_errors=True)
 
     def _show(self, item: Step | Done, kept: tuple, started: float) -> tuple:

@@ -76,29 +76,43 @@ class Form:
         options = {"inputs": parts, "outputs": outputs, "show_progress": "hidden"} | QUEUE
         sample = self.sampler(desk, own, tuple(inputs), len(outputs) - 1)
         buttons = [actions.run, *chips]
-        begin = {"outputs": [actions.status, *buttons], "queue": False} | PRIVATE
-        waiting = actions.run.click(lambda: [status.WAITING, *usable(buttons, False)], **begin)
+
+        def begin(request: gr.Request) -> list:
+            desk.line.expect(self.visitor(request))
+            return [status.WAITING, *usable(buttons, False)]
+
+        def stop(request: gr.Request) -> str:
+            """End the samplings of one visitor; returns what the page says."""
+            desk.line.stop(self.visitor(request))
+            return status.STOPPED
+
+        beginning = {"outputs": [actions.status, *buttons], "queue": False} | PRIVATE
+        waiting = actions.run.click(begin, **beginning)
         runs = [waiting.then(sample, api_name=self.api_name, api_description=self.description, **options)]
         for chip, values in zip(chips, self.examples.values(), strict=True):
-            waiting = chip.click(lambda: [status.WAITING, *usable(buttons, False)], **begin)
+            waiting = chip.click(begin, **beginning)
             filled = waiting.then(partial(fill, inputs, values), outputs=parts, queue=False, **PRIVATE)
             runs.append(filled.then(sample, api_visibility="private", **options))
         for run in runs:
             run.success(lambda: gr.DownloadButton(interactive=True), outputs=actions.download, queue=False, **PRIVATE)
-            for ended in (run.then, run.failure):  # a stop is both
+            for ended in (run.then, run.failure):  # after a failure there is no `then`
                 ended(lambda: usable(buttons, True), outputs=buttons, queue=False, **PRIVATE)
         if self.submit:
             inputs[self.submit].submit(
                 None, js=f"() => document.getElementById('{actions.run.elem_id}').click()", **PRIVATE
             )
+        # Without `cancels`: a cancel that arrives after the sampling has ended would end the next one.
         actions.stop.click(
-            desk.stop,
+            stop,
             outputs=actions.status,
-            cancels=runs,
             queue=False,
             api_name=f"stop_{self.api_name}",
             show_progress="hidden",
         )
+
+    def visitor(self, request: gr.Request) -> tuple[str | None, str]:
+        """Whose samplings a stop ends: those that one visitor has begun with this form."""
+        return request.session_hash, self.api_name
 
     def sampler(self, desk: Desk, own, names: tuple[str, ...], number: int) -> Callable:
         """The generator that the page and clients call; its parameters are the names of the inputs.
@@ -117,7 +131,7 @@ class Form:
                 what = self.read(**{name: value for name, value in asked.items() if name not in chosen})
                 return self.make(desk, weights, what, folder, report)
 
-            yield from desk.sample(request, number, work, sent)
+            yield from desk.sample(self.visitor(request), number, work, sent)
 
         sample.__signature__ = Signature(
             [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("request", *names)]

@@ -1,9 +1,9 @@
-"""A sampling in a thread of its own, followed step by step and stopped between two steps."""
+"""A sampling in a thread of its own, followed step by step and stopped between two steps or before its turn."""
 
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ from PIL import Image
 
 Result = TypeVar("Result")
 PREVIEW_SECONDS = 0.7  # between previews: one costs a decoding
+WAIT_SECONDS = 1.0  # after which a sampling in line looks up
 
 
 class StoppedError(Exception):
@@ -92,29 +93,53 @@ def follow(work: Callable[[Reporter], Result], stop: threading.Event) -> Iterato
         stop.set()
 
 
-class Stops:
-    """What stops the samplings of each visitor."""
+class Line:
+    """The samplings of all visitors in the order in which they came: the first goes on, the others wait."""
 
     def __init__(self):
-        self._lock = threading.Lock()
-        self._events: dict[str, threading.Event] = {}
+        self._moved = threading.Condition()
+        self._expected: dict[Hashable, threading.Event] = {}
+        self._visitors: dict[threading.Event, Hashable] = {}
 
-    def start(self, visitor: str) -> threading.Event:
-        """The event of a new sampling of this visitor."""
-        event = threading.Event()
-        with self._lock:
-            self._events[visitor] = event
+    def expect(self, visitor: Hashable) -> None:
+        """A sampling of this visitor is about to join; a stop before it has joined holds for it, too."""
+        with self._moved:
+            self._expected[visitor] = threading.Event()
+
+    def join(self, visitor: Hashable) -> threading.Event:
+        """What stops a new sampling of this visitor, the last in line."""
+        with self._moved:
+            event = self._expected.pop(visitor, None) or threading.Event()
+            self._visitors[event] = visitor
         return event
 
-    def stop(self, visitor: str) -> None:
-        """Stop the last sampling of this visitor, if there is one; others go on."""
-        with self._lock:
-            event = self._events.get(visitor)
-        if event is not None:
-            event.set()
+    def wait(self, event: threading.Event) -> Iterator[None]:
+        """Ends when it is a sampling's turn; yields now and then before, so that it can be closed.
 
-    def end(self, visitor: str, event: threading.Event) -> None:
+        Raises:
+            StoppedError: The sampling is stopped before its turn.
+        """
+        while True:
+            with self._moved:
+                if event.is_set():
+                    raise StoppedError
+                if next(iter(self._visitors)) is event:
+                    return
+                self._moved.wait(WAIT_SECONDS)
+            yield
+
+    def stop(self, visitor: Hashable) -> None:
+        """Stop all samplings of this visitor; others go on."""
+        with self._moved:
+            events = [event for event, other in self._visitors.items() if other == visitor]
+            if visitor in self._expected:
+                events.append(self._expected[visitor])
+            for event in events:
+                event.set()
+            self._moved.notify_all()
+
+    def leave(self, event: threading.Event) -> None:
         """Forget a sampling that has ended."""
-        with self._lock:
-            if self._events.get(visitor) is event:
-                del self._events[visitor]
+        with self._moved:
+            self._visitors.pop(event, None)
+            self._moved.notify_all()

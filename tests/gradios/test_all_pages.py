@@ -1,6 +1,7 @@
 """All pages on one server: one model at a time, each visitor alone, and nothing but the pages."""
 
 import os
+import re
 import shlex
 import threading
 import time
@@ -16,7 +17,7 @@ from gradios import __main__ as all_pages
 from gradios.flow_sampling import Asked, Weights, check_flows
 from gradios.frame import is_local, read_auth, warning
 from gradios.gradio_flow_video import show_inputs
-from gradios.running import Done, Reporter, StoppedError, Stops, follow
+from gradios.running import Done, Line, Reporter, StoppedError, follow
 from gradios.slot import Slot
 from run_models import run_flow_video, run_keyframe_edit, run_svd_trans
 from tests.gradios.requests import arguments, ask, unpack
@@ -165,19 +166,41 @@ def test_a_slot_holds_one_model_and_loads_it_once():
 
 
 def test_a_sampling_is_stopped_between_two_steps_and_others_go_on():
-    stops = Stops()
-    mine, other = stops.start("me"), stops.start("you")
+    line = Line()
+    mine, other = line.join("me"), line.join("you")
 
     def work(report):
         for k in range(5):
             report("phase", k + 1, 5)
             if k == 1:
-                stops.stop("me")
+                line.stop("me")
         return "end"
 
     with pytest.raises(StoppedError):
         list(follow(work, mine))
     assert list(follow(lambda report: report("phase", 1, 1) or "end", other))[-1] == Done("end")
+
+
+def test_samplings_go_on_one_after_the_other_and_can_be_stopped_in_line():
+    line = Line()
+    first, second, third = (line.join(visitor) for visitor in ("me", "you", "her"))
+    assert list(line.wait(first)) == []
+    waiting = line.wait(second)
+    next(waiting)
+    line.stop("you")
+    with pytest.raises(StoppedError):
+        next(waiting)
+    for event in (second, first):
+        line.leave(event)
+    assert list(line.wait(third)) == []
+
+
+def test_a_stop_holds_for_a_sampling_that_has_not_joined_yet_and_not_for_the_next():
+    line = Line()
+    line.expect("me")
+    line.stop("me")
+    assert line.join("me").is_set()
+    assert not line.join("me").is_set()
 
 
 def test_a_generator_that_is_closed_stops_its_work():
@@ -198,28 +221,54 @@ def test_a_generator_that_is_closed_stops_its_work():
     assert ended.wait(5)
 
 
-SLOW_STOP = """() => {  // the browser learns late that a run has ended
-    const fetched = window.fetch, wait = (time) => new Promise((then) => setTimeout(then, time));
+@pytest.fixture
+def slow_steps(monkeypatch):
+    report = Reporter.__call__
+    monkeypatch.setattr(Reporter, "__call__", lambda *args: time.sleep(0.2) or report(*args))
+
+
+def wait_until(so):
+    end = time.monotonic() + 60
+    while not so():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_clients_stop_what_samples_and_what_waits(url, client, slow_steps):
+    slow, other = ask("depth_image", num_inference_steps=100), Client(url, verbose=False)
+    sampling = client.submit(**slow)
+    wait_until(lambda: any("step" in str(out[-1]) for out in sampling.outputs()))
+    waiting = other.submit(**slow)
+    wait_until(waiting.outputs)
+    other.predict(api_name="/stop_depth_image")
+    assert "Stopped." in waiting.result(60)[-1]
+    assert not sampling.done()
+    client.predict(api_name="/stop_depth_image")
+    assert "Stopped." in sampling.result(60)[-1]
+
+
+LATE_CANCEL = """() => {  // what a page has Gradio cancel arrives when the test says so
+    const fetched = window.fetch, said = new Promise((then) => { window.letCancelsThrough = then; });
     window.fetch = async (...given) => {
-        await wait(String(given[0]).endsWith("/cancel") ? 1000 : 0);
+        if (String(given[0]).endsWith("/cancel")) await said;
         return fetched(...given);
     };
 }"""
 
 
-def test_a_visitor_stops_a_sampling_in_the_page_and_samples_again(url, visit, enter, monkeypatch):
-    report = Reporter.__call__
-    monkeypatch.setattr(Reporter, "__call__", lambda *args: time.sleep(0.2) or report(*args))
+def test_a_visitor_stops_a_sampling_in_the_page_and_samples_again(url, visit, enter, slow_steps):
     page = visit(url)
     page.get_by_role("button", name="More settings").first.click()
     enter(page, "number input for Denoising steps", "100")
-    page.evaluate(SLOW_STOP)
+    page.evaluate(LATE_CANCEL)
     page.get_by_role("button", name="Sample the pair").click()
     page.locator(".duet-bar:visible").wait_for()
     page.get_by_role("button", name="Stop").first.click()
     page.get_by_text("Stopped.").first.wait_for()
     page.get_by_role("button", name="Sample the pair").click()
     page.locator(".duet-bar:visible").wait_for()
+    page.evaluate("window.letCancelsThrough()")
+    page.get_by_text(re.compile("step [1-9][0-9] of 100")).wait_for(timeout=60_000)  # it goes on
     page.get_by_role("button", name="Stop").first.click()
     page.get_by_text("Stopped.").first.wait_for()
 
