@@ -13,7 +13,7 @@ from pathlib import Path
 from diffusers import StableDiffusionPipeline
 
 from benchmarks import depth_image_tasks, protocol
-from pipelines.image_pairs import check_image_adapter, check_samples
+from pipelines.image_pairs import check_depth_adapter, check_image_adapter, check_samples
 from utils.arguments import make_parser, positive_int, run_script
 from utils.metrics.statistics import Estimate, bootstrap_mean, paired_difference
 from utils.pretrained import shipped
@@ -77,7 +77,7 @@ def check(args: argparse.Namespace) -> None:
         if tasks & users:
             flag, path = f"--{name}_adapter", getattr(args, f"{name}_adapter")
             protocol.check_file(path, flag, "name another, or choose other --tasks")
-            check_image_adapter(path, flag)
+            (check_image_adapter if name == "edge" else check_depth_adapter)(path, flag)
             if name != "one_step":
                 check_samples(path, flag)
     protocol.check_judges(args.judges_dir, [judge for judge, users in JUDGED.items() if tasks & users])

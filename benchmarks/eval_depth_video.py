@@ -6,8 +6,8 @@ change: mean absolute difference of the normalised disparity from frame to frame
 pixels where the scene stands still (floor and wall of clips with a still camera, and nothing in front of them in either
 frame). There the truth does not change; `truth` is the rendered depth, normalised frame by frame as a training sees it.
 AbsRel: error of the depth, mean over the frames. The ways: `own_noise` draws noise for each frame, `same_noise` has one
-for all, and `aligned`, what run_depth_image does, also aligns each frame to the one before. `one_step` is estimated in
-place of sampled, by the adapter of --one_step_adapter, and aligned.
+for all, and `aligned`, what --mode image_to_depth of run_depth_image does, also aligns each frame to the one before.
+`one_step` estimates each frame with the adapter of --one_step_adapter and aligns it.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from PIL import Image
 
 from benchmarks import protocol
 from pipelines.clip_depth import estimate_clip_depth, sample_clip_depth
-from pipelines.image_pairs import load_joint
+from pipelines.image_pairs import check_depth_adapter, check_samples, load_joint
 from utils.arguments import make_parser, positive_int, run_script
 from utils.depth import color_disparity, metres_to_disparity, normalize_disparity
 from utils.diffusion.one_step import ONE_STEP
@@ -106,6 +106,16 @@ def check(args: argparse.Namespace) -> None:
     """Raises one sentence about what would fail after models are loaded."""
     check_unseen(args.first_seed)
     protocol.check_count(args, "num_frames", 2)
+    tasks = set(args.tasks or TASKS)
+    for flag, path, users in (
+        ("--adapter", args.adapter, {*WAYS}),
+        ("--one_step_adapter", args.one_step_adapter, {ONE_STEP}),
+    ):
+        if tasks & users:
+            protocol.check_file(path, flag, "name another, or choose other --tasks")
+            check_depth_adapter(path, flag)
+    if tasks & {*WAYS}:
+        check_samples(args.adapter, "--adapter")
 
 
 def files(args: argparse.Namespace) -> dict[str, list[Path]]:

@@ -22,7 +22,7 @@ def add_inputs(own: Weights) -> dict:
     video = video_file(f"Video, of at most {MAX_CLIP} frames", height=240)
     with gr.Accordion("More settings", open=False):
         base = weights_box("Stable Diffusion base", own.base)
-        estimator = weights_box("Adapter of one step", own.estimator)
+        estimator = weights_box("Adapter that estimates depth", own.estimator)
     return {"video": video, "base": base, "estimator": estimator}
 
 

@@ -13,7 +13,7 @@ from gradios.running import Reporter
 from gradios.uploads import check_video
 from gradios.videos import as_flags, enlarged, size_of
 from pipelines.clip_depth import estimate_clip_depth, read_clip, static_change, write_clip_depth
-from pipelines.image_pairs import name_adapters
+from pipelines.image_pairs import check_depth_adapter
 from pipelines.sizes import fit_video
 from run_models import run_depth_image
 from utils.arguments import parse_args
@@ -51,7 +51,7 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
     argv = [*asked.flags(weights.base, weights.estimator, str(folder / kept)), f"--output_dir={folder / 'again'}"]
     args = run_depth_image.with_defaults(parse_args(run_depth_image.parser(), argv))
     run_depth_image.check_arguments(args)
-    name_adapters([adapter])
+    check_depth_adapter(weights.estimator, "")
     command = asked.flags(weights.base, weights.estimator, kept)
     run = start_run(SCRIPT, command, vars(args), [weights.base, weights.estimator])
     clip = read_clip(args.video)

@@ -17,7 +17,7 @@ from gradios.pair_sampling import MAX_PAIRS, MAX_SCALE, MAX_STEPS, Asked, Weight
 from gradios.pair_view import PairView
 from gradios.script import PageScript
 from gradios.uploads import image_file
-from pipelines.image_pairs import check_image_adapter, check_samples, name_adapters
+from pipelines.image_pairs import check_depth_adapter, check_samples, name_adapters
 from utils.arguments import run_script
 
 LEAD = (
@@ -119,9 +119,9 @@ EXAMPLES = {
 
 
 def check(own: Weights) -> None:
-    for name, path in name_adapters(own.adapters).items():
-        check_samples(path, "--adapter", name=name)
-    check_image_adapter(own.estimator, "--one_step_adapter")
+    for path in name_adapters(own.adapters).values():
+        check_samples(path, "--adapter")
+    check_depth_adapter(own.estimator, "--one_step_adapter")
 
 
 FORM = Form(

@@ -1,4 +1,4 @@
-"""Depth of a short video, frame by frame, by the joint model of images and depth."""
+"""Depth of a short video, frame by frame: sampled, or estimated in one step."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +67,9 @@ def estimate_clip_depth(
 ) -> np.ndarray:
     """As `sample_clip_depth`, by one deterministic step for each frame (`estimate_condition`).
 
-    on_frames: Called after each batch with the number of frames that are done.
+    Args:
+        pipe: With the adapter `name`, of depth: a LoRA that estimates, or a joint one.
+        on_frames: Called after each batch with the number of frames that are done.
     """
     parts = []
     for frames in pipe.progress_bar(video.split(batch_size)):

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import patch
-from utils.diffusion.one_step import ONE_STEP
 from utils.latents import LatentScale
 from utils.weights.lora import load_lora
 from utils.weights.model_kinds import read_estimator
@@ -18,15 +17,14 @@ class AdapterPair:
         trigger: Words that begin the prompts of its condition.
         latent_scale: Between the latents of the VAE and those that the network sees.
         one_way: Whether it was also trained with sides that do not read the other; if not, both always read.
-        one_step: Whether it estimates its condition in one step and samples nothing (`pipelines/one_step.py`).
-        lora: Whether it is a plain LoRA on the base, which estimates, and has no joint attention.
+        one_step: Whether it is a LoRA without joint attention, which estimates its condition in one step and samples
+            nothing (`pipelines/one_step.py`).
     """
 
     trigger: str = ""
     latent_scale: LatentScale = field(default_factory=LatentScale)
     one_way: bool = True
     one_step: bool = False
-    lora: bool = False
 
 
 class ImageAdapters:
@@ -44,9 +42,9 @@ class ImageAdapters:
         Raises:
             ValueError: It cannot be loaded, or not beside what is loaded: such a LoRA needs a pipeline of its own.
         """
-        estimator = read_estimator(path)
-        if other := next((held for held, pair in self.adapter_pairs.items() if pair.lora or estimator), None):
-            raise ValueError(f"This pipeline has the adapter {other}: load {path} into another one.")
+        estimator, loaded = read_estimator(path), [*patch.get_joints(self.unet), *self.estimators()]
+        if loaded and (estimator or self.estimators()):
+            raise ValueError(f"This pipeline has the adapter {loaded[0]}: load {path} into another one.")
         if estimator:
             return self._load_estimator(path, name or estimator["condition"], trigger, estimator)
         name = name or patch.read_config(path)["name"]
@@ -55,32 +53,33 @@ class ImageAdapters:
         training = patch.load(self, path, name).get("training") or {}
         trigger = training.get("trigger", "") if trigger is None else trigger
         scale = LatentScale.read(training.get("latent_scale", {}))
-        one_way, one_step = training.get("one_way_share", 0) > 0, training.get("objective") == ONE_STEP
-        self.register_adapter_pair(name, trigger, scale, one_way, one_step)
+        self.register_adapter_pair(name, trigger, scale, one_way=training.get("one_way_share", 0) > 0)
         return name
 
     def _load_estimator(self, path, name: str, trigger: str | None, training: dict) -> str:
         if trigger is not None:
             raise ValueError(f"{path} estimates its condition and reads no prompt: leave the trigger {trigger!r} out.")
+        if not name.isidentifier():
+            raise ValueError(f"name={name!r} cannot name an adapter: use letters, digits and '_', no digit first.")
         load_lora(self.unet, path, name)
-        scale = LatentScale.read(training["latent_scale"])
-        self.adapter_pairs[name] = AdapterPair(latent_scale=scale, one_step=True, lora=True)
+        scale = LatentScale.read(training.get("latent_scale", {}))
+        self.adapter_pairs[name] = AdapterPair(latent_scale=scale, one_step=True)
         return name
 
     def register_adapter_pair(
-        self,
-        name: str,
-        trigger: str = "",
-        latent_scale: LatentScale | None = None,
-        one_way: bool = True,
-        one_step: bool = False,
+        self, name: str, trigger: str = "", latent_scale: LatentScale | None = None, one_way: bool = True
     ) -> None:
         """Says how a joint adapter that is in the network already was trained: needed after `patch.load` alone."""
-        self.adapter_pairs[name] = AdapterPair(trigger, latent_scale or LatentScale(), one_way, one_step)
+        self.adapter_pairs[name] = AdapterPair(trigger, latent_scale or LatentScale(), one_way)
+
+    def estimators(self) -> list[str]:
+        """LoRAs in the network that estimate their condition."""
+        held = getattr(self.unet, "peft_config", {})
+        return [name for name, pair in self.adapter_pairs.items() if pair.one_step and name in held]
 
     def known_adapters(self) -> list[str]:
         """Adapters of the network; raises where it is not known how one was trained."""
-        loaded = [*patch.get_joints(self.unet), *(name for name, pair in self.adapter_pairs.items() if pair.lora)]
+        loaded = [*patch.get_joints(self.unet), *self.estimators()]
         for name in loaded:
             if name not in self.adapter_pairs:
                 raise ValueError(

@@ -40,7 +40,16 @@ def name_adapters(items: Sequence[str]) -> dict[str, str]:
 def check_image_adapter(path: str, flag: str) -> None:
     """Refuses what is neither a joint adapter of images nor a LoRA that estimates a condition of them."""
     if read_estimator(path) is None:
-        check_adapter(path, "UNet2DConditionModel", "train_depth_image.py", flag)
+        check_adapter(path, "UNet2DConditionModel", "train_depth_image.py", flag, kind="an adapter")
+
+
+def check_depth_adapter(path: str, flag: str) -> None:
+    """Refuses what `check_image_adapter` does, and what says that it is of another condition than depth."""
+    check_image_adapter(path, flag)
+    joint = patch.read_config(path).get("training") if len(joint_names(path)) == 1 else None
+    condition = (read_estimator(path) or joint or {}).get("condition", "depth")
+    if condition != "depth":
+        raise ValueError(f"{flag} {path} is of the condition {condition}: pass an adapter of depth.".strip())
 
 
 def own_name(path: str) -> str:
@@ -78,19 +87,17 @@ def check_objective(adapters: Mapping[str, str], mode: str) -> None:
     if mode == ONE_STEP and len(adapters) > 1:
         names = ", ".join(adapters)
         raise ValueError(f"--mode {ONE_STEP} estimates one condition, but --adapter has {names}: pass one.")
-    for name, path in adapters.items() if mode != ONE_STEP else ():
-        check_samples(path, "--adapter", f"pass --mode {ONE_STEP}", name)
+    for path in adapters.values() if mode != ONE_STEP else ():
+        check_samples(path, "--adapter", f"pass --mode {ONE_STEP}")
 
 
-def check_samples(adapter: str | Path, flag: str, remedy: str = "pass another one", name: str | None = None) -> None:
+def check_samples(adapter: str | Path, flag: str, remedy: str = "pass another one") -> None:
     """Raises ValueError for an adapter that was trained to estimate in one step, and samples nothing.
 
     Args:
         remedy: What the user can do.
-        name: Of the adapter, in a file or folder that holds several.
     """
-    training = read_estimator(adapter) or patch.read_config(adapter, name).get("training") or {}
-    if training.get("objective") == ONE_STEP:
+    if read_estimator(adapter):
         raise ValueError(f"{flag} {adapter} was trained for estimation in one step and samples nothing: {remedy}.")
 
 

@@ -18,7 +18,12 @@ from utils.diffusion.sampling import ImageSampling
 
 @torch.no_grad()
 def estimate_condition(
-    pipe: StableDiffusionJointPipeline, image, name: str = "depth", output_type: str = "pil"
+    pipe: StableDiffusionJointPipeline,
+    image,
+    name: str = "depth",
+    output_type: str = "pil",
+    height: int | None = None,
+    width: int | None = None,
 ) -> JointOutput:
     """The condition of images by one call of the network, the same in each call.
 
@@ -30,6 +35,7 @@ def estimate_condition(
         image: As the pipeline takes it.
         name: Of the adapter.
         output_type: "pil", "np", "pt" or "latent".
+        height, width: Of the pixels, where the image is given as latents.
 
     Raises:
         ValueError: There is no such adapter, or the image cannot be read.
@@ -37,13 +43,13 @@ def estimate_condition(
     check_options(None, output_type, [])
     weights = check_adapters(name, pipe.known_adapters())
     known = gather_known([name], (image, None, None, None), *[None] * 4)
-    request = make_request(pipe, None, None, known, weights, None, None, 1, None)
+    request = make_request(pipe, None, None, known, weights, height, width, 1, None)
     pipe._interrupt = False
     with stepping_once(pipe):
         joint = Joint(pipe.directions(request, None), weights)
         sampling = ImageSampling(num_inference_steps=1, guidance_scale=1.0)
         inputs = pipe.prepare(at_mean(pipe, request, name), sampling, joint)
-        sides = by_lora(pipe, inputs) if pipe.adapter_pairs[name].lora else pipe.denoise(inputs)
+        sides = by_lora(pipe, inputs) if pipe.adapter_pairs[name].one_step else pipe.denoise(inputs)
         output = pipe.decode(sides, request, output_type)
     pipe.maybe_free_model_hooks()
     return output
@@ -64,10 +70,12 @@ def at_mean(pipe: StableDiffusionJointPipeline, request: Request, name: str) -> 
 
 @contextmanager
 def stepping_once(pipe: StableDiffusionJointPipeline) -> Iterator[None]:
-    """Within it the pipeline has the scheduler of one step."""
-    own = pipe.scheduler
+    """Within it the pipeline has the scheduler of one step, and shows no progress bar for it."""
+    own, bar = pipe.scheduler, getattr(pipe, "_progress_bar_config", {})
     pipe.scheduler = one_step_scheduler(own)
+    pipe.set_progress_bar_config(disable=True)
     try:
         yield
     finally:
         pipe.scheduler = own
+        pipe.set_progress_bar_config(**bar)

@@ -16,7 +16,8 @@ from utils.video import contact_sheet
 
 def show_samples(base: SDBase, scale: LatentScale, shown: list, args) -> dict[str, Image.Image]:
     """pairs: sampled for the prompts. samples: image and condition, the estimated condition, a pair for the caption."""
-    pipe = joint_pipeline(base, AdapterPair(args.trigger_word, scale, one_way=args.one_way_share > 0), args)
+    pair = AdapterPair(args.trigger_word, scale, one_way=args.one_way_share > 0)
+    pipe = joint_pipeline(base, args.adapter_name, pair)
 
     def sample(**inputs) -> list[list[Image.Image]]:
         sizes = {"num_inference_steps": 25, "height": args.resolution, "width": args.resolution}
@@ -31,17 +32,17 @@ def show_samples(base: SDBase, scale: LatentScale, shown: list, args) -> dict[st
     return images
 
 
-def show_estimates(base: SDBase, scale: LatentScale, shown: list, args) -> dict[str, Image.Image]:
+def show_estimates(base: SDBase, scale: LatentScale, shown: list) -> dict[str, Image.Image]:
     """samples: image and condition, and the condition estimated in one step."""
-    known, pair = known_pairs(shown), AdapterPair(latent_scale=scale, one_step=True, lora=True)
-    out = estimate_condition(joint_pipeline(base, pair, args), known[0], args.adapter_name)
-    return {"samples": pair_sheet([*known, out.conditions[args.adapter_name]])}
+    known, name = known_pairs(shown), "default"
+    pipe = joint_pipeline(base, name, AdapterPair(latent_scale=scale, one_step=True))
+    return {"samples": pair_sheet([*known, estimate_condition(pipe, known[0], name).conditions[name]])}
 
 
-def joint_pipeline(base: SDBase, pair: AdapterPair, args) -> StableDiffusionJointPipeline:
+def joint_pipeline(base: SDBase, name: str, pair: AdapterPair) -> StableDiffusionJointPipeline:
     scheduler = DDIMScheduler.from_config(base.scheduler.config)
     pipe = StableDiffusionJointPipeline(base.vae, base.text.encoder, base.text.tokenizer, base.unet, scheduler)
-    pipe.adapter_pairs[args.adapter_name] = pair
+    pipe.adapter_pairs[name] = pair
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -20,6 +20,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 import patch
 from pipelines.edit_masks import difference_map, snap_masks, soften, widen
+from pipelines.image_adapters import check_sampled
 from pipelines.image_inputs import JointInputs
 from pipelines.image_sides import accepted, late_timesteps
 from pipelines.inputs import image_batch, mask_batch
@@ -145,6 +146,7 @@ class StableDiffusionKeyframeEditPipeline(StableDiffusionJointPipeline):
     def check_edit(self, frames, prompt: str, source_prompt: str, mask, settings: EditSettings):
         """The mask as `read_mask`; raises ValueError before any network runs."""
         check_prompts(prompt, source_prompt, isinstance(mask, str), settings)
+        check_sampled(self.adapter_pairs, self.estimators())
         if settings.keeps("depth") and not patch.get_joints(self.unet):
             raise ValueError(
                 f"structure={settings.structure!r} needs a joint adapter: call pipe.load_adapter_pair, or choose "

@@ -41,40 +41,74 @@ def main(argv=None) -> None:
     args = parse_args(make_parser(), argv)
     check_arguments(args)
     estimates = args.objective == ONE_STEP
-    args.adapter_name = args.adapter_name or args.condition
     scale = begin_estimator(args) if estimates else begin(args)
     args.resolution = args.resolution or base_size(args, StableDiffusionJointPipeline)[0]
     dataset, shown = PairDataset.from_args(args, args.condition), read_validation_pairs(args)
     base = SDBase.load(args)
     base.check_resolution(args.resolution)
     torch.manual_seed(args.seed)
-    parameters = start_estimator(base.unet, args) if estimates else start_joint(base.unet, args)
-    if args.cache_latents:
-        dataset = cache_latents(dataset, base.vae, args.cache_dir, args.train_batch_size)
-        base.text.cache([""] if estimates else prompts(dataset.captions, args.trigger_word), args.cache_dir)
-    scale = kept_scale(args) or scale or measure_latent_scale(dataset, base.vae, args.seed)
-
-    def loss(unet, batch):
-        return estimation_loss(unet, batch, base, scale) if estimates else joint_loss(unet, batch, base, scale, args)
-
-    def save(unet, folder):
-        if estimates:
-            return save_estimator(unet, folder, args, scale)
-        return save_adapter(unet, folder, args, trigger=args.trigger_word, latent_scale=vars(scale))
-
-    def validate(unet, step):
-        return (show_estimates if estimates else show_samples)(base, scale, shown, args)
-
-    validate = validate if args.validation_prompts or shown else None
-    shared = {"parameters": parameters, "frozen": base.frozen, "keep": {"latent_scale": vars(scale)}}
-    fit(args, base.unet, dataset, loss, save=save, validate=validate, **shared)
+    train = train_estimator if estimates else train_pairs
+    train(args, base, dataset, scale, shown)
 
 
 def check_arguments(args) -> None:
     """One sentence about what would fail after a long time."""
     check_choice(make_parser(), args, "objective", {}, READ_BY)
     check_share_arguments(args, SHARES, [GIVEN, PROMPTS])
+    args.adapter_name = args.adapter_name or args.condition
     check_output_dir(args)
+
+
+def train_pairs(args, base: SDBase, dataset, scale: LatentScale | None, shown: list[dict]) -> None:
+    """Trains a joint adapter.
+
+    Args:
+        scale: Of the condition's latents, where it is not measured on the data.
+        shown: Samples of validations.
+    """
+    start_adapter(base.unet, args)
+    if args.cache_latents:
+        dataset = cache_latents(dataset, base.vae, args.cache_dir, args.train_batch_size)
+        captions = ["", *dataset.captions]
+        base.text.cache([*captions, *(with_trigger(args.trigger_word, c) for c in captions)], args.cache_dir)
+    scale = kept_scale(args) or scale or measure_latent_scale(dataset, base.vae, args.seed)
+
+    def loss(unet, batch):
+        return joint_loss(unet, batch, base, scale, args)
+
+    def save(unet, folder):
+        return save_adapter(unet, folder, args, trigger=args.trigger_word, latent_scale=vars(scale))
+
+    def validate(unet, step):
+        return show_samples(base, scale, shown, args)
+
+    shared = {"parameters": patch.joint_parameters(base.unet, args.adapter_name), "frozen": base.frozen}
+    shared |= {
+        "keep": {"latent_scale": vars(scale)},
+        "validate": validate if args.validation_prompts or shown else None,
+    }
+    fit(args, base.unet, dataset, loss, save=save, **shared)
+
+
+def train_estimator(args, base: SDBase, dataset, scale: LatentScale | None, shown: list[dict]) -> None:
+    """Trains a LoRA that estimates the condition; see `train_pairs`."""
+    parameters = start_estimator(base.unet, args)
+    if args.cache_latents:
+        dataset = cache_latents(dataset, base.vae, args.cache_dir, args.train_batch_size)
+    scale = kept_scale(args) or scale or measure_latent_scale(dataset, base.vae, args.seed)
+
+    def loss(unet, batch):
+        return estimation_loss(unet, batch, base, scale)
+
+    def save(unet, folder):
+        training = {name: value for name, value in vars(args).items() if ONE_STEP in READ_BY.get(name, [ONE_STEP])}
+        return save_estimator(unet, folder, args, parameters, training, scale)
+
+    def validate(unet, step):
+        return show_estimates(base, scale, shown)
+
+    shared = {"parameters": parameters, "frozen": base.frozen, "keep": {"latent_scale": vars(scale)}}
+    fit(args, base.unet, dataset, loss, save=save, validate=validate if shown else None, **shared)
 
 
 def begin(args) -> LatentScale | None:
@@ -87,17 +121,6 @@ def begin(args) -> LatentScale | None:
     return LatentScale.read(beginning.get("latent_scale", {})) if goes_on else None
 
 
-def start_joint(unet, args) -> list[torch.nn.Parameter]:
-    start_adapter(unet, args)
-    return patch.joint_parameters(unet, args.adapter_name)
-
-
-def prompts(captions: list[str], trigger_word: str) -> list[str]:
-    """All texts that a training of pairs with these captions reads."""
-    captions = ["", *captions]
-    return [*captions, *(with_trigger(trigger_word, caption) for caption in captions)]
-
-
 def make_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     group = parser.add_argument_group("pair")
@@ -106,8 +129,8 @@ def make_parser() -> argparse.ArgumentParser:
     add = group.add_argument
     what = f"{DENOISING} of both sides by a joint adapter, or estimation of the condition in {ONE_STEP} by a LoRA"
     add("--objective", choices=(DENOISING, ONE_STEP), default=DENOISING, help=what)
-    layers = "regular expression in the names of the layers with a LoRA, for --objective one_step (default: all layers)"
-    add("--lora_targets", default=".", help=layers)
+    layers = "all: attention layers; or a regular expression in names of layers, such as the default, which is in all"
+    add("--lora_targets", default=".", help=f"layers with a LoRA for --objective one_step; {layers}")
     own = "a name of your own pairs each image with that under NAME_file_name in metadata.jsonl"
     add("--condition", default="depth", metavar="NAME", help=f"what the image is paired with: depth, edge, or {own}")
     add("--adapter_name", help="name of the adapter (default: the condition)")

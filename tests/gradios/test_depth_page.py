@@ -126,7 +126,7 @@ def test_a_video_is_looked_at_on_the_server(client, send_clip, text_file):
     for values, sentence in (
         ({"frames": 65}, "The video has 65 frames: send one of at most 64."),
         ({"frames": 1, "width": 2064}, "The video has 2064x32 pixels: send one of at most 2048 a side."),
-        ({"estimator": "/etc"}, "etc is a folder without a model; a joint adapter of train_depth_image.py is needed"),
+        ({"estimator": "/etc"}, "etc is a folder without a model; an adapter of train_depth_image.py is needed"),
     ):
         with pytest.raises(Exception, match="^" + re.escape(sentence)):
             send_clip(**values)

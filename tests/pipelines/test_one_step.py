@@ -1,5 +1,7 @@
 """Estimation in one step: a single call of the network, the same whatever the random state."""
 
+import shutil
+
 import diffusers
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from utils.diffusion.prompts import TextEncoder
 from utils.images import to_pixels
 from utils.training.estimation import estimation_loss
 from utils.training.sd import SDBase
+from utils.weights.lora import LORA_FILE
+from utils.weights.model_kinds import read_estimator
 
 
 @pytest.fixture
@@ -102,6 +106,22 @@ def test_a_lora_that_estimates_is_alone_in_its_pipeline(bare, folders):
             pipe.load_adapter_pair(second)
     with pytest.raises(ValueError, match="estimates its condition and reads no prompt: leave the trigger 'far' out"):
         bare.load_adapter_pair(folders.estimator, trigger="far")
+
+
+def test_what_is_loaded_is_what_the_network_has(estimator, folders):
+    estimator.unload_lora_weights()
+    with pytest.raises(ValueError, match="No adapter is loaded"):
+        estimate_condition(estimator, make_image())
+    estimator.load_adapter_pair(folders.estimator)
+    assert estimator.known_adapters() == ["depth"]
+
+
+def test_a_folder_with_a_joint_adapter_is_that(bare, folders, tmp_path):
+    for file in (folders.adapters / "depth.safetensors", folders.estimator / LORA_FILE):
+        shutil.copy(file, tmp_path)
+    assert read_estimator(tmp_path) is None and read_estimator(tmp_path / LORA_FILE)["condition"] == "depth"
+    bare.load_adapter_pair(tmp_path, "depth")
+    assert not bare.adapter_pairs["depth"].one_step
 
 
 def test_an_adapter_that_is_not_there_is_named(pipe):

@@ -46,15 +46,20 @@ def test_the_target_is_the_pixels_or_what_the_decoder_makes_of_cached_latents(tm
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_a_run_of_one_step_says_what_it_is_for_and_goes_on(train_images, scenes, tmp_path, cached):
+def test_a_run_of_one_step_says_what_it_is_for_and_goes_on(train_images, scenes, tmp_path, cached, monkeypatch):
     flags = ["--objective", "one_step", "--validation_data_dir", scenes, "--num_validation_samples", 2]
     flags += ["--cache_latents", "--cache_dir", tmp_path / "cache"] if cached else []
     train_images(script, tmp_path / "first", *flags)
-    train_images(script, tmp_path / "run", *flags, "--init_adapter", tmp_path / "first")
+    monkeypatch.setattr(script, "measure_latent_scale", None)
+    still = ["--init_adapter", tmp_path / "first", "--max_train_steps", 1, "--learning_rate", 0]
+    train_images(script, tmp_path / "run", *flags, *still)
     first, training = (read_estimator(tmp_path / run) for run in ("first", "run"))
     assert training["condition"] == "depth" and training["latent_scale"] == first["latent_scale"]
-    assert any("conv_in" in key for key in load_file(tmp_path / "run" / LORA_FILE))
-    assert Image.open(tmp_path / "run/validation/000002_samples.png").size == (3 * SIZE, 2 * SIZE)
+    assert not {"post", "y_layers", "snr_gamma", "trigger_word"} & training.keys()
+    weights, again = (load_file(tmp_path / run / LORA_FILE) for run in ("first", "run"))
+    assert any("conv_in" in key for key in weights) and weights.keys() == again.keys()
+    assert all(torch.equal(weights[key], again[key]) for key in weights)
+    assert Image.open(tmp_path / "first/validation/000002_samples.png").size == (3 * SIZE, 2 * SIZE)
 
 
 def test_one_step_goes_on_from_a_lora_of_the_same_condition_alone(train_images, tmp_path):
@@ -77,6 +82,15 @@ def test_an_adapter_goes_on_with_its_trigger_and_scale_for_its_own_condition_alo
     first, edges = (patch.read_config(tmp_path / run / "depth.safetensors")["training"] for run in ("first", "edges"))
     assert first["trigger"] == "far" and edges["trigger"] == "edge_map"
     assert edges["latent_scale"] != first["latent_scale"]
+
+
+def test_a_run_of_one_step_resumes_from_its_checkpoint(train_images, tmp_path):
+    flags = ["--objective", "one_step", "--checkpointing_steps", 1, "--lr_scheduler", "constant", "--use_ema"]
+    train_images(script, tmp_path / "whole", *flags)
+    train_images(script, tmp_path / "halves", *flags, "--max_train_steps", 1)
+    train_images(script, tmp_path / "halves", *flags, "--resume_from_checkpoint", "latest")
+    whole, halves = (load_file(tmp_path / run / LORA_FILE) for run in ("whole", "halves"))
+    assert all(torch.equal(whole[key], halves[key]) for key in whole)
 
 
 def test_flags_that_one_step_does_not_read_are_refused(train_images, tmp_path):

@@ -12,8 +12,9 @@ DENOISING = "denoising"  # the other objective
 def estimate_latents(unet, x_0: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
     """Latents of a condition by one call of a network that was trained for it: image in, condition out.
 
-    The image takes the place of the noisy sample, and the network says v, which is -y_0 where nothing is left of the
-    sample (GenPercept, arXiv 2403.06090). So there is no noise, and none is drawn.
+    The image stands in for the noise of the condition, with alpha 0 and sigma 1: the noisy sample is x_0, and v is -y_0
+    (GenPercept, arXiv 2403.06090). For a base that predicts noise the sign is a convention. The timestep is that of
+    clean latents, with which the network reads images best.
 
     Args:
         x_0: Clean latents of the image, (B, C, h, w).

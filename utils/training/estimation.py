@@ -20,7 +20,7 @@ def estimation_loss(unet, batch: dict, base: SDBase, scale: LatentScale) -> torc
     """
     condition = {name: value for name, value in batch.items() if name.startswith("conditioning")}
     x_0, _ = encode_pair({name: value for name, value in batch.items() if name not in condition}, base.vae)
-    text = base.text([""] * len(x_0), x_0.device)
+    text = base.text([""], x_0.device).expand(len(x_0), -1, -1)
     estimate = estimate_latents(unet, x_0.float(), text).float()
     decoded = decode(base.vae, scale.denormalize(estimate)).float()
     return (decoded - target_pixels(condition, base.vae)).abs().mean()
@@ -58,7 +58,7 @@ def begin_estimator(args) -> LatentScale | None:
         raise ValueError(
             f"--condition is {args.condition}, but {args.init_adapter} estimates {training['condition']}: pass that."
         )
-    return LatentScale.read(training["latent_scale"])
+    return LatentScale.read(training.get("latent_scale", {}))
 
 
 def start_estimator(unet, args) -> list[torch.nn.Parameter]:
@@ -69,8 +69,12 @@ def start_estimator(unet, args) -> list[torch.nn.Parameter]:
     return parameters
 
 
-def save_estimator(unet, folder: Path, args, scale: LatentScale) -> Path:
-    """Write the LoRA with the flags and what else says how it was trained, and return the file."""
-    parameters = [p for p in unet.parameters() if p.requires_grad]
-    training, dtype = {**vars(args), "latent_scale": vars(scale)}, save_dtype(args, parameters)
-    return save_lora(unet, folder, "default", args.pretrained_model_name_or_path, training, dtype)
+def save_estimator(unet, folder: Path, args, parameters: list, training: dict, scale: LatentScale) -> Path:
+    """Write the LoRA with what says how it was trained, and return the file.
+
+    Args:
+        parameters: Of `start_estimator`.
+        training: The flags that had an effect.
+    """
+    about, dtype = {**training, "latent_scale": vars(scale)}, save_dtype(args, parameters)
+    return save_lora(unet, folder, "default", args.pretrained_model_name_or_path, about, dtype)

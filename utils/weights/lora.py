@@ -16,9 +16,8 @@ from torch import nn
 
 import patch
 from utils.files import replacing
-from utils.weights.model_kinds import joint_names
+from utils.weights.model_kinds import LORA_FILE, joint_names
 
-LORA_FILE = "pytorch_lora_weights.safetensors"
 PREFIX = "unet."
 METADATA = "lora_adapter_metadata"
 Y = "y_lora."

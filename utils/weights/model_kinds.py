@@ -10,6 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from utils.diffusion.one_step import ONE_STEP
 from utils.formats.folders import list_files
 
 INDEX = "model_index.json"
@@ -39,6 +40,7 @@ PARTS = {  # files that tell a folder which is a part of a base
     "preprocessor_config.json": "an image processor",
 }
 JOINT, LORA = "joint adapter", "LoRA"
+LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 def describe(path: str | Path) -> str:
@@ -82,12 +84,15 @@ def check_network(name: str | Path, needed: type | tuple[type, ...], flag: str =
     raise ValueError(f"{_said(flag, name)} is {describe(path)}; {wanted} is needed, {titles[0][1]}.")
 
 
-def check_adapter(name: str | Path, unet_class: str, trained_by: str, flag: str = "") -> None:
+def check_adapter(
+    name: str | Path, unet_class: str, trained_by: str, flag: str = "", kind: str = "a joint adapter"
+) -> None:
     """Refuses what has no joint adapter for a UNet of that class.
 
     Args:
         name: A file, a folder, or a name on the hub, which is not looked up.
         trained_by: Script that writes such adapters, for the sentence.
+        kind: What the sentence asks for.
 
     Raises:
         FileNotFoundError: There is no such file or folder, nor could the hub have one of that name.
@@ -97,13 +102,13 @@ def check_adapter(name: str | Path, unet_class: str, trained_by: str, flag: str 
     if not path.exists():
         if str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
             return
-        raise FileNotFoundError(f"{_said(flag, name)} does not exist; a joint adapter of {trained_by} is needed.")
+        raise FileNotFoundError(f"{_said(flag, name)} does not exist; {kind} of {trained_by} is needed.")
     headers = _headers(path)
     joint = [header for header in headers.values() if _kind_of(header) == JOINT]
     fits = any(header["config"]["model_class"] == unet_class for header in joint)
     if fits or _has_published(path, unet_class):
         return
-    raise ValueError(f"{_said(flag, name)} is {describe(path)}; a joint adapter of {trained_by} is needed.")
+    raise ValueError(f"{_said(flag, name)} is {describe(path)}; {kind} of {trained_by} is needed.")
 
 
 def joint_names(name: str | Path) -> list[str]:
@@ -134,9 +139,15 @@ def read_estimator(name: str | Path) -> dict | None:
     """How a LoRA of `train_depth_image.py --objective one_step` was trained; None for anything else.
 
     Among the flags is `condition`, what it estimates from an image; beside them `latent_scale`.
+
+    Args:
+        name: A file, or a folder that has it under diffusers' name and no joint adapter beside it.
     """
-    headers = _headers(Path(name)).values() if Path(name).exists() else ()
-    return next((header["config"]["training"] for header in headers if _condition_of(header)), None)
+    path = Path(name)
+    if path.is_dir() and not joint_names(path):
+        path /= LORA_FILE
+    header = _read_header(path) if path.is_file() else None
+    return header["config"]["training"] if header and _condition_of(header) else None
 
 
 def _is_of_flow(header: dict) -> bool:
@@ -146,7 +157,7 @@ def _is_of_flow(header: dict) -> bool:
 def _condition_of(header: dict) -> str | None:
     """What a LoRA estimates from an image in one step, if it does."""
     training = header["config"].get("training") or {}
-    estimates = _kind_of(header) == LORA and training.get("objective") == "one_step"
+    estimates = _kind_of(header) == LORA and training.get("objective") == ONE_STEP
     return training.get("condition") if estimates else None
 
 
