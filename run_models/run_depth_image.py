@@ -71,8 +71,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         type=maybe_named_path,
         metavar="[NAME=]PATH",
-        help="adapters of train_depth_image.py, files or folders, or joint ones on the hub; NAME replaces that in the file "
-        "(default: weights/depth_image/depth.safetensors, for --mode one_step weights/depth_image/one_step)",
+        help="adapters of train_depth_image.py, files or folders, or joint ones on the hub; NAME replaces that in the "
+        "file (default: weights/depth_image/depth.safetensors, for --mode one_step weights/depth_image/one_step)",
     )
     add("--trigger_word", help="words that begin the condition's prompt (default: those in the adapter's file)")
     add_machine_arguments(group)
@@ -145,9 +145,7 @@ def check_arguments(args) -> None:
     check_choice(parser(), args, "mode", NEEDS, READ_BY)
     check_needs(parser(), args, NEEDED)
     if args.image and args.video:
-        raise ValueError(
-            f"--image {args.image} and --video {args.video}: depth is of one of them, so remove the other."
-        )
+        raise ValueError(f"--image {args.image} and --video {args.video}: pass one of them.")
     if args.video and (args.num_images_per_prompt or 1) > 1:
         raise ValueError(f"--num_images_per_prompt {args.num_images_per_prompt} does not apply to --video; remove it.")
     if args.scheduler:

@@ -82,12 +82,10 @@ def train_pairs(args, base: SDBase, dataset, scale: LatentScale | None, shown: l
     def validate(unet, step):
         return show_samples(base, scale, shown, args)
 
-    shared = {"parameters": patch.joint_parameters(base.unet, args.adapter_name), "frozen": base.frozen}
-    shared |= {
-        "keep": {"latent_scale": vars(scale)},
-        "validate": validate if args.validation_prompts or shown else None,
-    }
-    fit(args, base.unet, dataset, loss, save=save, **shared)
+    parameters = patch.joint_parameters(base.unet, args.adapter_name)
+    validate = validate if args.validation_prompts or shown else None
+    shared = {"parameters": parameters, "frozen": base.frozen, "keep": {"latent_scale": vars(scale)}}
+    fit(args, base.unet, dataset, loss, save=save, validate=validate, **shared)
 
 
 def train_estimator(args, base: SDBase, dataset, scale: LatentScale | None, shown: list[dict]) -> None:
