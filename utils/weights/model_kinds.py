@@ -10,7 +10,6 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from utils.diffusion.one_step import ONE_STEP
 from utils.formats.folders import list_files
 
 INDEX = "model_index.json"
@@ -157,7 +156,7 @@ def _is_of_flow(header: dict) -> bool:
 def _condition_of(header: dict) -> str | None:
     """What a LoRA estimates from an image in one step, if it does."""
     training = header["config"].get("training") or {}
-    estimates = _kind_of(header) == LORA and training.get("objective") == ONE_STEP
+    estimates = _kind_of(header) == LORA and training.get("objective") == "one_step"
     return training.get("condition") if estimates else None
 
 
