@@ -49,7 +49,7 @@ def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Repor
     adapter = f"{DEPTH}={weights.estimator}"
     kept = keep_input(folder, asked.video, "video")
     argv = [*asked.flags(weights.base, weights.estimator, str(folder / kept)), f"--output_dir={folder / 'again'}"]
-    args = run_depth_image.with_defaults(parse_args(run_depth_image.parser(), argv))
+    args = parse_args(run_depth_image.parser(), argv)
     run_depth_image.check_arguments(args)
     check_depth_adapter(weights.estimator, "")
     command = asked.flags(weights.base, weights.estimator, kept)
