@@ -127,8 +127,8 @@ def make_parser() -> argparse.ArgumentParser:
     add = group.add_argument
     what = f"{DENOISING} of both sides by a joint adapter, or estimation of the condition in {ONE_STEP} by a LoRA"
     add("--objective", choices=(DENOISING, ONE_STEP), default=DENOISING, help=what)
-    layers = "all: attention layers; or a regular expression in names of layers, such as the default, which is in all"
-    add("--lora_targets", default=".", help=f"layers with a LoRA for --objective one_step; {layers}")
+    layers = "all for attention, or a regular expression in names of layers (default: ., which is in all names)"
+    add("--lora_targets", default=".", help=f"layers with a LoRA for --objective one_step: {layers}")
     own = "a name of your own pairs each image with that under NAME_file_name in metadata.jsonl"
     add("--condition", default="depth", metavar="NAME", help=f"what the image is paired with: depth, edge, or {own}")
     add("--adapter_name", help="name of the adapter (default: the condition)")
