@@ -112,7 +112,6 @@ def check(args: argparse.Namespace) -> None:
         ("--one_step_adapter", args.one_step_adapter, {ONE_STEP}),
     ):
         if tasks & users:
-            protocol.check_file(path, flag, "name another, or choose other --tasks")
             check_depth_adapter(path, flag)
     if tasks & {*WAYS}:
         check_samples(args.adapter, "--adapter")

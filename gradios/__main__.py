@@ -50,7 +50,8 @@ def pages(args: argparse.Namespace) -> list[Page]:
 def main(argv=None) -> None:
     """Opens all pages."""
     args = parse_args(parser(), argv)
-    gradio_depth_image.check(PairWeights(adapters=tuple(args.image_adapter), estimator=args.one_step_adapter))
+    images = PairWeights(adapters=tuple(args.image_adapter), estimator=args.one_step_adapter)
+    gradio_depth_image.check(images, "--image_adapter")
     for method in METHODS:
         check_drag_weights(method, args.controlnet if method == "controlnet" else args.flow_adapter)
     serve(pages(args), args)

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ from gradios.messages import one_sentence
 from gradios.running import Done, Line, Reporter, Step, StoppedError, follow
 from gradios.slot import Slot
 
-# Of all events that sample: one goes on, the others stand in `Line`, each with one of Gradio's 40 threads.
-QUEUE = {"concurrency_id": "model", "concurrency_limit": 32}
+LINE = 24  # samplings in `Line`, each with one of Gradio's 40 threads; one goes on
+QUEUE = {"concurrency_id": "model", "concurrency_limit": LINE}  # of all events that sample
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,14 @@ class Desk:
             gr.Error: With one sentence, which the status has too.
         """
         kept, folder, stop = (gr.skip(),) * number, Path(tempfile.mkdtemp(prefix="duet-")), self.line.join(visitor)
+        ended = threading.Event()
+        ended.set()
         try:
             with one_sentence({**(names or {}), str(folder): "the run"}):
                 for _ in self.line.wait(stop):
                     yield (*kept, gr.skip())
                 started = time.monotonic()
-                for item in follow(lambda report: work(folder, report), stop):
+                for item in follow(lambda report: work(folder, report), stop, ended):
                     yield self._show(item, kept, started)
         except StoppedError:
             yield (*kept, status.STOPPED)
@@ -90,8 +93,20 @@ class Desk:
             yield (*kept, status.show_failure(error.message))
             raise
         finally:
-            self.line.leave(stop)
+            self._leave(stop, folder, ended)
+
+    def _leave(self, stop: threading.Event, folder: Path, ended: threading.Event) -> None:
+        """Removes the folder and lets the next one sample, when the work has ended: after a closed tab it goes on."""
+
+        def leave() -> None:
+            ended.wait()
             shutil.rmtree(folder, ignore_errors=True)
+            self.line.leave(stop)
+
+        if ended.is_set():
+            leave()
+        else:
+            threading.Thread(target=leave, daemon=True).start()
 
     def _show(self, item: Step | Done, kept: tuple, started: float) -> tuple:
         if isinstance(item, Step):

@@ -92,6 +92,7 @@ class Form:
         for chip, values in zip(chips, self.examples.values(), strict=True):
             waiting = chip.click(begin, **beginning)
             filled = waiting.then(partial(fill, inputs, values), outputs=parts, queue=False, **PRIVATE)
+            filled.failure(lambda: usable(buttons, True), outputs=buttons, queue=False, **PRIVATE)
             runs.append(filled.then(sample, api_visibility="private", **options))
         for run in runs:
             run.success(lambda: gr.DownloadButton(interactive=True), outputs=actions.download, queue=False, **PRIVATE)

@@ -19,7 +19,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 SYSTEM_FONTS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Helvetica Neue", "Arial", "sans-serif")
 MONO_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 CACHE_SECONDS = 3600  # for which the files of a visitor are kept
-WAITING_ROOM = 32  # requests in the queue
+WAITING_ROOM = 8  # requests in Gradio's queue, behind those in `gradios.running.Line`
 
 
 @dataclass(frozen=True)

@@ -118,9 +118,10 @@ EXAMPLES = {
 }
 
 
-def check(own: Weights) -> None:
-    for path in name_adapters(own.adapters).values():
-        check_samples(path, "--adapter")
+def check(own: Weights, flag: str = "--adapter") -> None:
+    """Raises ValueError for weights that the page cannot use; `flag` is that of the joint adapters."""
+    for path in name_adapters(own.adapters, flag).values():
+        check_samples(path, flag)
     check_depth_adapter(own.estimator, "--one_step_adapter")
 
 

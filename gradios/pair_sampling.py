@@ -15,6 +15,7 @@ from gradios.running import Reporter
 from gradios.script import SD_BASE, weight
 from gradios.uploads import MAX_SEED, check_image, check_number, check_text, check_whole
 from pipelines.image_pairs import (
+    check_samples,
     fit_inputs,
     load_joint,
     name_adapters,
@@ -166,6 +167,8 @@ def preview(pipe, tensors: dict) -> Image.Image:
 def make(desk: Desk, weights: Weights, asked: Asked, folder: Path, report: Reporter) -> Made:
     """Sample what was asked for; files go into the folder."""
     named = name_adapters(weights.adapters)
+    for path in named.values():
+        check_samples(path, "", "it is for the depth of a video")
     names = choose_adapters(asked, named)
     kept = {name: keep_input(folder, path, name or "image") for name, path in asked.files.items()}
     used = {name: named[name] for name in names}

@@ -67,19 +67,26 @@ class Reporter:
         self.steps.put(Step(phase, done, total, preview))
 
 
-def follow(work: Callable[[Reporter], Result], stop: threading.Event) -> Iterator[Step | Done]:
+def follow(
+    work: Callable[[Reporter], Result], stop: threading.Event, ended: threading.Event | None = None
+) -> Iterator[Step | Done]:
     """The steps of a work and then its result; what the work raises is raised here.
 
-    A generator that is closed stops the work at its next step.
+    A generator that is closed stops the work at its next step; until then the work goes on.
+
+    ended: Set as long as the work does not run.
     """
-    reporter = Reporter(stop)
+    reporter, ended = Reporter(stop), ended or threading.Event()
 
     def run() -> None:
         try:
             reporter.steps.put(Done(work(reporter)))
         except BaseException as error:  # noqa: BLE001 - it is raised where the steps are read
             reporter.steps.put(error)
+        finally:
+            ended.set()
 
+    ended.clear()
     threading.Thread(target=run, daemon=True).start()
     try:
         while True:
@@ -121,12 +128,15 @@ class Line:
         """
         while True:
             with self._moved:
+                self._moved.wait_for(lambda: event.is_set() or self._is_first(event), WAIT_SECONDS)
                 if event.is_set():
                     raise StoppedError
-                if next(iter(self._visitors)) is event:
+                if self._is_first(event):
                     return
-                self._moved.wait(WAIT_SECONDS)
             yield
+
+    def _is_first(self, event: threading.Event) -> bool:
+        return next(iter(self._visitors)) is event
 
     def stop(self, visitor: Hashable) -> None:
         """Stop all samplings of this visitor; others go on."""

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import patch
+from utils.diffusion.one_step import ONE_STEP
 from utils.latents import LatentScale
-from utils.weights.lora import load_lora
-from utils.weights.model_kinds import read_estimator
+from utils.weights.lora import is_lora, load_lora
+from utils.weights.model_kinds import describe, read_estimator
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,15 @@ class ImageAdapters:
         estimator, loaded = read_estimator(path), [*patch.get_joints(self.unet), *self.estimators()]
         if loaded and (estimator or self.estimators()):
             raise ValueError(f"This pipeline has the adapter {loaded[0]}: load {path} into another one.")
+        if is_lora(path) and not estimator:
+            raise ValueError(f"{path} is {describe(path)}; an adapter of train_depth_image.py is needed.")
         if estimator:
             return self._load_estimator(path, name or estimator["condition"], trigger, estimator)
         name = name or patch.read_config(path)["name"]
         if name is None:
             raise ValueError(f"The adapter in {path} has no name of its own: pass one, such as name='depth'.")
+        if (patch.read_config(path, name).get("training") or {}).get("objective") == ONE_STEP:
+            raise ValueError(f"{path} is of an earlier training of one step: train a LoRA with --objective one_step.")
         training = patch.load(self, path, name).get("training") or {}
         trigger = training.get("trigger", "") if trigger is None else trigger
         scale = LatentScale.read(training.get("latent_scale", {}))

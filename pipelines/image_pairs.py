@@ -16,10 +16,10 @@ from utils.depth import color_disparity, normalize_disparity, read_disparity, se
 from utils.diffusion.one_step import ONE_STEP
 from utils.images import read_image, to_image, to_pixels
 from utils.pretrained import choose_device, find_scheduler, load_pipeline
-from utils.weights.model_kinds import check_adapter, joint_names, read_estimator
+from utils.weights.model_kinds import LORA_FILE, check_adapter, joint_names, read_estimator
 
 
-def name_adapters(items: Sequence[str]) -> dict[str, str]:
+def name_adapters(items: Sequence[str], flag: str = "--adapter") -> dict[str, str]:
     """Path by name of adapters given as PATH or NAME=PATH; the name is that in the file where none is given.
 
     Raises:
@@ -29,10 +29,12 @@ def name_adapters(items: Sequence[str]) -> dict[str, str]:
     adapters = {}
     for item in items:
         name, path = ("", item) if "=" not in item or Path(item).exists() else item.partition("=")[::2]
-        check_image_adapter(path, "--adapter")
-        name = name or own_name(path)
+        check_image_adapter(path, flag)
+        name = name or own_name(path, flag)
+        if read_estimator(path) and not name.isidentifier():
+            raise ValueError(f"{flag} {item}: {name} cannot name an adapter; use letters and digits, no digit first.")
         if name in adapters:
-            raise ValueError(f"--adapter {adapters[name]} and {path} are both called {name}: pass NAME={path}.")
+            raise ValueError(f"{flag} {adapters[name]} and {path} are both called {name}: pass NAME={path}.")
         adapters[name] = path
     return adapters
 
@@ -52,16 +54,18 @@ def check_depth_adapter(path: str, flag: str) -> None:
         raise ValueError(f"{flag} {path} is of the condition {condition}: pass an adapter of depth.".strip())
 
 
-def own_name(path: str) -> str:
+def own_name(path: str, flag: str) -> str:
     """The name of the only adapter in a file or folder."""
     if estimator := read_estimator(path):
         return estimator["condition"]
-    if len(held := joint_names(path)) > 1:
+    if (held := joint_names(path)) and read_estimator(Path(path) / LORA_FILE):
+        raise ValueError(f"{flag} {path} holds {', '.join(held)} and {LORA_FILE}: pass the file of one.")
+    if len(held) > 1:
         others = f"NAME={path}, NAME {' or '.join(held)}"
-        raise ValueError(f"--adapter {path} holds several adapters: pass the file of one, or {others}.")
+        raise ValueError(f"{flag} {path} holds several adapters: pass the file of one, or {others}.")
     name = patch.read_config(path)["name"]
     if name is None:
-        raise ValueError(f"The adapter in {path} has no name of its own: pass --adapter NAME={path}.")
+        raise ValueError(f"The adapter in {path} has no name of its own: pass {flag} NAME={path}.")
     return name
 
 
@@ -98,7 +102,8 @@ def check_samples(adapter: str | Path, flag: str, remedy: str = "pass another on
         remedy: What the user can do.
     """
     if read_estimator(adapter):
-        raise ValueError(f"{flag} {adapter} was trained for estimation in one step and samples nothing: {remedy}.")
+        said = f"{flag} {adapter}".strip()
+        raise ValueError(f"{said} was trained for estimation in one step and samples nothing: {remedy}.")
 
 
 def load_joint(

@@ -40,6 +40,8 @@ def estimate_condition(
     Raises:
         ValueError: There is no such adapter, or the image cannot be read.
     """
+    if image is None:
+        raise ValueError("There is no image: pass one.")
     check_options(None, output_type, [])
     weights = check_adapters(name, pipe.known_adapters())
     known = gather_known([name], (image, None, None, None), *[None] * 4)

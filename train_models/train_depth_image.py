@@ -1,7 +1,7 @@
 """Train a joint adapter: an image with its depth (--condition depth), its edges (edge), or a pair of your own.
 
 python train_models/train_depth_image.py --train_data_dir data/scenes --output_dir outputs/depth_image
-python train_models/train_depth_image.py --objective one_step --train_data_dir data/scenes --output_dir outputs/one_step
+python train_models/train_depth_image.py --objective one_step --learning_rate 1e-2 --rank 2 --train_data_dir …
 
 One network denoises rows of both sides, first all images x, then all conditions y; the k-th x pairs with the k-th y.
 With --objective one_step a LoRA estimates the condition of an image instead, in one deterministic step.
@@ -30,6 +30,7 @@ from utils.training.loop import add_training_arguments, check_output_dir, fit
 from utils.training.resume import kept_scale
 from utils.training.sd import SDBase, draw_prompts, measure_latent_scale, read_validation_pairs
 
+OBJECTIVES = (DENOISING, ONE_STEP)
 PROMPTS = ("drop_image_prompt", "drop_condition_prompt", "drop_both_prompts")
 GIVEN = ("clean_image_share", "clean_condition_share")
 SHARES = ("one_way_share", "equal_noise_share", *GIVEN, *PROMPTS)
@@ -93,13 +94,14 @@ def train_estimator(args, base: SDBase, dataset, scale: LatentScale | None, show
     parameters = start_estimator(base.unet, args)
     if args.cache_latents:
         dataset = cache_latents(dataset, base.vae, args.cache_dir, args.train_batch_size)
+        base.text.cache([""], args.cache_dir)
     scale = kept_scale(args) or scale or measure_latent_scale(dataset, base.vae, args.seed)
 
     def loss(unet, batch):
         return estimation_loss(unet, batch, base, scale)
 
     def save(unet, folder):
-        training = {name: value for name, value in vars(args).items() if ONE_STEP in READ_BY.get(name, [ONE_STEP])}
+        training = {name: value for name, value in vars(args).items() if ONE_STEP in READ_BY.get(name, OBJECTIVES)}
         return save_estimator(unet, folder, args, parameters, training, scale)
 
     def validate(unet, step):
@@ -126,7 +128,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_adapter_arguments(group, "image", "condition", post="fuse", one_way_share=0.4, y_layers="attention")
     add = group.add_argument
     what = f"{DENOISING} of both sides by a joint adapter, or estimation of the condition in {ONE_STEP} by a LoRA"
-    add("--objective", choices=(DENOISING, ONE_STEP), default=DENOISING, help=what)
+    add("--objective", choices=OBJECTIVES, default=DENOISING, help=what)
     layers = "all for attention, or a regular expression in names of layers (default: ., which is in all names)"
     add("--lora_targets", default=".", help=f"layers with a LoRA for --objective one_step: {layers}")
     own = "a name of your own pairs each image with that under NAME_file_name in metadata.jsonl"

@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +16,7 @@ from gradios import __main__ as all_pages
 from gradios.flow_sampling import Asked, Weights, check_flows
 from gradios.frame import is_local, read_auth, warning
 from gradios.gradio_flow_video import show_inputs
-from gradios.running import Done, Line, Reporter, StoppedError, follow
+from gradios.running import Reporter
 from gradios.slot import Slot
 from run_models import run_flow_video, run_keyframe_edit, run_svd_trans
 from tests.gradios.requests import arguments, ask, unpack
@@ -163,62 +162,6 @@ def test_a_slot_holds_one_model_and_loads_it_once():
         with slot.using(load, name) as model:
             assert model == name
     assert loaded == ["a", "b", "a"]
-
-
-def test_a_sampling_is_stopped_between_two_steps_and_others_go_on():
-    line = Line()
-    mine, other = line.join("me"), line.join("you")
-
-    def work(report):
-        for k in range(5):
-            report("phase", k + 1, 5)
-            if k == 1:
-                line.stop("me")
-        return "end"
-
-    with pytest.raises(StoppedError):
-        list(follow(work, mine))
-    assert list(follow(lambda report: report("phase", 1, 1) or "end", other))[-1] == Done("end")
-
-
-def test_samplings_go_on_one_after_the_other_and_can_be_stopped_in_line():
-    line = Line()
-    first, second, third = (line.join(visitor) for visitor in ("me", "you", "her"))
-    assert list(line.wait(first)) == []
-    waiting = line.wait(second)
-    next(waiting)
-    line.stop("you")
-    with pytest.raises(StoppedError):
-        next(waiting)
-    for event in (second, first):
-        line.leave(event)
-    assert list(line.wait(third)) == []
-
-
-def test_a_stop_holds_for_a_sampling_that_has_not_joined_yet_and_not_for_the_next():
-    line = Line()
-    line.expect("me")
-    line.stop("me")
-    assert line.join("me").is_set()
-    assert not line.join("me").is_set()
-
-
-def test_a_generator_that_is_closed_stops_its_work():
-    ended, going = threading.Event(), threading.Event()
-
-    def work(report):
-        try:
-            for k in range(1000):
-                report("phase", k + 1, 1000)
-                going.wait(5)
-        finally:
-            ended.set()
-
-    steps = follow(work, threading.Event())
-    next(steps)
-    steps.close()
-    going.set()
-    assert ended.wait(5)
 
 
 @pytest.fixture

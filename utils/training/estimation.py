@@ -74,7 +74,7 @@ def save_estimator(unet, folder: Path, args, parameters: list, training: dict, s
 
     Args:
         parameters: Of `start_estimator`.
-        training: The flags that had an effect.
+        training: The flags, without those that are of other objectives alone.
     """
     about, dtype = {**training, "latent_scale": vars(scale)}, save_dtype(args, parameters)
     return save_lora(unet, folder, "default", args.pretrained_model_name_or_path, about, dtype)

@@ -47,8 +47,11 @@ def lora_targets(unet: nn.Module, targets: str = "temporal") -> list[str]:
         raise ValueError(f"{targets!r} is no regular expression: {error}.") from error
     layers = [name for name in patch.own_layers(unet) if pattern.search(name)]
     if not layers:
+        fitting = [
+            name for name, one in TARGETS.items() if any(re.search(one, layer) for layer in patch.own_layers(unet))
+        ]
         raise ValueError(
-            f"No layer is called {targets!r} or matches it: choose {', '.join(TARGETS)} or another expression."
+            f"No layer is called {targets!r} or matches it: choose {', '.join(fitting)} or another expression."
         )
     return layers
 
