@@ -15,8 +15,8 @@ from gradios.messages import one_sentence
 from gradios.running import Done, Line, Reporter, Step, StoppedError, follow
 from gradios.slot import Slot
 
-LINE = 24  # samplings in `Line`, each with one of Gradio's 40 threads; one goes on
-QUEUE = {"concurrency_id": "model", "concurrency_limit": LINE}  # of all events that sample
+PLACES = 24  # of samplings in `Line`, each with one of Gradio's 40 threads; one goes on
+QUEUE = {"concurrency_id": "model", "concurrency_limit": PLACES}  # of all events that sample
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,6 @@ def estimate_clip_depth(
     video: torch.Tensor,
     name: str = "depth",
     batch_size: int = 4,
-    align: bool = True,
     on_frames: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """As `sample_clip_depth`, by one deterministic step for each frame (`estimate_condition`).
@@ -76,8 +75,7 @@ def estimate_clip_depth(
         parts.append(estimate_condition(pipe, frames, name).values[name])
         if on_frames is not None:
             on_frames(sum(map(len, parts)))
-    depth = np.concatenate(parts)
-    return align_frames(depth, video) if align else depth
+    return align_frames(np.concatenate(parts), video)
 
 
 def align_frames(depth: np.ndarray, video: torch.Tensor) -> np.ndarray:

@@ -50,10 +50,11 @@ class ImageAdapters:
             raise ValueError(f"{path} is {describe(path)}; an adapter of train_depth_image.py is needed.")
         if estimator:
             return self._load_estimator(path, name or estimator["condition"], trigger, estimator)
-        name = name or patch.read_config(path)["name"]
+        config = patch.read_config(path, name)
+        name = name or config["name"]
         if name is None:
             raise ValueError(f"The adapter in {path} has no name of its own: pass one, such as name='depth'.")
-        if (patch.read_config(path, name).get("training") or {}).get("objective") == ONE_STEP:
+        if (config.get("training") or {}).get("objective") == ONE_STEP:
             raise ValueError(f"{path} is of an earlier training of one step: train a LoRA with --objective one_step.")
         training = patch.load(self, path, name).get("training") or {}
         trigger = training.get("trigger", "") if trigger is None else trigger

@@ -94,11 +94,12 @@ def train_estimator(args, base: SDBase, dataset, scale: LatentScale | None, show
     parameters = start_estimator(base.unet, args)
     if args.cache_latents:
         dataset = cache_latents(dataset, base.vae, args.cache_dir, args.train_batch_size)
-        base.text.cache([""], args.cache_dir)
     scale = kept_scale(args) or scale or measure_latent_scale(dataset, base.vae, args.seed)
 
+    text = base.text([""], base.unet.device)
+
     def loss(unet, batch):
-        return estimation_loss(unet, batch, base, scale)
+        return estimation_loss(unet, batch, base.vae, text, scale)
 
     def save(unet, folder):
         training = {name: value for name, value in vars(args).items() if ONE_STEP in READ_BY.get(name, OBJECTIVES)}

@@ -14,7 +14,6 @@ from utils.diffusion.one_step import one_step_scheduler
 from utils.diffusion.prompts import TextEncoder
 from utils.images import to_pixels
 from utils.training.estimation import estimation_loss
-from utils.training.sd import SDBase
 from utils.weights.lora import LORA_FILE
 from utils.weights.model_kinds import read_estimator
 
@@ -25,7 +24,7 @@ def calls(bare):
     seen = []
 
     def keep(net, args, kwargs):
-        seen.append((*args, *(kwargs[name] for name in ("encoder_hidden_states",) if name in kwargs)))
+        seen.append((*args[:2], args[2] if len(args) > 2 else kwargs["encoder_hidden_states"]))
 
     with bare.unet.register_forward_pre_hook(keep, with_kwargs=True):
         yield seen
@@ -67,12 +66,12 @@ def test_two_seeds_give_the_same_estimate_and_the_scheduler_stays(kind, request)
 
 def test_a_training_computes_the_estimate_of_the_pipeline(estimator):
     known = torch.stack([to_pixels(make_image(seed)) for seed in range(2)])
-    text = TextEncoder(estimator.tokenizer, estimator.text_encoder)
-    base = SDBase(estimator.vae, estimator.unet, estimator.scheduler, text)
+    text = TextEncoder(estimator.tokenizer, estimator.text_encoder)([""], "cpu")
     latents = estimator.vae.encode(known).latent_dist.mode()
     batch = {"latents": latents, "conditioning_pixel_values": torch.zeros(2, 3, 32, 32)}
     with torch.no_grad():
-        loss = estimation_loss(estimator.unet, batch, base, estimator.adapter_pairs["depth"].latent_scale)
+        scale = estimator.adapter_pairs["depth"].latent_scale
+        loss = estimation_loss(estimator.unet, batch, estimator.vae, text, scale)
     found = estimate_condition(estimator, known, output_type="latent").conditions["depth"]
     pixels = estimator.vae.decode(found / estimator.vae.config.scaling_factor).sample
     torch.testing.assert_close(loss, pixels.abs().mean())

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -12,7 +11,6 @@ from tests.small_trainings import IMAGE
 from tests.tiny_pipeline import tiny_models
 from utils.latents import LatentScale
 from utils.training.estimation import estimation_loss, target_pixels
-from utils.training.sd import SDBase
 from utils.weights.lora import LORA_FILE, add_lora
 from utils.weights.model_kinds import read_estimator
 
@@ -27,10 +25,10 @@ def test_one_step_calls_the_network_once_and_its_gradient_reaches_every_layer_th
         for parameter in parameters:
             parameter.normal_(std=0.1)
     unet.register_forward_pre_hook(lambda net, args: calls.append(args))
-    text = torch.zeros(B, 4, unet.config.cross_attention_dim)
-    base = SDBase(models["vae"].requires_grad_(False), unet, DDPMScheduler(), lambda texts, device: text)
+    text = torch.zeros(1, 4, unet.config.cross_attention_dim)
     pixels = {name: torch.rand(B, 3, SIZE, SIZE) for name in ("pixel_values", "conditioning_pixel_values")}
-    estimation_loss(unet, pixels | {"caption": ["a cube"] * B}, base, LatentScale(0.5, 2.0)).backward()
+    batch, vae = pixels | {"caption": ["a cube"] * B}, models["vae"].requires_grad_(False)
+    estimation_loss(unet, batch, vae, text, LatentScale(0.5, 2.0)).backward()
     [(latents, timestep, _)] = calls
     assert timestep == 0 and len(latents) == B
     still = [name for name, p in unet.named_parameters() if p.requires_grad and not p.grad.any()]

@@ -14,7 +14,7 @@ def estimate_latents(unet, x_0: torch.Tensor, text: torch.Tensor) -> torch.Tenso
 
     The image stands in for the noise of the condition, with alpha 0 and sigma 1: the noisy sample is x_0, and v is -y_0
     (GenPercept, arXiv 2403.06090). For a base that predicts noise the sign is a convention. The timestep is that of
-    clean latents, with which the network reads images best.
+    clean latents; with the last one a network learns more slowly (docs/experiments/depth_image.md).
 
     Args:
         x_0: Clean latents of the image, (B, C, h, w).

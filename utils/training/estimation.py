@@ -7,23 +7,24 @@ import torch
 from utils.data.cache import encode_pair
 from utils.diffusion.one_step import estimate_latents
 from utils.latents import LatentScale
-from utils.training.sd import SDBase
 from utils.weights.lora import add_lora, begin_lora, save_lora
 from utils.weights.model_kinds import describe, read_estimator
 from utils.weights.rounding import save_dtype
 
 
-def estimation_loss(unet, batch: dict, base: SDBase, scale: LatentScale) -> torch.Tensor:
+def estimation_loss(unet, batch: dict, vae, text: torch.Tensor, scale: LatentScale) -> torch.Tensor:
     """Mean absolute error of the condition's pixels, decoded from the estimate of one step.
 
     The gradient passes through the decoder. There is no alignment in scale and shift, as a condition has a fixed range.
+
+    Args:
+        text: Embedding of the empty prompt, (1, N, D).
     """
     condition = {name: value for name, value in batch.items() if name.startswith("conditioning")}
-    x_0, _ = encode_pair({name: value for name, value in batch.items() if name not in condition}, base.vae)
-    text = base.text([""], x_0.device).expand(len(x_0), -1, -1)
-    estimate = estimate_latents(unet, x_0.float(), text).float()
-    decoded = decode(base.vae, scale.denormalize(estimate)).float()
-    return (decoded - target_pixels(condition, base.vae)).abs().mean()
+    x_0, _ = encode_pair({name: value for name, value in batch.items() if name not in condition}, vae)
+    estimate = estimate_latents(unet, x_0.float(), text.to(x_0.device).expand(len(x_0), -1, -1)).float()
+    decoded = decode(vae, scale.denormalize(estimate)).float()
+    return (decoded - target_pixels(condition, vae)).abs().mean()
 
 
 @torch.no_grad()

@@ -45,11 +45,10 @@ def lora_targets(unet: nn.Module, targets: str = "temporal") -> list[str]:
         pattern = re.compile(TARGETS.get(targets, targets))
     except re.error as error:
         raise ValueError(f"{targets!r} is no regular expression: {error}.") from error
-    layers = [name for name in patch.own_layers(unet) if pattern.search(name)]
+    own = patch.own_layers(unet)
+    layers = [name for name in own if pattern.search(name)]
     if not layers:
-        fitting = [
-            name for name, one in TARGETS.items() if any(re.search(one, layer) for layer in patch.own_layers(unet))
-        ]
+        fitting = [name for name, known in TARGETS.items() if any(re.search(known, layer) for layer in own)]
         raise ValueError(
             f"No layer is called {targets!r} or matches it: choose {', '.join(fitting)} or another expression."
         )
